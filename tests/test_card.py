@@ -1,0 +1,283 @@
+"""The card says what the files say, plainly, whatever the files hold."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from datasets.info import DatasetInfosDict
+from examples import NAMES, distilled_set, manifest, results
+from huggingface_hub import DatasetCard
+from jinja2 import UndefinedError
+
+from wdistill.artifact import read_manifest, read_results, shards, write_json, write_publishable
+from wdistill.card import PLACEHOLDER_REPO, render_card
+from wdistill.errors import HubError, RunFolderError
+from wdistill.figures import preview_grid, save_png
+from wdistill.markdown import environment, escape, fenced, link
+
+GOLDEN = Path(__file__).parent / "golden/card.md"
+ATTACK = "</details><script>alert(1)</script>|"
+BREAKOUT = (
+    "a/b\n---\nlicense: mit\n---\n# Owned [x](javascript:alert(1)) `code` **bold** www.evil.com"
+)
+
+
+def publish(
+    folder: Path,
+    names: tuple[str, ...] = NAMES,
+    ipc: int = 4,
+    scores: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    described = manifest(names, ipc, **changes)
+    write_publishable(folder, distilled_set(names, ipc), described, scores)
+    return folder
+
+
+def data_of(card: str) -> dict[str, Any]:
+    return dict(DatasetCard(card).data.to_dict())
+
+
+def html(card: str) -> str:
+    markdown_it = pytest.importorskip("markdown_it")
+    text = DatasetCard(card).text
+    return str(markdown_it.MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
+
+
+def section(card: str, title: str) -> str:
+    return card.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def numbers(text: str) -> set[str]:
+    return set(re.findall(r"\d+(?:\.\d+)?", text.replace(",", "")))
+
+
+def test_golden(tmp_path: Path) -> None:
+    """After a wanted change: WDISTILL_GOLDEN=write pytest tests/test_card.py, and read the diff."""
+    publish(tmp_path, scores=results())
+    save_png(tmp_path / "preview.png", preview_grid(distilled_set()))
+    written = read_manifest(tmp_path)
+    written["bytes"] = {"images": 11768, "soft_labels": 144, "parquet": 18555}
+    write_json(tmp_path / "wdistill.json", written)  # zlib's version decides the true sizes
+    card = re.sub(r"download_size: \d+", "download_size: 18555", render_card(tmp_path))
+    if os.environ.get("WDISTILL_GOLDEN") == "write":
+        GOLDEN.write_text(card, encoding="utf-8")
+    assert card == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_yaml_is_what_push_to_hub_writes(tmp_path: Path) -> None:
+    card = render_card(publish(tmp_path))
+    data = data_of(card)
+    assert data["license"] == "mit"
+    assert data["size_categories"] == ["n<1K"]
+    assert data["source_datasets"] == ["extended|other"]
+    assert {"dataset-distillation", "synthetic", "wdistill", "wmdd", "ipc-4"} == set(data["tags"])
+    info = DatasetInfosDict.from_dataset_card_data(DatasetCard(card).data)["default"]
+    assert info.features["label"].names == list(NAMES)
+    assert info.splits["train"].num_examples == 12
+    assert info.download_size == shards(tmp_path)[0].stat().st_size
+    assert info.dataset_size == info.splits["train"].num_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("source", "expected", "said"),
+    [
+        ({"license": None}, {}, "**unknown**"),
+        ({"license": "unknown"}, {}, "ask the publisher of"),
+        ({"license": "CC-BY-4.0"}, {"license": "cc-by-4.0"}, "Inherited from the source: CC-BY"),
+        (
+            {"license": "other", "license_name": "ImageNet Terms", "license_link": "LICENSE.md"},
+            {
+                "license": "other",
+                "license_name": "imagenet-terms",
+                "license_link": "https://huggingface.co/datasets/imagenet-1k/blob/main/LICENSE.md",
+            },
+            "[ImageNet Terms](https://huggingface.co/datasets/imagenet-1k/blob/main/LICENSE.md)",
+        ),
+        (
+            {"license": "my own: 'x'\nlicense: mit", "license_link": "javascript:alert(1)"},
+            {"license": "other", "license_name": "my-own-x-license-mit"},
+            "Inherited from the source",
+        ),
+    ],
+)
+def test_licence_is_inherited_and_never_invented(
+    tmp_path: Path, source: dict[str, Any], expected: dict[str, str], said: str
+) -> None:
+    changes = {f"source__{key}": value for key, value in source.items()}
+    hub = {"source__id": "imagenet-1k", "source__kind": "hub", "source__gated": "auto"}
+    card = render_card(publish(tmp_path, **changes, **hub))
+    data = data_of(card)
+    assert {key: data[key] for key in data if key.startswith("license")} == expected
+    assert data["source_datasets"] == ["imagenet-1k"]
+    assert said in section(card, "Licence and terms")
+    assert "**gated**" in section(card, "Licence and terms")
+
+
+def test_every_number_of_the_results_is_in_the_files(tmp_path: Path) -> None:
+    publish(tmp_path, scores=results(other_full=(0.9123, 0.0, 1)))
+    found = read_results(tmp_path)
+    assert found is not None
+    rows = {(row["images"], row["labels"]): row for row in found["rows"]}
+    known = {"2000", "1", "4", "10", "88.1"} | numbers(str(found["recipe"]))
+    known |= {str(int(float(n))) for n in known}
+    for row in rows.values():
+        known |= {f"{100 * row['top1_mean']:.1f}", f"{100 * row['top1_std']:.1f}", str(row["n"])}
+    for labels in ("soft", "hard"):
+        gain = rows["distilled", labels]["top1_mean"] - rows["random", labels]["top1_mean"]
+        known.add(f"{abs(100 * gain):.1f}")
+    shown = (
+        section(render_card(tmp_path), "Results").replace("resnet10-w16", "").replace("top-1", "")
+    )
+    assert numbers(shown) <= known
+    assert "| full | 4 |  |  | 91.2 % (n = 1) |  |" in shown
+
+
+@pytest.mark.parametrize(
+    ("distilled", "rival", "said"),
+    [
+        ((0.70, 0.01, 2), (0.60, 0.01, 2), "10.0 points better than random real images."),
+        ((0.60, 0.01, 2), (0.70, 0.01, 2), "10.0 points worse than random real images, which are"),
+        ((0.70, 0.01, 2), (0.69, 0.01, 2), "no clear difference (+1.0 points, within the spread"),
+        ((0.68, 0.0, 1), (0.69, 0.0, 1), "worse than random real images, which are the better"),
+        ((0.69, 0.0, 1), (0.69, 0.0, 1), "score the same (one seed, so the spread is unknown)."),
+    ],
+)
+def test_a_loss_is_said_as_plainly_as_a_gain(
+    tmp_path: Path, distilled: Any, rival: Any, said: str
+) -> None:
+    publish(tmp_path, scores=results(distilled_soft=distilled, random_soft=rival))
+    assert said in section(render_card(tmp_path), "Results")
+
+
+def test_without_results_it_says_not_evaluated(tmp_path: Path) -> None:
+    card = render_card(publish(tmp_path))
+    assert "**not evaluated**" in section(card, "Results")
+    assert "preview.png" not in card
+    assert "Measured narrowly" not in card
+
+
+@pytest.mark.parametrize(
+    ("init", "iterations", "said"),
+    [
+        ("real", 100, "starts from real training images and stays visibly close to it"),
+        ("real", 0, "These are real training images, unchanged"),
+        ("noise", 100, "start from noise"),
+    ],
+)
+def test_privacy_is_never_promised(tmp_path: Path, init: str, iterations: int, said: str) -> None:
+    changes = {"config__synthesis__init": init, "config__synthesis__iterations": iterations}
+    limits = section(render_card(publish(tmp_path, **changes)), "Limitations and bias")
+    assert "**No privacy protection.**" in limits
+    assert said.replace("close to it", "close to") in limits
+
+
+def test_what_was_left_out_is_said(tmp_path: Path) -> None:
+    changes = {"source__broken": 3, "source__unlabelled": 1200, "source__eval_is_holdout": True}
+    limits = section(render_card(publish(tmp_path, **changes)), "Limitations and bias")
+    assert "- 3 images of the source were left out: they are broken." in limits
+    assert "- 1,200 images of the source were left out: they have no label." in limits
+    assert "were held out of its training split" in limits
+
+
+def test_many_classes_are_folded(tmp_path: Path) -> None:
+    card = render_card(publish(tmp_path, names=tuple(f"class {c}" for c in range(30)), ipc=1))
+    table = section(card, "How close to the real data")
+    assert "| class 19 |" in table
+    assert "| class 20 |" not in table
+    assert "10 more classes are in `wdistill.json`" in table
+
+
+def test_hostile_names_are_literal_text(tmp_path: Path) -> None:
+    names = (ATTACK, BREAKOUT, "`a` | ![x](http://evil/x.png) &lt; {{ 7*7 }} {% raw %}")
+    changes = {
+        "source__pretty_name": BREAKOUT,
+        "source__id": BREAKOUT,
+        "source__kind": "hub",
+        "source__revision": "x](javascript:alert(1))",
+        "source__url": "javascript:alert(1)",
+        "source__eval_split": ATTACK,
+        "command": "wdistill run\n```\n" + ATTACK,
+        "device": ATTACK,
+        "teacher__backbone": "microsoft/x\n# y" + ATTACK,
+        "teacher__revision": "main",
+        "versions": {ATTACK: ATTACK},
+        "config_changed": {ATTACK: [ATTACK]},
+    }
+    scores = results()
+    scores["rows"][0]["student"] = ATTACK
+    scores["recipe"][ATTACK] = ATTACK
+    card = render_card(publish(tmp_path, names=names, scores=scores, **changes))
+    data = data_of(card)
+    info = DatasetInfosDict.from_dataset_card_data(DatasetCard(card).data)["default"]
+    assert tuple(info.features["label"].names) == names
+    assert data["license"] == "mit"
+    assert data["source_datasets"] == ["extended|other"]
+    front = yaml.safe_load(card.split("\n---\n")[0].removeprefix("---\n"))
+    assert front["pretty_name"] == data["pretty_name"]
+
+    page = html(card)
+    honest = html(render_card(publish(tmp_path / "honest", scores=results())))
+    for tag in ("<script", "javascript:", "http://evil", 'href="www', "<strong>bold", "<img"):
+        assert tag not in page.replace("[x](javascript:", "").replace("](http://evil", "")
+    for tag in ("details", "summary", "table", "h1", "h2", "pre"):
+        assert page.count(f"<{tag}>") == honest.count(f"<{tag}>"), tag
+        assert page.count(f"<{tag}>") == page.count(f"</{tag}>"), tag
+    assert "49" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;|" in page  # shown as it is written
+
+
+def test_escape() -> None:
+    assert escape("T-shirt/top (no. 1)") == "T-shirt/top (no. 1)"
+    assert escape("data.bn_weight") == "data.bn_weight"
+    assert escape("__init__\n# x") == "&#95;&#95;init&#95;&#95; &#35; x"
+    assert escape("a\u202eb\u2028c") == "a b c"
+    assert link("x]", "https://a.b/c_(d)") == "x&#93;"
+    assert link("x", "https://a.b/c?d=e") == "[x](https://a.b/c?d=e)"
+    assert fenced("a ```` b\n```").startswith("`````text\na ```` b ```\n`````")
+
+
+def test_a_template_cannot_forget_to_escape_or_misspell() -> None:
+    template = environment().from_string("{{ x }}{% for y in z %}{{ y }}{% endfor %}{{ '<' }}")
+    assert template.render(x="<b>", z=["|"]) == "&#60;b&#62;&#124;&#60;"
+    with pytest.raises(UndefinedError):
+        environment().from_string("{{ missing }}").render()
+
+
+def test_files_that_disagree_are_refused(tmp_path: Path) -> None:
+    publish(tmp_path)
+    for key, value in (("images", 13), ("classes", ["a", "b", "c"])):
+        write_json(tmp_path / "wdistill.json", read_manifest(tmp_path) | {key: value})
+        with pytest.raises(RunFolderError, match="disagree"):
+            render_card(tmp_path)
+
+
+def test_the_repository_id_is_filled_in(tmp_path: Path) -> None:
+    card = render_card(publish(tmp_path), "alice/tiny")
+    assert card.count('load_dataset("alice/tiny", split="train")') == 2
+    with pytest.raises(HubError, match="is not a repository id"):
+        render_card(tmp_path, 'x")\nimport os')
+
+
+def test_the_training_snippet_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = publish(tmp_path / "set")
+    blocks = re.findall(r"```python\n(.*?)```", render_card(folder), flags=re.DOTALL)
+    assert len(blocks) == 2
+    assert all(block.count(PLACEHOLDER_REPO) == 1 for block in blocks)
+    torch.manual_seed(0)
+    loaded: dict[str, Any] = {}
+    for block in blocks:
+        loaded = {}
+        exec(block.replace(PLACEHOLDER_REPO, str(folder)), loaded)  # the card's own words
+    with torch.no_grad():
+        right = (loaded["model"](loaded["x"]).argmax(1) == loaded["data"]["label"]).float().mean()
+    assert right > 0.9
+    assert loaded["loss"] < 0.2

@@ -1,0 +1,5 @@
+"""``python -m wdistill`` and ``accelerate launch -m wdistill``."""
+
+from wdistill.cli import main
+
+main()

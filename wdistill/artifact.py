@@ -1,0 +1,281 @@
+"""The publishable folder, and (from :mod:`wdistill.files`) how every file of a run is written.
+
+Output is byte-identical for identical input. Reads trust nothing: a folder may come from the Hub,
+so types, shapes, names and sizes are checked, and a damaged or hostile one is a
+:class:`RunFolderError`, never a crash and never code that runs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from wdistill.errors import RunFolderError
+from wdistill.files import (
+    atomic_write,
+    guarded,
+    read_json,
+    read_tensors,
+    remove,
+    write_json,
+    write_tensors,
+)
+from wdistill.schema import MANIFEST, RESULTS, mismatch
+
+__all__ = [
+    "FORMAT_VERSION",
+    "DistilledSet",
+    "atomic_write",
+    "publish_folder",
+    "read_distilled",
+    "read_json",
+    "read_manifest",
+    "read_results",
+    "read_summary",
+    "read_tensors",
+    "shards",
+    "write_json",
+    "write_publishable",
+    "write_tensors",
+]
+
+FORMAT_VERSION = 1
+MANIFEST_FILE, RESULTS_FILE = "wdistill.json", "results.json"
+SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
+
+_SHARD_BYTES = 300 * 10**6  # as `push_to_hub` cuts them, within its 500 MB
+_GROUP_ROWS = 100  # a page of the Hub's viewer
+_GROUP_BYTES = 100 * 10**6  # the viewer refuses row groups over 300 MB
+_MAX_ROWS = 10**7
+_MAX_SIDE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class DistilledSet:
+    """N images of C classes; ``weights`` sum to 1 within a class, ``soft_labels`` within a row."""
+
+    images: NDArray[np.uint8]  # (N, H, W, 3)
+    labels: NDArray[np.int64]  # (N,)
+    weights: NDArray[np.float32]  # (N,)
+    soft_labels: NDArray[np.float32]  # (N, C)
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n, c = len(self.images), len(self.class_names)
+        wanted: dict[str, tuple[type, tuple[int, ...]]] = {
+            "images": (np.uint8, (n, *self.images.shape[1:3], 3)),
+            "labels": (np.int64, (n,)),
+            "weights": (np.float32, (n,)),
+            "soft_labels": (np.float32, (n, c)),
+        }
+        for name, (dtype, shape) in wanted.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != shape:
+                given = f"{array.dtype} of shape {array.shape}"
+                raise ValueError(f"{name} is {given} instead of {dtype.__name__} of shape {shape}")
+        if n == 0 or len(set(self.class_names)) != c:
+            raise ValueError("there are no images, or two classes share a name")
+        if self.labels.min() < 0 or self.labels.max() >= c:
+            raise ValueError(f"a label is not between 0 and {c - 1}")
+        for values in (self.weights, self.soft_labels):
+            if not np.isfinite(values).all() or values.min() < 0:
+                raise ValueError("a weight or soft label is negative or not finite")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def write_publishable(
+    folder: Path, distilled: DistilledSet, manifest: dict[str, Any], results: dict[str, Any] | None
+) -> None:
+    """Write data, results and manifest; fill ``manifest["bytes"]``; leave other files alone.
+
+    The manifest goes last: a folder that has one is whole.
+    """
+    pictures = [_png(image) for image in distilled.images]
+    size = sum(map(len, pictures))
+    count = 1 + (size + distilled.soft_labels.nbytes) // _SHARD_BYTES
+    names = [f"train-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
+    stale = [path for path in _shards(folder) if path.name not in names]
+    remove(folder / MANIFEST_FILE, *stale, *([folder / RESULTS_FILE] if results is None else []))
+    schema, parquet_size = _schema(distilled.class_names), 0
+    for name, rows in zip(names, np.array_split(np.arange(len(distilled)), count), strict=True):
+        data = _parquet(distilled, pictures, rows, schema)
+        atomic_write(folder / "data" / name, data)
+        parquet_size += len(data)
+    if results is not None:
+        write_json(folder / RESULTS_FILE, results)
+    labels_size = distilled.soft_labels.nbytes
+    manifest["bytes"] = {"images": size, "soft_labels": labels_size, "parquet": parquet_size}
+    write_json(folder / MANIFEST_FILE, manifest)
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _schema(class_names: tuple[str, ...]) -> pa.Schema:
+    columns = {
+        "image": datasets.Image(),
+        "label": datasets.ClassLabel(names=list(class_names)),
+        "weight": datasets.Value("float32"),
+        "soft_label": datasets.List(datasets.Value("float32"), length=len(class_names)),
+    }
+    return datasets.Features(columns).arrow_schema
+
+
+def _parquet(
+    distilled: DistilledSet, pictures: list[bytes], rows: NDArray[np.int64], schema: pa.Schema
+) -> bytes:
+    classes = len(distilled.class_names)
+    encoded = [{"bytes": pictures[row], "path": None} for row in rows]
+    soft = pa.array(distilled.soft_labels[rows].reshape(-1))
+    columns = [
+        pa.array(encoded, type=schema.field("image").type),
+        pa.array(distilled.labels[rows]),
+        pa.array(distilled.weights[rows]),
+        pa.FixedSizeListArray.from_arrays(soft, classes),
+    ]
+    largest = max(len(pictures[row]) for row in rows) + 4 * classes
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=schema),
+        buffer,
+        row_group_size=max(1, min(_GROUP_ROWS, _GROUP_BYTES // largest)),
+        use_dictionary=["label"],
+        write_page_index=True,
+    )
+    return buffer.getvalue()
+
+
+def _shards(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("data/train-*.parquet") if SHARD_NAME.fullmatch(p.name))
+
+
+def _inside(folder: Path, path: Path) -> Path:
+    """Refuse links that lead out of the folder, other than those of a Hub cache snapshot."""
+    real, home = path.resolve(), folder.resolve()
+    homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    if not any(real.is_relative_to(allowed) for allowed in homes):
+        raise RunFolderError(f"'{path}' is a link that leads out of its folder; copy the file")
+    return path
+
+
+def shards(folder: Path) -> list[Path]:
+    """The parquet files of ``folder``: all of ``train-*-of-K``, in order."""
+    found = [_inside(folder, path) for path in _shards(folder)]
+    expected = [f"train-{index:05d}-of-{len(found):05d}.parquet" for index in range(len(found))]
+    if not found or [path.name for path in found] != expected:
+        raise RunFolderError(f"'{folder / 'data'}' lacks train-*.parquet files; write it again")
+    return found
+
+
+def read_distilled(folder: Path) -> DistilledSet:
+    """Read back exactly what :func:`write_publishable` wrote."""
+    parts = []
+    for path in shards(folder):
+        with guarded(path):
+            parts.append(_read_shard(path))
+    names = parts[0].class_names
+    with guarded(folder / "data"):
+        if any(part.class_names != names for part in parts):
+            raise ValueError("the files disagree on the class names")
+        return DistilledSet(
+            images=np.concatenate([part.images for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            weights=np.concatenate([part.weights for part in parts]),
+            soft_labels=np.concatenate([part.soft_labels for part in parts]),
+            class_names=names,
+        )
+
+
+def read_summary(folder: Path) -> tuple[int, tuple[str, ...]]:
+    """Number of rows and the class names, from the parquet footers alone."""
+    rows, names = 0, set()
+    for path in shards(folder):
+        with guarded(path):
+            file, own = _open_shard(path)
+            rows += file.metadata.num_rows
+            names.add(own)
+    if len(names) != 1:
+        raise RunFolderError(f"'{folder / 'data'}': the files disagree on the class names")
+    return rows, names.pop()
+
+
+def _open_shard(path: Path) -> tuple[pq.ParquetFile, tuple[str, ...]]:
+    file = pq.ParquetFile(path)
+    if file.metadata.num_rows > _MAX_ROWS:
+        raise ValueError(f"{file.metadata.num_rows} rows are more than {_MAX_ROWS}")
+    features = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    names = tuple(features["label"]["names"])
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("a class name is not text, or there is none")
+    if not file.schema_arrow.equals(_schema(names)):
+        raise ValueError("its columns are not image, label, weight and soft_label")
+    return file, names
+
+
+def _read_shard(path: Path) -> DistilledSet:
+    file, names = _open_shard(path)
+    table = file.read()
+    if any(column.null_count for column in table.columns):
+        raise ValueError("a value is missing")
+    pictures = table["image"].combine_chunks().field("bytes")
+    images = np.stack([_decode(picture.as_py()) for picture in pictures])
+    soft = table["soft_label"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    labels, weights = table["label"].to_numpy(), table["weight"].to_numpy()
+    return DistilledSet(images, labels, weights, soft.reshape(len(images), len(names)), names)
+
+
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        if max(image.size) > _MAX_SIDE:
+            raise ValueError(f"an image has {image.size} pixels; the limit is {_MAX_SIDE} a side")
+        if image.mode != "RGB":
+            raise ValueError(f"an image is {image.mode} instead of RGB")
+        return np.asarray(image)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    return _read_checked(folder, MANIFEST_FILE, MANIFEST)
+
+
+def read_results(folder: Path) -> dict[str, Any] | None:
+    """None if the set was not evaluated."""
+    if not (folder / RESULTS_FILE).exists():
+        return None
+    return _read_checked(folder, RESULTS_FILE, RESULTS)
+
+
+def _read_checked(folder: Path, name: str, schema: Any) -> dict[str, Any]:
+    path = _inside(folder, folder / name)
+    value: dict[str, Any] = read_json(path)
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise RunFolderError(f"'{path}' is of format {version}; upgrade wdistill to read it")
+    problem = mismatch(value, schema)
+    if problem:
+        raise RunFolderError(f"'{path}' is not what wdistill writes: {problem}; write it again")
+    return value
+
+
+def publish_folder(path: Path) -> Path:
+    """The publishable folder of a run, or ``path`` itself where it is one."""
+    for folder in (path / "publish", path):
+        if (folder / MANIFEST_FILE).is_file():
+            return folder
+    where = f"no {MANIFEST_FILE} in it or in its publish/ folder"
+    raise RunFolderError(f"'{path}' is not a wdistill run: {where}")

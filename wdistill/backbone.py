@@ -1,0 +1,311 @@
+"""Any image classifier by name: a Hub id, a local folder, or a built-in architecture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from PIL import Image
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.image_processing_base import ImageProcessingMixin
+
+from wdistill.config import BUILT_IN
+from wdistill.errors import BackboneError
+from wdistill.features import classification_heads
+from wdistill.networks import built_in_config
+from wdistill.pixels import Preprocessing
+
+Origin = Literal["as_is", "fine_tuned", "from_scratch"]
+PixelStatistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+LARGE_IMAGE = 224  # working size for images above the small-stem limit, the ImageNet convention
+CROP_SHARE = 224 / 256  # centre crop of the shorter side, the ImageNet convention
+SMALL_IMAGES_UP_TO = 64
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A classifier for the dataset's classes.
+
+    origin: ``as_is`` (the checkpoint's classes are the dataset's), ``fine_tuned`` (new head, still
+    to be trained) or ``from_scratch`` (random weights, still to be trained).
+    """
+
+    name: str
+    model: PreTrainedModel
+    preprocessing: Preprocessing
+    origin: Origin
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class BackboneSource:
+    """What ``name`` refers to, before any weight is loaded."""
+
+    name: str
+    config: PretrainedConfig
+    processor: dict[str, Any] | None
+    has_weights: bool
+    revision: str | None
+    trust_remote_code: bool
+
+
+def find_backbone(
+    name: str,
+    *,
+    resolution: int,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    option: str = "--backbone",
+) -> BackboneSource:
+    """Configuration and image processor of ``name``. Raises BackboneError if there is none."""
+    if name in BUILT_IN:
+        config = built_in_config(name, resolution)
+        return BackboneSource(name, config, None, False, None, trust_remote_code)
+    local = Path(name).expanduser().is_dir()
+    sha = revision if local else _hub_sha(name, revision, option)
+    load = {"revision": sha, "trust_remote_code": trust_remote_code}
+    path = str(Path(name).expanduser()) if local else name
+    try:
+        config = AutoConfig.from_pretrained(path, **load)
+        if type(config) not in AutoModelForImageClassification._model_mapping and not hasattr(
+            config, "auto_map"
+        ):
+            raise BackboneError(
+                f"{option} {name!r} is a {config.model_type!r} network, which has no "
+                "image-classification form in transformers; choose an image classifier"
+            )
+        processor = _processor(path, load)
+    except (OSError, ValueError) as error:
+        raise BackboneError(_load_failure(name, option, local, error)) from error
+    weights = not local or bool(list(Path(path).glob("*.safetensors")))
+    if local and not weights and list(Path(path).glob("*.bin")):
+        raise BackboneError(
+            f"{option} {name!r} has only pickled weights (*.bin), which are never read; "
+            "convert them with save_pretrained(folder), which writes safetensors"
+        )
+    return BackboneSource(path, config, processor, weights, sha, trust_remote_code)
+
+
+def _hub_sha(name: str, revision: str | None, option: str) -> str | None:
+    try:
+        sha: str | None = HfApi().model_info(name, revision=revision).sha
+        return sha
+    except GatedRepoError as error:
+        raise BackboneError(
+            f"{option} {name!r} is gated; accept its terms on its page, then run `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise BackboneError(f"{option} {name!r} has no revision {revision!r}") from error
+    except RepositoryNotFoundError as error:
+        raise BackboneError(
+            f"{option} {name!r} is no model on the Hub, no local folder and no built-in "
+            f"({', '.join(BUILT_IN)}); if it is private, run `hf auth login` first"
+        ) from error
+    except HFValidationError as error:
+        raise BackboneError(
+            f"{option} {name!r} is neither a Hub id, nor a local folder, nor a built-in "
+            f"({', '.join(BUILT_IN)})"
+        ) from error
+    except Exception:  # offline: a cached copy may do, and from_pretrained says if it does not
+        return revision
+
+
+def _processor(path: str, load: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        values, _ = ImageProcessingMixin.get_image_processor_dict(path, **load)
+    except OSError:
+        return None
+    return dict(values)
+
+
+def _load_failure(name: str, option: str, local: bool, error: Exception) -> str:
+    first = str(error).strip().split("\n")[0]
+    if local:
+        return f"{option} {name!r} cannot be read as a Hugging Face model folder: {first}"
+    if "trust_remote_code" in str(error):
+        return f"{option} {name!r} runs code of its own; pass --trust-remote-code if you trust it"
+    return f"{option} {name!r} cannot be loaded: {first}"
+
+
+def working_resolution(source: BackboneSource, requested: int | None, native_size: int) -> int:
+    """``requested``, else the processor's size, else the images' own if small, else 224."""
+    if requested is not None:
+        return requested
+    if source.processor is not None:
+        return _processor_sizes(source.processor)[0]
+    image_size = getattr(source.config, "image_size", None)
+    if source.name not in BUILT_IN and isinstance(image_size, int):
+        return image_size
+    return native_size if native_size <= SMALL_IMAGES_UP_TO else LARGE_IMAGE
+
+
+def _side(size: Any) -> int:
+    if isinstance(size, dict):
+        return int(size.get("height") or size.get("shortest_edge") or LARGE_IMAGE)
+    return int(size[0] if isinstance(size, list | tuple) else size)
+
+
+def _processor_sizes(processor: dict[str, Any]) -> tuple[int, int]:
+    """(resolution, shorter side before the centre crop; 0 for a plain resize to a square)."""
+    size = processor.get("size", LARGE_IMAGE)
+    if processor.get("do_center_crop"):
+        crop = _side(processor.get("crop_size", size))
+        return crop, max(crop, _side(size))
+    if "crop_pct" in processor and _side(size) < 384:  # ConvNeXt's and ViT-hybrid's convention
+        return _side(size), round(_side(size) / float(processor["crop_pct"] or CROP_SHARE))
+    if isinstance(size, dict) and "shortest_edge" in size:
+        return _side(size), _side(size)
+    return _side(size), 0
+
+
+def preprocessing_for(
+    source: BackboneSource, resolution: int, statistics: PixelStatistics
+) -> Preprocessing:
+    """The processor's own normalisation and crop; without one, ``statistics`` of the images."""
+    if source.processor is None:
+        small = resolution <= SMALL_IMAGES_UP_TO
+        resize = resolution if small else round(resolution / CROP_SHARE)
+        return Preprocessing(resolution, resize, *statistics)
+    native, resize = _processor_sizes(source.processor)
+    mean, std = (
+        tuple(float(v) for v in source.processor.get(key) or default)
+        for key, default in (("image_mean", [0.0] * 3), ("image_std", [1.0] * 3))
+    )
+    if source.processor.get("do_normalize") is False:
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return Preprocessing(
+        resolution=resolution,
+        resize=round(resize * resolution / native),
+        mean=mean,  # type: ignore[arg-type]
+        std=std,  # type: ignore[arg-type]
+        resample=int(source.processor.get("resample") or Image.Resampling.BILINEAR),
+    )
+
+
+def new_network(
+    source: BackboneSource, class_names: Sequence[str], resolution: int, seed: int
+) -> PreTrainedModel:
+    """The architecture of ``source`` with random weights and one output per class."""
+    config = type(source.config).from_dict(source.config.to_dict())
+    _set_classes(config, class_names)
+    if isinstance(getattr(config, "image_size", None), int):
+        config.image_size = resolution
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForImageClassification.from_config(
+            config, trust_remote_code=source.trust_remote_code
+        )
+
+
+def load_backbone(
+    source: BackboneSource,
+    class_names: Sequence[str],
+    preprocessing: Preprocessing,
+    seed: int,
+) -> Backbone:
+    """The classifier of ``source`` with one output per class, ready to use or to train."""
+    if not source.has_weights:
+        model = new_network(source, class_names, preprocessing.resolution, seed)
+        return Backbone(source.name, model, preprocessing, "from_scratch", source.revision)
+    try:
+        model = AutoModelForImageClassification.from_pretrained(
+            source.name,
+            revision=source.revision,
+            trust_remote_code=source.trust_remote_code,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError) as error:
+        raise BackboneError(_load_failure(source.name, "--backbone", False, error)) from error
+    order = match_classes(model.config.id2label, class_names)
+    origin: Origin = "as_is"
+    if order is None:
+        origin = "fine_tuned"
+        model = _with_new_head(source, class_names, seed)
+    elif order != list(range(len(class_names))):
+        for head in classification_heads(model):
+            head.weight.data = head.weight.data[order]
+            if head.bias is not None:
+                head.bias.data = head.bias.data[order]
+    _set_classes(model.config, class_names)
+    return Backbone(source.name, model, preprocessing, origin, source.revision)
+
+
+def _with_new_head(
+    source: BackboneSource, class_names: Sequence[str], seed: int
+) -> PreTrainedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForImageClassification.from_pretrained(
+            source.name,
+            revision=source.revision,
+            trust_remote_code=source.trust_remote_code,
+            use_safetensors=True,
+            num_labels=len(class_names),
+            ignore_mismatched_sizes=True,
+        )
+        for head in classification_heads(model):  # an equal number of other classes keeps the head
+            head.reset_parameters()
+    return model
+
+
+def _set_classes(config: PretrainedConfig, class_names: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(class_names))
+    config.label2id = {name: index for index, name in enumerate(class_names)}
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def match_classes(id2label: dict[int, str], class_names: Sequence[str]) -> list[int] | None:
+    """For each dataset class, the index of the checkpoint's class of that name; None if the sets of
+    names differ.
+
+    Case, underscores and spacing do not count. A name that the checkpoint uses for several classes
+    (ImageNet has two cranes) is settled by position, also where the dataset, whose names must be
+    unique, appends something to it (``crane2``, ``crane bird``).
+    """
+    theirs = [_plain(id2label[index]) for index in range(len(id2label))]
+    ours = [_plain(name) for name in class_names]
+    if len(theirs) != len(ours):
+        return None
+    repeated = {name for name, count in Counter(theirs).items() if count > 1}
+    where = {name: index for index, name in enumerate(theirs) if name not in repeated}
+    order = []
+    for position, name in enumerate(ours):
+        here = theirs[position]
+        if here in repeated and name.startswith(here):
+            order.append(position)
+        elif name in where:
+            order.append(where[name])
+        else:
+            return None
+    return order if len(set(order)) == len(order) else None
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of the model's state."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,222 @@
+"""The dataset card: a pure function of the files in a publishable folder.
+
+Names, ids and settings in those files are untrusted: :mod:`wdistill.markdown` escapes whatever the
+template prints, and the YAML block is dumped from plain data, never written by the template.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from wdistill.artifact import read_manifest, read_results, read_summary
+from wdistill.card_metadata import HUB, license_id, license_url, metadata, source_link, title
+from wdistill.errors import HubError, RunFolderError
+from wdistill.markdown import Trusted, code, environment, escape, is_hub_id, link
+from wdistill.scores import number, percent, results_view
+
+PLACEHOLDER_REPO = "you/this-dataset"
+_MAX_CLASSES = 20
+_ORIGINS = {
+    "as_is": "used as it is, its classes being those of the source",
+    "fine_tuned": "fine-tuned on the training split of the source",
+    "from_scratch": "trained from scratch on the training split of the source",
+}
+_STARTS = {
+    "real": "each image starts from the real training image nearest to its atom",
+    "mean": "each image starts from the weighted mean of the real images of its atom",
+    "noise": "each image starts from noise",
+}
+
+Json = dict[str, Any]
+
+
+def render_card(folder: Path, repo_id: str = PLACEHOLDER_REPO) -> str:
+    """README.md for ``folder``; ``repo_id`` is what its examples load."""
+    if not is_hub_id(repo_id):
+        raise HubError(f"'{repo_id}' is not a repository id; give one such as '{PLACEHOLDER_REPO}'")
+    manifest, results = read_manifest(folder), read_results(folder)
+    _check_data(folder, manifest)
+    view = _describe(manifest) | _make(manifest) | _lists(manifest)
+    view |= {
+        "repo_id": repo_id,
+        "preview": (folder / "preview.png").is_file(),
+        "results": results_view(results) if results else None,
+    }
+    body = environment().get_template("dataset_card.md.jinja").render(view)
+    return f"---\n{metadata(folder, manifest).to_yaml()}\n---\n\n{body}"
+
+
+def _check_data(folder: Path, manifest: Json) -> None:
+    rows, names = read_summary(folder)
+    transport = manifest["barycenter"]
+    wrong = rows != manifest["images"] or list(names) != manifest["classes"]
+    if wrong or not len(transport["w2"]) == len(transport["w2_random"]) == len(names):
+        raise RunFolderError(f"'{folder}': wdistill.json and data/ disagree; write them again")
+
+
+def _teacher(manifest: Json) -> Json:
+    teacher = manifest["teacher"]
+    on_hub = teacher["revision"] and is_hub_id(teacher["backbone"])
+    return {
+        "link": link(teacher["backbone"], f"{HUB}/{teacher['backbone']}" if on_hub else None),
+        "origin": _ORIGINS.get(teacher["origin"], teacher["origin"]),
+        "parameters": f"{teacher['parameters']:,}",
+        "accuracy": percent(teacher["accuracy"]),
+    }
+
+
+def _describe(manifest: Json) -> Json:
+    """What the set is and where it comes from."""
+    source = manifest["source"]
+    held_out = "held out of its training split" if source["eval_is_holdout"] else None
+    return {
+        "title": title(manifest),
+        "images": f"{manifest['images']}",
+        "ipc": manifest["ipc"],
+        "classes": len(manifest["classes"]),
+        "width": manifest["resolution"],
+        "height": manifest["resolution"],
+        "source_link": source_link(source),
+        "train_images": f"{source['train_images']:,}",
+        "eval_images": f"{source['eval_images']:,}",
+        "eval_split": held_out or f"split '{source['eval_split']}'",
+        "holdout": source["eval_is_holdout"],
+        "licence": _licence(source),
+        "version": manifest["wdistill_version"],
+        "command": manifest["command"],
+        "left_out": [
+            f"{source[key]:,} images of the source were left out: {why}."
+            for key, why in (("unlabelled", "they have no label"), ("broken", "they are broken"))
+            if source[key]
+        ],
+    }
+
+
+def _make(manifest: Json) -> Json:
+    """How it was made, and how close it is to the source."""
+    config = manifest["config"]
+    init = config["synthesis"]["init"]
+    return {
+        "teacher": _teacher(manifest),
+        "weights": manifest["barycenter"]["weights"],
+        "views": manifest["labels"]["views"],
+        "start": _STARTS.get(init, f"each image starts from {init}"),
+        "init_real": init != "noise",
+        "iterations": config["synthesis"]["iterations"],
+        "untouched": init == "real" and config["synthesis"]["iterations"] == 0,
+        "temperature": number(config["evaluate"]["temperature"]),
+        "transport": _transport(manifest),
+    }
+
+
+def _transport(manifest: Json) -> Json:
+    w2, w2_random = manifest["barycenter"]["w2"], manifest["barycenter"]["w2_random"]
+    nearest = manifest["distances"]["nearest_real_rmse"]
+    names = manifest["classes"]
+    rows = [
+        {
+            "name": names[c],
+            "w2": number(w2[c]),
+            "w2_random": number(w2_random[c]),
+            "nearest": number(nearest[c]) if c < len(nearest) else "",
+        }
+        for c in range(min(_MAX_CLASSES, len(names)))
+    ]
+    return {
+        "w2": number(statistics.fmean(w2)),
+        "w2_random": number(statistics.fmean(w2_random)),
+        "nearest": number(statistics.fmean(nearest)) if nearest else None,
+        "rows": rows,
+        "more": max(0, len(names) - _MAX_CLASSES),
+    }
+
+
+def _licence(source: Json) -> Trusted:
+    where, chosen = source_link(source), license_id(source)
+    if chosen is None:
+        text = (
+            "The licence of the source is **unknown**, and none is made up here. These images are "
+            f"derived from it: ask the publisher of {where} before you use or share them."
+        )
+    else:
+        name = source["license_name"] or source["license"]
+        text = (
+            f"Inherited from the source: {link(name, license_url(source))}. These images and "
+            f"labels are derived from {where}, whose terms apply to them as well."
+        )
+    if source["gated"]:
+        text += " The source is **gated**: accept its terms there before you use this set."
+    return Trusted(text)
+
+
+def _lists(manifest: Json) -> Json:
+    changed = manifest["config_changed"]
+    default = {k: v for k, v in _flat(manifest["config"]).items() if k not in changed}
+    kinds = (("images", "Images"), ("soft_labels", "Soft labels"), ("parquet", "Parquet files"))
+    count = f"{len(changed)} changed, {len(default)} at their default"
+    return {
+        "settings": {"changed": list(changed.items()), "default": list(default.items())},
+        "changed_count": count,
+        "sizes": [
+            {
+                "name": name,
+                "human": _human(manifest["bytes"][key]),
+                "exact": f"{manifest['bytes'][key]:,}",
+            }
+            for key, name in kinds
+        ],
+        "provenance": _provenance(manifest),
+    }
+
+
+def _provenance(manifest: Json) -> list[tuple[str, Trusted]]:
+    source, teacher, seconds = manifest["source"], manifest["teacher"], manifest["seconds"]
+    stages = ", ".join(f"{name} {number(value)} s" for name, value in seconds.items())
+    used = {"wdistill": manifest["wdistill_version"], **manifest["versions"]}
+    versions = ", ".join(f"{name} {version}" for name, version in used.items())
+    trained = f"{source['train_split']}, {source['train_images']:,} images"
+    tested = f"{source['eval_split']}, {source['eval_images']:,} images"
+    rows: list[tuple[str, Any]] = [
+        ("Source", source_link(source)),
+        ("Source id", code(source["id"])),
+        ("Source configuration", source["config_name"]),
+        ("Source revision", source["revision"] and code(source["revision"])),
+        ("Source fingerprint", source["fingerprint"] and code(source["fingerprint"])),
+        ("Training split", trained),
+        ("Evaluation split", tested),
+        (
+            "Columns read",
+            Trusted(f"{code(source['image_column'])}, {code(source['label_column'])}"),
+        ),
+        ("Backbone", code(teacher["backbone"])),
+        ("Backbone revision", teacher["revision"] and code(teacher["revision"])),
+        ("Teacher weights (SHA-256)", code(teacher["weights_sha256"])),
+        ("Seed", str(manifest["config"]["seed"])),
+        ("Settings hash", code(manifest["config_hash"])),
+        ("Created", manifest["created"]),
+        ("Device", f"{manifest['device']}, {manifest['processes']} process(es)"),
+        ("Time", f"{number(sum(seconds.values()))} s: {stages}"),
+        ("Versions", versions),
+    ]
+    return [
+        (name, value if isinstance(value, Trusted) else escape(value))
+        for name, value in rows
+        if value
+    ]
+
+
+def _flat(settings: Json, prefix: str = "") -> Json:
+    flat: Json = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _human(size: int) -> str:
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"

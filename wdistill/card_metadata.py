@@ -1,0 +1,113 @@
+"""The YAML block of the card, and where the source and its licence are to be found."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from datasets import ClassLabel, DatasetInfo, Features, Image, List, SplitDict, SplitInfo, Value
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCardData
+
+from wdistill.artifact import shards
+from wdistill.markdown import Trusted, is_hub_id, is_url, link
+
+HUB = "https://huggingface.co"
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+Json = dict[str, Any]
+
+
+def metadata(folder: Path, manifest: Json) -> DatasetCardData:
+    source, count = manifest["source"], manifest["images"]
+    data = DatasetCardData(
+        **_license_fields(source),
+        pretty_name=title(manifest),
+        task_categories=["image-classification"],
+        size_categories=[next((name for top, name in _SIZES if count < top), "1M<n<10M")],
+        source_datasets=[source["id"] if _on_hub(source) else "extended|other"],
+        annotations_creators=["machine-generated"],
+        tags=["dataset-distillation", "synthetic", "wdistill", "wmdd", f"ipc-{manifest['ipc']}"],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+            }
+        ],
+    )
+    DatasetInfosDict({"default": _info(folder, manifest)}).to_dataset_card_data(data)
+    return data
+
+
+def _info(folder: Path, manifest: Json) -> DatasetInfo:
+    """Features and sizes, as ``push_to_hub`` records them."""
+    names = manifest["classes"]
+    features = {
+        "image": Image(),
+        "label": ClassLabel(names=names),
+        "weight": Value("float32"),
+        "soft_label": List(Value("float32"), length=len(names)),
+    }
+    sizes = manifest["bytes"]
+    size = sizes["images"] + sizes["soft_labels"] + manifest["images"] * (8 + 4)
+    splits = SplitDict(dataset_name="default")
+    splits["train"] = SplitInfo("train", num_bytes=size, num_examples=manifest["images"])
+    return DatasetInfo(
+        features=Features(features),
+        splits=splits,
+        download_size=sum(path.stat().st_size for path in shards(folder)),
+        dataset_size=size,
+    )
+
+
+def _license_fields(source: Json) -> Json:
+    chosen = license_id(source)
+    if chosen is None:
+        return {}
+    if chosen != "other":
+        return {"license": chosen}
+    name = source["license_name"] or source["license"] or ""
+    fields = {"license": "other", "license_name": _slug(name if name != "other" else "")}
+    url = license_url(source)
+    return fields | ({"license_link": url} if url else {})
+
+
+def license_id(source: Json) -> str | None:
+    given = (source["license"] or "").strip().lower()
+    if given in ("", "unknown"):
+        return "other" if source["license_name"] else None
+    return given if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", given) else "other"
+
+
+def license_url(source: Json) -> str | None:
+    """``license_link`` is an address, or a file in the source's repository."""
+    given = source["license_link"] or ""
+    if is_url(given):
+        return str(given)
+    if re.fullmatch(r"[\w-]+(\.[\w-]+)*", given) and _on_hub(source):
+        return f"{HUB}/datasets/{source['id']}/blob/main/{given}"
+    return None
+
+
+def _on_hub(source: Json) -> bool:
+    return source["kind"] == "hub" and is_hub_id(source["id"])
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-") or "see-source"
+
+
+def title(manifest: Json) -> str:
+    name = " ".join(manifest["source"]["pretty_name"].split())
+    noun = "image" if manifest["ipc"] == 1 else "images"
+    return f"{name}, distilled to {manifest['ipc']} {noun} per class"
+
+
+def source_link(source: Json) -> Trusted:
+    url = source["url"]
+    if _on_hub(source):
+        revision = source["revision"]
+        pinned = f"/tree/{revision}" if revision and re.fullmatch(r"\w+", revision) else ""
+        url = f"{HUB}/datasets/{source['id']}{pinned}"
+    return link(source["pretty_name"], url)

@@ -1,0 +1,151 @@
+"""Which column holds the images, which the labels, and what the labels mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wdistill.config import DataConfig
+from wdistill.errors import DataError
+
+IMAGE_NAMES = ("image", "img")
+LABEL_NAMES = ("label", "labels", "fine_label", "class", "category", "target")
+
+
+def choose_columns(dataset: Any, config: DataConfig) -> tuple[str, str]:
+    """Names of the image and of the label column: as given, else the only candidates."""
+    features = dataset.features
+    return _image_column(features, config.image_column), _label_column(
+        features, config.label_column
+    )
+
+
+def _image_column(features: Any, given: str | None) -> str:
+    if given is not None:
+        _known(features, given, "--image-column")
+        if not (_is_image(features[given]) or _is_encoded(features[given])):
+            raise DataError(
+                f"--image-column {given!r} holds {_kind(features[given])}, not images; "
+                f"columns: {_listed(features)}"
+            )
+        return given
+    found = [name for name, feature in features.items() if _is_image(feature)]
+    if not found:
+        found = [name for name in IMAGE_NAMES if name in features and _is_encoded(features[name])]
+    if not found:
+        raise DataError(
+            f"the dataset has no image column (columns: {_listed(features)}); "
+            "if one holds encoded images, name it with --image-column"
+        )
+    if len(found) > 1:
+        raise DataError(
+            f"the dataset has several image columns; choose one with --image-column: "
+            f"{', '.join(found)}"
+        )
+    return str(found[0])
+
+
+def _label_column(features: Any, given: str | None) -> str:
+    if given is not None:
+        _known(features, given, "--label-column")
+        if not _is_label(features[given]):
+            raise DataError(_no_label(given, features[given]))
+        return given
+    found = [name for name, feature in features.items() if _is_class(feature)]
+    if not found:
+        named = [name for name in LABEL_NAMES if name in features]
+        found = [name for name in named if _is_label(features[name])]
+        if not found and named:
+            raise DataError(_no_label(named[0], features[named[0]]))
+    if not found:
+        raise DataError(
+            f"the dataset has no label column (columns: {_listed(features)}); "
+            "name one with --label-column"
+        )
+    if len(found) > 1:
+        raise DataError(
+            f"the dataset has several label columns; choose one with --label-column: "
+            f"{', '.join(found)}"
+        )
+    return str(found[0])
+
+
+def _known(features: Any, name: str, option: str) -> None:
+    if name not in features:
+        raise DataError(f"{option} {name!r} does not exist; choose from {_listed(features)}")
+
+
+def _listed(features: Any) -> str:
+    return ", ".join(features)
+
+
+def _no_label(name: str, feature: Any) -> str:
+    return (
+        f"column {name!r} holds {_kind(feature)}, but one class per image is needed; "
+        "name a column of class names or numbers with --label-column"
+    )
+
+
+def _kind(feature: Any) -> str:
+    """A feature in a user's words."""
+    if isinstance(feature, datasets.Value):
+        return str(feature.dtype)
+    if isinstance(feature, list) or "List" in type(feature).__name__:
+        return "lists (several labels per image)"
+    return f"{type(feature).__name__} values"
+
+
+def _is_image(feature: Any) -> bool:
+    return isinstance(feature, datasets.Image)
+
+
+def _is_encoded(feature: Any) -> bool:
+    """Files in parquet that lacks Hugging Face's schema: bytes, or a struct of bytes and path."""
+    if isinstance(feature, dict):
+        return set(feature) <= {"bytes", "path"} and "bytes" in feature
+    return isinstance(feature, datasets.Value) and feature.dtype in ("binary", "large_binary")
+
+
+def _is_class(feature: Any) -> bool:
+    return isinstance(feature, datasets.ClassLabel)
+
+
+def _is_label(feature: Any) -> bool:
+    if _is_class(feature):
+        return True
+    kinds = ("int", "uint", "bool", "string", "large_string")
+    return isinstance(feature, datasets.Value) and str(feature.dtype).startswith(kinds)
+
+
+def read_labels(dataset: Any, column: str, split: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(N,) int64 labels, -1 where there is none, and the name of each class.
+
+    Without names in the dataset, the classes are the values that occur, sorted: strings as text,
+    numbers by size.
+    """
+    values = dataset.with_format("arrow").select_columns([column])[:].column(0)
+    feature = dataset.features[column]
+    if isinstance(feature, datasets.ClassLabel):
+        names = tuple(feature.names)
+        labels = _filled(values)
+        if len(labels) and labels.max() >= len(names):
+            raise DataError(
+                f"split {split!r} has label {labels.max()} in column {column!r}, "
+                f"which names {len(names)} classes only"
+            )
+        return np.maximum(labels, -1), names
+    found = [value for value in pc.unique(values).to_pylist() if value is not None]
+    if not pa.types.is_boolean(values.type):
+        found = [value for value in found if value != -1]
+    found.sort()
+    positions = pc.index_in(values, value_set=pa.array(found, values.type))
+    return _filled(positions), tuple(map(str, found))
+
+
+def _filled(values: pa.ChunkedArray) -> np.ndarray:
+    filled = pc.fill_null(values.cast(pa.int64()), -1)
+    return np.asarray(filled.to_numpy(), dtype=np.int64)

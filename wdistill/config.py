@@ -1,0 +1,201 @@
+"""Settings of a run: frozen, validated, hashable. Each default states its source.
+
+Sources: [paper] Liu et al., arXiv 2311.18531v3; [official] defaults of the authors' code for that
+paper; [own] measured with this tool, see the README.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from wdistill.errors import OptionError
+
+Weights = Literal["uniform", "free"]
+Init = Literal["real", "noise"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["no", "bf16"]
+
+BUILT_IN = ("resnet18", "resnet10-w16", "convnet")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise OptionError(message)
+
+
+def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    _check(value in allowed, f"{option} is {value!r}; choose one of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, which labels. ``None`` means: infer."""
+
+    dataset: str | None = None  # None: the embedded Fashion-MNIST subset
+    config_name: str | None = None
+    revision: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    train_split: str | None = None
+    eval_split: str | None = None
+    resolution: int | None = None  # None: the backbone's own size, or the images' if small
+    skip_broken: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resolution is not None:
+            _check(
+                8 <= self.resolution <= 1024,
+                f"--resolution is {self.resolution}; give a number of pixels from 8 to 1024",
+            )
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The network whose features define the transport."""
+
+    backbone: str = "resnet10-w16"  # [own] 90% on Fashion-MNIST in minutes on two CPU cores
+    backbone_revision: str | None = None
+    epochs: int = 10  # [own] for small images; [official] 50 for ImageNette from scratch
+    batch_size: int = 128  # [own]
+    allow_weak: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _check(
+            0 <= self.epochs <= 10_000,
+            f"--teacher-epochs is {self.epochs}; give a number from 0 to 10000",
+        )
+
+
+@dataclass(frozen=True)
+class BarycenterConfig:
+    """Atoms and weights per class (paper, section 3.2)."""
+
+    ipc: int = 10
+    weights: Weights = "free"  # [own] free masses reach a lower W2 than uniform ones
+    restarts: int = 8  # [own] k-means++ starts per class
+    max_iterations: int = 100  # [own] Lloyd converges long before
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.ipc <= 100, f"--ipc is {self.ipc}; give a number from 1 to 100")
+        _choice("--weights", self.weights, get_args(Weights))
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """Pixels towards atoms and statistics (paper, section 3.3)."""
+
+    init: Init = "real"  # [own] a real start beats noise
+    iterations: int = 200  # [own]; [official] 2000 from noise
+    lr: float = 0.03  # [own] in [0, 1] pixel units
+    bn_weight: float = 10.0  # [official] for ImageNette
+    ce_weight: float = 0.0  # [own]
+    crop_min: float = 0.4  # [own] smallest area share of a random crop
+    images_per_step: int = 100  # [official] batch size; groups of whole classes fill it
+
+    def __post_init__(self) -> None:
+        _choice("--init", self.init, get_args(Init))
+        _check(
+            0 <= self.iterations <= 100_000,
+            f"--iterations is {self.iterations}; give a number from 0 to 100000",
+        )
+        _check(
+            0 <= self.bn_weight < float("inf"),
+            f"--bn-weight is {self.bn_weight}; give a finite number that is not negative",
+        )
+
+
+@dataclass(frozen=True)
+class RelabelConfig:
+    """Soft labels: the teacher's mean logits over augmented views, as probabilities."""
+
+    views: int = 16  # [own]
+    crop_min: float = 0.4  # [own] as in synthesis
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How students are trained (paper, section 4.1, and the official validation recipe)."""
+
+    enabled: bool = True
+    students: tuple[str, ...] = ()  # empty: the teacher's architecture, randomly initialised
+    epochs: int = 300  # [official]
+    seeds: int = 2
+    batch_size: int = 64  # [own] small sets need steps; [official] 64
+    lr: float = 1e-3  # [official] AdamW
+    weight_decay: float = 0.01  # [official]
+    temperature: float = 20.0  # [official]
+    crop_min: float = 0.4  # [own]; [official] 0.08 at 224 px
+
+    def __post_init__(self) -> None:
+        _check(
+            1 <= self.epochs <= 100_000,
+            f"--eval-epochs is {self.epochs}; give a number from 1 to 100000",
+        )
+        _check(1 <= self.seeds <= 100, f"--eval-seeds is {self.seeds}; give a number from 1 to 100")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that changes the result. Two runs of equal hash give the same dataset."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    barycenter: BarycenterConfig = field(default_factory=BarycenterConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    relabel: RelabelConfig = field(default_factory=RelabelConfig)
+    evaluate: EvalConfig = field(default_factory=EvalConfig)
+    seed: int = 0
+    mixed_precision: Precision = "no"
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.seed < 2**31, f"--seed is {self.seed}; give a number from 0 to 2147483647")
+        _choice("--mixed-precision", self.mixed_precision, get_args(Precision))
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def changed(self) -> dict[str, Any]:
+        """Settings that differ from their defaults, as ``{"section.name": value}``."""
+        return {
+            key: value
+            for key, value in flat(self.to_dict()).items()
+            if value != flat(RunConfig().to_dict())[key]
+        }
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """What a user may change without changing the result."""
+
+    device: Device = "auto"
+    num_workers: int = 0
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        _choice("--device", self.device, get_args(Device))
+        _check(
+            0 <= self.num_workers <= 256,
+            f"--num-workers is {self.num_workers}; give a number from 0 to 256",
+        )
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``{"section.name": value}``, tuples as lists."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            result.update(flat(value, f"{prefix}{key}."))
+        else:
+            result[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return result
+
+
+def stable_hash(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 of ``value`` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

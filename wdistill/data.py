@@ -1,0 +1,236 @@
+"""Any class-labelled image dataset as two splits of upright RGB images with named classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import datasets
+import numpy as np
+
+from wdistill.columns import choose_columns
+from wdistill.config import DataConfig
+from wdistill.errors import DataError
+from wdistill.images import digest_of_images, to_rgb
+from wdistill.sources import Opened, Source, open_source
+from wdistill.splits import ImageSplit, hold_out, labelled_split, renamed, without_broken
+
+__all__ = ["ImageData", "ImageSplit", "Source", "load_data", "to_rgb"]
+
+EVAL_SPLITS = ("validation", "valid", "val", "test")
+FINGERPRINT_ALL = 100_000  # rows up to which every image enters the fingerprint
+FINGERPRINT_SAMPLE = 10_000
+SIZE_SAMPLE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A dataset ready to be distilled and evaluated on."""
+
+    source: Source
+    class_names: tuple[str, ...]
+    train: ImageSplit
+    eval: ImageSplit
+    train_split: str
+    eval_split: str
+    eval_is_holdout: bool
+    image_column: str
+    label_column: str
+    unlabelled: int  # rows left out of the two splits because they have no label
+    broken: int  # rows left out because their image cannot be decoded
+    notes: tuple[str, ...]  # what was inferred or left out, one sentence each
+    native_size: int  # median of the longer side over a sample, in pixels
+
+
+def load_data(config: DataConfig, seed: int, ipc: int) -> ImageData:
+    """Open the dataset, infer what ``config`` leaves open, and check every class against ``ipc``.
+
+    The hold-out, where there is no evaluation split, is the only use of ``seed``.
+    """
+    opened = open_source(config)
+    read = _read_splits(opened, config)
+    splits = read.splits
+    fingerprint = _fingerprint(read)
+    unlabelled = sum(int((split.labels < 0).sum()) for split in splits)
+    splits = [split.take(np.flatnonzero(split.labels >= 0)) for split in splits]
+    labelled = sum(map(len, splits))
+    if config.skip_broken:
+        splits = [without_broken(split) for split in splits]
+    broken = labelled - sum(map(len, splits))
+    is_holdout = len(splits) == 1
+    if is_holdout:
+        splits = hold_out(splits[0], len(read.class_names), seed)
+    train, evaluation = splits
+    _check_classes(train, evaluation, read.class_names, ipc, is_holdout)
+    return ImageData(
+        source=replace(opened.source, fingerprint=fingerprint),
+        class_names=read.class_names,
+        train=train,
+        eval=evaluation,
+        train_split=train.name,
+        eval_split=evaluation.name,
+        eval_is_holdout=is_holdout,
+        image_column=read.image_column,
+        label_column=read.label_column,
+        unlabelled=unlabelled,
+        broken=broken,
+        notes=_notes(config, read, (unlabelled, broken), (train, evaluation)),
+        native_size=_native_size(train),
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The splits as they are stored: all rows, -1 where there is no label."""
+
+    splits: list[ImageSplit]  # training, then evaluation if there is one
+    class_names: tuple[str, ...]
+    image_column: str
+    label_column: str
+    skipped: tuple[str, ...]  # evaluation splits without labels
+
+
+def _read_splits(opened: Opened, config: DataConfig) -> _Read:
+    train_name = _train_name(opened, config)
+    dataset = _rows_of(opened, train_name, "--train-split")
+    if not len(dataset):
+        raise DataError(f"split {train_name!r} is empty; choose another with --train-split")
+    columns = choose_columns(dataset, config)
+    train, class_names = labelled_split(dataset, train_name, columns)
+    splits, skipped = [train], []
+    for name in _eval_names(opened, config, train_name):
+        stored = _rows_of(opened, name, "--eval-split")
+        if columns[1] in stored.features:
+            evaluation, names = labelled_split(stored, name, columns)
+            if (evaluation.labels >= 0).any():
+                splits.append(renamed(evaluation, names, class_names))
+                break
+        skipped.append(name)
+    if config.eval_split is not None and len(splits) == 1:
+        raise DataError(f"split {config.eval_split!r} has no labels; choose another --eval-split")
+    return _Read(splits, class_names, *columns, tuple(skipped))
+
+
+def _eval_names(opened: Opened, config: DataConfig, train_name: str) -> list[str]:
+    if config.eval_split is None:
+        return [name for name in EVAL_SPLITS if name in opened.names and name != train_name]
+    if config.eval_split == train_name:
+        raise DataError(f"--eval-split is the training split {train_name!r}; choose another")
+    return [config.eval_split]
+
+
+def _train_name(opened: Opened, config: DataConfig) -> str:
+    if config.train_split is not None:
+        return config.train_split
+    if "train" in opened.names:
+        return "train"
+    if len(opened.names) == 1:
+        return opened.names[0]
+    found = ", ".join(opened.names) or "no splits"
+    raise DataError(f"the dataset has no split 'train' but {found}; choose one with --train-split")
+
+
+def _rows_of(opened: Opened, spec: str, option: str) -> Any:
+    """Rows of ``train``, ``train[:10%]`` or ``train+extra``, in the syntax of `datasets`."""
+    names = re.findall(r"(?:^|\+)([^\[+(]*)", spec)
+    unknown = [name for name in names if name not in opened.names]
+    if unknown:
+        allowed = ", ".join(opened.names)
+        raise DataError(
+            f"{option} {spec!r}: no split is called {unknown[0]!r}; choose from {allowed}"
+        )
+    stored = {name: opened.read(name) for name in dict.fromkeys(names)}
+    if spec in stored:
+        return stored[spec]
+    try:
+        sizes = {name: len(dataset) for name, dataset in stored.items()}
+        pieces = datasets.ReadInstruction.from_spec(spec).to_absolute(sizes)
+    except (ValueError, AssertionError) as error:
+        raise DataError(
+            f"{option} {spec!r} is not a split; write for example 'train[:10%]'"
+        ) from error
+    return datasets.concatenate_datasets(
+        [stored[piece.splitname].select(range(piece.from_, piece.to)) for piece in pieces]
+    )
+
+
+def _check_classes(
+    train: ImageSplit, evaluation: ImageSplit, names: tuple[str, ...], ipc: int, is_holdout: bool
+) -> None:
+    counts = np.bincount(train.labels, minlength=len(names))
+    if not len(train):
+        raise DataError(f"split {train.name!r} has no labels; choose another --train-split")
+    if len(names) < 2:
+        raise DataError(f"the dataset has one class, {names[0]!r}; two or more are needed")
+    smallest = int(counts.argmin())
+    name, count = names[smallest], int(counts[smallest])
+    if count == 0:
+        raise DataError(f"class {name!r} has no images in split {train.name!r}; remove the class")
+    if count < ipc:
+        held = int((evaluation.labels == smallest).sum()) if is_holdout else 0
+        beside = f" besides {held} held out for evaluation" if held else ""
+        noun = "image" if count == 1 else "images"
+        raise DataError(
+            f"class {name!r} has {count} {noun}{beside} but --ipc is {ipc}; "
+            f"lower --ipc to {count} or less"
+        )
+
+
+def _fingerprint(read: _Read) -> str:
+    """SHA-256 over names, labels and encoded images: the same on every machine.
+
+    Of splits above ``FINGERPRINT_ALL`` rows, a fixed sample of the images enters.
+    """
+    header = [read.class_names, read.image_column, read.label_column]
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for split in read.splits:
+        rows = len(split)
+        digest.update(f"{split.name}\0{rows}\0".encode())
+        digest.update(split.labels.astype("<i8").tobytes())
+        images = split.dataset
+        if rows > FINGERPRINT_ALL:
+            chosen = np.random.default_rng(0).choice(rows, FINGERPRINT_SAMPLE, replace=False)
+            images = images.select(np.sort(chosen))
+        digest.update(digest_of_images(images, split.column))
+    return digest.hexdigest()
+
+
+def _native_size(split: ImageSplit) -> int:
+    count = min(SIZE_SAMPLE, len(split))
+    rows = np.random.default_rng(0).choice(len(split), count, replace=False)
+    return int(np.median([max(split.image(int(row)).size) for row in rows]))
+
+
+def _notes(
+    config: DataConfig,
+    read: _Read,
+    left_out: tuple[int, int],
+    splits: tuple[ImageSplit, ImageSplit],
+) -> tuple[str, ...]:
+    """What a user should know and did not say."""
+    train, evaluation = splits
+    unlabelled, broken = left_out
+    notes = []
+    if config.dataset is None:
+        notes.append("No --dataset given: using the embedded Fashion-MNIST subset, offline.")
+    elif config.image_column is None or config.label_column is None:
+        notes.append(
+            f"Images are in column {read.image_column!r}, labels in column {read.label_column!r}."
+        )
+    notes += [f"Split {name!r} has no labels and is not used." for name in read.skipped]
+    if len(read.splits) == 1:
+        notes.append(
+            f"No evaluation split with labels: {len(evaluation)} of "
+            f"{len(train) + len(evaluation)} images of {train.name!r} are held out, "
+            "a seeded tenth of each class."
+        )
+    elif config.dataset is not None and config.eval_split is None:
+        notes.append(f"Evaluation is on split {evaluation.name!r}.")
+    if unlabelled:
+        notes.append(f"Left out {unlabelled} rows without a label (-1 or missing).")
+    if broken:
+        notes.append(f"Left out {broken} rows with a broken image.")
+    return tuple(notes)

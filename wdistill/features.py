@@ -1,0 +1,130 @@
+"""One view of any image classifier: pixels in; features, logits and norm-layer moments out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wdistill.errors import BackboneError
+from wdistill.pixels import Preprocessing
+
+
+@dataclass(frozen=True)
+class Activations:
+    """features: (B, d); logits: (B, C); means and variances: per norm layer, (B, channels).
+
+    Moments are those of the layer's *input* over the positions (pixels or tokens) of one image.
+    """
+
+    features: Tensor
+    logits: Tensor
+    means: tuple[Tensor, ...]
+    variances: tuple[Tensor, ...]
+
+
+class FeatureNetwork:
+    """A classifier in evaluation mode with its penultimate features and norm-layer inputs exposed.
+
+    Features are the inputs of the classification head, flattened (concatenated where a network has
+    two heads, as distilled DeiT). Norm layers are BatchNorm, LayerNorm, GroupNorm, InstanceNorm and
+    RMSNorm modules; a network without any gives no moments.
+    """
+
+    def __init__(
+        self, model: nn.Module, preprocessing: Preprocessing, device: torch.device
+    ) -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.preprocessing = preprocessing
+        self.device = device
+        self.num_classes = number_of_classes(model)
+        self._mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
+        self.heads = classification_heads(model)
+        self.norms = [m for _, m in model.named_modules() if _channel_axis(m) is not None]
+
+    @contextmanager
+    def _tapped(self, with_moments: bool) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        features: list[Tensor] = []
+        inputs: list[Tensor] = []
+        handles = [
+            head.register_forward_pre_hook(lambda _, args: features.append(args[0]))
+            for head in self.heads
+        ]
+        if with_moments:
+            handles += [
+                norm.register_forward_pre_hook(
+                    lambda module, args: inputs.append(_channels_last(module, args[0]))
+                )
+                for norm in self.norms
+            ]
+        try:
+            yield features, inputs
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __call__(self, pixels: Tensor, moments: bool = True) -> Activations:
+        """pixels: (B, 3, R, R) float in [0, 1] on the network's device."""
+        with self._tapped(moments) as (features, inputs):
+            logits = self.model((pixels - self._mean) / self._std).logits
+        batch = pixels.shape[0]
+        tokens = [x.reshape(batch, -1, x.shape[-1]).float() for x in inputs]
+        return Activations(
+            features=torch.cat([f.reshape(batch, -1) for f in features], dim=1).float(),
+            logits=logits.float(),
+            means=tuple(t.mean(1) for t in tokens),
+            variances=tuple(t.var(1, unbiased=False) for t in tokens),
+        )
+
+
+def number_of_classes(model: nn.Module) -> int:
+    config: Any = model.config
+    return int(config.num_labels)
+
+
+def classification_heads(model: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    """The last layers of ``model``: linear maps onto the classes, outside the backbone.
+
+    Raises BackboneError if there is none.
+    """
+    classes = number_of_classes(model)
+    backbone = getattr(model, "base_model", model)
+    inside = set() if backbone is model else set(backbone.modules())
+    heads: list[nn.Linear | nn.Conv2d] = [
+        module
+        for module in model.modules()
+        if module not in inside
+        and (
+            (isinstance(module, nn.Linear) and module.out_features == classes)
+            or (isinstance(module, nn.Conv2d) and module.out_channels == classes)
+        )
+    ]
+    if not heads:
+        kind = getattr(model.config, "model_type", type(model).__name__)
+        raise BackboneError(
+            f"no linear classification head found in a {kind!r} network; "
+            "use a backbone whose last layer is a linear map onto the classes"
+        )
+    return heads
+
+
+def _channel_axis(module: nn.Module) -> int | None:
+    if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm):
+        return 1
+    kind = type(module).__name__
+    if "BatchNorm" in kind and not list(module.children()):
+        return 1
+    if isinstance(module, nn.LayerNorm) or kind.endswith(("LayerNorm", "RMSNorm")):
+        if list(module.children()):
+            return None
+        return 1 if getattr(module, "data_format", "") == "channels_first" else -1
+    return None
+
+
+def _channels_last(module: nn.Module, x: Tensor) -> Tensor:
+    return x if _channel_axis(module) == -1 else x.movedim(1, -1)

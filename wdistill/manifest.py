@@ -1,0 +1,112 @@
+"""wdistill.json: what was made, from what, how, with which versions."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wdistill import __version__
+from wdistill.artifact import FORMAT_VERSION
+from wdistill.config import RunConfig, stable_hash
+from wdistill.data import ImageData
+
+PACKAGES = (
+    "torch", "transformers", "datasets", "huggingface_hub", "accelerate", "POT", "numpy", "pillow",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, wdistill and the packages that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        "wdistill": __version__,
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """E.g. ``cuda (NVIDIA H100)`` or ``cpu (AMD EPYC)``."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({_cpu_model()})"
+    return str(device.type)
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def describe_source(data: ImageData) -> dict[str, Any]:
+    return {
+        **asdict(data.source),
+        "train_split": data.train_split,
+        "eval_split": data.eval_split,
+        "eval_is_holdout": data.eval_is_holdout,
+        "image_column": data.image_column,
+        "label_column": data.label_column,
+        "train_images": len(data.train),
+        "eval_images": len(data.eval),
+        "unlabelled": data.unlabelled,
+        "broken": data.broken,
+    }
+
+
+def build_manifest(
+    *,
+    config: RunConfig,
+    command: str,
+    data: ImageData,
+    resolution: int,
+    teacher: dict[str, Any],
+    w2: NDArray[np.float64],
+    w2_random: NDArray[np.float64],
+    nearest_rmse: NDArray[np.float64],
+    seconds: dict[str, float],
+    device: torch.device,
+    processes: int,
+) -> dict[str, Any]:
+    """The manifest, but for ``bytes``, which writing the folder fills in.
+
+    w2, w2_random, nearest_rmse: one value per class.
+    """
+    ipc = config.barycenter.ipc
+    return {
+        "format_version": FORMAT_VERSION,
+        "wdistill_version": __version__,
+        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "command": command,
+        "config": config.to_dict(),
+        "config_changed": config.changed(),
+        "config_hash": stable_hash(config.to_dict()),
+        "source": describe_source(data),
+        "classes": list(data.class_names),
+        "ipc": ipc,
+        "resolution": resolution,
+        "images": ipc * len(data.class_names),
+        "teacher": teacher,
+        "barycenter": {
+            "weights": config.barycenter.weights,
+            "w2": w2.tolist(),
+            "w2_random": w2_random.tolist(),
+        },
+        "distances": {"nearest_real_rmse": nearest_rmse.tolist()},
+        "labels": {"views": config.relabel.views},
+        "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+        "versions": versions(),
+        "device": device_name(device),
+        "processes": processes,
+    }

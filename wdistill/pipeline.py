@@ -1,0 +1,198 @@
+"""The order of the stages, and what each hands to the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from wdistill import stages
+from wdistill.artifact import DistilledSet, atomic_write, write_publishable
+from wdistill.card import render_card
+from wdistill.config import RunConfig, RuntimeConfig
+from wdistill.data import ImageData, load_data
+from wdistill.errors import OptionError
+from wdistill.figures import preview_grid, save_png
+from wdistill.manifest import build_manifest, device_name, versions
+from wdistill.run_folder import Run, claim, locked
+from wdistill.teacher import Teacher, prepare_teacher
+from wdistill.units import Tensors
+
+PUBLISH = "publish"
+
+
+def default_output(config: RunConfig) -> Path:
+    """runs/<last part of the dataset's name>-ipc<n>."""
+    dataset = config.data.dataset or "fashion-mnist-subset"
+    name = Path(dataset.rstrip("/")).name.removesuffix(".parquet") or "dataset"
+    return Path("runs") / f"{name}-ipc{config.barycenter.ipc}"
+
+
+def run(
+    config: RunConfig,
+    runtime: RuntimeConfig,
+    folder: Path,
+    command: str,
+    echo: Callable[[str], None],
+) -> Path:
+    """Distil, evaluate and write the publishable folder, which is returned.
+
+    What an earlier start of the same run has finished is not computed again. Raises WdistillError
+    on anything that the user can mend.
+    """
+    accelerator = _accelerator(config, runtime)
+    main = accelerator.is_main_process
+    with locked(folder) if main else nullcontext():
+        with accelerator.main_process_first():
+            data = load_data(config.data, config.seed, config.barycenter.ipc)
+            if main:
+                claim(folder, config, data.source.fingerprint)
+        say = echo if main else _silent
+        this = Run(config, data, folder, accelerator, runtime.num_workers, runtime.quiet, say)
+        _announce(this)
+        _work(this, command)
+    return folder / PUBLISH
+
+
+def _silent(_: str) -> None:
+    """What processes other than the main one say."""
+
+
+def _accelerator(config: RunConfig, runtime: RuntimeConfig) -> Accelerator:
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("--device is 'cuda' but PyTorch sees no CUDA device; choose auto or cpu")
+    if runtime.device == "mps" and not torch.backends.mps.is_available():
+        raise OptionError("--device is 'mps' but PyTorch sees no MPS device; choose auto or cpu")
+    return Accelerator(cpu=runtime.device == "cpu", mixed_precision=config.mixed_precision)
+
+
+def _announce(this: Run) -> None:
+    data = this.data
+    this.echo(
+        f"dataset: {data.source.id}, {len(data.class_names)} classes, "
+        f"{len(data.train)} images in {data.train_split!r}, "
+        f"{len(data.eval)} in {data.eval_split!r}"
+    )
+    for note in data.notes:
+        this.echo(f"dataset: {note}")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - began
+
+
+def _work(this: Run, command: str) -> None:
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "teacher"):
+        ready = prepare_teacher(this)
+    origin = ready.description["origin"].replace("_", " ")
+    this.echo(
+        f"teacher: {ready.description['backbone']} ({origin}) has accuracy "
+        f"{ready.accuracy:.1%} on {this.data.eval_split!r}"
+    )
+    if not ready.network.norms:
+        this.echo("warning: the backbone has no norm layer; synthesis uses its features alone")
+    with _timed(seconds, "transport"):
+        key, targets = stages.transport(this, ready)
+    w2 = _per_class(targets, this, "w2")
+    this.echo(transport_table(this.data.class_names, w2))
+    with _timed(seconds, "synthesis"):
+        key, images = stages.synthesis(this, ready, key, targets)
+    with _timed(seconds, "relabel"):
+        key, labels = stages.relabel(this, ready, key, images)
+    distilled = _assemble(this.data, targets, images, labels, this)
+    with _timed(seconds, "evaluate"):
+        results = stages.evaluation(this, ready, key, distilled)
+    if this.accelerator.is_main_process:
+        nearest = torch.cat([unit["nearest"] for unit in labels]).numpy()
+        manifest = build_manifest(
+            config=this.config, command=command, data=this.data,
+            resolution=ready.train.preprocessing.resolution, teacher=ready.description,
+            w2=w2[:, 0], w2_random=w2[:, 1], nearest_rmse=nearest, seconds=seconds,
+            device=this.accelerator.device, processes=this.accelerator.num_processes,
+        )  # fmt: skip
+        _publishable(this, ready, distilled, manifest, results)
+    this.accelerator.wait_for_everyone()
+
+
+def _per_class(targets: Sequence[Tensors], this: Run, name: str) -> Any:
+    return np.stack(
+        [
+            targets[unit.index][f"{label}.{name}"].numpy()
+            for unit in this.units
+            for label in unit.classes
+        ]
+    )
+
+
+def _assemble(
+    data: ImageData,
+    targets: Sequence[Tensors],
+    images: Sequence[Tensors],
+    labels: Sequence[Tensors],
+    this: Run,
+) -> DistilledSet:
+    pixels = torch.cat([unit["pixels"].flatten(0, 1) for unit in images])
+    ipc = this.config.barycenter.ipc
+    return DistilledSet(
+        images=pixels.permute(0, 2, 3, 1).contiguous().numpy(),
+        labels=np.repeat(np.arange(len(data.class_names), dtype=np.int64), ipc),
+        weights=_per_class(targets, this, "weights").astype(np.float32).reshape(-1),
+        soft_labels=torch.cat([unit["soft_labels"] for unit in labels]).numpy(),
+        class_names=data.class_names,
+    )
+
+
+def _publishable(
+    this: Run,
+    ready: Teacher,
+    distilled: DistilledSet,
+    manifest: dict[str, Any],
+    results: dict[str, Any] | None,
+) -> None:
+    folder = this.folder / PUBLISH
+    if results is not None:
+        results |= {"device": device_name(this.accelerator.device), "versions": versions()}
+    save_png(folder / "preview.png", preview_grid(distilled))
+    write_publishable(folder, distilled, manifest, results)
+    atomic_write(folder / "README.md", render_card(folder).encode())
+
+
+def transport_table(class_names: Sequence[str], w2: Any, most: int = 20) -> str:
+    """W2^2 of the atoms and of random real images per class, as text; the mean comes last."""
+    width = min(28, max(len(name) for name in (*class_names, "mean of all classes")))
+    lines = [f"{'W2^2 to the real features':{width}}  {'atoms':>9}  {'random':>9}  ratio"]
+    shown = [(name, *values) for name, values in zip(class_names[:most], w2, strict=False)]
+    if len(class_names) > most:
+        shown.append((f"... {len(class_names) - most} more", float("nan"), float("nan")))
+    for name, atoms, random in [*shown, ("mean of all classes", *w2.mean(0))]:
+        if np.isnan(atoms):
+            lines.append(name)
+            continue
+        lines.append(f"{name[:width]:{width}}  {atoms:9.3f}  {random:9.3f}  {atoms / random:5.2f}")
+    return "\n".join(lines)
+
+
+def results_table(results: dict[str, Any]) -> str:
+    """Accuracy of students on the distilled and on random real images, as text."""
+    rows = {(row["student"], row["labels"], row["images"]): row for row in results["rows"]}
+    pairs = sorted({(student, labels) for student, labels, _ in rows})
+    width = max(7, *(len(student) for student, _ in pairs))
+    lines = [f"{'student':{width}}  labels  {'distilled':>14}  {'random real':>14}  difference"]
+    for student, labels in pairs:
+        ours, random = (rows[student, labels, images] for images in ("distilled", "random"))
+        cells = [f"{r['top1_mean']:7.1%} ± {100 * r['top1_std']:4.1f}" for r in (ours, random)]
+        gain = 100 * (ours["top1_mean"] - random["top1_mean"])
+        lines.append(
+            f"{student:{width}}  {labels:6}  {cells[0]:>14}  {cells[1]:>14}  {gain:+10.1f}"
+        )
+    return "\n".join(lines)

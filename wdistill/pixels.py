@@ -1,0 +1,127 @@
+"""PIL images to square uint8 pixels, decoded once where they fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from wdistill.data import ImageSplit
+
+CACHE_BYTES = 2 * 2**30  # a split below this size is kept decoded; ImageNet at 224 px is not
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a network's input.
+
+    resolution: pixels of a side of the square result
+    resize:     length of the shorter side before the centre crop; 0: both sides go straight to
+                ``resolution``, whatever the aspect ratio
+    mean, std:  per channel, for pixels in [0, 1]
+    resample:   PIL's filter code
+    """
+
+    resolution: int
+    resize: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resample: int = int(Image.Resampling.BILINEAR)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """(3, R, R) uint8 pixels of an RGB image."""
+        size = self.resolution
+        filter_ = Image.Resampling(self.resample)
+        if image.size != (size, size):
+            if self.resize:
+                scale = self.resize / min(image.size)
+                width, height = (max(size, round(side * scale)) for side in image.size)
+                image = image.resize((width, height), filter_)
+                left, top = (width - size) // 2, (height - size) // 2
+                image = image.crop((left, top, left + size, top + size))
+            else:
+                image = image.resize((size, size), filter_)
+        return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
+
+
+class _Rows(Dataset[Tensor]):
+    def __init__(self, split: ImageSplit, rows: Sequence[int], preprocessing: Preprocessing):
+        self.split, self.rows, self.preprocessing = split, rows, preprocessing
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.preprocessing(self.split.image(int(self.rows[index])))
+
+
+class PixelStore:
+    """Pixels of a split at a network's resolution, as (n, 3, R, R) uint8 on the CPU."""
+
+    def __init__(
+        self, split: ImageSplit, preprocessing: Preprocessing, workers: int = 0, quiet: bool = True
+    ) -> None:
+        self.split = split
+        self.preprocessing = preprocessing
+        self.workers = workers
+        self.quiet = quiet
+        self.labels = torch.from_numpy(split.labels)
+        side = preprocessing.resolution
+        self._fits = len(split) * 3 * side * side <= CACHE_BYTES
+        self._cache: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def _decode(self, rows: Sequence[int], batch_size: int) -> Iterator[Tensor]:
+        loader = DataLoader(
+            _Rows(self.split, rows, self.preprocessing),
+            batch_size=batch_size,
+            num_workers=self.workers if len(rows) > batch_size else 0,
+        )
+        yield from loader
+
+    def preload(self) -> None:
+        """Decode the whole split, if it fits in memory; otherwise do nothing."""
+        if not self._fits or self._cache is not None:
+            return
+        side = self.preprocessing.resolution
+        cache = torch.empty(len(self), 3, side, side, dtype=torch.uint8)
+        filled = 0
+        with tqdm(total=len(self), desc="decoding", unit="img", disable=self.quiet) as bar:
+            for batch in self._decode(range(len(self)), 256):
+                cache[filled : filled + len(batch)] = batch
+                filled += len(batch)
+                bar.update(len(batch))
+        self._cache = cache
+
+    def batches(self, rows: Sequence[int] | Tensor, batch_size: int) -> Iterator[Tensor]:
+        """Pixels of ``rows``, in this order, ``batch_size`` at a time."""
+        rows = torch.as_tensor(rows, dtype=torch.int64)
+        if self._cache is None:
+            yield from self._decode(rows.tolist(), batch_size)
+            return
+        for chunk in rows.split(batch_size):
+            yield self._cache[chunk]
+
+    def get(self, rows: Sequence[int] | Tensor) -> Tensor:
+        side = self.preprocessing.resolution
+        return torch.cat(
+            [torch.empty(0, 3, side, side, dtype=torch.uint8), *self.batches(rows, 256)]
+        )
+
+
+def to_float(pixels: Tensor, device: torch.device) -> Tensor:
+    """uint8 pixels to float32 in [0, 1] on ``device``."""
+    return pixels.to(device, non_blocking=True).float().div_(255)
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """Float pixels in [0, 1] to the nearest uint8."""
+    return pixels.detach().clamp(0, 1).mul(255).round().to(torch.uint8)

@@ -1,0 +1,36 @@
+"""Soft labels from the teacher."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wdistill.augment import apply_views, random_views
+from wdistill.config import RelabelConfig
+from wdistill.errors import NumericalError
+from wdistill.features import FeatureNetwork
+from wdistill.pixels import to_float
+
+
+@torch.no_grad()
+def soft_labels(
+    network: FeatureNetwork, pixels: Tensor, config: RelabelConfig, generator: torch.Generator
+) -> Tensor:
+    """One averaged teacher vector per image:  p_j = softmax( 1/V sum_v z(a_v(s_j)) ).
+
+    z are the teacher's logits, a_v random crops and flips. Because p is at temperature 1, a student
+    recovers the mean logits up to a constant as log p, and with them any temperature:
+    softmax(log p / T). Departs from the paper, which keeps one vector per epoch and image.
+
+    pixels: (n, 3, R, R) uint8. Returns (n, C) float32, rows sum to 1. Raises NumericalError if a
+    label is not finite.
+    """
+    images = to_float(pixels, network.device)
+    total = torch.zeros(len(images), network.num_classes, device=network.device)
+    for _ in range(config.views):
+        views = random_views(len(images), config.crop_min, generator)
+        total += network(apply_views(images, views), moments=False).logits
+    probabilities = (total / config.views).softmax(1).cpu()
+    if not bool(torch.isfinite(probabilities).all()):
+        raise NumericalError("the teacher's soft labels are not finite; try --mixed-precision no")
+    return probabilities

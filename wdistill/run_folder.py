@@ -1,0 +1,109 @@
+"""A run and its folder: whose it is, and that only one run works in it at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from filelock import FileLock, Timeout
+
+from wdistill.artifact import read_json, write_json
+from wdistill.config import RunConfig, flat
+from wdistill.data import ImageData
+from wdistill.errors import RunFolderError
+from wdistill.units import Unit, class_units
+
+IDENTITY = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage needs."""
+
+    config: RunConfig
+    data: ImageData
+    folder: Path
+    accelerator: Accelerator
+    workers: int
+    quiet: bool
+    echo: Callable[[str], None]
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        return torch.bfloat16 if self.config.mixed_precision == "bf16" else None
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return class_units(
+            len(self.data.class_names),
+            self.config.barycenter.ipc,
+            self.config.synthesis.images_per_step,
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for one run. Raises RunFolderError if another run holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunFolderError(
+            f"another run is working in {str(folder)!r}; wait for it, or choose another --output"
+        ) from error
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write to {str(folder)!r} ({error.strerror}); choose another --output"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
+    """What makes two runs the same: all settings but those of the evaluation, and the data."""
+    settings = flat(config.to_dict())
+    kept = {k: v for k, v in settings.items() if not k.startswith("evaluate.")}
+    return {**kept, "data.fingerprint": fingerprint}
+
+
+def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
+    """Mark ``folder`` as this run's, or recognise it.
+
+    Raises RunFolderError if it holds another run or files that are no run at all.
+    """
+    ours = identity(config, fingerprint)
+    path = folder / IDENTITY
+    if path.exists():
+        theirs = read_json(path)
+        different = sorted(
+            key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
+        )
+        if different:
+            changes = ", ".join(
+                f"{key} was {theirs.get(key)!r} and is now {ours.get(key)!r}"
+                for key in different[:3]
+            )
+            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+            raise RunFolderError(
+                f"{str(folder)!r} holds another run: {changes}{more}; choose another --output"
+            )
+        return
+    strangers = [entry.name for entry in folder.iterdir() if entry.name != ".lock"]
+    if strangers:
+        raise RunFolderError(
+            f"{str(folder)!r} is not empty and is not a run (it holds {sorted(strangers)[0]!r}); "
+            "choose another --output"
+        )
+    write_json(path, ours)

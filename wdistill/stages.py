@@ -1,0 +1,200 @@
+"""The stages after the teacher: each computes the units that are missing and reads the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from wdistill import evaluate
+from wdistill.artifact import DistilledSet, read_json, write_json
+from wdistill.backbone import BackboneSource, find_backbone
+from wdistill.barycenter import barycenter
+from wdistill.config import stable_hash
+from wdistill.distances import nearest_real_rmse
+from wdistill.errors import RunFolderError
+from wdistill.pixels import PixelStore, to_float
+from wdistill.relabel import soft_labels
+from wdistill.run_folder import Run
+from wdistill.seeds import stream
+from wdistill.survey import survey_class
+from wdistill.synthesis import ClassTarget, synthesise
+from wdistill.teacher import Teacher
+from wdistill.units import Tensors, Unit, collect_units, run_units
+
+SURVEY_BATCH = 128
+
+
+def class_rows(store: PixelStore, label: int) -> Tensor:
+    return (store.labels == label).nonzero()[:, 0]
+
+
+def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
+    """Survey each class and compute its barycenter. Returns the stage's key and its units."""
+    config = run.config.barycenter
+    key = stable_hash([ready.key, vars(config), run.config.seed, "transport"])
+
+    def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
+        tensors: Tensors = {}
+        for label in unit.classes:
+            rows = class_rows(ready.train, label)
+            survey = survey_class(ready.network, ready.train.batches(rows, SURVEY_BATCH))
+            found = barycenter(survey.features, config, stream(run.config.seed, "transport", label))
+            tensors |= {
+                f"{label}.atoms": found.atoms,
+                f"{label}.weights": found.weights,
+                f"{label}.nearest": rows[found.nearest],
+                f"{label}.w2": torch.tensor([found.w2, found.w2_random], dtype=torch.float64),
+            }
+            tensors |= {f"{label}.mean.{i}": value for i, value in enumerate(survey.means)}
+            tensors |= {f"{label}.variance.{i}": v for i, v in enumerate(survey.variances)}
+            advance(1)
+        return tensors
+
+    run_units(
+        "transport", run.units, run.work, key, compute, 1, "class", run.accelerator, run.quiet
+    )
+    return key, collect_units(run.work, "transport", run.units, key)
+
+
+def _target(tensors: Tensors, label: int) -> ClassTarget:
+    layers = range(sum(name.startswith(f"{label}.mean.") for name in tensors))
+    return ClassTarget(
+        label=label,
+        atoms=tensors[f"{label}.atoms"],
+        weights=tensors[f"{label}.weights"],
+        means=tuple(tensors[f"{label}.mean.{i}"] for i in layers),
+        variances=tuple(tensors[f"{label}.variance.{i}"] for i in layers),
+    )
+
+
+def _start(run: Run, ready: Teacher, tensors: Tensors, label: int) -> Tensor:
+    """(n, 3, R, R) float pixels in [0, 1] from which a class's images start."""
+    if run.config.synthesis.init == "real":
+        return to_float(ready.train.get(tensors[f"{label}.nearest"]), torch.device("cpu"))
+    size, ipc = ready.train.preprocessing.resolution, run.config.barycenter.ipc
+    noise = torch.randn(ipc, 3, size, size, generator=stream(run.config.seed, "noise", label))
+    mean, std = (
+        torch.tensor(values).view(1, 3, 1, 1)
+        for values in (ready.train.preprocessing.mean, ready.train.preprocessing.std)
+    )
+    return (mean + std * noise).clamp(0, 1)
+
+
+def synthesis(
+    run: Run, ready: Teacher, key: str, targets: Sequence[Tensors]
+) -> tuple[str, list[Tensors]]:
+    """Distil the images of each unit. Returns the stage's key and its units (``pixels``, uint8)."""
+    config = run.config.synthesis
+    key = stable_hash([key, vars(config), run.config.seed, run.config.mixed_precision, "synthesis"])
+
+    def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
+        tensors = targets[unit.index]
+        starts = torch.stack([_start(run, ready, tensors, label) for label in unit.classes])
+        pixels = synthesise(
+            ready.network,
+            [_target(tensors, label) for label in unit.classes],
+            starts,
+            config,
+            [stream(run.config.seed, "synthesis", label) for label in unit.classes],
+            run.autocast,
+            advance,
+        )
+        return {"pixels": pixels}
+
+    steps = config.iterations * run.config.barycenter.ipc
+    run_units(
+        "synthesis", run.units, run.work, key, compute, steps, "img", run.accelerator, run.quiet
+    )
+    return key, collect_units(run.work, "synthesis", run.units, key)
+
+
+def relabel(
+    run: Run, ready: Teacher, key: str, images: Sequence[Tensors]
+) -> tuple[str, list[Tensors]]:
+    """Label each unit's images, and measure how close they are to real ones.
+
+    Units hold ``soft_labels`` (G * n, C) and ``nearest`` (G,), see :func:`nearest_real_rmse`.
+    """
+    key = stable_hash([key, vars(run.config.relabel), "relabel"])
+
+    def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
+        labels, nearest = [], []
+        for label, pixels in zip(unit.classes, images[unit.index]["pixels"], strict=True):
+            generator = stream(run.config.seed, "relabel", label)
+            labels.append(soft_labels(ready.network, pixels, run.config.relabel, generator))
+            real = ready.train.batches(class_rows(ready.train, label), 512)
+            nearest.append(nearest_real_rmse(pixels, real))
+            advance(1)
+        return {
+            "soft_labels": torch.cat(labels),
+            "nearest": torch.tensor(nearest, dtype=torch.float64),
+        }
+
+    run_units("relabel", run.units, run.work, key, compute, 1, "class", run.accelerator, run.quiet)
+    return key, collect_units(run.work, "relabel", run.units, key)
+
+
+def evaluation(
+    run: Run, ready: Teacher, key: str, distilled: DistilledSet
+) -> dict[str, Any] | None:
+    """Train and test the students, each job once; None with --no-evaluate."""
+    config = run.config.evaluate
+    if not config.enabled:
+        return None
+    names = config.students or (run.config.teacher.backbone,)
+    sources = {name: student_source(run, ready, name) for name in names}
+    contest = evaluate.Contest(
+        distilled, ready.train, ready.test, ready.network, config, run.config.relabel,
+        run.config.barycenter.ipc, run.config.seed, run.autocast,
+    )  # fmt: skip
+    ready.test.preload()
+    recipe = {k: v for k, v in vars(config).items() if k not in ("students", "seeds", "enabled")}
+    every = evaluate.jobs(config, names)
+    keys = {
+        job: stable_hash([key, recipe, sources[job.student].config.to_json_string()])
+        for job in every
+    }
+    mine = every[run.accelerator.process_index :: run.accelerator.num_processes]
+    missing = [job for job in mine if _outcome(run, job, keys[job]) is None]
+    silent = run.quiet or not missing or not run.accelerator.is_main_process
+    for job in tqdm(missing, desc="students", unit="student", disable=silent):
+        outcome = evaluate.run_job(contest, job, sources[job.student])
+        write_json(_outcome_path(run, job), {"key": keys[job], "outcome": outcome})
+    run.accelerator.wait_for_everyone()
+    outcomes = [_outcome(run, job, keys[job]) for job in every]
+    return evaluate.summarise(
+        [outcome for outcome in outcomes if outcome is not None],
+        config,
+        run.config.barycenter.ipc,
+        ready.accuracy,
+        len(ready.test),
+    )
+
+
+def student_source(run: Run, ready: Teacher, name: str) -> BackboneSource:
+    if name == run.config.teacher.backbone:
+        return ready.source
+    return find_backbone(
+        name,
+        resolution=ready.train.preprocessing.resolution,
+        trust_remote_code=run.config.teacher.trust_remote_code,
+        option="--student",
+    )
+
+
+def _outcome_path(run: Run, job: evaluate.Job) -> Path:
+    return run.work / "evaluate" / f"{job.name}.json"
+
+
+def _outcome(run: Run, job: evaluate.Job, key: str) -> dict[str, Any] | None:
+    try:
+        record = read_json(_outcome_path(run, job))
+    except (FileNotFoundError, RunFolderError):
+        return None
+    outcome: dict[str, Any] | None = record.get("outcome") if record.get("key") == key else None
+    return outcome

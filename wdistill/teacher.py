@@ -1,0 +1,192 @@
+"""The teacher of a run: found, trained where its classes are not the dataset's, and measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from wdistill.artifact import FORMAT_VERSION, read_json, write_json
+from wdistill.backbone import (
+    Backbone,
+    BackboneSource,
+    PixelStatistics,
+    find_backbone,
+    load_backbone,
+    preprocessing_for,
+    weights_sha256,
+    working_resolution,
+)
+from wdistill.config import stable_hash
+from wdistill.errors import BackboneError, RunFolderError
+from wdistill.features import FeatureNetwork
+from wdistill.pixels import PixelStore
+from wdistill.run_folder import Run
+from wdistill.seeds import stream, stream_seed
+from wdistill.training import check_not_weak, measure_accuracy, train_teacher
+
+STATISTICS_SAMPLE = 5000  # training images behind the normalisation of a network without processor
+NO_NORMALISATION: PixelStatistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The network that the later stages see. key names everything that its features depend on."""
+
+    network: FeatureNetwork
+    source: BackboneSource
+    train: PixelStore
+    test: PixelStore
+    accuracy: float
+    description: dict[str, Any]
+    key: str
+
+
+def prepare_teacher(run: Run) -> Teacher:
+    """Load the backbone, train it where its classes are not the dataset's, and measure it."""
+    config, data = run.config.teacher, run.data
+    source = find_backbone(
+        config.backbone,
+        resolution=run.config.data.resolution or data.native_size,
+        revision=config.backbone_revision,
+        trust_remote_code=config.trust_remote_code,
+    )
+    resolution = working_resolution(source, run.config.data.resolution, data.native_size)
+    preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
+    train = PixelStore(data.train, preprocessing, run.workers, run.quiet)
+    if source.processor is None:
+        preprocessing = preprocessing_for(source, resolution, _statistics(train, run.config.seed))
+        train.preprocessing = preprocessing
+    test = PixelStore(data.eval, preprocessing, run.workers, run.quiet)
+    seed = stream_seed(run.config.seed, "teacher") % 2**31
+    backbone = load_backbone(source, data.class_names, preprocessing, seed)
+    check_accepts(backbone)
+    train.preload()
+    if backbone.origin != "as_is":
+        _train(run, backbone, train)
+    return _measured(run, backbone, source, train, test)
+
+
+def _statistics(store: PixelStore, seed: int) -> PixelStatistics:
+    """Mean and standard deviation per channel of a sample of the training images, in [0, 1]."""
+    order = torch.randperm(len(store), generator=stream(seed, "pixel-statistics"))
+    moments = [
+        (batch.double().div(255).mean((0, 2, 3)), batch.double().div(255).pow(2).mean((0, 2, 3)))
+        for batch in store.batches(order[:STATISTICS_SAMPLE].sort().values, 500)
+    ]
+    mean = torch.stack([m for m, _ in moments]).mean(0)
+    std = (torch.stack([s for _, s in moments]).mean(0) - mean**2).clamp(min=1e-4).sqrt()
+    return tuple(round(v, 4) for v in mean.tolist()), tuple(round(v, 4) for v in std.tolist())
+
+
+def check_accepts(backbone: Backbone) -> None:
+    """Raise BackboneError unless the network maps one image to one logit per class."""
+    size = backbone.preprocessing.resolution
+    network = FeatureNetwork(backbone.model, backbone.preprocessing, torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            network(torch.zeros(2, 3, size, size))
+    except (RuntimeError, ValueError, TypeError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise BackboneError(
+            f"{backbone.name!r} does not take images of {size} px: {first}; "
+            "choose another --resolution, or leave it out"
+        ) from error
+    finally:
+        backbone.model.requires_grad_(True)
+
+
+def _train(run: Run, backbone: Backbone, train: PixelStore) -> None:
+    """Train, or load what an earlier start of this run has trained."""
+    settings = run.config.teacher
+    key = stable_hash(
+        {
+            "format": FORMAT_VERSION,
+            "data": run.data.source.fingerprint,
+            "seed": run.config.seed,
+            "precision": run.config.mixed_precision,
+            "start": weights_sha256(backbone.model),
+            "training": [settings.epochs, settings.batch_size],
+            "pixels": vars(backbone.preprocessing),
+        }
+    )
+    folder, record = run.folder / "teacher", run.work / "teacher.json"
+    if not (record.exists() and read_json(record).get("key") == key and folder.is_dir()):
+        how = "from scratch" if backbone.origin == "from_scratch" else "with a new head"
+        run.echo(f"teacher: training {backbone.name} {how}, {settings.epochs} epochs")
+        checkpoint = run.work / "teacher-epoch.safetensors"
+        train_teacher(backbone, train, settings, run.config.seed, run.accelerator, checkpoint, key)
+        if run.accelerator.is_main_process:
+            save_checkpoint(backbone, folder)
+            write_json(record, {"key": key})
+            checkpoint.unlink(missing_ok=True)
+        run.accelerator.wait_for_everyone()
+    try:
+        backbone.model.load_state_dict(load_file(folder / "model.safetensors"))
+    except Exception as error:
+        raise RunFolderError(
+            f"{str(folder)!r} is damaged; delete it and run the same command again"
+        ) from error
+
+
+def save_checkpoint(backbone: Backbone, folder: Path) -> None:
+    """An ordinary Hugging Face checkpoint: config, safetensors weights, image processor."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    backbone.model.save_pretrained(partial)
+    size, resize = backbone.preprocessing.resolution, backbone.preprocessing.resize
+    processor = {
+        "image_processor_type": "CLIPImageProcessor" if resize else "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": resize} if resize else {"height": size, "width": size},
+        "do_center_crop": bool(resize),
+        "crop_size": {"height": size, "width": size},
+        "resample": backbone.preprocessing.resample,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(backbone.preprocessing.mean),
+        "image_std": list(backbone.preprocessing.std),
+    }
+    (partial / "preprocessor_config.json").write_text(json.dumps(processor, indent=2))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _measured(
+    run: Run, backbone: Backbone, source: BackboneSource, train: PixelStore, test: PixelStore
+) -> Teacher:
+    digest = weights_sha256(backbone.model)
+    network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
+    key = stable_hash(
+        {
+            "format": FORMAT_VERSION,
+            "data": run.data.source.fingerprint,
+            "weights": digest,
+            "pixels": vars(backbone.preprocessing),
+        }
+    )
+    record = run.work / "teacher-accuracy.json"
+    if record.exists() and (known := read_json(record)).get("key") == key:
+        accuracy = float(known["accuracy"])
+    else:
+        test.preload()
+        accuracy = measure_accuracy(network, test, run.accelerator)
+        if run.accelerator.is_main_process:
+            write_json(record, {"key": key, "accuracy": accuracy})
+    if not run.config.teacher.allow_weak:
+        check_not_weak(accuracy, test, backbone)
+    description = {
+        "backbone": run.config.teacher.backbone,
+        "revision": backbone.revision,
+        "origin": backbone.origin,
+        "accuracy": accuracy,
+        "weights_sha256": digest,
+        "parameters": sum(p.numel() for p in backbone.model.parameters()),
+    }
+    return Teacher(network, source, train, test, accuracy, description, key)
