@@ -1,4 +1,4 @@
-"""What is written is read back bit for bit, by this package and by `datasets`; damage is noticed."""
+"""What is written is read back bit for bit, by us and by `datasets`; damage is noticed."""
 
 from __future__ import annotations
 

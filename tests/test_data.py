@@ -12,10 +12,12 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from data_helpers import (
     CLOTHES,
     dataset_of,
+    fashion,
     picture,
     pixels,
     png,
@@ -409,8 +411,10 @@ def test_one_class_is_refused(tmp_path: Path) -> None:
 
 
 def test_empty_and_unlabelled_training_splits_are_refused(tmp_path: Path) -> None:
-    dataset_of([]).to_parquet(tmp_path / "train.parquet")
-    assert message(str(tmp_path / "train.parquet")).endswith("has a split without rows; remove or fill it")
+    pq.write_table(fashion().slice(0, 0), tmp_path / "train.parquet")
+    assert message(str(tmp_path / "train.parquet")).endswith(
+        "has a split without rows; remove or fill it"
+    )
     nothing = save(tmp_path / "n", train=dataset_of(THREE), test=dataset_of([0, 1, 2]))
     assert message(nothing, train_split="train[:0]") == (
         "split 'train[:0]' is empty; choose another with --train-split"
@@ -533,3 +537,43 @@ def test_unreachable_hub_is_named(connections: list[object]) -> None:
         "for dataset 'someone/something'; check the network and HF_ENDPOINT, or give a local folder"
     )
     assert connections
+
+
+# --- without a network ---------------------------------------------------------------------------
+
+
+def prepare(cache: Path, name: str, revision: str, **splits: list) -> None:
+    """What `datasets` leaves in its cache after reading ``name`` from the Hub."""
+    owner, short = name.split("/")
+    for split, labels in splits.items():
+        source = cache.parent / f"{short}-{split}-{revision[:4]}"
+        source.mkdir()
+        dataset_of(labels).to_parquet(source / f"{split}.parquet")
+        folder = cache / f"{owner}___{short}" / f"default-{split}" / "0.0.0" / revision
+        datasets.load_dataset_builder(str(source)).download_and_prepare(str(folder))
+
+
+def test_prepared_copy_serves_without_network(tmp_path: Path, connections: list[object]) -> None:
+    cache = tmp_path / "cache"
+    prepare(cache, "someone/clothes", "a" * 40, train=THREE * 2, validation=[0, 1, 2])
+    prepare(cache, "someone/clothes", "b" * 40, train=THREE, validation=[0, 1, 2, 0])
+    for name in ("someone/clothes", "clothes"):
+        data = load(name)
+        assert (len(data.train), len(data.eval)) == (12, 4)
+        assert data.source.id == "someone/clothes"
+        assert data.source.revision == "b" * 40
+        assert data.notes[0] == (
+            "The Hub is out of reach: using the copy of 'someone/clothes' prepared before."
+        )
+    assert len(load("clothes", revision="a" * 40).train) == 24
+    assert message("clothes", revision="c" * 40).startswith("cannot reach")
+    prepare(cache, "another/clothes", "d" * 40, train=THREE)
+    assert message("clothes").startswith("cannot reach")
+    assert connections
+
+
+def test_local_data_is_never_mistaken_for_a_copy_from_the_hub(
+    tmp_path: Path, connections: list[object]
+) -> None:
+    load(write_tree(tmp_path / "wardrobe", {"boot": 3, "coat": 3}))
+    assert message("wardrobe").startswith("cannot reach")

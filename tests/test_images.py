@@ -114,6 +114,7 @@ def test_exif_orientation_is_applied(orientation: int, corner: tuple[int, int]) 
     assert upright.getpixel(corner) == (255, 0, 0)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_does_not_cost_the_image() -> None:
     data = encoded(picture(1).convert("RGB"), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff")
     assert decode(data).size == (28, 28)

@@ -12,11 +12,11 @@ from typing import Any
 
 from wdistill.artifact import read_manifest, read_results, read_summary
 from wdistill.card_metadata import HUB, license_id, license_url, metadata, source_link, title
+from wdistill.config import PLACEHOLDER_REPO
 from wdistill.errors import HubError, RunFolderError
 from wdistill.markdown import Trusted, code, environment, escape, is_hub_id, link
 from wdistill.scores import number, percent, results_view
 
-PLACEHOLDER_REPO = "you/this-dataset"
 _MAX_CLASSES = 20
 _ORIGINS = {
     "as_is": "used as it is, its classes being those of the source",

@@ -15,6 +15,7 @@ from wdistill.markdown import Trusted, is_hub_id, is_url, link
 
 HUB = "https://huggingface.co"
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+_LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 Json = dict[str, Any]
 
@@ -67,6 +68,9 @@ def _license_fields(source: Json) -> Json:
         return {}
     if chosen != "other":
         return {"license": chosen}
+    several = [part.strip().lower() for part in (source["license"] or "").split(",")]
+    if len(several) > 1 and all(_LICENSE_ID.fullmatch(part) for part in several):
+        return {"license": several}
     name = source["license_name"] or source["license"] or ""
     fields = {"license": "other", "license_name": _slug(name if name != "other" else "")}
     url = license_url(source)
@@ -77,7 +81,7 @@ def license_id(source: Json) -> str | None:
     given = (source["license"] or "").strip().lower()
     if given in ("", "unknown"):
         return "other" if source["license_name"] else None
-    return given if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", given) else "other"
+    return given if _LICENSE_ID.fullmatch(given) else "other"
 
 
 def license_url(source: Json) -> str | None:
@@ -99,9 +103,13 @@ def _slug(text: str) -> str:
 
 
 def title(manifest: Json) -> str:
-    name = " ".join(manifest["source"]["pretty_name"].split())
+    name = " ".join(source_name(manifest["source"]).split())
     noun = "image" if manifest["ipc"] == 1 else "images"
     return f"{name}, distilled to {manifest['ipc']} {noun} per class"
+
+
+def source_name(source: Json) -> str:
+    return str(source["pretty_name"] or source["id"])
 
 
 def source_link(source: Json) -> Trusted:
@@ -110,4 +118,4 @@ def source_link(source: Json) -> Trusted:
         revision = source["revision"]
         pinned = f"/tree/{revision}" if revision and re.fullmatch(r"\w+", revision) else ""
         url = f"{HUB}/datasets/{source['id']}{pinned}"
-    return link(source["pretty_name"], url)
+    return link(source_name(source), url)

@@ -354,7 +354,11 @@ def _fail(error: Exception, debug: bool, code: int) -> None:
     if debug:
         raise error
     text = " ".join(str(error).split())
-    if not isinstance(error, WdistillError):
+    if "No space left" in text:
+        text = (
+            f"no space left on the device ({text}); free some space and run the same command again"
+        )
+    elif not isinstance(error, WdistillError):
         text = f"{type(error).__name__}: {text} (a defect of wdistill? --debug shows where)"
     click.echo(f"Error: {text}", err=True)
     sys.exit(code)

@@ -130,7 +130,7 @@ def read_labels(dataset: Any, column: str, split: str) -> tuple[np.ndarray, tupl
     values = dataset.with_format("arrow").select_columns([column])[:].column(0)
     feature = dataset.features[column]
     if isinstance(feature, datasets.ClassLabel):
-        names = tuple(feature.names)
+        names = tuple(feature.names or ())
         labels = _filled(values)
         if len(labels) and labels.max() >= len(names):
             raise DataError(

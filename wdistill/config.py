@@ -19,6 +19,7 @@ Init = Literal["real", "noise"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["no", "bf16"]
 
+PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 BUILT_IN = ("resnet18", "resnet10-w16", "convnet")
 
 

@@ -15,7 +15,8 @@ from wdistill.columns import choose_columns
 from wdistill.config import DataConfig
 from wdistill.errors import DataError
 from wdistill.images import digest_of_images, to_rgb
-from wdistill.sources import Opened, Source, open_source
+from wdistill.provenance import Opened, Source
+from wdistill.sources import open_source
 from wdistill.splits import ImageSplit, hold_out, labelled_split, renamed, without_broken
 
 __all__ = ["ImageData", "ImageSplit", "Source", "load_data", "to_rgb"]
@@ -77,7 +78,7 @@ def load_data(config: DataConfig, seed: int, ipc: int) -> ImageData:
         label_column=read.label_column,
         unlabelled=unlabelled,
         broken=broken,
-        notes=_notes(config, read, (unlabelled, broken), (train, evaluation)),
+        notes=opened.notes + _notes(config, read, (unlabelled, broken), (train, evaluation)),
         native_size=_native_size(train),
     )
 

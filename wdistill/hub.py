@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from wdistill.config import PLACEHOLDER_REPO
 from wdistill.errors import HubError, RunFolderError
 
 REQUIRED = ("README.md", "wdistill.json", "data/*.parquet")
@@ -149,6 +150,7 @@ def _plan(root: Path, repo_id: str, private: bool | None) -> PushPlan:
     source = _manifest(root)["source"]
     notice = _terms(source) if private is None else None
     card = (root / "README.md").read_text(encoding="utf-8", errors="replace")
+    card = card.replace(PLACEHOLDER_REPO, repo_id)
     return PushPlan(repo_id, files, card, True if notice else private, notice)
 
 
@@ -173,8 +175,6 @@ def _manifest(root: Path) -> dict[str, Any]:
 
 def _terms(source: dict[str, Any]) -> str | None:
     """Why a new repository is private unless asked otherwise: the source's terms ask for it."""
-    if source.get("kind") != "hub":
-        return None
     if source.get("gated"):
         reason = f"source {source.get('id')!r} is gated"
     elif source.get("license") is None:
@@ -193,7 +193,7 @@ def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
     before = _head(api, repo_id, options.revision)
     commit = api.create_commit(
         repo_id,
-        [CommitOperationAdd(name, root / name) for name, _ in plan.files],
+        [_operation(root, name, repo_id) for name, _ in plan.files],
         commit_message=options.commit_message or _message(root),
         repo_type="dataset",
         revision=options.revision,
@@ -205,6 +205,13 @@ def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
         pr_url=commit.pr_url,
         changed=commit.oid != before,
     )
+
+
+def _operation(root: Path, name: str, repo_id: str) -> CommitOperationAdd:
+    if name != "README.md":
+        return CommitOperationAdd(name, root / name)
+    card = (root / name).read_text(encoding="utf-8", errors="replace")
+    return CommitOperationAdd(name, card.replace(PLACEHOLDER_REPO, repo_id).encode())
 
 
 def _head(api: HfApi, repo_id: str, revision: str | None) -> str:

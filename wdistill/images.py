@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from datasets.utils.file_utils import xopen
 from PIL import Image, ImageOps
 
 WHITE = (255, 255, 255, 255)
+
+# The pixels are fine, and large photo collections hold many such files.
+warnings.filterwarnings("ignore", message="Corrupt EXIF data", module=r"PIL\.")
 
 
 def encoded_bytes(cell: dict[str, Any] | None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -50,6 +51,17 @@ def _cpu_model() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def without_folders(value: Any) -> Any:
+    """``value`` with every path on this machine cut to its last part: the manifest is published."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    if isinstance(value, str) and (value.startswith(("/", "~", ".")) or Path(value).exists()):
+        return Path(value).name or value
+    return value
+
+
 def describe_source(data: ImageData) -> dict[str, Any]:
     return {
         **asdict(data.source),
@@ -88,9 +100,9 @@ def build_manifest(
         "format_version": FORMAT_VERSION,
         "wdistill_version": __version__,
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": command,
-        "config": config.to_dict(),
-        "config_changed": config.changed(),
+        "command": shlex.join(without_folders(shlex.split(command))),
+        "config": without_folders(config.to_dict()),
+        "config_changed": without_folders(config.changed()),
         "config_hash": stable_hash(config.to_dict()),
         "source": describe_source(data),
         "classes": list(data.class_names),

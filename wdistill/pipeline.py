@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,18 +14,29 @@ import torch
 from accelerate import Accelerator
 
 from wdistill import stages
-from wdistill.artifact import DistilledSet, atomic_write, write_publishable
+from wdistill.artifact import (
+    DistilledSet,
+    atomic_write,
+    read_distilled,
+    read_json,
+    read_manifest,
+    read_results,
+    write_json,
+    write_publishable,
+)
 from wdistill.card import render_card
 from wdistill.config import RunConfig, RuntimeConfig
 from wdistill.data import ImageData, load_data
-from wdistill.errors import OptionError
+from wdistill.errors import OptionError, RunFolderError
 from wdistill.figures import preview_grid, save_png
 from wdistill.manifest import build_manifest, device_name, versions
 from wdistill.run_folder import Run, claim, locked
-from wdistill.teacher import Teacher, prepare_teacher
+from wdistill.teacher import prepare_teacher
 from wdistill.units import Tensors
 
 PUBLISH = "publish"
+SECONDS = "seconds.json"
+VOLATILE = ("created", "command", "seconds", "processes", "bytes")  # differ between equal runs
 
 
 def default_output(config: RunConfig) -> Path:
@@ -84,15 +96,23 @@ def _announce(this: Run) -> None:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(this: Run, stage: str) -> Iterator[None]:
+    """Add the time of ``stage`` to what earlier starts of this run have spent on it."""
     began = time.perf_counter()
     yield
-    seconds[stage] = time.perf_counter() - began
+    if this.accelerator.is_main_process:
+        seconds = _seconds(this)
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
+        write_json(this.work / SECONDS, seconds)
+
+
+def _seconds(this: Run) -> dict[str, float]:
+    path = this.work / SECONDS
+    return dict(read_json(path)) if path.exists() else {}
 
 
 def _work(this: Run, command: str) -> None:
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "teacher"):
+    with _timed(this, "teacher"):
         ready = prepare_teacher(this)
     origin = ready.description["origin"].replace("_", " ")
     this.echo(
@@ -101,26 +121,26 @@ def _work(this: Run, command: str) -> None:
     )
     if not ready.network.norms:
         this.echo("warning: the backbone has no norm layer; synthesis uses its features alone")
-    with _timed(seconds, "transport"):
+    with _timed(this, "transport"):
         key, targets = stages.transport(this, ready)
     w2 = _per_class(targets, this, "w2")
     this.echo(transport_table(this.data.class_names, w2))
-    with _timed(seconds, "synthesis"):
+    with _timed(this, "synthesis"):
         key, images = stages.synthesis(this, ready, key, targets)
-    with _timed(seconds, "relabel"):
+    with _timed(this, "relabel"):
         key, labels = stages.relabel(this, ready, key, images)
     distilled = _assemble(this.data, targets, images, labels, this)
-    with _timed(seconds, "evaluate"):
+    with _timed(this, "evaluate"):
         results = stages.evaluation(this, ready, key, distilled)
     if this.accelerator.is_main_process:
         nearest = torch.cat([unit["nearest"] for unit in labels]).numpy()
         manifest = build_manifest(
             config=this.config, command=command, data=this.data,
             resolution=ready.train.preprocessing.resolution, teacher=ready.description,
-            w2=w2[:, 0], w2_random=w2[:, 1], nearest_rmse=nearest, seconds=seconds,
+            w2=w2[:, 0], w2_random=w2[:, 1], nearest_rmse=nearest, seconds=_seconds(this),
             device=this.accelerator.device, processes=this.accelerator.num_processes,
         )  # fmt: skip
-        _publishable(this, ready, distilled, manifest, results)
+        _publishable(this, distilled, manifest, results)
     this.accelerator.wait_for_everyone()
 
 
@@ -154,17 +174,43 @@ def _assemble(
 
 def _publishable(
     this: Run,
-    ready: Teacher,
     distilled: DistilledSet,
     manifest: dict[str, Any],
     results: dict[str, Any] | None,
 ) -> None:
     folder = this.folder / PUBLISH
+    if _published(folder, distilled, manifest, results):
+        return
     if results is not None:
         results |= {"device": device_name(this.accelerator.device), "versions": versions()}
     save_png(folder / "preview.png", preview_grid(distilled))
     write_publishable(folder, distilled, manifest, results)
     atomic_write(folder / "README.md", render_card(folder).encode())
+
+
+def _published(
+    folder: Path,
+    distilled: DistilledSet,
+    manifest: dict[str, Any],
+    results: dict[str, Any] | None,
+) -> bool:
+    """Whether ``folder`` holds this very result: then it stays, and a second push sends nothing."""
+    try:
+        known, known_results = read_manifest(folder), read_results(folder)
+        same_pixels = np.array_equal(read_distilled(folder).images, distilled.images)
+    except (FileNotFoundError, RunFolderError):
+        return False
+    return (
+        same_pixels
+        and (folder / "README.md").exists()
+        and _stable(known) == _stable(manifest)
+        and (results or {}).get("rows") == (known_results or {}).get("rows")
+    )
+
+
+def _stable(manifest: dict[str, Any]) -> Any:
+    kept = {key: value for key, value in manifest.items() if key not in VOLATILE}
+    return json.loads(json.dumps(kept))
 
 
 def transport_table(class_names: Sequence[str], w2: Any, most: int = 20) -> str:

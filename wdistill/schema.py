@@ -43,7 +43,7 @@ MANIFEST: Schema = {
         "license_name": TEXT_OR_NONE,
         "license_link": TEXT_OR_NONE,
         "gated": (bool, str),
-        "pretty_name": str,
+        "pretty_name": TEXT_OR_NONE,
         "url": TEXT_OR_NONE,
         "train_split": str,
         "eval_split": TEXT_OR_NONE,

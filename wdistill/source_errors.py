@@ -23,6 +23,7 @@ from wdistill.errors import DataError
 
 ALLOWED = "a Hub id, a folder of images, parquet files or a save_to_disk folder"
 HTTPX_ERROR = HfHubHTTPError.__bases__[0]  # the client's base class; its package was renamed once
+EMPTY = ("corresponds to no data", "BatchSize must be greater than 0")  # two kinds of empty parquet
 NOT_FOUND = (RepositoryNotFoundError, datasets.exceptions.DatasetNotFoundError)
 
 
@@ -97,7 +98,7 @@ def _other(name: str | None, chain: list[BaseException], text: str) -> str:
         status = refused.response.status_code
         advice = "check your token" if status in (401, 403) else "try again later"
         return f"{constants.ENDPOINT} answered {status} for dataset {name!r}; {advice}"
-    if "corresponds to no data" in text:
+    if any(sign in text for sign in EMPTY):
         return f"dataset {name!r} has a split without rows; remove or fill it"
     root = chain[-1]
     reason = next((line.strip() for line in str(root).splitlines() if line.strip()), "")

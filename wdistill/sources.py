@@ -7,7 +7,6 @@ import io
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,38 +14,13 @@ from typing import Any
 import datasets
 import pyarrow.parquet as pq
 from datasets.data_files import SPLIT_KEYWORDS
-from datasets.packaged_modules.cache.cache import Cache
-from huggingface_hub import DatasetCard, HfApi, constants
+from huggingface_hub import HfApi, constants
 
 from wdistill.config import DataConfig
 from wdistill.errors import DataError
+from wdistill.provenance import Opened, Source, card_fields, local_card
+from wdistill.source_cache import prepared_before
 from wdistill.source_errors import ALLOWED, Explained, explain, is_network
-
-
-@dataclass(frozen=True)
-class Source:
-    """Provenance of the data, as the manifest keeps it."""
-
-    id: str
-    kind: str  # embedded, hub, imagefolder, parquet, saved
-    config_name: str | None = None
-    revision: str | None = None  # commit on the Hub
-    fingerprint: str = ""  # SHA-256 over content, see data.py
-    license: str | None = None
-    license_name: str | None = None
-    license_link: str | None = None
-    gated: bool = False
-    pretty_name: str | None = None
-    url: str | None = None
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A dataset whose splits are known but not yet read."""
-
-    source: Source
-    names: tuple[str, ...]
-    read: Callable[[str], Any]  # split name -> datasets.Dataset
 
 
 def open_source(config: DataConfig) -> Opened:
@@ -94,9 +68,11 @@ def _local(path: Path, config: DataConfig) -> Opened:
         return Opened(Source(label, "saved"), tuple(splits), splits.__getitem__)
     if path.is_dir():
         builder = datasets.load_dataset_builder(str(path.resolve()), name=config.config_name)
-        source = Source(label, builder.name, config.config_name, **_local_card(path))
+        source = Source(label, builder.name, config.config_name, **local_card(path))
         return Opened(source, _split_names(builder), _prepared(builder, config))
-    found = [path] if path.exists() else [Path(p) for p in sorted(glob.glob(str(path)))]
+    found = (
+        [path] if path.exists() else [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
+    )
     if not found:
         raise DataError(f"{str(path)!r} matches no files; give {ALLOWED}")
     if any(file.suffix != ".parquet" for file in found):
@@ -127,71 +103,32 @@ def _by_split(found: list[Path], root: Path) -> dict[str, list[str]]:
     return groups
 
 
-def _local_card(path: Path) -> dict[str, Any]:
-    readme = path / "README.md"
-    if not readme.is_file():
-        return {}
-    try:
-        card = DatasetCard.load(readme, ignore_metadata_errors=True).data
-    except Exception:  # a README that is no dataset card says nothing about the licence
-        return {}
-    return _card_fields(card)
-
-
-def _card_fields(card: Any) -> dict[str, Any]:
-    """Licence and name from a dataset card's metadata, where they are there."""
-    if card is None:
-        return {}
-    found = {
-        name: card.get(name) for name in ("license", "license_name", "license_link", "pretty_name")
-    }
-    return {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in found.items()
-        if value
-    }
-
-
 def _hub(name: str, config: DataConfig) -> Opened:
+    """A dataset on the Hub, read at the commit that ``--revision`` is now."""
     try:
         info = HfApi().dataset_info(name, revision=config.revision, timeout=30)
     except Exception as error:
-        if not is_network(error):
+        copy = prepared_before(name, config) if is_network(error) else None
+        if copy is None:
             raise explain(error, config) from error
-        return _hub_cache(name, config, error)
+        return copy
+    # The full name from here on: the libraries refuse legacy names without an owner.
     with Explained(config, info.sha):
         builder = datasets.load_dataset_builder(
-            name, name=config.config_name, revision=info.sha or config.revision
+            info.id, name=config.config_name, revision=info.sha or config.revision
         )
     source = Source(
-        id=name,
+        id=info.id,
         kind="hub",
         config_name=config.config_name or _named_config(builder),
         revision=info.sha,
         gated=bool(info.gated),
-        url=f"{constants.ENDPOINT}/datasets/{name}",
-        **_card_fields(info.card_data),
+        url=f"{constants.ENDPOINT}/datasets/{info.id}",
+        **card_fields(info.card_data),
     )
-    return Opened(source, _split_names(builder), _prepared(builder, config, info.sha))
-
-
-def _hub_cache(name: str, config: DataConfig, error: Exception) -> Opened:
-    """Without a network: what `datasets` has prepared before, if it is of the wanted revision."""
-    try:
-        builder = Cache(
-            dataset_name=name.split("/")[-1],
-            repo_id=name,
-            config_name=config.config_name,
-            version="auto",
-            hash="auto",
-        )
-    except (ValueError, OSError):
-        raise explain(error, config) from error
-    if config.revision not in (None, builder.hash):
-        raise explain(error, config) from error
-    url = f"{constants.ENDPOINT}/datasets/{name}"
-    source = Source(name, "hub", config.config_name, revision=builder.hash, url=url)
-    return Opened(source, _split_names(builder), _prepared(builder, config))
+    notes = () if info.id == name else (f"The Hub's name for {name!r} is {info.id!r}.",)
+    read = _prepared(builder, config, info.id, info.sha)
+    return Opened(source, _split_names(builder), read, notes)
 
 
 def _named_config(builder: Any) -> str | None:
@@ -203,18 +140,18 @@ def _split_names(builder: Any) -> tuple[str, ...]:
 
 
 def _prepared(
-    builder: Any, config: DataConfig, revision: str | None = None
+    builder: Any, config: DataConfig, hub_id: str | None = None, revision: str | None = None
 ) -> Callable[[str], Any]:
     """A reader of one split that downloads no other split where that can be told apart."""
     known = os.path.isfile(os.path.join(builder.cache_dir, "dataset_info.json"))
-    apart = revision and builder.name == "parquet" and not known and len(_split_names(builder)) > 2
+    apart = hub_id and builder.name == "parquet" and not known and len(_split_names(builder)) > 2
 
     def read(split: str) -> Any:
         with Explained(config, revision):
             if apart:
                 chosen = {split: list(builder.config.data_files[split])}
                 return datasets.load_dataset(
-                    config.dataset,
+                    hub_id,
                     name=config.config_name,
                     revision=revision,
                     data_files=chosen,

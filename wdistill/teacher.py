@@ -25,6 +25,7 @@ from wdistill.backbone import (
 from wdistill.config import stable_hash
 from wdistill.errors import BackboneError, RunFolderError
 from wdistill.features import FeatureNetwork
+from wdistill.manifest import without_folders
 from wdistill.pixels import PixelStore
 from wdistill.run_folder import Run
 from wdistill.seeds import stream, stream_seed
@@ -182,7 +183,7 @@ def _measured(
     if not run.config.teacher.allow_weak:
         check_not_weak(accuracy, test, backbone)
     description = {
-        "backbone": run.config.teacher.backbone,
+        "backbone": without_folders(run.config.teacher.backbone),
         "revision": backbone.revision,
         "origin": backbone.origin,
         "accuracy": accuracy,

@@ -71,7 +71,7 @@ def write_split(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, path: 
     pq.write_table(table, path, compression="zstd", compression_level=19, row_group_size=1000)
 
 
-@click.command(help=__doc__)
+@click.command(help="Make the subset from FOLDER, which holds the four official *-ubyte.gz files.")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--output",

@@ -1,0 +1,206 @@
+"""Whole runs on real images through the command line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import HubServer, hub_env, run_python
+from runs import (
+    QUICK,
+    one_thread,
+    parquet_bytes,
+    run_wdistill,
+    small_source,
+    wdistill_command,
+)
+
+TOKEN = "hf_aliceSecretWriteToken"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_source(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run with a teacher trained from scratch."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    done = run_wdistill("run", "--dataset", source, "--output", folder, *QUICK)
+    assert done.returncode == 0, done.stderr
+    for shown in ("teacher: resnet10-w16", "W2^2", "random real", "preview.png", "wdistill push"):
+        assert shown in done.stdout
+    return folder
+
+
+def test_what_a_run_leaves_can_be_loaded_and_adds_up(finished: Path) -> None:
+    import datasets
+
+    manifest = json.loads((finished / "publish" / "wdistill.json").read_text())
+    results = json.loads((finished / "publish" / "results.json").read_text())
+    loaded = datasets.load_dataset(str(finished / "publish"), split="train")
+    assert loaded.features["label"].names == manifest["classes"]
+    assert len(loaded) == 20
+    weights = np.array(loaded["weight"]).reshape(10, 2)
+    assert np.allclose(weights.sum(1), 1, atol=1e-6)
+    assert np.allclose(np.array(loaded["soft_label"]).sum(1), 1, atol=1e-5)
+    assert loaded[0]["image"].size == (28, 28)
+    assert all(w2 < random for w2, random in zip(*_w2(manifest), strict=True))
+    assert {(row["images"], row["labels"]) for row in results["rows"]} == {
+        ("distilled", "hard"), ("distilled", "soft"), ("random", "hard"), ("random", "soft"),
+    }  # fmt: skip
+
+
+def _w2(manifest: dict[str, dict[str, list[float]]]) -> tuple[list[float], list[float]]:
+    return manifest["barycenter"]["w2"], manifest["barycenter"]["w2_random"]
+
+
+def test_the_same_command_again_computes_and_changes_nothing(finished: Path, source: Path) -> None:
+    before = {p: p.read_bytes() for p in (finished / "publish").rglob("*") if p.is_file()}
+    made = {p: p.stat().st_mtime_ns for p in (finished / "work").rglob("*.safetensors")}
+    done = run_wdistill("run", "--dataset", source, "--output", finished, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert {p: p.read_bytes() for p in before} == before
+    assert {p: p.stat().st_mtime_ns for p in made} == made
+
+
+def test_another_run_is_refused_by_a_folder_that_holds_one(finished: Path, source: Path) -> None:
+    done = run_wdistill("run", "--dataset", source, "--output", finished, *QUICK, "--seed", "7")
+    assert done.returncode == 1
+    assert "holds another run: seed was 0 and is now 7" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "stage", ["teacher-epoch", "transport", "synthesis", "relabel", "evaluate"]
+)
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    stage: str, finished: Path, source: Path, tmp_path: Path
+) -> None:
+    arguments = ("run", "--dataset", source, "--output", tmp_path / "run", *QUICK)
+    process = subprocess.Popen(
+        wdistill_command(*arguments), env=one_thread(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    work = tmp_path / "run" / "work"
+    while process.poll() is None and not list(work.glob(f"{stage}*")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run" / "publish" / "wdistill.json").exists()
+    done = run_wdistill(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert parquet_bytes(tmp_path / "run") == parquet_bytes(finished)
+    assert _accuracies(tmp_path / "run") == _accuracies(finished)
+
+
+def _accuracies(run: Path) -> list[list[float]]:
+    rows = json.loads((run / "publish" / "results.json").read_text())["rows"]
+    return [row["top1"] for row in rows]
+
+
+def test_two_processes_give_the_same_dataset_as_one(
+    finished: Path, source: Path, tmp_path: Path
+) -> None:
+    """Given the same teacher; ipc 40 makes several groups of classes."""
+    common = ["run", "--dataset", source, "--backbone", finished / "teacher", "--ipc", "40"]
+    common += ["--iterations", "3", "--eval-epochs", "1", "--eval-seeds", "1"]
+    one = run_wdistill(*common, "--output", tmp_path / "one")
+    assert one.returncode == 0, one.stderr
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command = [sys.executable, *launch, "-m", *wdistill_command(*common)[2:]]
+    two = subprocess.run(
+        [*command, "--output", str(tmp_path / "two")],
+        env=one_thread(), capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert two.returncode == 0, two.stderr
+    assert parquet_bytes(tmp_path / "one") == parquet_bytes(tmp_path / "two")
+    assert _accuracies(tmp_path / "one") == _accuracies(tmp_path / "two")
+    assert two.stdout.count("dataset: ") == one.stdout.count("dataset: ")
+
+
+LOAD = """
+import json, sys, datasets
+import numpy as np
+loaded = datasets.load_dataset("alice/fashion-distilled", split="train")
+images = np.stack([np.array(image) for image in loaded["image"]])
+np.savez(sys.argv[1] if len(sys.argv) > 1 else {out!r}, images=images,
+         label=loaded["label"], weight=np.array(loaded["weight"], np.float32),
+         soft=np.array(loaded["soft_label"], np.float32))
+print(json.dumps([loaded.features["label"].names, "wdistill" in sys.modules]))
+"""
+
+
+def test_run_from_the_hub_push_and_load(finished: Path, source: Path, tmp_path: Path) -> None:
+    """Dataset and backbone come over HTTP, the result goes back and is loaded without our code."""
+    from wdistill.artifact import read_distilled
+
+    with HubServer() as hub:
+        hub.add_user("alice", TOKEN)
+        hub.create_repo("dataset", "alice/fashion")
+        files = {f"data/{p.stem}-00000-of-00001.parquet": p.read_bytes() for p in source.iterdir()}
+        card = b"---\nlicense: mit\npretty_name: Small Fashion\n---\n"
+        hub.commit_files("dataset", "alice/fashion", {**files, "README.md": card})
+        hub.create_repo("model", "alice/teacher")
+        teacher = {p.name: p.read_bytes() for p in (finished / "teacher").iterdir()}
+        hub.commit_files("model", "alice/teacher", teacher)
+        env = hub_env(hub, tmp_path / "home", TOKEN)
+        run = tmp_path / "run"
+        done = run_wdistill(
+            "run", "--dataset", "alice/fashion", "--backbone", "alice/teacher", *QUICK,
+            "--output", run, env=env,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        manifest = json.loads((run / "publish" / "wdistill.json").read_text())
+        assert manifest["source"]["revision"] == hub.head("dataset", "alice/fashion")
+        assert manifest["source"]["license"] == "mit"
+        assert manifest["teacher"]["revision"] == hub.head("model", "alice/teacher")
+        assert manifest["teacher"]["origin"] == "as_is"
+        pushed = run_wdistill("push", run, "alice/fashion-distilled", env=env)
+        assert pushed.returncode == 0, pushed.stderr
+        assert TOKEN not in done.stdout + done.stderr + pushed.stdout + pushed.stderr
+        out = tmp_path / "loaded.npz"
+        loaded = run_python(LOAD.format(out=str(out)), env)
+        assert loaded.returncode == 0, loaded.stderr
+    names, imported = json.loads(loaded.stdout.splitlines()[-1])
+    ours, theirs = read_distilled(run / "publish"), np.load(out)
+    assert not imported
+    assert tuple(names) == ours.class_names
+    assert np.array_equal(theirs["images"], ours.images)
+    assert np.array_equal(theirs["label"], ours.labels)
+    assert np.array_equal(theirs["weight"], ours.weights)
+    assert np.array_equal(theirs["soft"], ours.soft_labels)
+
+
+TINY = {
+    "vit": {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 64, "image_size": 28, "patch_size": 7,
+    },
+    "convnext": {"hidden_sizes": [16, 32], "depths": [1, 1], "num_stages": 2, "patch_size": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_backbones_without_batch_norm(architecture: str, source: Path, tmp_path: Path) -> None:
+    """A configuration without weights is trained from scratch and distilled."""
+    from transformers import AutoConfig
+
+    AutoConfig.for_model(architecture, **TINY[architecture]).save_pretrained(tmp_path / "network")
+    done = run_wdistill(
+        "run", "--dataset", source, "--backbone", tmp_path / "network", *QUICK,
+        "--resolution", "28", "--teacher-epochs", "15", "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "from scratch" in done.stdout
+    assert "no norm layer" not in done.stdout
+    manifest = json.loads((tmp_path / "run" / "publish" / "wdistill.json").read_text())
+    assert manifest["teacher"]["accuracy"] > 0.3
