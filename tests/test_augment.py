@@ -204,7 +204,7 @@ def test_cutmix_boxes_are_squares_cut_by_the_border_of_every_size() -> None:
     for top, left, bottom, right in (mix.box for mix in mixes):
         assert 0 <= top <= bottom <= 32
         assert 0 <= left <= right <= 32
-        if 0 < top and bottom < 32 and 0 < left and right < 32:
+        if top > 0 and bottom < 32 and left > 0 and right < 32:
             assert abs((bottom - top) - (right - left)) <= 1
 
 
@@ -216,7 +216,8 @@ def test_targets_are_mixed_by_area() -> None:
     other = torch.rand(3, 3, generator=stream(0, "targets")).softmax(1)
     torch.testing.assert_close(mix_targets(other, mix).sum(1), torch.ones(3))
     torch.testing.assert_close(
-        mix_targets(targets + 2 * other, mix), mix_targets(targets, mix) + 2 * mix_targets(other, mix)
+        mix_targets(targets + 2 * other, mix),
+        mix_targets(targets, mix) + 2 * mix_targets(other, mix),
     )
 
 

@@ -23,8 +23,10 @@ from wdistill.seeds import stream
 COAT = 4
 
 
-def solve(features: Tensor, n: int, weights: str = "free", seed: int = 0) -> Barycenter:
-    config = BarycenterConfig(ipc=n, weights=weights)
+def solve(
+    features: Tensor, n: int, weights: str = "free", seed: int = 0, **settings: int
+) -> Barycenter:
+    config = BarycenterConfig(ipc=n, weights=weights, **settings)
     return barycenter(features, config, stream(seed, "test"))
 
 
@@ -73,7 +75,8 @@ def test_two_far_clouds() -> None:
     np.testing.assert_allclose(sorted_rows(both.atoms)[:, 0], [0.5, 2.5], atol=0.06)
     np.testing.assert_allclose(both.weights.numpy(), [0.5, 0.5])
     assert float(one.atoms[0, 0]) == pytest.approx(1.5, abs=0.05)
-    assert one.w2 > 1 > 0.02 > both.w2
+    assert one.w2 == pytest.approx(1.01, abs=0.05)
+    assert both.w2 < 0.02
 
 
 def test_weights_are_the_masses_of_unequal_clouds() -> None:
@@ -107,8 +110,11 @@ def best_partition(values: np.ndarray, n: int) -> float:
 @pytest.mark.parametrize("n", [2, 3, 5])
 @pytest.mark.parametrize("seed", range(4))
 def test_free_weights_on_a_line_reach_the_global_optimum(n: int, seed: int) -> None:
+    """Given enough starts: k-means is a search. The default of them comes close."""
     y = torch.randn(24, 1, generator=stream(seed, "line"), dtype=torch.float64)
-    assert solve(y, n).w2 == pytest.approx(best_partition(y[:, 0].numpy(), n), rel=1e-9)
+    best = best_partition(y[:, 0].numpy(), n)
+    assert best - 1e-12 <= solve(y, n).w2 <= 1.2 * best
+    assert solve(y, n, restarts=100).w2 == pytest.approx(best, rel=1e-9)
 
 
 @pytest.mark.parametrize("n", [2, 4, 6])
@@ -136,7 +142,7 @@ def test_as_many_atoms_as_points_are_the_points(weights: str) -> None:
 @pytest.mark.parametrize("distinct", [1, 2, 3])
 def test_fewer_distinct_points_than_atoms(weights: str, distinct: int) -> None:
     points = torch.tensor([[0.0, 1.0], [4.0, -2.0], [100.0, 7.0]])[:distinct]
-    y = points.repeat_interleave(4, 0)  # equal shares, which 6 equal atoms can also serve exactly
+    y = points.repeat_interleave(12 // distinct, 0)  # shares that 6 equal atoms can serve exactly
     found = solve(y, 6, weights)
     assert found.w2 == pytest.approx(0, abs=1e-9)
     assert (found.weights > 0).all()
@@ -158,6 +164,12 @@ def test_translation_moves_the_atoms_and_nothing_else(weights: str) -> None:
         sorted_rows(there.atoms), sorted_rows(here.atoms) + shift.numpy(), atol=1e-3
     )
     assert there.w2 == pytest.approx(here.w2, rel=1e-6)
+
+
+def test_features_far_from_zero_are_served_as_well_as_near_it() -> None:
+    """Where |x|^2 + |y|^2 - 2xy in single precision would be off by thousands."""
+    y = clusters()
+    assert solve(y + 1e6, 12).w2 == pytest.approx(solve(y, 12).w2, rel=1e-4)
 
 
 @pytest.mark.parametrize("weights", ["free", "uniform"])
@@ -206,7 +218,8 @@ def test_free_weights_match_the_best_of_many_k_means(
     real: Tensor, solved: dict[tuple[int, str], Barycenter], n: int
 ) -> None:
     rival = KMeans(n, n_init=16, random_state=0).fit(real.double().numpy()).inertia_ / len(real)
-    assert solved[n, "free"].w2 <= 1.01 * rival
+    ours = [solved[n, "free"].w2] + [solve(real, n, seed=seed).w2 for seed in (1, 2, 3)]
+    assert max(ours) <= 1.01 * rival
 
 
 @pytest.mark.parametrize("n", [10, 50])
@@ -224,14 +237,22 @@ def test_w2_with_free_weights_is_the_inertia(
 
 
 @pytest.mark.parametrize("n", [10, 50])
-def test_uniform_weights_are_not_above_pot(
+def test_uniform_weights_beat_pot(
     real: Tensor, solved: dict[tuple[int, str], Barycenter], n: int
 ) -> None:
-    y = real.double().numpy()
-    start = np.random.default_rng(0).standard_normal((n, y.shape[1]))
-    atoms = ot.lp.free_support_barycenter([y], [np.full(len(y), 1 / len(y))], start)
-    equal = np.full(n, 1 / n)
-    assert solved[n, "uniform"].w2 <= wasserstein2(atoms, equal, y) + 1e-9
+    """Any of our seeds is below what POT's defaults reach on average from N(0, 1) starts.
+
+    Both end in local optima, about 1% apart: a single lucky start proves nothing.
+    """
+    y, equal = real.double().numpy(), np.full(n, 1 / n)
+    theirs = []
+    for seed in range(6):
+        start = np.random.default_rng(seed).standard_normal((n, y.shape[1]))
+        atoms = ot.lp.free_support_barycenter([y], [np.full(len(y), 1 / len(y))], start)
+        theirs.append(wasserstein2(atoms, equal, y))
+    ours = [solved[n, "uniform"].w2] + [solve(real, n, "uniform", seed).w2 for seed in (1, 2)]
+    assert max(ours) <= np.mean(theirs)
+    assert max(ours) <= 1.01 * min(theirs)
 
 
 @pytest.mark.parametrize("n", [10, 50])
@@ -294,7 +315,7 @@ def test_w2_of_points_that_move_together() -> None:
     """W2^2 between a uniform measure and its translate is the squared length of the shift."""
     y = clusters().numpy()[:20]
     equal = np.full(20, 1 / 20)
-    assert wasserstein2(y + [3.0, 4.0], equal, y) == pytest.approx(25)
+    assert wasserstein2(y + np.array([3.0, 4.0]), equal, y) == pytest.approx(25)
     assert wasserstein2(y[::-1], equal, y) == pytest.approx(0, abs=1e-12)
 
 

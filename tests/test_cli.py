@@ -130,7 +130,7 @@ def test_unknown_names_without_network(tmp_path: Path) -> None:
     line = refused("run", "--backbone", "user/network", *out, env=env)
     assert "user/network" in line
     line = refused("push", tmp_path, "user/name")
-    assert "not a wdistill run" in line
+    assert "give the output folder of a finished `wdistill run`" in line
 
 
 def test_unknown_gated_and_private_on_the_hub(tmp_path: Path) -> None:

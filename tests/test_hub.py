@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import shutil
@@ -13,11 +12,11 @@ import numpy as np
 import pytest
 from hub_server import HubServer, hub_env, run_python
 from PIL import Image
+from runs import embedded_table
 
 from wdistill.errors import HubError, RunFolderError
 from wdistill.hub import PushOptions, format_plan, push
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")
 NAMES = ["trouser", "ankle boot", "bag"]
 TOKEN = "hf_aliceSecretWriteToken"
 READ_TOKEN = "hf_aliceSecretReadToken"
@@ -52,13 +51,9 @@ assert "torch" not in sys.modules
 
 
 def real_images(count: int) -> np.ndarray:
-    """The first test images of Fashion-MNIST, or smooth shapes where that is not installed."""
-    path = FASHION / "t10k-images-idx3-ubyte.gz"
-    if not path.exists():
-        ramp = np.add.outer(np.arange(28), np.arange(28))
-        return np.stack([(ramp * (i + 1)) % 256 for i in range(count)]).astype(np.uint8)
-    with gzip.open(path) as file:
-        return np.frombuffer(file.read(16 + count * 784)[16:], np.uint8).reshape(-1, 28, 28)
+    """The first images of the embedded test split."""
+    cells = embedded_table("test", count, classes=1)["image"].to_pylist()
+    return np.stack([np.array(Image.open(io.BytesIO(cell["bytes"]))) for cell in cells])
 
 
 def png(pixels: np.ndarray) -> bytes:

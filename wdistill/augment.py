@@ -32,12 +32,12 @@ class Views:
 def random_views(count: int, crop_min: float, generator: torch.Generator) -> Views:
     """Random resized crops and flips as in Szegedy et al. 2015 (torchvision's defaults).
 
-    Area share uniform in [crop_min, 1], aspect ratio log-uniform in [3/4, 4/3], sides clipped to
-    the image, position uniform, flip with probability 1/2.
+    Area share uniform in [crop_min, 1]; aspect ratio log-uniform in [3/4, 4/3], or in the part of
+    it that fits into the image; position uniform; flip with probability 1/2.
     """
     u = torch.rand(count, 5, generator=generator)
     area = crop_min + (1 - crop_min) * u[:, 0]
-    ratio = torch.exp((2 * u[:, 1] - 1) * math.log(4 / 3))
+    ratio = torch.exp((2 * u[:, 1] - 1) * (-area.log()).clamp(max=math.log(4 / 3)))
     height = (area / ratio).sqrt().clamp(max=1)
     width = (area * ratio).sqrt().clamp(max=1)
     box = torch.stack([u[:, 2] * (1 - height), u[:, 3] * (1 - width), height, width], dim=1)
@@ -51,7 +51,7 @@ def concatenate(views: list[Views]) -> Views:
 def _resampling(start: Tensor, length: Tensor, flip: Tensor, size: int) -> Tensor:
     """(B, size, size) matrices that map a line of pixels to its cropped and resized line.
 
-    Triangle filter of half-width max(1, length), i.e. bilinear with antialiasing; rows sum to 1.
+    Bilinear; rows sum to 1. Crops only enlarge, so there is nothing to antialias.
     """
     centre = (torch.arange(size, device=start.device, dtype=start.dtype) + 0.5) / size
     position = torch.where(flip[:, None], 1 - centre, centre)

@@ -74,11 +74,10 @@ def barycenter(
         raise ValueError(f"{len(y)} features but {n} atoms")
     centre = y.mean(0)
     y = y - centre  # W2 is translation-equivariant; centring keeps float32 distances accurate
-    atoms = _k_means(y, n, config, generator)
-    if config.weights == "free":
-        weights = _voronoi_masses(atoms, y)
-    else:
-        atoms = _equal_masses(atoms, y, config.max_iterations)
+    atoms, weights = _k_means(y, n, config, generator)
+    if config.weights == "uniform":
+        starts = _plus_plus(torch.from_numpy(y).float(), n, config.restarts, generator)
+        atoms = _equal_masses([atoms, *starts.double().numpy()], y, config.max_iterations)
         weights = np.full(n, 1 / n)
     return Barycenter(
         atoms=torch.from_numpy(atoms + centre).float(),
@@ -112,13 +111,15 @@ def _random_w2(y: Array, config: BarycenterConfig, generator: torch.Generator) -
     return float(np.mean(costs))
 
 
-def _k_means(y: Array, n: int, config: BarycenterConfig, generator: torch.Generator) -> Array:
-    """Best of ``config.restarts`` k-means++ starts (Arthur and Vassilvitskii 2007), each with Lloyd
-    iterations to convergence; all starts advance together. The last polish is in float64.
+def _k_means(
+    y: Array, n: int, config: BarycenterConfig, generator: torch.Generator
+) -> tuple[Array, Array]:
+    """Atoms and masses: best of ``config.restarts`` k-means++ starts (Arthur and Vassilvitskii
+    2007), each with Lloyd iterations to convergence; all starts advance together. Then, in
+    float64, Lloyd again and exchanges of single points.
     """
     if n == 1:
-        mean: Array = y.mean(0, keepdims=True)
-        return mean
+        return y.mean(0, keepdims=True), np.ones(1)
     points = torch.from_numpy(y).float()
     atoms = _plus_plus(points, n, config.restarts, generator)
     previous = torch.full((config.restarts,), float("inf"))
@@ -130,7 +131,8 @@ def _k_means(y: Array, n: int, config: BarycenterConfig, generator: torch.Genera
         previous = cost
         atoms = _centroids(points, label, distance, n)
     best = atoms[int(previous.argmin())].double().numpy()
-    return _polish(y, best, config.max_iterations)
+    final, owner = _exchange(y, *_polish(y, best, config.max_iterations))
+    return final, np.bincount(owner, minlength=n) / len(y)
 
 
 def _nearest(points: Tensor, atoms: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,9 +172,10 @@ def _plus_plus(points: Tensor, n: int, restarts: int, generator: torch.Generator
     return points[chosen]
 
 
-def _polish(y: Array, atoms: Array, max_iterations: int) -> Array:
-    """Lloyd in float64; every atom ends with at least one point."""
+def _polish(y: Array, atoms: Array, max_iterations: int) -> tuple[Array, NDArray[np.int64]]:
+    """Lloyd in float64: atoms, and the atom of each point; every atom has at least one."""
     n = len(atoms)
+    label = np.zeros(len(y), dtype=np.int64)
     previous: NDArray[np.int64] | None = None
     for _ in range(max_iterations):
         squared = cdist(y, atoms, "sqeuclidean")
@@ -189,22 +192,61 @@ def _polish(y: Array, atoms: Array, max_iterations: int) -> Array:
         if previous is not None and np.array_equal(label, previous):
             break
         previous = label
-    return atoms
+    return atoms, label
 
 
-def _equal_masses(atoms: Array, y: Array, max_iterations: int) -> Array:
-    """Alternate the optimal plan T between n equal atoms and N equal points with the barycentric
-    projection X = diag(1/b) T Y, which lowers W2^2 at every step (Cuturi and Doucet 2014, alg. 2).
+def _exchange(y: Array, atoms: Array, label: NDArray[np.int64]) -> tuple[Array, NDArray[np.int64]]:
+    """Move single points to another atom while that lowers W2^2 (Hartigan 1975).
+
+    Leaves many of Lloyd's local optima: to take a point away moves the atom, which saves
+    s / (s - 1) of its squared distance from an atom of s points; to add it costs s / (s + 1).
+    Moves between different atoms do not disturb each other, so each round makes several.
     """
-    n, count = len(atoms), len(y)
-    a, b = np.full(n, 1 / n), np.full(count, 1 / count)
-    previous = np.inf
-    for _ in range(max_iterations):
-        cost = cdist(atoms, y, "sqeuclidean")
-        plan = ot.emd(a, b, cost, numItermax=10_000_000)
-        value = float((plan * cost).sum())
-        if value >= previous * (1 - 1e-6):
+    rows = np.arange(len(y))
+    sizes = np.bincount(label, minlength=len(atoms)).astype(np.float64)
+    squared = cdist(y, atoms, "sqeuclidean")
+    for _ in range(10 * len(y)):
+        own = sizes[label]
+        saved = np.where(own > 1, squared[rows, label] * own / np.maximum(own - 1, 1), 0)
+        price = squared * (sizes / (sizes + 1))
+        price[rows, label] = np.inf
+        target = price.argmin(1)
+        gain = saved - price[rows, target]
+        order = np.argsort(-gain)[: int((gain > 1e-9 * saved).sum())]
+        _, first = np.unique(label[order], return_index=True)  # the best point of each atom
+        touched: list[int] = []
+        for point in order[np.sort(first)]:
+            old, new = int(label[point]), int(target[point])
+            if old in touched or new in touched:
+                continue
+            atoms[old] += (atoms[old] - y[point]) / (sizes[old] - 1)
+            atoms[new] += (y[point] - atoms[new]) / (sizes[new] + 1)
+            sizes[old], sizes[new], label[point] = sizes[old] - 1, sizes[new] + 1, new
+            touched += [old, new]
+        if not touched:
             break
-        previous = value
-        atoms = n * plan @ y
-    return atoms
+        squared[:, touched] = cdist(y, atoms[touched], "sqeuclidean")
+    return np.stack([y[label == k].mean(0) for k in range(len(atoms))]), label
+
+
+def _equal_masses(starts: list[Array], y: Array, max_iterations: int) -> Array:
+    """From each start, alternate the optimal plan T between n equal atoms and N equal points with
+    the barycentric projection X = diag(1/b) T Y, which lowers W2^2 at every step (Cuturi and Doucet
+    2014, alg. 2); the best result.
+    """
+    n, count = len(starts[0]), len(y)
+    a, b = np.full(n, 1 / n), np.full(count, 1 / count)
+    best, lowest = starts[0], np.inf
+    for start in starts:
+        atoms, previous = start, np.inf
+        for _ in range(max_iterations):
+            cost = cdist(atoms, y, "sqeuclidean")
+            plan = ot.emd(a, b, cost, numItermax=10_000_000)
+            value = float((plan * cost).sum())
+            if value < lowest:
+                best, lowest = atoms, value
+            if value >= previous * (1 - 1e-6):
+                break
+            previous = value
+            atoms = n * plan @ y
+    return best

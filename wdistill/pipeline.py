@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from wdistill import stages
 from wdistill.artifact import (
@@ -31,7 +33,7 @@ from wdistill.errors import OptionError, RunFolderError
 from wdistill.figures import preview_grid, save_png
 from wdistill.manifest import build_manifest, device_name, versions
 from wdistill.run_folder import Run, claim, locked
-from wdistill.teacher import prepare_teacher
+from wdistill.teacher import Networks, find_networks, prepare_teacher
 from wdistill.units import Tensors
 
 PUBLISH = "publish"
@@ -60,15 +62,16 @@ def run(
     """
     accelerator = _accelerator(config, runtime)
     main = accelerator.is_main_process
+    with accelerator.main_process_first():
+        data = load_data(config.data, config.seed, config.barycenter.ipc)
+        networks = find_networks(config, data)
+    say = echo if main else _silent
+    this = Run(config, data, folder, accelerator, runtime.num_workers, runtime.quiet, say)
     with locked(folder) if main else nullcontext():
-        with accelerator.main_process_first():
-            data = load_data(config.data, config.seed, config.barycenter.ipc)
-            if main:
-                claim(folder, config, data.source.fingerprint)
-        say = echo if main else _silent
-        this = Run(config, data, folder, accelerator, runtime.num_workers, runtime.quiet, say)
+        if main:
+            claim(folder, config, data.source.fingerprint)
         _announce(this)
-        _work(this, command)
+        _work(this, networks, command)
     return folder / PUBLISH
 
 
@@ -81,7 +84,13 @@ def _accelerator(config: RunConfig, runtime: RuntimeConfig) -> Accelerator:
         raise OptionError("--device is 'cuda' but PyTorch sees no CUDA device; choose auto or cpu")
     if runtime.device == "mps" and not torch.backends.mps.is_available():
         raise OptionError("--device is 'mps' but PyTorch sees no MPS device; choose auto or cpu")
-    return Accelerator(cpu=runtime.device == "cpu", mixed_precision=config.mixed_precision)
+    # One process may wait for another for as long as a stage takes.
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    return Accelerator(
+        cpu=runtime.device == "cpu",
+        mixed_precision=config.mixed_precision,
+        kwargs_handlers=[patience],
+    )
 
 
 def _announce(this: Run) -> None:
@@ -111,9 +120,9 @@ def _seconds(this: Run) -> dict[str, float]:
     return dict(read_json(path)) if path.exists() else {}
 
 
-def _work(this: Run, command: str) -> None:
+def _work(this: Run, networks: Networks, command: str) -> None:
     with _timed(this, "teacher"):
-        ready = prepare_teacher(this)
+        ready = prepare_teacher(this, networks)
     origin = ready.description["origin"].replace("_", " ")
     this.echo(
         f"teacher: {ready.description['backbone']} ({origin}) has accuracy "
@@ -131,7 +140,7 @@ def _work(this: Run, command: str) -> None:
         key, labels = stages.relabel(this, ready, key, images)
     distilled = _assemble(this.data, targets, images, labels, this)
     with _timed(this, "evaluate"):
-        results = stages.evaluation(this, ready, key, distilled)
+        results = stages.evaluation(this, ready, networks, key, distilled)
     if this.accelerator.is_main_process:
         nearest = torch.cat([unit["nearest"] for unit in labels]).numpy()
         manifest = build_manifest(

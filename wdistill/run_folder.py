@@ -74,14 +74,16 @@ def locked(folder: Path) -> Iterator[None]:
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
     """What makes two runs the same: all settings but those of the evaluation, and the data."""
     settings = flat(config.to_dict())
-    kept = {k: v for k, v in settings.items() if not k.startswith("evaluate.")}
+    ignored = ("evaluate.", "teacher.allow_weak", "teacher.trust_remote_code")
+    kept = {key: value for key, value in settings.items() if not key.startswith(ignored)}
     return {**kept, "data.fingerprint": fingerprint}
 
 
 def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
     """Mark ``folder`` as this run's, or recognise it.
 
-    Raises RunFolderError if it holds another run or files that are no run at all.
+    A run that got no further than its teacher gives way to another. Raises RunFolderError if the
+    folder holds more of another run, or files that are no run at all.
     """
     ours = identity(config, fingerprint)
     path = folder / IDENTITY
@@ -90,7 +92,7 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
         different = sorted(
             key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
         )
-        if different:
+        if different and any((folder / "work").glob("transport-*")):
             changes = ", ".join(
                 f"{key} was {theirs.get(key)!r} and is now {ours.get(key)!r}"
                 for key in different[:3]
@@ -99,6 +101,8 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
             raise RunFolderError(
                 f"{str(folder)!r} holds another run: {changes}{more}; choose another --output"
             )
+        if different:
+            write_json(path, ours)
         return
     strangers = [entry.name for entry in folder.iterdir() if entry.name != ".lock"]
     if strangers:

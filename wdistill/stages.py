@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 
 from wdistill import evaluate
 from wdistill.artifact import DistilledSet, read_json, write_json
-from wdistill.backbone import BackboneSource, find_backbone
 from wdistill.barycenter import barycenter
 from wdistill.config import stable_hash
 from wdistill.distances import nearest_real_rmse
@@ -23,7 +22,7 @@ from wdistill.run_folder import Run
 from wdistill.seeds import stream
 from wdistill.survey import survey_class
 from wdistill.synthesis import ClassTarget, synthesise
-from wdistill.teacher import Teacher
+from wdistill.teacher import Networks, Teacher
 from wdistill.units import Tensors, Unit, collect_units, run_units
 
 SURVEY_BATCH = 128
@@ -140,21 +139,20 @@ def relabel(
 
 
 def evaluation(
-    run: Run, ready: Teacher, key: str, distilled: DistilledSet
+    run: Run, ready: Teacher, networks: Networks, key: str, distilled: DistilledSet
 ) -> dict[str, Any] | None:
     """Train and test the students, each job once; None with --no-evaluate."""
     config = run.config.evaluate
     if not config.enabled:
         return None
-    names = config.students or (run.config.teacher.backbone,)
-    sources = {name: student_source(run, ready, name) for name in names}
+    sources = networks.students
     contest = evaluate.Contest(
         distilled, ready.train, ready.test, ready.network, config, run.config.relabel,
         run.config.barycenter.ipc, run.config.seed, run.autocast,
     )  # fmt: skip
     ready.test.preload()
     recipe = {k: v for k, v in vars(config).items() if k not in ("students", "seeds", "enabled")}
-    every = evaluate.jobs(config, names)
+    every = evaluate.jobs(config, list(sources))
     keys = {
         job: stable_hash([key, recipe, sources[job.student].config.to_json_string()])
         for job in every
@@ -173,17 +171,6 @@ def evaluation(
         run.config.barycenter.ipc,
         ready.accuracy,
         len(ready.test),
-    )
-
-
-def student_source(run: Run, ready: Teacher, name: str) -> BackboneSource:
-    if name == run.config.teacher.backbone:
-        return ready.source
-    return find_backbone(
-        name,
-        resolution=ready.train.preprocessing.resolution,
-        trust_remote_code=run.config.teacher.trust_remote_code,
-        option="--student",
     )
 
 

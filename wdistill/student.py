@@ -89,8 +89,11 @@ def train_student(
             batch = apply_mix(apply_views(images[rows], views), mix)
             with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
                 logits = model((batch - mean) / std).logits.float()
-            mixed = mix_targets(targets[rows], mix)
-            loss = student_loss(logits, mixed, weights[rows], temperature)
+            # A mixed image weighs what its two parts weigh, and so do their targets in its own.
+            share = mix_targets(weights[rows], mix)
+            mixed = mix_targets(weights[rows, None] * targets[rows], mix)
+            mixed = mixed / share.clamp(min=1e-12)[:, None]
+            loss = student_loss(logits, mixed, share, temperature)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

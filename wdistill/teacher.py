@@ -22,7 +22,8 @@ from wdistill.backbone import (
     weights_sha256,
     working_resolution,
 )
-from wdistill.config import stable_hash
+from wdistill.config import RunConfig, stable_hash
+from wdistill.data import ImageData
 from wdistill.errors import BackboneError, RunFolderError
 from wdistill.features import FeatureNetwork
 from wdistill.manifest import without_folders
@@ -40,7 +41,6 @@ class Teacher:
     """The network that the later stages see. key names everything that its features depend on."""
 
     network: FeatureNetwork
-    source: BackboneSource
     train: PixelStore
     test: PixelStore
     accuracy: float
@@ -48,16 +48,39 @@ class Teacher:
     key: str
 
 
-def prepare_teacher(run: Run) -> Teacher:
-    """Load the backbone, train it where its classes are not the dataset's, and measure it."""
-    config, data = run.config.teacher, run.data
-    source = find_backbone(
-        config.backbone,
-        resolution=run.config.data.resolution or data.native_size,
-        revision=config.backbone_revision,
-        trust_remote_code=config.trust_remote_code,
+@dataclass(frozen=True)
+class Networks:
+    """Every network that a run names, found before any long work starts."""
+
+    backbone: BackboneSource
+    students: dict[str, BackboneSource]
+    resolution: int
+
+
+def find_networks(config: RunConfig, data: ImageData) -> Networks:
+    """Raises BackboneError if the backbone or a student is not there."""
+    backbone = find_backbone(
+        config.teacher.backbone,
+        resolution=config.data.resolution or data.native_size,
+        revision=config.teacher.backbone_revision,
+        trust_remote_code=config.teacher.trust_remote_code,
     )
-    resolution = working_resolution(source, run.config.data.resolution, data.native_size)
+    resolution = working_resolution(backbone, config.data.resolution, data.native_size)
+    students = {
+        name: find_backbone(
+            name,
+            resolution=resolution,
+            trust_remote_code=config.teacher.trust_remote_code,
+            option="--student",
+        )
+        for name in config.evaluate.students
+    }
+    return Networks(backbone, students or {config.teacher.backbone: backbone}, resolution)
+
+
+def prepare_teacher(run: Run, networks: Networks) -> Teacher:
+    """Load the backbone, train it where its classes are not the dataset's, and measure it."""
+    data, source, resolution = run.data, networks.backbone, networks.resolution
     preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
     train = PixelStore(data.train, preprocessing, run.workers, run.quiet)
     if source.processor is None:
@@ -70,7 +93,7 @@ def prepare_teacher(run: Run) -> Teacher:
     train.preload()
     if backbone.origin != "as_is":
         _train(run, backbone, train)
-    return _measured(run, backbone, source, train, test)
+    return _measured(run, backbone, train, test)
 
 
 def _statistics(store: PixelStore, seed: int) -> PixelStatistics:
@@ -159,9 +182,7 @@ def save_checkpoint(backbone: Backbone, folder: Path) -> None:
     partial.rename(folder)
 
 
-def _measured(
-    run: Run, backbone: Backbone, source: BackboneSource, train: PixelStore, test: PixelStore
-) -> Teacher:
+def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore) -> Teacher:
     digest = weights_sha256(backbone.model)
     network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
     key = stable_hash(
@@ -190,4 +211,4 @@ def _measured(
         "weights_sha256": digest,
         "parameters": sum(p.numel() for p in backbone.model.parameters()),
     }
-    return Teacher(network, source, train, test, accuracy, description, key)
+    return Teacher(network, train, test, accuracy, description, key)

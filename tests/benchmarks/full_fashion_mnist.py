@@ -1,6 +1,6 @@
 """Write the full Fashion-MNIST (60,000 train and 10,000 test images) as two parquet files.
 
-    python -m tests.benchmarks.full_fashion_mnist /usr/share/datasets/fashion-mnist fashion-mnist
+python -m tests.benchmarks.full_fashion_mnist /usr/share/datasets/fashion-mnist fashion-mnist
 """
 
 from __future__ import annotations

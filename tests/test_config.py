@@ -1,0 +1,177 @@
+"""Settings are refused by name, compared, and hashed the same way everywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from wdistill.config import (
+    BarycenterConfig,
+    DataConfig,
+    EvalConfig,
+    RelabelConfig,
+    RunConfig,
+    RuntimeConfig,
+    SynthesisConfig,
+    TeacherConfig,
+    flat,
+    stable_hash,
+)
+from wdistill.errors import OptionError
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "option", "allowed", "bad"),
+    [
+        (DataConfig, "resolution", "--resolution", "from 8 to 1024", (0, 7, 1025, -1)),
+        (TeacherConfig, "epochs", "--teacher-epochs", "from 0 to 10000", (-1, 10_001)),
+        (BarycenterConfig, "ipc", "--ipc", "from 1 to 100", (0, -1, 101)),
+        (BarycenterConfig, "weights", "--weights", "uniform, free", ("equal", "", "Free")),
+        (SynthesisConfig, "init", "--init", "real, noise", ("mean", "Real")),
+        (SynthesisConfig, "iterations", "--iterations", "from 0 to 100000", (-1, 100_001)),
+        (SynthesisConfig, "bn_weight", "--bn-weight", "not negative", (-0.1, INF, NAN)),
+        (EvalConfig, "epochs", "--eval-epochs", "from 1 to 100000", (0, 100_001)),
+        (EvalConfig, "seeds", "--eval-seeds", "from 1 to 100", (0, 101)),
+        (RunConfig, "seed", "--seed", "from 0 to 2147483647", (-1, 2**31)),
+        (RunConfig, "mixed_precision", "--mixed-precision", "no, bf16", ("fp16", "")),
+        (RuntimeConfig, "device", "--device", "auto, cpu, cuda, mps", ("gpu", "cuda:0")),
+        (RuntimeConfig, "num_workers", "--num-workers", "from 0 to 256", (-1, 257)),
+    ],
+)
+def test_values_out_of_bounds_are_refused_by_name(
+    kind: type, name: str, option: str, allowed: str, bad: tuple[Any, ...]
+) -> None:
+    for value in bad:
+        with pytest.raises(OptionError) as caught:
+            kind(**{name: value})
+        message = str(caught.value)
+        given = repr(value) if isinstance(value, str) else str(value)
+        assert message.startswith(f"{option} is {given}; ")
+        assert allowed in message
+        assert "\n" not in message
+        assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "good"),
+    [
+        (DataConfig, "resolution", (None, 8, 1024)),
+        (TeacherConfig, "epochs", (0, 10_000)),
+        (BarycenterConfig, "ipc", (1, 100)),
+        (BarycenterConfig, "weights", ("uniform", "free")),
+        (SynthesisConfig, "init", ("real", "noise")),
+        (SynthesisConfig, "iterations", (0, 100_000)),
+        (SynthesisConfig, "bn_weight", (0, 0.0, 1e6)),
+        (EvalConfig, "epochs", (1, 100_000)),
+        (EvalConfig, "seeds", (1, 100)),
+        (RunConfig, "seed", (0, 2**31 - 1)),
+        (RunConfig, "mixed_precision", ("no", "bf16")),
+        (RuntimeConfig, "device", ("auto", "cpu", "cuda", "mps")),
+        (RuntimeConfig, "num_workers", (0, 256)),
+    ],
+)
+def test_values_at_the_bounds_are_accepted(kind: type, name: str, good: tuple[Any, ...]) -> None:
+    for value in good:
+        assert getattr(kind(**{name: value}), name) == value
+
+
+def test_settings_are_checked_also_when_replaced() -> None:
+    with pytest.raises(OptionError, match="--ipc is 0"):
+        dataclasses.replace(BarycenterConfig(), ipc=0)
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        BarycenterConfig().ipc = 3  # type: ignore[misc]
+
+
+def test_nothing_changed() -> None:
+    assert RunConfig().changed() == {}
+    assert RunConfig(barycenter=BarycenterConfig(ipc=10), seed=0).changed() == {}
+
+
+def test_only_what_differs_from_the_defaults_is_listed() -> None:
+    config = RunConfig(
+        data=DataConfig(dataset="cifar10"),
+        barycenter=BarycenterConfig(ipc=50, weights="uniform"),
+        evaluate=EvalConfig(students=("convnet", "resnet18"), epochs=300),
+        seed=3,
+    )
+    assert config.changed() == {
+        "data.dataset": "cifar10",
+        "barycenter.ipc": 50,
+        "barycenter.weights": "uniform",
+        "evaluate.students": ["convnet", "resnet18"],
+        "seed": 3,
+    }
+
+
+def test_flat_settings_name_every_field_once() -> None:
+    settings = flat(RunConfig().to_dict())
+    sections = (
+        DataConfig, TeacherConfig, BarycenterConfig, SynthesisConfig, RelabelConfig, EvalConfig,
+    )  # fmt: skip
+    assert len(settings) == sum(len(dataclasses.fields(s)) for s in sections) + 2
+    assert settings["barycenter.ipc"] == 10
+    assert json.loads(json.dumps(settings)) == settings  # plain JSON, lists and all
+
+
+# --- the hash -----------------------------------------------------------------------------------
+
+
+def test_hash_does_not_depend_on_the_order_of_keys() -> None:
+    one = {"a": 1, "b": {"c": [1, 2], "d": None}}
+    other = {"b": {"d": None, "c": (1, 2)}, "a": 1}
+    assert stable_hash(one) == stable_hash(other)
+    assert stable_hash([1, 2]) != stable_hash([2, 1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": DataConfig(revision="abc")},
+        {"teacher": TeacherConfig(epochs=11)},
+        {"barycenter": BarycenterConfig(weights="uniform")},
+        {"synthesis": SynthesisConfig(lr=0.031)},
+        {"relabel": RelabelConfig(views=17)},
+        {"evaluate": EvalConfig(students=("convnet",))},
+        {"seed": 1},
+        {"mixed_precision": "bf16"},
+    ],
+)
+def test_any_setting_changes_the_hash(change: dict[str, Any]) -> None:
+    changed = RunConfig(**change)
+    assert stable_hash(changed.to_dict()) != stable_hash(RunConfig().to_dict())
+    assert stable_hash(changed.to_dict()) == stable_hash(RunConfig(**change).to_dict())
+
+
+def test_hash_survives_json() -> None:
+    """A manifest that was written and read again has the hash of the settings themselves."""
+    settings = RunConfig(evaluate=EvalConfig(students=("convnet",))).to_dict()
+    assert stable_hash(json.loads(json.dumps(settings))) == stable_hash(settings)
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1"])
+def test_hash_is_the_same_in_another_process(hash_seed: str) -> None:
+    code = (
+        "from wdistill.config import *; "
+        "print(stable_hash(RunConfig(seed=5, data=DataConfig(dataset='é/ü')).to_dict()))"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    config = RunConfig(seed=5, data=DataConfig(dataset="é/ü"))
+    assert other.stdout.strip() == stable_hash(config.to_dict())
+    assert len(other.stdout.strip()) == 16

@@ -1,0 +1,185 @@
+"""Class statistics equal those of all images at once, however they are batched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+import torch
+from data_helpers import picture
+from torch import Tensor, nn
+from transformers import (
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+from wdistill.errors import NumericalError
+from wdistill.features import FeatureNetwork
+from wdistill.networks import ConvNet, ConvNetConfig
+from wdistill.pixels import Preprocessing
+from wdistill.seeds import stream
+from wdistill.survey import ClassSurvey, Moments, survey_class
+
+SIZE = 32
+PREPROCESSING = Preprocessing(SIZE, 0, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
+
+
+@cache
+def real_images() -> Tensor:
+    """(23, 3, 32, 32) uint8 real pictures: a number that no batch size divides."""
+    return torch.stack([PREPROCESSING(picture(row).convert("RGB")) for row in range(23)])
+
+
+class Norms(nn.Module):
+    """A scaled and shifted picture through one norm layer, with its pooled output as feature."""
+
+    config = SimpleNamespace(num_labels=4)
+
+    def __init__(self, norm: nn.Module, offset: float = 0.0) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(3, 8, 3, padding=1)
+        nn.init.constant_(self.mix.bias, offset)
+        self.norm, self.head = norm, nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.head(self.norm(self.mix(x)).mean((2, 3))))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "BatchNorm of a ResNet": lambda: ResNetForImageClassification(
+        ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    ),
+    "LayerNorm of a ViT": lambda: ViTForImageClassification(
+        ViTConfig(
+            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+            image_size=SIZE, patch_size=8,
+        )
+    ),
+    "LayerNorm of a ConvNeXt": lambda: ConvNextForImageClassification(
+        ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2)
+    ),
+    "GroupNorm, one channel each": lambda: ConvNet(ConvNetConfig(width=8, image_size=SIZE)),
+    "GroupNorm": lambda: Norms(nn.GroupNorm(2, 8)),
+    "InstanceNorm": lambda: Norms(nn.InstanceNorm2d(8)),
+}  # fmt: skip
+
+
+def network_of(model: nn.Module) -> FeatureNetwork:
+    return FeatureNetwork(model, PREPROCESSING, torch.device("cpu"))
+
+
+@cache
+def network(name: str) -> FeatureNetwork:
+    torch.manual_seed(0)
+    return network_of(MODELS[name]())
+
+
+def is_norm(module: nn.Module) -> bool:
+    return not list(module.children()) and "Norm" in type(module).__name__
+
+
+def direct(tapped: FeatureNetwork, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Mean and variance per channel of each norm layer's input over all images, in float64."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        x = args[0].double()
+        first = getattr(module, "data_format", "") == "channels_first"
+        last = isinstance(module, nn.LayerNorm) and not first
+        rows = x.reshape(-1, x.shape[-1]) if last else x.transpose(0, 1).flatten(1).T
+        seen.append((rows.mean(0), rows.var(0, unbiased=False)))
+
+    norms = [m for m in tapped.model.modules() if is_norm(m)]
+    handles = [m.register_forward_pre_hook(look) for m in norms]
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PREPROCESSING.mean, PREPROCESSING.std))
+    with torch.no_grad():
+        tapped.model((images.float() / 255 - mean) / std)
+    for handle in handles:
+        handle.remove()
+    assert len(seen) == len(norms) > 0
+    return seen
+
+
+def check(survey: ClassSurvey, expected: list[tuple[Tensor, Tensor]], rtol: float = 1e-4) -> None:
+    assert len(survey.means) == len(survey.variances) == len(expected)
+    for mean, variance, (m, v) in zip(survey.means, survey.variances, expected, strict=True):
+        torch.testing.assert_close(mean.double(), m, rtol=rtol, atol=1e-5)
+        torch.testing.assert_close(variance.double(), v, rtol=rtol, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 16, 23])
+@pytest.mark.parametrize("name", MODELS)
+def test_moments_are_those_of_all_images_together(name: str, batch: int) -> None:
+    images = real_images()
+    survey = survey_class(network(name), images.split(batch))
+    check(survey, direct(network(name), images))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_features_keep_the_order_of_the_images(name: str) -> None:
+    images = real_images()
+    survey = survey_class(network(name), images.split(6))
+    alone = [survey_class(network(name), [images[i : i + 1]]).features for i in (0, 11, 22)]
+    torch.testing.assert_close(survey.features[[0, 11, 22]], torch.cat(alone), atol=1e-4, rtol=1e-4)
+    assert survey.features.shape[0] == len(images)
+    assert not survey.features.requires_grad
+
+
+def test_both_layouts_of_layer_norm_are_met() -> None:
+    """The oracle above would not notice if a ConvNeXt had only one of them."""
+    formats = {getattr(m, "data_format", None) for m in network("LayerNorm of a ConvNeXt").norms}
+    assert {"channels_first", "channels_last"} <= formats
+
+
+def test_spread_between_images_counts() -> None:
+    """Black and white pictures have no variance each, but 1/4 together (in pixels of [0, 1])."""
+    model = Norms(nn.BatchNorm2d(8))
+    nn.init.zeros_(model.mix.weight)
+    model.mix.weight.data[0, 0, 1, 1] = 1
+    images = torch.zeros(8, 3, SIZE, SIZE, dtype=torch.uint8)
+    images[4:] = 255
+    for batch in (1, 3, 4, 8):  # batches of four see no variance at all
+        survey = survey_class(network_of(model), images.split(batch))
+        assert float(survey.variances[0][0]) == pytest.approx(0.25 / 0.3**2, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 23])
+def test_a_large_mean_does_not_swallow_the_variance(batch: int) -> None:
+    torch.manual_seed(0)
+    shifted = network_of(Norms(nn.BatchNorm2d(8), offset=1e4))
+    expected = direct(shifted, real_images())
+    assert float(expected[0][0].min()) > 9e3
+    assert float(expected[0][1].max()) < 10
+    check(
+        survey_class(shifted, real_images().split(batch)), expected, rtol=1e-2
+    )  # float32 resolves 1e-3 at 1e4
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100, 1000])
+def test_accumulation_is_stable(batch: int) -> None:
+    x = 1e8 + torch.randn(1000, 5, generator=stream(0, "moments"), dtype=torch.float64)
+    moments = Moments()
+    for part in x.split(batch):
+        moments.update(part, torch.full_like(part, 0.5))
+    assert moments.count == 1000
+    torch.testing.assert_close(moments.mean, x.mean(0), rtol=1e-14, atol=0)
+    torch.testing.assert_close(moments.variance, x.var(0, unbiased=False) + 0.5, rtol=1e-6, atol=0)
+
+
+def test_no_norm_layer_no_moments() -> None:
+    survey = survey_class(network_of(Norms(nn.Identity())), real_images().split(10))
+    assert survey.means == survey.variances == ()
+    assert survey.features.shape == (23, 8)
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    model = Norms(nn.BatchNorm2d(8))
+    model.mix.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(NumericalError, match="features are not finite"):
+        survey_class(network_of(model), real_images().split(10))

@@ -1,0 +1,359 @@
+"""Pixels move to where the targets are, and the loss is the formula of the docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import ResNetConfig, ResNetForImageClassification
+
+from wdistill.augment import apply_views, random_views
+from wdistill.config import SynthesisConfig
+from wdistill.errors import NumericalError
+from wdistill.features import Activations, FeatureNetwork
+from wdistill.pixels import Preprocessing, to_uint8
+from wdistill.seeds import stream
+from wdistill.survey import survey_class
+from wdistill.synthesis import ClassTarget, _group, feature_loss, moment_loss, synthesise
+
+SIZE, CLASSES = 8, 5
+CPU = torch.device("cpu")
+WHOLE = SynthesisConfig(iterations=200, lr=0.05, bn_weight=0.0, crop_min=1.0)
+
+
+class Rows(nn.Module):
+    """Its features are the mean of each row and channel, (B, 24): what a flip leaves as it is."""
+
+    config = SimpleNamespace(num_labels=CLASSES)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.head = nn.Linear(3 * SIZE, CLASSES)
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.head(self.norm(x).mean(3).flatten(1)))
+
+
+def network_of(model: nn.Module, size: int = SIZE) -> FeatureNetwork:
+    plain = Preprocessing(size, 0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return FeatureNetwork(model, plain, CPU)
+
+
+def rows_network() -> FeatureNetwork:
+    torch.manual_seed(0)
+    return network_of(Rows())
+
+
+def resnet(size: int = 16) -> FeatureNetwork:
+    torch.manual_seed(0)
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic",
+        num_labels=CLASSES,
+    )  # fmt: skip
+    return network_of(ResNetForImageClassification(config), size)
+
+
+def uniform(*shape: int, key: str) -> Tensor:
+    return torch.rand(*shape, generator=stream(0, key))
+
+
+def target(network: FeatureNetwork, label: int, images: Tensor, n: int) -> ClassTarget:
+    """Atoms and statistics of a class of random pictures, with unequal weights."""
+    survey = survey_class(network, [to_uint8(images)])
+    weights = torch.arange(1, n + 1) / (n * (n + 1) / 2)
+    return ClassTarget(label, survey.features[:n], weights, survey.means, survey.variances)
+
+
+def streams(labels: Sequence[int], seed: int = 0) -> list[torch.Generator]:
+    return [stream(seed, "synthesis", label) for label in labels]
+
+
+# --- optimisation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.1, 0.9)])
+def test_features_reach_atoms_that_images_can_reach(weights: tuple[float, ...]) -> None:
+    """Also those of small weight."""
+    network = rows_network()
+    atoms = 0.1 + 0.8 * uniform(2, 24, key="atoms")
+    aim = ClassTarget(0, atoms, torch.tensor(weights), (), ())
+    start = uniform(1, 2, 3, SIZE, SIZE, key="start")
+    pixels = synthesise(network, [aim], start, WHOLE, streams([0]))
+    features = network(pixels[0].float() / 255).features
+    torch.testing.assert_close(features, atoms, atol=0.005, rtol=0)
+    assert float((network(start[0]).features - atoms).abs().max()) > 0.2
+
+
+def test_atoms_out_of_reach_end_at_the_border() -> None:
+    """Pixels cannot be brighter than white nor darker than black."""
+    atoms = torch.cat([torch.full((1, 24), 3.0), torch.full((1, 24), -3.0)])
+    aim = ClassTarget(0, atoms, torch.tensor([0.5, 0.5]), (), ())
+    start = uniform(1, 2, 3, SIZE, SIZE, key="start")
+    pixels = synthesise(rows_network(), [aim], start, WHOLE, streams([0]))
+    assert pixels.dtype == torch.uint8
+    assert pixels.shape == start.shape
+    assert (pixels[0, 0] == 255).all()
+    assert (pixels[0, 1] == 0).all()
+
+
+@pytest.mark.parametrize("crop_min", [0.4, 1.0])
+def test_the_whole_loss_decreases(crop_min: float) -> None:
+    """Its expectation over views that were not trained on."""
+    network = resnet()
+    # One bright class and one dark one, so that their statistics are not those of the start.
+    images = uniform(2, 12, 3, 16, 16, key="images")
+    images = torch.stack([images[0] ** 0.5, images[1] ** 2])
+    targets = [target(network, label, images[label], 3) for label in range(2)]
+    start = uniform(2, 3, 3, 16, 16, key="start")
+    config = SynthesisConfig(iterations=100, bn_weight=10.0, crop_min=crop_min)
+    pixels = synthesise(network, targets, start, config, streams([0, 1]))
+    group = _group(targets, CPU)
+
+    def losses(x: Tensor) -> tuple[float, float]:
+        generator = stream(1, "fresh views")
+        views = [random_views(6, crop_min, generator) for _ in range(20)]
+        outs = [network(apply_views(x.flatten(0, 1), view)) for view in views]
+        feature = [feature_loss(out.features, group.atoms, group.weights) for out in outs]
+        return float(sum(feature)) / 20, float(sum(moment_loss(out, group) for out in outs)) / 20
+
+    before, after = losses(start), losses(pixels.float() / 255)
+    assert after[0] < 0.8 * before[0]
+    assert after[1] < 0.8 * before[1]
+
+
+def test_cross_entropy_raises_the_probability_of_the_class() -> None:
+    network = rows_network()
+    start = uniform(2, 2, 3, SIZE, SIZE, key="start")
+    # The atoms are where the images already are: only the cross-entropy can move them.
+    targets = [
+        ClassTarget(label, network(start[i]).features.detach(), torch.tensor([0.5, 0.5]), (), ())
+        for i, label in enumerate((3, 1))
+    ]
+    config = replace(WHOLE, ce_weight=1.0, iterations=50)
+    pixels = synthesise(network, targets, start, config, streams([3, 1]))
+    for i, label in enumerate((3, 1)):
+        before, after = (
+            network(x).logits.softmax(1)[:, label] for x in (start[i], pixels[i].float() / 255)
+        )
+        assert (after > before + 0.02).all()
+
+
+def test_no_iterations_give_the_start() -> None:
+    start = torch.arange(2 * 3 * SIZE * SIZE).remainder(256).view(1, 2, 3, SIZE, SIZE)
+    aim = ClassTarget(0, torch.zeros(2, 24), torch.tensor([0.5, 0.5]), (), ())
+    config = replace(WHOLE, iterations=0)
+    pixels = synthesise(rows_network(), [aim], start.float() / 255, config, streams([0]))
+    assert torch.equal(pixels, start.to(torch.uint8))
+
+
+def test_the_start_is_not_changed_in_place() -> None:
+    start = uniform(1, 2, 3, SIZE, SIZE, key="start")
+    before = start.clone()
+    aim = ClassTarget(0, torch.zeros(2, 24), torch.tensor([0.5, 0.5]), (), ())
+    synthesise(rows_network(), [aim], start, replace(WHOLE, iterations=3), streams([0]))
+    assert torch.equal(start, before)
+
+
+def test_each_step_reports_its_images() -> None:
+    steps: list[int] = []
+    aims = [ClassTarget(c, torch.zeros(2, 24), torch.tensor([0.5, 0.5]), (), ()) for c in (0, 1)]
+    start = uniform(2, 2, 3, SIZE, SIZE, key="start")
+    config = replace(WHOLE, iterations=7)
+    synthesise(rows_network(), aims, start, config, streams([0, 1]), on_step=steps.append)
+    assert steps == [4] * 7
+
+
+# --- reproducibility ----------------------------------------------------------------------------
+
+
+def run(labels: Sequence[int], seed: int = 0, iterations: int = 15) -> dict[int, Tensor]:
+    network = resnet()
+    aims, starts = [], []
+    for label in labels:
+        aims.append(target(network, label, uniform(6, 3, 16, 16, key=f"class {label}"), 2))
+        starts.append(uniform(2, 3, 16, 16, key=f"start {label}"))
+    config = SynthesisConfig(iterations=iterations, bn_weight=1.0)
+    pixels = synthesise(network, aims, torch.stack(starts), config, streams(labels, seed))
+    return dict(zip(labels, pixels, strict=True))
+
+
+def test_same_seed_same_pixels() -> None:
+    first = run([0, 1])
+    torch.manual_seed(99)
+    second, other = run([0, 1]), run([0, 1], seed=1)
+    for label in (0, 1):
+        assert torch.equal(first[label], second[label])
+        assert not torch.equal(first[label], other[label])
+
+
+def test_a_class_does_not_see_the_others_of_its_group() -> None:
+    alone, first, last = run([2]), run([2, 0, 1]), run([3, 4, 2])
+    for other in (first, last):
+        difference = (alone[2].int() - other[2].int()).abs()
+        assert difference.max() <= 1  # rounding: sums over batches of another size
+        assert (difference == 0).float().mean() > 0.99
+
+
+# --- the loss, term by term ---------------------------------------------------------------------
+
+
+def activations(means: Sequence[Tensor], variances: Sequence[Tensor]) -> Activations:
+    count = len(means[0])
+    empty = torch.zeros(count, CLASSES, dtype=means[0].dtype)
+    return Activations(empty, empty, tuple(means), tuple(variances))
+
+
+def layer_inputs(images: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Inputs of two norm layers, (images, positions, channels)."""
+    shapes = ((30, 4), (7, 9))
+    return [
+        torch.randn(images, *shape, generator=stream(1, "inputs", i), dtype=dtype)
+        * (1 + torch.arange(images, dtype=dtype).view(-1, 1, 1))
+        + torch.arange(shape[1], dtype=dtype)
+        for i, shape in enumerate(shapes)
+    ]
+
+
+def activations_of(inputs: Sequence[Tensor]) -> Activations:
+    return activations([x.mean(1) for x in inputs], [x.var(1, unbiased=False) for x in inputs])
+
+
+def weighted(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance per channel of all values of all images; an image's share is its weight."""
+    share = (weights.double() / x.shape[1]).view(-1, 1, 1)
+    mean = (share * x).sum((0, 1))
+    return mean, (share * (x - mean) ** 2).sum((0, 1))
+
+
+WEIGHTS = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
+
+
+def aim_at(label: int, means: Sequence[Tensor], variances: Sequence[Tensor]) -> ClassTarget:
+    atoms = torch.zeros(len(WEIGHTS), 1)
+    return ClassTarget(label, atoms, WEIGHTS, tuple(means), tuple(variances))
+
+
+def test_moment_loss_vanishes_where_the_weighted_statistics_agree() -> None:
+    inputs = layer_inputs(3)
+    own = [weighted(x, WEIGHTS) for x in inputs]
+    group = _group([aim_at(0, [m for m, _ in own], [v for _, v in own])], CPU)
+    assert float(moment_loss(activations_of(inputs), group)) < 1e-5
+    equal = [weighted(x, torch.full((3,), 1 / 3)) for x in inputs]
+    group = _group([aim_at(0, [m for m, _ in equal], [v for _, v in equal])], CPU)
+    assert float(moment_loss(activations_of(inputs), group)) > 0.1
+
+
+def test_moment_loss_is_the_formula() -> None:
+    """Sum over classes, mean over layers, norms divided by the root of the channels."""
+    inputs = layer_inputs(6)  # two classes of three images
+    generator = stream(2, "targets")
+    aims, expected = [], 0.0
+    for label in range(2):
+        own = [weighted(x[3 * label : 3 * label + 3], WEIGHTS) for x in inputs]
+        real = [
+            tuple(torch.randn(len(m), generator=generator, dtype=torch.float64) for _ in range(2))
+            for m, _ in own
+        ]
+        aims.append(aim_at(label, [m for m, _ in real], [v for _, v in real]))
+        for (mean, variance), (real_mean, real_variance) in zip(own, real, strict=True):
+            distance = (mean - real_mean).norm() + (variance - real_variance).norm()
+            expected += float(distance) / len(mean) ** 0.5 / len(inputs)
+    assert float(moment_loss(activations_of(inputs), _group(aims, CPU))) == pytest.approx(
+        expected, rel=1e-6
+    )
+
+
+def test_an_image_of_weight_b_equals_two_of_half_its_weight() -> None:
+    inputs = layer_inputs(3)
+    twice = [torch.cat([x, x[2:]]) for x in inputs]
+    halves = torch.tensor([0.1, 0.2, 0.35, 0.35], dtype=torch.float64)
+    real = [torch.ones(x.shape[2], dtype=torch.float64) for x in inputs]
+    once = aim_at(0, real, real)
+    split = ClassTarget(0, torch.zeros(4, 1), halves, tuple(real), tuple(real))
+    one, two = (
+        float(moment_loss(activations_of(x), _group([aim], CPU)))
+        for x, aim in ((inputs, once), (twice, split))
+    )
+    assert one == pytest.approx(two, rel=1e-9)
+    features, atoms = inputs[0][:, 0], inputs[0][:, 1]
+    rows = torch.tensor([0, 1, 2, 2])
+    assert float(feature_loss(features, atoms, WEIGHTS[None])) == pytest.approx(
+        float(feature_loss(features[rows], atoms[rows], halves[None]))
+    )
+
+
+def test_moment_loss_of_an_image_counts_by_its_weight() -> None:
+    """An image of no weight gets no gradient from the statistics."""
+    inputs = [x.requires_grad_() for x in layer_inputs(3)]
+    real = tuple(torch.ones(x.shape[2], dtype=torch.float64) for x in inputs)
+    weights = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
+    aim = ClassTarget(0, torch.zeros(3, 1), weights, real, real)
+    moment_loss(activations_of(inputs), _group([aim], CPU)).backward()
+    for x in inputs:
+        assert (x.grad[2] == 0).all()
+        assert (x.grad[:2].abs().sum((1, 2)) > 0).all()
+
+
+def test_moment_loss_has_a_finite_gradient_at_its_minimum() -> None:
+    inputs = [x.requires_grad_() for x in layer_inputs(3)]
+    own = [weighted(x.detach(), WEIGHTS) for x in inputs]
+    group = _group([aim_at(0, [m for m, _ in own], [v for _, v in own])], CPU)
+    moment_loss(activations_of(inputs), group).backward()
+    assert all(bool(torch.isfinite(x.grad).all()) for x in inputs)
+
+
+def test_feature_loss_is_the_formula() -> None:
+    features = torch.tensor([[1.0, 0.0], [0.0, 0.0], [2.0, 2.0], [5.0, 1.0]])
+    atoms = torch.tensor([[0.0, 0.0], [0.0, 4.0], [2.0, 2.0], [5.0, 3.0]])
+    weights = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
+    expected = 0.25 * 1 / 2 + 0.75 * 16 / 2 + 0 + 0.5 * 4 / 2
+    assert float(feature_loss(features, atoms, weights)) == pytest.approx(expected)
+
+
+def test_statistics_pull_the_images_of_a_class() -> None:
+    """Mean and variance of the pixels, which this network normalises, become the class's."""
+    network = rows_network()
+    mean, variance = torch.tensor([0.3, 0.5, 0.6]), torch.tensor([0.02, 0.05, 0.1])
+    start = uniform(1, 4, 3, SIZE, SIZE, key="start")
+    atoms = network(start[0]).features.detach()
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    aim = ClassTarget(0, atoms, weights, (mean,), (variance,))
+    config = replace(WHOLE, bn_weight=1000.0, iterations=300, lr=0.02)
+    pixels = synthesise(network, [aim], start, config, streams([0]))[0].double() / 255
+    m, v = weighted(pixels.flatten(2).transpose(1, 2), weights)
+    torch.testing.assert_close(m.float(), mean, atol=0.005, rtol=0)
+    torch.testing.assert_close(v.float(), variance, atol=0.005, rtol=0)
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 30])
+def test_a_network_that_is_not_finite_is_reported(iterations: int) -> None:
+    network = resnet()
+    aim = target(network, 0, uniform(6, 3, 16, 16, key="class"), 2)
+    next(network.model.parameters()).data[0] = float("nan")
+    start = uniform(1, 2, 3, 16, 16, key="start")
+    config = SynthesisConfig(iterations=iterations)
+    with pytest.raises(NumericalError, match="not finite"):
+        synthesise(network, [aim], start, config, streams([0]))
+
+
+def test_views_come_from_the_class_stream() -> None:
+    """One step of Adam from a constant gradient moves a pixel by the learning rate, against it."""
+    network = rows_network()
+    start = torch.full((1, 2, 3, SIZE, SIZE), 0.5)
+    aim = ClassTarget(0, torch.ones(2, 24), torch.tensor([0.5, 0.5]), (), ())
+    config = replace(WHOLE, crop_min=0.2, iterations=1, lr=0.1)
+    pixels = synthesise(network, [aim], start, config, streams([0]))[0]
+    seen = start[0].clone().requires_grad_()
+    views = random_views(2, 0.2, stream(0, "synthesis", 0))
+    network(apply_views(seen, views)).features.sum().backward()
+    moved = torch.where(seen.grad > 0, 0.6, 0.5)  # pixels outside of the crop stay
+    assert torch.equal(pixels, to_uint8(moved))
+    assert 0 < float((seen.grad == 0).float().mean()) < 1
