@@ -10,7 +10,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(VENV)/bin/wdistill run --output runs/demo --teacher-epochs 5 --eval-epochs 100
+	$(VENV)/bin/wdistill run --output runs/demo --teacher-epochs 5
 
 test: $(VENV)/.installed
 	$(VENV)/bin/pytest

@@ -46,7 +46,10 @@ def one_thread() -> dict[str, str]:
 
 
 def run_wdistill(
-    *arguments: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None
+    *arguments: str | Path,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 600,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         wdistill_command(*arguments),
@@ -54,7 +57,7 @@ def run_wdistill(
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=timeout,
         check=False,
     )
 

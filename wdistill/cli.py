@@ -155,7 +155,7 @@ def cli() -> None:
     type=int,
     default=DEFAULTS.evaluate.epochs,
     show_default=True,
-    help="Epochs of each student. [source: official]",
+    help="Epochs of each student. [source: own choice; official 300]",
 )
 @click.option(
     "--eval-seeds",
