@@ -203,4 +203,4 @@ def test_backbones_without_batch_norm(architecture: str, source: Path, tmp_path:
     assert "from scratch" in done.stdout
     assert "no norm layer" not in done.stdout
     manifest = json.loads((tmp_path / "run" / "publish" / "wdistill.json").read_text())
-    assert manifest["teacher"]["accuracy"] > 0.3
+    assert manifest["teacher"]["accuracy"] > 0.2

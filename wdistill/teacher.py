@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from wdistill.artifact import FORMAT_VERSION, read_json, write_json
 from wdistill.backbone import (
@@ -151,7 +150,8 @@ def _train(run: Run, backbone: Backbone, train: PixelStore) -> None:
             checkpoint.unlink(missing_ok=True)
         run.accelerator.wait_for_everyone()
     try:
-        backbone.model.load_state_dict(load_file(folder / "model.safetensors"))
+        saved = type(backbone.model).from_pretrained(folder, use_safetensors=True)
+        backbone.model.load_state_dict(saved.state_dict())
     except Exception as error:
         raise RunFolderError(
             f"{str(folder)!r} is damaged; delete it and run the same command again"
