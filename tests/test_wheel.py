@@ -30,8 +30,9 @@ def test_the_wheel_runs_the_demo(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert Path(where.stdout.strip()).is_relative_to(site)
+    command = [str(python.with_name("wdistill")), "run", *QUICK, "--no-evaluate"]
     done = subprocess.run(
-        [str(python.with_name("wdistill")), "run", *QUICK, "--no-evaluate", "--teacher-epochs", "1"],
+        [*command, "--teacher-epochs", "1"],
         cwd=tmp_path, env=one_thread(), capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from wdistill.barycenter import barycenter
 from wdistill.config import stable_hash
 from wdistill.distances import nearest_real_rmse
 from wdistill.errors import RunFolderError
+from wdistill.manifest import without_folders
 from wdistill.pixels import PixelStore, to_float
 from wdistill.relabel import soft_labels
 from wdistill.run_folder import Run
@@ -166,7 +167,7 @@ def evaluation(
     run.accelerator.wait_for_everyone()
     outcomes = [_outcome(run, job, keys[job]) for job in every]
     return evaluate.summarise(
-        [outcome for outcome in outcomes if outcome is not None],
+        [without_folders(outcome) for outcome in outcomes if outcome is not None],
         config,
         run.config.barycenter.ipc,
         ready.accuracy,
