@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -65,6 +66,19 @@ def test_each_command_has_an_example_and_helps_with_every_option(name: str) -> N
 def test_the_readme_documents_every_command() -> None:
     readme = (ROOT / "README.md").read_text()
     assert all(f"wdistill {name}" in readme for name in leaves())
+
+
+def readme_commands() -> list[str]:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    code = [line.strip().split("#")[0] for line in lines if line.startswith("    ")]
+    return [line for line in code if line.startswith("wdistill ")]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_each_readme_command_parses(line: str) -> None:
+    """Options that do not exist, or values that are not allowed, would raise here."""
+    _, name, *arguments = shlex.split(line)
+    leaves()[name].make_context(name, arguments)
 
 
 @pytest.mark.parametrize(

@@ -342,6 +342,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        _end_progress_bars()
         click.echo(f"\nInterrupted. To go on: {_command_line()}", err=True)
         sys.exit(INTERRUPTED)
     except WdistillError as error:
@@ -350,7 +351,17 @@ def main() -> None:
         _fail(error, debug, 1)
 
 
+def _end_progress_bars() -> None:
+    """Leave the line of an unfinished bar, so that what is said next stands on its own."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        for bar in list(getattr(tqdm, "_instances", ())):
+            bar.close()
+
+
 def _fail(error: Exception, debug: bool, code: int) -> None:
+    _end_progress_bars()
     if debug:
         raise error
     text = " ".join(str(error).split())

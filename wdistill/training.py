@@ -103,7 +103,7 @@ def train_teacher(
             optimizer.step()
             step += 1
             bar.update()
-        if not math.isfinite(value := float(loss)):
+        if not math.isfinite(value := float(loss.detach())):
             raise NumericalError(
                 f"the teacher's loss is not finite in epoch {epoch + 1}; use --mixed-precision no"
             )
