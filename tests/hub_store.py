@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -119,7 +119,7 @@ class Repo:
         files |= {path: Blob(data, is_lfs(path, len(data))) for path, data in changed.items()}
         state = repr((len(self.commits), title, sorted((p, b.git_oid) for p, b in files.items())))
         oid = hashlib.sha1(f"{self.type}{self.id}{state}".encode()).hexdigest()
-        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         self.commits[oid] = Commit(oid, parent.oid if parent else None, title, files, now)
         self.refs[ref] = oid
         return self.commits[oid]

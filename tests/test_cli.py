@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shlex
@@ -131,7 +132,9 @@ def test_a_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
     assert "--skip-broken" in line
     done = run_wdistill(*arguments, "--output", tmp_path / "skipped", "--skip-broken")
     assert done.returncode == 0, done.stderr
-    assert "1" in (tmp_path / "skipped/publish/README.md").read_text()
+    publish = tmp_path / "skipped" / "publish"
+    assert json.loads((publish / "wdistill.json").read_text())["source"]["broken"] == 1
+    assert "left out: they are broken" in (publish / "README.md").read_text()
 
 
 def test_unknown_names_without_network(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_only_what_differs_from_the_defaults_is_listed() -> None:
     config = RunConfig(
         data=DataConfig(dataset="cifar10"),
         barycenter=BarycenterConfig(ipc=50, weights="uniform"),
-        evaluate=EvalConfig(students=("convnet", "resnet18"), epochs=300),
+        evaluate=EvalConfig(students=("convnet", "resnet18"), epochs=250),
         seed=3,
     )
     assert config.changed() == {

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 from torch import Tensor
 
 from wdistill.distances import nearest_real_rmse
+
+
+def rmse(pixels: Tensor, real: Iterable[Tensor]) -> float:
+    return nearest_real_rmse(pixels, real, torch.device("cpu"))
 
 
 def grey(*values: int, size: int = 4) -> Tensor:
@@ -18,12 +24,12 @@ def test_constant_images() -> None:
     real = grey(0, 100, 200)
     # 90 is 10 from 100; 170 is 30 from 200; 255 is 55 from 200.
     expected = (10 + 30 + 55) / 3 / 255
-    assert nearest_real_rmse(grey(90, 170, 255), [real]) == pytest.approx(expected)
+    assert rmse(grey(90, 170, 255), [real]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_batches_do_not_matter(batch: int) -> None:
-    found = nearest_real_rmse(grey(90, 170, 255), grey(0, 100, 200).split(batch))
+    found = rmse(grey(90, 170, 255), grey(0, 100, 200).split(batch))
     assert found == pytest.approx(95 / 3 / 255)
 
 
@@ -32,17 +38,15 @@ def test_one_pixel_of_three_channels(size: int) -> None:
     """A root of a mean: one channel that differs by 255 everywhere is sqrt(1 / 3), at any size."""
     image = torch.zeros(1, 3, size, size, dtype=torch.uint8)
     image[:, 1] = 255
-    assert nearest_real_rmse(image, [grey(0, size=size)]) == pytest.approx((1 / 3) ** 0.5)
+    assert rmse(image, [grey(0, size=size)]) == pytest.approx((1 / 3) ** 0.5)
 
 
 def test_a_copy_is_at_distance_zero_and_black_from_white_at_one() -> None:
     real = torch.arange(2 * 3 * 16).remainder(256).to(torch.uint8).view(2, 3, 4, 4)
-    assert nearest_real_rmse(real.flip(0), [real]) == 0
-    assert nearest_real_rmse(grey(0), [grey(255)]) == pytest.approx(1)
+    assert rmse(real.flip(0), [real]) == 0
+    assert rmse(grey(0), [grey(255)]) == pytest.approx(1)
 
 
 def test_a_difference_of_one_level_is_not_lost() -> None:
     """Far from zero, where |a|^2 + |b|^2 - 2ab would cancel."""
-    assert nearest_real_rmse(grey(254, size=64), [grey(255, size=64)]) == pytest.approx(
-        1 / 255, rel=1e-4
-    )
+    assert rmse(grey(254, size=64), [grey(255, size=64)]) == pytest.approx(1 / 255, rel=1e-4)

@@ -93,7 +93,7 @@ def find_backbone(
                 "image-classification form in transformers; choose an image classifier"
             )
         processor = _processor(path, load)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise BackboneError(_load_failure(name, option, local, error)) from error
     weights = not local or bool(list(Path(path).glob("*.safetensors")))
     if local and not weights and list(Path(path).glob("*.bin")):
@@ -140,6 +140,8 @@ def _load_failure(name: str, option: str, local: bool, error: Exception) -> str:
     first = str(error).strip().split("\n")[0]
     if local:
         return f"{option} {name!r} cannot be read as a Hugging Face model folder: {first}"
+    if "gated repo" in str(error):
+        return f"{option} {name!r} is gated; accept its terms on its page, then run `hf auth login`"
     if "trust_remote_code" in str(error):
         return f"{option} {name!r} runs code of its own; pass --trust-remote-code if you trust it"
     return f"{option} {name!r} cannot be loaded: {first}"
@@ -169,8 +171,9 @@ def _processor_sizes(processor: dict[str, Any]) -> tuple[int, int]:
     if processor.get("do_center_crop"):
         crop = _side(processor.get("crop_size", size))
         return crop, max(crop, _side(size))
-    if "crop_pct" in processor and _side(size) < 384:  # ConvNeXt's and ViT-hybrid's convention
-        return _side(size), round(_side(size) / float(processor["crop_pct"] or CROP_SHARE))
+    if "crop_pct" in processor:  # ConvNeXt's convention, which warps at 384 and above
+        side, share = _side(size), float(processor["crop_pct"] or CROP_SHARE)
+        return side, round(side / share) if side < 384 else 0
     if isinstance(size, dict) and "shortest_edge" in size:
         return _side(size), _side(size)
     return _side(size), 0
@@ -184,7 +187,9 @@ def preprocessing_for(
         small = resolution <= SMALL_IMAGES_UP_TO
         resize = resolution if small else round(resolution / CROP_SHARE)
         return Preprocessing(resolution, resize, *statistics)
+    _check_modelled(source, source.processor)
     native, resize = _processor_sizes(source.processor)
+    resample = source.processor.get("resample")
     mean, std = (
         tuple(float(v) for v in source.processor.get(key) or default)
         for key, default in (("image_mean", [0.0] * 3), ("image_std", [1.0] * 3))
@@ -196,8 +201,25 @@ def preprocessing_for(
         resize=round(resize * resolution / native),
         mean=mean,  # type: ignore[arg-type]
         std=std,  # type: ignore[arg-type]
-        resample=int(source.processor.get("resample") or Image.Resampling.BILINEAR),
+        resample=int(Image.Resampling.BILINEAR if resample is None else resample),
     )
+
+
+def _check_modelled(source: BackboneSource, processor: dict[str, Any]) -> None:
+    """Refuse what an image processor may do and this tool does not, rather than do it wrong."""
+    scale = float(processor.get("rescale_factor") or 1 / 255)
+    wrong = {
+        "do_flip_channel_order": bool(processor.get("do_flip_channel_order")),
+        "include_top": bool(processor.get("include_top")),
+        "rescale_offset": bool(processor.get("rescale_offset")),
+        "rescale_factor": abs(scale * 255 - 1) > 1e-3,
+        "image_mean": len(processor.get("image_mean") or [0.0] * 3) != 3,
+    }
+    for name in (name for name, found in wrong.items() if found):
+        raise BackboneError(
+            f"the image processor of {source.name!r} sets {name} to {processor[name]!r}, which is "
+            "not supported; choose another backbone"
+        )
 
 
 def new_network(
@@ -211,7 +233,7 @@ def new_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForImageClassification.from_config(
-            config, trust_remote_code=source.trust_remote_code
+            config, trust_remote_code=source.trust_remote_code, dtype=torch.float32
         )
 
 
@@ -231,6 +253,7 @@ def load_backbone(
             revision=source.revision,
             trust_remote_code=source.trust_remote_code,
             use_safetensors=True,
+            dtype=torch.float32,
         )
     except (OSError, ValueError) as error:
         raise BackboneError(_load_failure(source.name, "--backbone", False, error)) from error
@@ -258,6 +281,7 @@ def _with_new_head(
             revision=source.revision,
             trust_remote_code=source.trust_remote_code,
             use_safetensors=True,
+            dtype=torch.float32,
             num_labels=len(class_names),
             ignore_mismatched_sizes=True,
         )
@@ -283,7 +307,7 @@ def match_classes(id2label: dict[int, str], class_names: Sequence[str]) -> list[
     (ImageNet has two cranes) is settled by position, also where the dataset, whose names must be
     unique, appends something to it (``crane2``, ``crane bird``).
     """
-    theirs = [_plain(id2label[index]) for index in range(len(id2label))]
+    theirs = [_plain(str(id2label.get(index, ""))) for index in range(len(id2label))]
     ours = [_plain(name) for name in class_names]
     if len(theirs) != len(ours):
         return None

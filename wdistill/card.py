@@ -146,7 +146,11 @@ def _licence(source: Json) -> Trusted:
             f"Inherited from the source: {link(name, license_url(source))}. These images and "
             f"labels are derived from {where}, whose terms apply to them as well."
         )
-    if source["gated"]:
+    if source["gated"] == "private":
+        text += " The source is **private**: ask its owner before you share this set."
+    elif source["gated"] == "unknown":
+        text += " Whether the source is gated is not known: it was read offline."
+    elif source["gated"]:
         text += " The source is **gated**: accept its terms there before you use this set."
     return Trusted(text)
 

@@ -243,7 +243,7 @@ def card(folder: Path, quiet: bool, debug: bool) -> None:
     "--private/--public",
     default=None,
     help="Visibility of a new repository. [default: public; private if the source is gated "
-    "or its licence is unknown]",
+    "or private, or its licence is unknown]",
 )
 @click.option("--revision", metavar="BRANCH", help="Branch to push to. [default: main]")
 @click.option("--create-pr", is_flag=True, help="Open a pull request instead of pushing.")
@@ -369,6 +369,8 @@ def _fail(error: Exception, debug: bool, code: int) -> None:
         text = (
             f"no space left on the device ({text}); free some space and run the same command again"
         )
+    elif type(error).__name__ == "OutOfMemoryError":
+        text = f"the device is out of memory ({text[:120]}); lower --resolution or --ipc"
     elif not isinstance(error, WdistillError):
         text = f"{type(error).__name__}: {text} (a defect of wdistill? --debug shows where)"
     click.echo(f"Error: {text}", err=True)

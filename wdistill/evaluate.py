@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wdistill.artifact import FORMAT_VERSION, DistilledSet
 from wdistill.backbone import BackboneSource, new_network
-from wdistill.config import EvalConfig, RelabelConfig
+from wdistill.config import EvalConfig, RelabelConfig, stable_hash
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import PixelStore, to_float
 from wdistill.relabel import soft_labels
@@ -37,7 +37,7 @@ class Job:
     @property
     def name(self) -> str:
         safe = "".join(ch if ch.isalnum() or ch in "-_." else "-" for ch in self.student)
-        return f"{safe}-{self.images}-{self.labels}-{self.seed}"
+        return f"{safe}-{stable_hash(self.student)[:6]}-{self.images}-{self.labels}-{self.seed}"
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,11 @@ class FeatureNetwork:
         self.norms = [m for _, m in model.named_modules() if _channel_axis(m) is not None]
 
     @contextmanager
-    def _tapped(self, with_moments: bool) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    def _tapped(
+        self, batch: int, with_moments: bool
+    ) -> Iterator[tuple[list[Tensor], list[tuple[Tensor, Tensor]]]]:
         features: list[Tensor] = []
-        inputs: list[Tensor] = []
+        moments: list[tuple[Tensor, Tensor]] = []
         handles = [
             head.register_forward_pre_hook(lambda _, args: features.append(args[0]))
             for head in self.heads
@@ -58,27 +60,26 @@ class FeatureNetwork:
         if with_moments:
             handles += [
                 norm.register_forward_pre_hook(
-                    lambda module, args: inputs.append(_channels_last(module, args[0]))
+                    lambda module, args: moments.append(_moments(module, args[0], batch))
                 )
                 for norm in self.norms
             ]
         try:
-            yield features, inputs
+            yield features, moments
         finally:
             for handle in handles:
                 handle.remove()
 
     def __call__(self, pixels: Tensor, moments: bool = True) -> Activations:
         """pixels: (B, 3, R, R) float in [0, 1] on the network's device."""
-        with self._tapped(moments) as (features, inputs):
+        batch = len(pixels)
+        with self._tapped(batch, moments) as (features, found):
             logits = self.model((pixels - self._mean) / self._std).logits
-        batch = pixels.shape[0]
-        tokens = [x.reshape(batch, -1, x.shape[-1]).float() for x in inputs]
         return Activations(
             features=torch.cat([f.reshape(batch, -1) for f in features], dim=1).float(),
             logits=logits.float(),
-            means=tuple(t.mean(1) for t in tokens),
-            variances=tuple(t.var(1, unbiased=False) for t in tokens),
+            means=tuple(mean for mean, _ in found),
+            variances=tuple(variance for _, variance in found),
         )
 
 
@@ -104,6 +105,9 @@ def classification_heads(model: nn.Module) -> list[nn.Linear | nn.Conv2d]:
             or (isinstance(module, nn.Conv2d) and module.out_channels == classes)
         )
     ]
+    if backbone is model:
+        # Nothing tells the backbone from its head: only the last such layers are the head's.
+        heads = heads[-1:]
     if not heads:
         kind = getattr(model.config, "model_type", type(model).__name__)
         raise BackboneError(
@@ -126,5 +130,8 @@ def _channel_axis(module: nn.Module) -> int | None:
     return None
 
 
-def _channels_last(module: nn.Module, x: Tensor) -> Tensor:
-    return x if _channel_axis(module) == -1 else x.movedim(1, -1)
+def _moments(module: nn.Module, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance per image and channel of a norm layer's input, each (batch, channels)."""
+    last = x if _channel_axis(module) == -1 else x.movedim(1, -1)
+    tokens = last.reshape(batch, -1, last.shape[-1]).float()
+    return tokens.mean(1), tokens.var(1, unbiased=False)

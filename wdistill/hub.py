@@ -175,9 +175,12 @@ def _manifest(root: Path) -> dict[str, Any]:
 
 def _terms(source: dict[str, Any]) -> str | None:
     """Why a new repository is private unless asked otherwise: the source's terms ask for it."""
-    if source.get("gated"):
-        reason = f"source {source.get('id')!r} is gated"
-    elif source.get("license") is None:
+    gated = source.get("gated")
+    if gated == "unknown":
+        reason = f"source {source.get('id')!r} was read offline and may be gated"
+    elif gated:
+        reason = f"source {source.get('id')!r} is {'private' if gated == 'private' else 'gated'}"
+    elif str(source.get("license") or "unknown").strip().lower() == "unknown":
         reason = f"licence of source {source.get('id')!r} is not known"
     else:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,14 @@ def without_folders(value: Any) -> Any:
         return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [without_folders(item) for item in value]
-    if isinstance(value, str) and (value.startswith(("/", "~", ".")) or Path(value).exists()):
+    if not isinstance(value, str):
+        return value
+    option, equals, rest = value.partition("=")
+    if value.startswith("--") and equals:
+        return f"{option}={without_folders(rest)}"
+    # A Hub id has at most one slash; a longer path, a pattern or a file is this machine's.
+    local = value.startswith(("/", "~", ".")) or value.count("/") > 1 or Path(value).exists()
+    if local or "*" in value or value.endswith(".parquet"):
         return Path(value).name or value
     return value
 
@@ -99,7 +106,7 @@ def build_manifest(
     return {
         "format_version": FORMAT_VERSION,
         "wdistill_version": __version__,
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "command": shlex.join(without_folders(shlex.split(command))),
         "config": without_folders(config.to_dict()),
         "config_changed": without_folders(config.changed()),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from wdistill import stages
 from wdistill.artifact import (
@@ -70,6 +70,7 @@ def run(
     with locked(folder) if main else nullcontext():
         if main:
             claim(folder, config, data.source.fingerprint)
+        accelerator.wait_for_everyone()  # nobody works in a folder that is refused
         _announce(this)
         _work(this, networks, command)
     return folder / PUBLISH
@@ -86,10 +87,12 @@ def _accelerator(config: RunConfig, runtime: RuntimeConfig) -> Accelerator:
         raise OptionError("--device is 'mps' but PyTorch sees no MPS device; choose auto or cpu")
     # One process may wait for another for as long as a stage takes.
     patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    # Some backbones have parameters that no image uses, such as a mask token.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
         cpu=runtime.device == "cpu",
         mixed_precision=config.mixed_precision,
-        kwargs_handlers=[patience],
+        kwargs_handlers=[patience, unused],
     )
 
 
@@ -108,11 +111,13 @@ def _announce(this: Run) -> None:
 def _timed(this: Run, stage: str) -> Iterator[None]:
     """Add the time of ``stage`` to what earlier starts of this run have spent on it."""
     began = time.perf_counter()
-    yield
-    if this.accelerator.is_main_process:
-        seconds = _seconds(this)
-        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
-        write_json(this.work / SECONDS, seconds)
+    try:
+        yield
+    finally:
+        if this.accelerator.is_main_process:
+            seconds = _seconds(this)
+            seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
+            write_json(this.work / SECONDS, seconds)
 
 
 def _seconds(this: Run) -> dict[str, float]:
@@ -233,7 +238,8 @@ def transport_table(class_names: Sequence[str], w2: Any, most: int = 20) -> str:
         if np.isnan(atoms):
             lines.append(name)
             continue
-        lines.append(f"{name[:width]:{width}}  {atoms:9.3f}  {random:9.3f}  {atoms / random:5.2f}")
+        ratio = f"{atoms / random:5.2f}" if random > 0 else "    -"
+        lines.append(f"{name[:width]:{width}}  {atoms:9.3f}  {random:9.3f}  {ratio}")
     return "\n".join(lines)
 
 
@@ -245,9 +251,14 @@ def results_table(results: dict[str, Any]) -> str:
     lines = [f"{'student':{width}}  labels  {'distilled':>14}  {'random real':>14}  difference"]
     for student, labels in pairs:
         ours, random = (rows[student, labels, images] for images in ("distilled", "random"))
-        cells = [f"{r['top1_mean']:7.1%} ± {100 * r['top1_std']:4.1f}" for r in (ours, random)]
+        cells = [_score(row) for row in (ours, random)]
         gain = 100 * (ours["top1_mean"] - random["top1_mean"])
         lines.append(
             f"{student:{width}}  {labels:6}  {cells[0]:>14}  {cells[1]:>14}  {gain:+10.1f}"
         )
     return "\n".join(lines)
+
+
+def _score(row: dict[str, Any]) -> str:
+    spread = f" ± {100 * row['top1_std']:4.1f}" if row["n"] > 1 else ""
+    return f"{row['top1_mean']:7.1%}{spread}"

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from wdistill.data import ImageSplit
+from wdistill.errors import DataError
 
 CACHE_BYTES = 2 * 2**30  # a split below this size is kept decoded; ImageNet at 224 px is not
 
@@ -85,7 +86,11 @@ class PixelStore:
             batch_size=batch_size,
             num_workers=self.workers if len(rows) > batch_size else 0,
         )
-        yield from loader
+        try:
+            yield from loader
+        except DataError as error:  # a worker process hides its message below a traceback
+            told = str(error).strip().splitlines()[-1]
+            raise DataError(told.removeprefix("wdistill.errors.DataError: ")) from None
 
     def preload(self) -> None:
         """Decode the whole split, if it fits in memory; otherwise do nothing."""

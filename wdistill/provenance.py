@@ -22,7 +22,7 @@ class Source:
     license: str | None = None
     license_name: str | None = None
     license_link: str | None = None
-    gated: bool = False
+    gated: bool | str = False  # or "private" (repository), or "unknown" (read offline)
     pretty_name: str | None = None
     url: str | None = None
 

@@ -104,7 +104,9 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
         if different:
             write_json(path, ours)
         return
-    strangers = [entry.name for entry in folder.iterdir() if entry.name != ".lock"]
+    # A kill between writing and renaming leaves a temporary file, which is nobody's.
+    names = [entry.name for entry in folder.iterdir()]
+    strangers = [n for n in names if n != ".lock" and not (n[0] == "." and n.endswith(".tmp"))]
     if strangers:
         raise RunFolderError(
             f"{str(folder)!r} is not empty and is not a run (it holds {sorted(strangers)[0]!r}); "

@@ -63,6 +63,7 @@ def prepared_before(name: str, config: DataConfig) -> Opened | None:
         kind="hub",
         config_name=None if newest.config_name == "default" else newest.config_name,
         revision=newest.revision,
+        gated="unknown",
         url=f"{constants.ENDPOINT}/datasets/{full}",
         **_cached_card(full, newest.revision),
     )

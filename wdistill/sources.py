@@ -122,7 +122,7 @@ def _hub(name: str, config: DataConfig) -> Opened:
         kind="hub",
         config_name=config.config_name or _named_config(builder),
         revision=info.sha,
-        gated=bool(info.gated),
+        gated="private" if info.private else bool(info.gated),
         url=f"{constants.ENDPOINT}/datasets/{info.id}",
         **card_fields(info.card_data),
     )

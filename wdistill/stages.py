@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def relabel(
             generator = stream(run.config.seed, "relabel", label)
             labels.append(soft_labels(ready.network, pixels, run.config.relabel, generator))
             real = ready.train.batches(class_rows(ready.train, label), 512)
-            nearest.append(nearest_real_rmse(pixels, real))
+            nearest.append(nearest_real_rmse(pixels, real, ready.network.device))
             advance(1)
         return {
             "soft_labels": torch.cat(labels),
@@ -167,12 +167,21 @@ def evaluation(
     run.accelerator.wait_for_everyone()
     outcomes = [_outcome(run, job, keys[job]) for job in every]
     return evaluate.summarise(
-        [without_folders(outcome) for outcome in outcomes if outcome is not None],
+        [_displayed(outcome, sources) for outcome in outcomes if outcome is not None],
         config,
         run.config.barycenter.ipc,
         ready.accuracy,
         len(ready.test),
     )
+
+
+def _displayed(outcome: dict[str, Any], students: Iterable[str]) -> dict[str, Any]:
+    """The outcome under a name without local folders; equal names are numbered."""
+    names = list(students)
+    shown = [str(without_folders(name)) for name in names]
+    at = names.index(outcome["student"])
+    again = shown[:at].count(shown[at])
+    return {**outcome, "student": f"{shown[at]} ({again + 1})" if again else shown[at]}
 
 
 def _outcome_path(run: Run, job: evaluate.Job) -> Path:

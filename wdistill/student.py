@@ -65,7 +65,7 @@ def train_student(
     temperature = config.temperature if data.soft else 1.0
     targets = soften(data.targets, temperature) if data.soft else data.targets
     images, targets, weights = (
-        to_float(data.images, device),
+        data.images.to(device),
         targets.to(device),
         data.weights.to(device),
     )
@@ -86,7 +86,7 @@ def train_student(
             views = random_views(len(part), config.crop_min, generator)
             mix = random_mix(len(part), images.shape[-1], generator)
             rows = part.to(device)
-            batch = apply_mix(apply_views(images[rows], views), mix)
+            batch = apply_mix(apply_views(to_float(images[rows], device), views), mix)
             with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
                 logits = model((batch - mean) / std).logits.float()
             # A mixed image weighs what its two parts weigh, and so do their targets in its own.

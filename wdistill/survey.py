@@ -40,7 +40,7 @@ class Moments:
 
     def update(self, means: Tensor, variances: Tensor) -> None:
         """means, variances: (B, channels), one row per image."""
-        means, variances = means.double().cpu(), variances.double().cpu()
+        means, variances = means.cpu().double(), variances.cpu().double()
         count, mean = len(means), means.mean(0)
         scatter = (variances + (means - mean) ** 2).sum(0)
         if self.count == 0:

@@ -117,8 +117,9 @@ def synthesise(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(config.iterations):
         views = concatenate([random_views(group.ipc, config.crop_min, g) for g in generators])
+        images = apply_views(pixels, views)  # outside autocast: bf16 would blur the pixels
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            out = network(apply_views(pixels, views), moments=config.bn_weight > 0)
+            out = network(images, moments=config.bn_weight > 0)
         loss = feature_loss(out.features, group.atoms, group.weights)
         if config.bn_weight > 0:
             loss = loss + config.bn_weight * moment_loss(out, group)

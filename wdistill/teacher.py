@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def prepare_teacher(run: Run, networks: Networks) -> Teacher:
     check_accepts(backbone)
     train.preload()
     if backbone.origin != "as_is":
-        _train(run, backbone, train)
+        backbone = _trained(run, backbone, train)
     return _measured(run, backbone, train, test)
 
 
@@ -124,8 +124,11 @@ def check_accepts(backbone: Backbone) -> None:
         backbone.model.requires_grad_(True)
 
 
-def _train(run: Run, backbone: Backbone, train: PixelStore) -> None:
-    """Train, or load what an earlier start of this run has trained."""
+def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
+    """The backbone as saved after training, now or by an earlier start of this run.
+
+    Always the saved one: training leaves its own model wrapped (mixed precision, processes).
+    """
     settings = run.config.teacher
     key = stable_hash(
         {
@@ -134,6 +137,7 @@ def _train(run: Run, backbone: Backbone, train: PixelStore) -> None:
             "seed": run.config.seed,
             "precision": run.config.mixed_precision,
             "start": weights_sha256(backbone.model),
+            "network": network_settings(backbone),
             "training": [settings.epochs, settings.batch_size],
             "pixels": vars(backbone.preprocessing),
         }
@@ -150,12 +154,21 @@ def _train(run: Run, backbone: Backbone, train: PixelStore) -> None:
             checkpoint.unlink(missing_ok=True)
         run.accelerator.wait_for_everyone()
     try:
-        saved = type(backbone.model).from_pretrained(folder, use_safetensors=True)
-        backbone.model.load_state_dict(saved.state_dict())
+        kind = type(backbone.model)
+        saved = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     except Exception as error:
         raise RunFolderError(
             f"{str(folder)!r} is damaged; delete it and run the same command again"
         ) from error
+    return replace(backbone, model=saved)
+
+
+def network_settings(backbone: Backbone) -> dict[str, Any]:
+    """What the architecture computes, beyond its weights: activations, epsilons and so on."""
+    settings: dict[str, Any] = backbone.model.config.to_dict()
+    for name in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "auto_map"):
+        settings.pop(name, None)
+    return settings
 
 
 def save_checkpoint(backbone: Backbone, folder: Path) -> None:
@@ -184,12 +197,16 @@ def save_checkpoint(backbone: Backbone, folder: Path) -> None:
 
 def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore) -> Teacher:
     digest = weights_sha256(backbone.model)
+    # A hold-out is drawn with the seed; the evaluation split of a dataset is not.
+    seed = run.config.seed if run.data.eval_is_holdout else None
     network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
     key = stable_hash(
         {
             "format": FORMAT_VERSION,
             "data": run.data.source.fingerprint,
             "weights": digest,
+            "network": network_settings(backbone),
+            "images": [len(run.data.train), len(run.data.eval), run.data.eval_split, seed],
             "pixels": vars(backbone.preprocessing),
         }
     )
