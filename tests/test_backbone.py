@@ -351,6 +351,54 @@ def test_a_saved_convnet_is_bound_to_its_size(tmp_path: Path) -> None:
         check_accepts(backbone)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("ours", [NAMES, ("a", "b")])
+def test_weights_of_another_precision_are_read_as_float32(
+    tmp_path: Path, dtype: torch.dtype, ours: tuple[str, ...]
+) -> None:
+    checkpoint(tmp_path).to(dtype).save_pretrained(tmp_path)
+    backbone = load(tmp_path, ours)
+    assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}
+    check_accepts(backbone)
+
+
+@pytest.mark.parametrize("labels", [{0: 7, 1: 8}, {1: "7", 2: "8"}])
+def test_unusual_labels_of_a_checkpoint_do_no_harm(labels: dict[int, Any]) -> None:
+    expected = [0, 1] if 0 in labels else None
+    assert match_classes(labels, ("7", "8")) == expected
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    checkpoint(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(BackboneError, match="cannot be loaded") as caught:
+        load(tmp_path, NAMES)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_image_processor_is_refused(tmp_path: Path) -> None:
+    """Other normalisation than the checkpoint's would spoil the features unseen."""
+    checkpoint(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": ')
+    refusal(tmp_path)
+
+
+def test_a_checkpoint_without_a_head_is_not_used_as_it_is(tmp_path: Path) -> None:
+    checkpoint(tmp_path, "vit").base_model.save_pretrained(tmp_path)
+    tiny_config("vit").save_pretrained(tmp_path)
+    assert load(tmp_path, NAMES).origin == "fine_tuned"
+    torch.manual_seed(8)
+    assert same_state(load(tmp_path, NAMES).model, load(tmp_path, NAMES).model)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    checkpoint(tmp_path, "resnet")
+    tiny_config("vit").save_pretrained(tmp_path)
+    with pytest.raises(BackboneError, match="weights are those of another architecture"):
+        load(tmp_path, NAMES)
+
+
 # --- preprocessing ------------------------------------------------------------------------------
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
@@ -414,6 +462,15 @@ def test_a_processor_that_does_not_normalise() -> None:
     assert (result.mean, result.std) == IDENTITY
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [{"rescale_factor": 1 / 127.5}, {"do_flip_channel_order": True}, {"image_mean": [0.5]}],
+)
+def test_what_is_not_modelled_is_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(BackboneError, match=f"sets {next(iter(setting))} to .* not supported"):
+        preprocessing_for(described({**SQUARE, **setting}), 224, IDENTITY)
+
+
 @pytest.mark.parametrize(("resolution", "resize"), [(28, 28), (64, 64), (112, 128), (224, 256)])
 def test_without_a_processor_the_images_own_statistics_count(resolution: int, resize: int) -> None:
     statistics: Any = ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
@@ -449,6 +506,10 @@ REAL_PROCESSORS = {
     "vit bicubic": lambda: ViTImageProcessor(size={"height": 224, "width": 224}, resample=3),
     "convnext": lambda: ConvNextImageProcessor(size={"shortest_edge": 224}, image_mean=MEAN),
     "convnext small": lambda: ConvNextImageProcessor(size={"shortest_edge": 168}),
+    "convnext large": lambda: ConvNextImageProcessor(size={"shortest_edge": 384}),
+    "convnext odd": lambda: ConvNextImageProcessor(size={"shortest_edge": 112}),
+    "convnext crop": lambda: ConvNextImageProcessor(size={"shortest_edge": 224}, crop_pct=0.9),
+    "nearest": lambda: ViTImageProcessor(size={"height": 96, "width": 96}, resample=0),
 }
 
 

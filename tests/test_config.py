@@ -110,6 +110,7 @@ def test_only_what_differs_from_the_defaults_is_listed() -> None:
         "barycenter.ipc": 50,
         "barycenter.weights": "uniform",
         "evaluate.students": ["convnet", "resnet18"],
+        "evaluate.epochs": 250,
         "seed": 3,
     }
 

@@ -171,6 +171,12 @@ def test_a_damaged_mark_is_one_line(tmp_path: Path) -> None:
         claim(folder, CONFIG, DATA)
 
 
+def test_a_run_json_of_another_tool_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[1, 2]")
+    with pytest.raises(RunFolderError, match="choose another --output"):
+        claim(tmp_path, CONFIG, DATA)
+
+
 # --- one run at a time --------------------------------------------------------------------------
 
 BUSY = r"another run is working in '.*'; wait for it, or choose another --output"
@@ -269,6 +275,8 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         ("~/models/net", "net"),
         ("./runs/birds-ipc10", "birds-ipc10"),
         ("../../secret/birds.parquet", "birds.parquet"),
+        ("--output=/home/someone/birds", "--output=birds"),
+        ("secret/birds/*.parquet", "*.parquet"),
     ],
 )
 def test_paths_are_cut_to_their_last_part(value: str, published: str) -> None:
@@ -277,7 +285,17 @@ def test_paths_are_cut_to_their_last_part(value: str, published: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["microsoft/resnet-18", "imagenet-1k", "resnet10-w16", "train[:10%]", "real", "", "a/b/c", "/"],
+    [
+        "microsoft/resnet-18",
+        "imagenet-1k",
+        "resnet10-w16",
+        "train[:10%]",
+        "real",
+        "",
+        "--backbone=user/net",
+        300 * "a",
+        "/",
+    ],
 )
 def test_names_stay(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from runs import embedded_table
 from torch import Tensor
+from transformers import ViTConfig
 
 from wdistill.backbone import (
     Backbone,
@@ -201,6 +202,22 @@ def test_no_epochs_change_nothing(train: Recorder) -> None:
     backbone = fresh()
     before = weights_sha256(backbone.model)
     assert train(backbone, epochs=0) == before
+
+
+@pytest.mark.parametrize("epoch", [None, 2])
+def test_dropout_is_seeded(train: Recorder, tmp_path: Path, epoch: int | None) -> None:
+    """Also in a training that was stopped."""
+    config = ViTConfig(
+        hidden_size=16, image_size=SIZE, patch_size=14, num_hidden_layers=1,
+        num_attention_heads=2, intermediate_size=24, hidden_dropout_prob=0.5,
+    )  # fmt: skip
+    vit = BackboneSource("vit", config, None, False, None, False)
+    whole = train(load_backbone(vit, NAMES, PIXELS, 0), path=tmp_path / "whole")
+    if epoch is not None:
+        with pytest.raises(KeyboardInterrupt):
+            train(load_backbone(vit, NAMES, PIXELS, 0), Stopping(train.split, epoch))
+    torch.manual_seed(123)
+    assert train(load_backbone(vit, NAMES, PIXELS, 0)) == whole
 
 
 # --- stopping and going on ----------------------------------------------------------------------

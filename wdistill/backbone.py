@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from PIL import Image
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -132,6 +133,8 @@ def _processor(path: str, load: dict[str, Any]) -> dict[str, Any] | None:
     try:
         values, _ = ImageProcessingMixin.get_image_processor_dict(path, **load)
     except OSError:
+        if (Path(path) / "preprocessor_config.json").exists():  # there, but damaged
+            raise
         return None
     return dict(values)
 
@@ -173,7 +176,7 @@ def _processor_sizes(processor: dict[str, Any]) -> tuple[int, int]:
         return crop, max(crop, _side(size))
     if "crop_pct" in processor:  # ConvNeXt's convention, which warps at 384 and above
         side, share = _side(size), float(processor["crop_pct"] or CROP_SHARE)
-        return side, round(side / share) if side < 384 else 0
+        return side, int(side / share) if side < 384 else 0
     if isinstance(size, dict) and "shortest_edge" in size:
         return _side(size), _side(size)
     return _side(size), 0
@@ -248,16 +251,25 @@ def load_backbone(
         model = new_network(source, class_names, preprocessing.resolution, seed)
         return Backbone(source.name, model, preprocessing, "from_scratch", source.revision)
     try:
-        model = AutoModelForImageClassification.from_pretrained(
+        model, report = AutoModelForImageClassification.from_pretrained(
             source.name,
             revision=source.revision,
             trust_remote_code=source.trust_remote_code,
             use_safetensors=True,
             dtype=torch.float32,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BackboneError(_load_failure(source.name, "--backbone", False, error)) from error
+    missing = set(report["missing_keys"])
+    if missing >= {name for name, _ in model.named_parameters()}:
+        raise BackboneError(
+            f"--backbone {source.name!r}: its weights are those of another architecture than its "
+            "config.json describes; choose another checkpoint"
+        )
     order = match_classes(model.config.id2label, class_names)
+    if any(name in missing for name in _head_parameters(model)):
+        order = None  # a checkpoint without a head of its own, whatever its classes are called
     origin: Origin = "as_is"
     if order is None:
         origin = "fine_tuned"
@@ -288,6 +300,11 @@ def _with_new_head(
         for head in classification_heads(model):  # an equal number of other classes keeps the head
             head.reset_parameters()
     return model
+
+
+def _head_parameters(model: PreTrainedModel) -> list[str]:
+    heads = {id(value) for head in classification_heads(model) for value in head.parameters()}
+    return [name for name, value in model.named_parameters() if id(value) in heads]
 
 
 def _set_classes(config: PretrainedConfig, class_names: Sequence[str]) -> None:

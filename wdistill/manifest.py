@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 from dataclasses import asdict
@@ -63,7 +64,7 @@ def without_folders(value: Any) -> Any:
     if value.startswith("--") and equals:
         return f"{option}={without_folders(rest)}"
     # A Hub id has at most one slash; a longer path, a pattern or a file is this machine's.
-    local = value.startswith(("/", "~", ".")) or value.count("/") > 1 or Path(value).exists()
+    local = value.startswith(("/", "~", ".")) or value.count("/") > 1 or os.path.exists(value)
     if local or "*" in value or value.endswith(".parquet"):
         return Path(value).name or value
     return value

@@ -39,10 +39,10 @@ class Preprocessing:
         """(3, R, R) uint8 pixels of an RGB image."""
         size = self.resolution
         filter_ = Image.Resampling(self.resample)
-        if image.size != (size, size):
+        if image.size != (size, size) or self.resize > size:
             if self.resize:
-                scale = self.resize / min(image.size)
-                width, height = (max(size, round(side * scale)) for side in image.size)
+                short = min(image.size)  # the longer side is cut, not rounded, as processors do
+                width, height = (max(size, self.resize * side // short) for side in image.size)
                 image = image.resize((width, height), filter_)
                 left, top = (width - size) // 2, (height - size) // 2
                 image = image.crop((left, top, left + size, top + size))

@@ -69,6 +69,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if not (folder / IDENTITY).exists():  # refused: leave nothing behind
+            (folder / ".lock").unlink(missing_ok=True)
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
@@ -89,10 +91,13 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
     path = folder / IDENTITY
     if path.exists():
         theirs = read_json(path)
+        if not isinstance(theirs, dict):
+            raise RunFolderError(f"{str(path)!r} is not this tool's; choose another --output")
         different = sorted(
             key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
         )
-        if different and any((folder / "work").glob("transport-*")):
+        begun = any((folder / "work").glob("transport-*")) or (folder / "publish").exists()
+        if different and begun:
             changes = ", ".join(
                 f"{key} was {theirs.get(key)!r} and is now {ours.get(key)!r}"
                 for key in different[:3]

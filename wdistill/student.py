@@ -13,7 +13,7 @@ from wdistill.augment import apply_mix, apply_views, mix_targets, random_mix, ra
 from wdistill.config import EvalConfig
 from wdistill.errors import NumericalError
 from wdistill.pixels import Preprocessing, to_float
-from wdistill.seeds import stream
+from wdistill.seeds import stream, stream_seed
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def train_student(
         optimizer, config.epochs * steps_per_epoch
     )
     generator = stream(seed, "student")
+    torch.manual_seed(stream_seed(seed, "dropout"))  # dropout draws from the global generator
     loss = torch.zeros(())
     for _ in range(config.epochs):
         order = torch.randperm(count, generator=generator)

@@ -20,7 +20,7 @@ from wdistill.config import TeacherConfig
 from wdistill.errors import NumericalError, RunFolderError, WeakTeacherError
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import PixelStore, to_float
-from wdistill.seeds import stream
+from wdistill.seeds import stream, stream_seed
 
 WARM_UP = 0.2  # share of the steps in which the OneCycle learning rate rises
 TRAIN_CROP_MIN = 0.5  # smallest area share of a training crop
@@ -93,6 +93,8 @@ def train_teacher(
     model.train()
     for epoch in range(first, config.epochs):
         step = epoch * steps_per_epoch
+        # Dropout and stochastic depth draw from the global generator.
+        torch.manual_seed(stream_seed(seed, "dropout", epoch, accelerator.process_index))
         for pixels, labels in _batches(backbone, store, share, seed, epoch, accelerator):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * one_cycle(step, steps)
