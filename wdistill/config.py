@@ -20,6 +20,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["no", "bf16"]
 
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
+LARGE_SET = 500
 BUILT_IN = ("resnet18", "resnet10-w16", "convnet")
 
 
@@ -127,6 +128,7 @@ class EvalConfig:
     epochs: int = 100  # [own] enough to rank small sets; [official] 300
     seeds: int = 2
     batch_size: int = 32  # [own] more steps from few images; [official] 64
+    large_batch_size: int = 128  # [own] for sets of more than LARGE_SET images
     lr: float = 1e-3  # [official] AdamW
     weight_decay: float = 0.01  # [official]
     temperature: float = 20.0  # [official]
@@ -138,6 +140,11 @@ class EvalConfig:
             f"--eval-epochs is {self.epochs}; give a number from 1 to 100000",
         )
         _check(1 <= self.seeds <= 100, f"--eval-seeds is {self.seeds}; give a number from 1 to 100")
+
+    def batch_for(self, images: int) -> int:
+        """Batch size for a set of ``images``."""
+        size = self.batch_size if images <= LARGE_SET else self.large_batch_size
+        return min(size, images)
 
 
 @dataclass(frozen=True)

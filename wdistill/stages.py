@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def evaluation(
     outcomes = [_outcome(run, job, keys[job]) for job in every]
     return evaluate.summarise(
         [_displayed(outcome, sources) for outcome in outcomes if outcome is not None],
-        config,
+        replace(config, batch_size=config.batch_for(len(distilled))),
         run.config.barycenter.ipc,
         ready.accuracy,
         len(ready.test),

@@ -72,8 +72,7 @@ def train_student(
     mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
     count = len(images)
-    batch_size = min(config.batch_size, count)
-    steps_per_epoch = math.ceil(count / batch_size)
+    steps_per_epoch = math.ceil(count / config.batch_for(count))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimizer, config.epochs * steps_per_epoch
     )
