@@ -102,7 +102,9 @@ def cli() -> None:
     "images' own up to 64, else 224]",
 )
 @click.option(
-    "--skip-broken", is_flag=True, help="Leave out images that cannot be decoded, and count them."
+    "--skip-broken",
+    is_flag=True,
+    help="Leave out images that cannot be decoded, and count them. [default: stop, our choice]",
 )
 @click.option(
     "--teacher-epochs",
@@ -112,28 +114,31 @@ def cli() -> None:
     help="Epochs of training where the backbone's classes are not the dataset's. "
     "[source: own choice; official 50]",
 )
-@click.option("--allow-weak-teacher", is_flag=True, help="Go on with a teacher near chance.")
+@click.option(
+    "--allow-weak-teacher",
+    is_flag=True,
+    help="Go on with a teacher near chance. [default: stop, our choice]",
+)
 @click.option(
     "--weights",
     type=click.Choice(["uniform", "free"]),
     default=DEFAULTS.barycenter.weights,
     show_default=True,
-    help="Masses of the atoms: equal (paper) or optimised too (lower W2).",
+    help="Masses of the atoms: equal (paper) or optimised too. [source: own, lower W2]",
 )
 @click.option(
     "--init",
     type=click.Choice(["real", "noise"]),
     default=DEFAULTS.synthesis.init,
     show_default=True,
-    help="Start from the real image nearest to each atom (own measurements), or from "
-    "noise (official).",
+    help="Start from the real image nearest to each atom (our choice), or from noise (official).",
 )
 @click.option(
     "--iterations",
     type=int,
     default=DEFAULTS.synthesis.iterations,
     show_default=True,
-    help="Synthesis steps. [source: own measurements; official 2000 from noise]",
+    help="Synthesis steps. [source: own choice; official 2000 from noise]",
 )
 @click.option(
     "--bn-weight",
@@ -148,7 +153,7 @@ def cli() -> None:
     multiple=True,
     metavar="ID|PATH|NAME",
     help="Architecture to evaluate with, from random weights; repeatable. "
-    "[default: the backbone's]",
+    "[default: the backbone's, our choice]",
 )
 @click.option(
     "--eval-epochs",
@@ -162,31 +167,43 @@ def cli() -> None:
     type=int,
     default=DEFAULTS.evaluate.seeds,
     show_default=True,
-    help="Students per row of the results.",
+    help="Students per row of the results. [source: own choice, the fewest that show a spread]",
 )
-@click.option("--no-evaluate", is_flag=True, help="Skip the students.")
 @click.option(
-    "--seed", type=int, default=DEFAULTS.seed, show_default=True, help="Of everything random."
+    "--no-evaluate", is_flag=True, help="Skip the students. [default: evaluate, our choice]"
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=DEFAULTS.seed,
+    show_default=True,
+    help="Of everything random. [source: convention]",
 )
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    help="Where to compute. auto: CUDA, then MPS, then CPU.",
+    help="Where to compute. auto: CUDA, then MPS, then CPU. [source: Accelerate]",
 )
 @click.option(
     "--mixed-precision",
     type=click.Choice(["no", "bf16"]),
     default=DEFAULTS.mixed_precision,
     show_default=True,
-    help="bf16 forward passes in training and synthesis.",
+    help="bf16 forward passes in training and synthesis. [source: Accelerate]",
 )
 @click.option(
-    "--num-workers", type=int, default=0, show_default=True, help="Processes that decode images."
+    "--num-workers",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Processes that decode images. [source: PyTorch's DataLoader]",
 )
 @click.option(
-    "--trust-remote-code", is_flag=True, help="Run code that a backbone's repository brings."
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run code that a backbone's repository brings. [default: no, as in transformers]",
 )
 @_common
 def run(**options: Any) -> None:
