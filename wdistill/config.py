@@ -125,10 +125,9 @@ class EvalConfig:
 
     enabled: bool = True
     students: tuple[str, ...] = ()  # empty: the teacher's architecture, randomly initialised
-    epochs: int = 100  # [own] enough to rank small sets; [official] 300
+    epochs: int | None = None  # None: [own] 100 up to LARGE_SET images, 30 above; [official] 300
     seeds: int = 2
-    batch_size: int = 32  # [own] more steps from few images; [official] 64
-    large_batch_size: int = 128  # [own] for sets of more than LARGE_SET images
+    batch_size: int | None = None  # None: [own] 32 up to LARGE_SET images, 128 above; [official] 64
     lr: float = 1e-3  # [official] AdamW
     weight_decay: float = 0.01  # [official]
     temperature: float = 20.0  # [official]
@@ -136,15 +135,15 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         _check(
-            1 <= self.epochs <= 100_000,
+            self.epochs is None or 1 <= self.epochs <= 100_000,
             f"--eval-epochs is {self.epochs}; give a number from 1 to 100000",
         )
         _check(1 <= self.seeds <= 100, f"--eval-seeds is {self.seeds}; give a number from 1 to 100")
 
-    def batch_for(self, images: int) -> int:
-        """Batch size for a set of ``images``."""
-        size = self.batch_size if images <= LARGE_SET else self.large_batch_size
-        return min(size, images)
+    def budget(self, images: int) -> tuple[int, int]:
+        """(epochs, batch size) for a set of ``images``."""
+        epochs, size = (100, 32) if images <= LARGE_SET else (30, 128)
+        return self.epochs or epochs, min(self.batch_size or size, images)
 
 
 @dataclass(frozen=True)

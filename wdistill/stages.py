@@ -166,10 +166,11 @@ def evaluation(
         outcome = evaluate.run_job(contest, job, sources[job.student])
         write_json(_outcome_path(run, job), {"key": keys[job], "outcome": outcome})
     run.accelerator.wait_for_everyone()
+    epochs, batch_size = config.budget(len(distilled))
     outcomes = [_outcome(run, job, keys[job]) for job in every]
     return evaluate.summarise(
         [_displayed(outcome, sources) for outcome in outcomes if outcome is not None],
-        replace(config, batch_size=config.batch_for(len(distilled))),
+        replace(config, epochs=epochs, batch_size=batch_size),
         run.config.barycenter.ipc,
         ready.accuracy,
         len(ready.test),

@@ -72,14 +72,13 @@ def train_student(
     mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
     count = len(images)
-    steps_per_epoch = math.ceil(count / config.batch_for(count))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, config.epochs * steps_per_epoch
-    )
+    epochs, batch_size = config.budget(count)
+    steps_per_epoch = math.ceil(count / batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_per_epoch)
     generator = stream(seed, "student")
     torch.manual_seed(stream_seed(seed, "dropout"))  # dropout draws from the global generator
     loss = torch.zeros(())
-    for _ in range(config.epochs):
+    for _ in range(epochs):
         order = torch.randperm(count, generator=generator)
         # Batches of nearly equal size: a last batch of one image would break BatchNorm.
         for part in torch.tensor_split(order, steps_per_epoch):
