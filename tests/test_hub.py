@@ -232,7 +232,11 @@ def test_branch_pull_request_organisation_and_other_peoples_files(
         ({"gated": True}, None, True, "gated"),
         ({"license": None}, None, True, "licence"),
         ({"license": None}, False, False, None),
-        ({"license": None, "kind": "imagefolder"}, None, None, None),
+        ({"license": None, "kind": "imagefolder"}, None, True, "licence"),
+        ({"license": "unknown"}, None, True, "licence"),
+        ({"gated": "private"}, None, True, "private"),
+        ({"gated": "unknown"}, None, True, "may be gated"),
+        ({"kind": "embedded"}, None, None, None),
         ({}, True, True, None),
     ],
 )
