@@ -10,7 +10,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(VENV)/bin/wdistill run --output runs/demo --teacher-epochs 5
+	$(VENV)/bin/wdistill run --output runs/demo --teacher-epochs 5 --iterations 20 --eval-epochs 75
 
 test: $(VENV)/.installed
 	$(VENV)/bin/pytest
