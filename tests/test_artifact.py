@@ -22,7 +22,6 @@ from wdistill import artifact
 from wdistill.artifact import (
     DistilledSet,
     atomic_write,
-    publish_folder,
     read_distilled,
     read_json,
     read_manifest,
@@ -36,6 +35,7 @@ from wdistill.artifact import (
 )
 from wdistill.card import render_card
 from wdistill.errors import RunFolderError
+from wdistill.published import publish_folder
 
 ARRAYS = ("images", "labels", "weights", "soft_labels")
 
@@ -235,7 +235,7 @@ def test_publish_folder(published: Path, tmp_path: Path) -> None:
     assert publish_folder(published) == publish_folder(published.parent) == published
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "none"):
-        with pytest.raises(RunFolderError, match=r"' is not a wdistill run: no wdistill\.json in"):
+        with pytest.raises(RunFolderError, match=r"has no wdistill\.json; give the output folder"):
             publish_folder(path)
 
 
@@ -312,7 +312,7 @@ def test_an_interrupted_rewrite_is_not_taken_for_a_whole_folder(
     monkeypatch.setattr(artifact, "write_json", stop)
     with pytest.raises(KeyboardInterrupt):
         write_publishable(published, distilled_set(ipc=2), manifest(), results())
-    with pytest.raises(RunFolderError, match="not a wdistill run"):
+    with pytest.raises(RunFolderError, match=r"has no wdistill\.json"):
         publish_folder(published)
 
 

@@ -1,4 +1,4 @@
-"""Any image classifier by name: its classes, weights and preprocessing are its own, or refused."""
+"""Any image classifier by name: its classes and weights are its own, or refused."""
 
 from __future__ import annotations
 
@@ -13,60 +13,41 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from data_helpers import picture
-from PIL import Image
+from backbone_helpers import (
+    IDENTITY,
+    NAMES,
+    SIZE,
+    assert_same_input,
+    collage,
+    found,
+    tiny_config,
+)
+from hub_server import HubServer, hub_env, run_python
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
     BertConfig,
-    ConvNextImageProcessor,
-    PretrainedConfig,
     PreTrainedModel,
-    ResNetConfig,
-    ViTConfig,
-    ViTImageProcessor,
 )
 
 from wdistill.backbone import (
     Backbone,
-    BackboneSource,
     find_backbone,
     load_backbone,
     match_classes,
     new_network,
-    preprocessing_for,
     weights_sha256,
-    working_resolution,
 )
 from wdistill.errors import BackboneError
 from wdistill.features import classification_heads
 from wdistill.pixels import Preprocessing
+from wdistill.processors import preprocessing_for, working_resolution
 from wdistill.seeds import stream
 from wdistill.teacher import check_accepts, save_checkpoint
 
-SIZE = 32
-NAMES = ("boot", "coat", "dress", "shirt", "bag")
 PIXELS = Preprocessing(SIZE, 0, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
-IDENTITY: Any = ((0.0,) * 3, (1.0,) * 3)
-
-
-def tiny_config(kind: str, names: tuple[str, ...] = NAMES) -> PretrainedConfig:
-    classes = {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
-    if kind == "resnet":
-        return ResNetConfig(
-            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", **classes
-        )
-    return ViTConfig(
-        hidden_size=16,
-        image_size=SIZE,
-        patch_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        **classes,
-    )
 
 
 def inputs(count: int = 12, size: int = SIZE) -> Tensor:
@@ -96,10 +77,6 @@ def checkpoint(
     model = lively(AutoModelForImageClassification.from_config(tiny_config(kind, names)))
     model.save_pretrained(folder)
     return model
-
-
-def found(folder: Path | str) -> BackboneSource:
-    return find_backbone(str(folder), resolution=SIZE)
 
 
 def load(folder: Path, names: tuple[str, ...], seed: int = 0) -> Backbone:
@@ -331,6 +308,29 @@ def test_the_option_is_named(tmp_path: Path) -> None:
         find_backbone("a/b/c", resolution=SIZE, option="--student")
 
 
+def test_a_revision_is_resolved_on_the_hub_and_ignored_elsewhere(tmp_path: Path) -> None:
+    """What is recorded is the commit, whatever --backbone-revision named."""
+    with HubServer() as hub:
+        hub.create_repo("model", "lab/net")
+        commits = []
+        for kind in ("resnet", "vit"):
+            tiny_config(kind).save_pretrained(tmp_path / kind)
+            files = {"config.json": (tmp_path / kind / "config.json").read_bytes()}
+            commits.append(hub.commit_files("model", "lab/net", files))
+        code = f"""
+from wdistill.backbone import find_backbone
+for revision in (None, "main", "{commits[0]}"):
+    source = find_backbone("lab/net", resolution=32, revision=revision)
+    print(source.config.model_type, source.revision)
+"""
+        done = run_python(code, hub_env(hub, tmp_path / "home", None))
+    assert done.returncode == 0, done.stderr
+    old, new = f"resnet {commits[0]}", f"vit {commits[1]}"
+    assert done.stdout.splitlines() == [new, new, old]
+    for name in (str(tmp_path / "vit"), "convnet"):
+        assert find_backbone(name, resolution=SIZE, revision="v9").revision is None
+
+
 def test_a_size_that_the_network_does_not_take_is_refused(tmp_path: Path) -> None:
     checkpoint(tmp_path, "vit")
     larger = Preprocessing(48, 0, *IDENTITY)
@@ -397,144 +397,6 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     tiny_config("vit").save_pretrained(tmp_path)
     with pytest.raises(BackboneError, match="weights are those of another architecture"):
         load(tmp_path, NAMES)
-
-
-# --- preprocessing ------------------------------------------------------------------------------
-
-MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
-COMMON = {"do_normalize": True, "image_mean": MEAN, "image_std": STD, "resample": 3}
-SQUARE = {**COMMON, "size": {"height": 224, "width": 224}}
-PROCESSORS: dict[str, tuple[dict[str, Any], int, int]] = {  # native size, side before the crop
-    "vit": (SQUARE, 224, 0),
-    "vit, old": ({**COMMON, "size": 224}, 224, 0),
-    "convnext": ({**COMMON, "size": {"shortest_edge": 224}, "crop_pct": 0.875}, 224, 256),
-    "convnext, old": ({**COMMON, "size": 224, "crop_pct": 0.875}, 224, 256),
-    "resnet-50": ({**COMMON, "size": {"shortest_edge": 160}, "crop_pct": 0.8}, 160, 200),
-    "clip": (
-        {
-            **COMMON,
-            "size": {"shortest_edge": 224},
-            "do_center_crop": True,
-            "crop_size": {"height": 224, "width": 224},
-        },
-        224,
-        224,
-    ),
-    "mobilenet": (
-        {
-            **COMMON,
-            "size": {"shortest_edge": 256},
-            "do_center_crop": True,
-            "crop_size": {"height": 224, "width": 224},
-        },
-        224,
-        256,
-    ),
-}
-
-
-def described(processor: dict[str, Any] | None, name: str = "net") -> BackboneSource:
-    return BackboneSource(name, tiny_config("resnet"), processor, True, None, False)
-
-
-@pytest.mark.parametrize("name", PROCESSORS)
-def test_size_crop_and_normalisation_are_the_processors(name: str) -> None:
-    processor, native, resize = PROCESSORS[name]
-    source = described(processor)
-    assert working_resolution(source, None, 500) == working_resolution(source, None, 28) == native
-    result = preprocessing_for(source, native, IDENTITY)
-    assert (result.resolution, result.resize) == (native, resize)
-    assert (result.mean, result.std, result.resample) == (tuple(MEAN), tuple(STD), 3)
-
-
-@pytest.mark.parametrize("name", PROCESSORS)
-def test_the_crop_scales_with_the_resolution(name: str) -> None:
-    processor, native, resize = PROCESSORS[name]
-    source = described(processor)
-    assert working_resolution(source, native // 4, 500) == native // 4
-    result = preprocessing_for(source, native // 4, IDENTITY)
-    assert (result.resolution, result.resize) == (native // 4, resize // 4)
-    assert (result.mean, result.std) == (tuple(MEAN), tuple(STD))
-
-
-def test_a_processor_that_does_not_normalise() -> None:
-    result = preprocessing_for(described({**SQUARE, "do_normalize": False}), 224, IDENTITY)
-    assert (result.mean, result.std) == IDENTITY
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [{"rescale_factor": 1 / 127.5}, {"do_flip_channel_order": True}, {"image_mean": [0.5]}],
-)
-def test_what_is_not_modelled_is_refused(setting: dict[str, Any]) -> None:
-    with pytest.raises(BackboneError, match=f"sets {next(iter(setting))} to .* not supported"):
-        preprocessing_for(described({**SQUARE, **setting}), 224, IDENTITY)
-
-
-@pytest.mark.parametrize(("resolution", "resize"), [(28, 28), (64, 64), (112, 128), (224, 256)])
-def test_without_a_processor_the_images_own_statistics_count(resolution: int, resize: int) -> None:
-    statistics: Any = ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    result = preprocessing_for(described(None), resolution, statistics)
-    assert (result.resolution, result.resize) == (resolution, resize)
-    assert (result.mean, result.std) == statistics
-
-
-@pytest.mark.parametrize(("native", "expected"), [(28, 28), (64, 64), (65, 224), (500, 224)])
-def test_built_in_networks_take_small_images_as_they_are(native: int, expected: int) -> None:
-    source = find_backbone("convnet", resolution=native)
-    assert working_resolution(source, None, native) == expected
-    assert working_resolution(source, 40, native) == 40
-
-
-def test_a_network_without_processor_keeps_the_size_of_its_configuration() -> None:
-    source = BackboneSource("net", tiny_config("vit"), None, True, None, False)
-    assert working_resolution(source, None, 500) == SIZE
-
-
-def collage(columns: int, rows: int) -> Image.Image:
-    """Real pictures side by side, with three different ones as the colours of each."""
-    planes = [
-        np.block([[np.asarray(picture(60 * p + 7 * r + c)) for c in range(columns)]
-                  for r in range(rows)])
-        for p in range(3)
-    ]  # fmt: skip
-    return Image.fromarray(np.stack(planes, axis=-1))
-
-
-REAL_PROCESSORS = {
-    "vit": lambda: ViTImageProcessor(size={"height": 96, "width": 96}, image_std=STD),
-    "vit bicubic": lambda: ViTImageProcessor(size={"height": 224, "width": 224}, resample=3),
-    "convnext": lambda: ConvNextImageProcessor(size={"shortest_edge": 224}, image_mean=MEAN),
-    "convnext small": lambda: ConvNextImageProcessor(size={"shortest_edge": 168}),
-    "convnext large": lambda: ConvNextImageProcessor(size={"shortest_edge": 384}),
-    "convnext odd": lambda: ConvNextImageProcessor(size={"shortest_edge": 112}),
-    "convnext crop": lambda: ConvNextImageProcessor(size={"shortest_edge": 224}, crop_pct=0.9),
-    "nearest": lambda: ViTImageProcessor(size={"height": 96, "width": 96}, resample=0),
-}
-
-
-@pytest.mark.parametrize("shape", [(12, 9), (9, 12), (6, 3)], ids=["wide", "tall", "two to one"])
-@pytest.mark.parametrize("name", REAL_PROCESSORS)
-def test_pixels_are_those_of_the_checkpoints_own_processor(
-    tmp_path: Path, name: str, shape: tuple[int, int]
-) -> None:
-    tiny_config("resnet").save_pretrained(tmp_path)
-    REAL_PROCESSORS[name]().save_pretrained(tmp_path)
-    source = found(tmp_path)
-    preprocessing = preprocessing_for(source, working_resolution(source, None, 300), IDENTITY)
-    image = collage(*shape)
-    assert_same_input(preprocessing, AutoImageProcessor.from_pretrained(tmp_path), image)
-
-
-def assert_same_input(preprocessing: Preprocessing, processor: Any, image: Image.Image) -> None:
-    """Equal up to one grey level at a few pixels: resizing may round otherwise."""
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
-    ours = (preprocessing(image).float() / 255 - mean) / std
-    theirs = torch.from_numpy(np.asarray(processor(image, return_tensors="np").pixel_values[0]))
-    assert ours.shape == theirs.shape
-    levels = (ours - theirs).mul(std).abs() * 255
-    assert levels.max() < 1.01
-    assert levels.mean() < 0.05
 
 
 # --- the identity of weights --------------------------------------------------------------------

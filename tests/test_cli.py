@@ -23,6 +23,7 @@ from PIL import Image
 from runs import QUICK, embedded_table, one_thread, run_wdistill, small_source, wdistill_command
 
 from wdistill.cli import cli
+from wdistill.data import SIZE_SAMPLE
 
 ROOT = Path(__file__).parent.parent
 OFFLINE = one_thread()
@@ -99,6 +100,40 @@ def test_numbers_out_of_bounds(arguments: list[str], said: str, tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["run", "--ipcs", "3"],
+            "No such option '--ipcs' (did you mean '--ipc'?); see 'wdistill run --help'",
+        ),
+        (["runn"], "No such command 'runn' (did you mean 'run'?); see 'wdistill --help'"),
+        (
+            ["run", "--weights", "equal"],
+            "Invalid value for '--weights': 'equal' is not one of 'uniform', 'free'; "
+            "see 'wdistill run --help'",
+        ),
+        (["push", "runs/a"], "Missing argument 'REPO_ID'; see 'wdistill push --help'"),
+        (["run", "--ipc"], "Option '--ipc' requires an argument; see 'wdistill --help'"),
+    ],
+)
+def test_misuse_is_told_in_one_line(arguments: list[str], line: str) -> None:
+    done = run_wdistill(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"Error: {line}\n")
+
+
+def test_several_similar_options_are_all_offered() -> None:
+    line = refused("run", "--image-label", "x", code=2)
+    assert line.startswith("Error: No such option '--image-label' (did you mean one of: ")
+    assert "'--image-column'" in line
+    assert line.endswith("?); see 'wdistill run --help'")
+
+
+def test_no_command_shows_the_help() -> None:
+    done = run_wdistill()
+    assert all(name in done.stdout + done.stderr for name in leaves())
+
+
 def test_bad_data(source: Path, tmp_path: Path) -> None:
     """A class smaller than ipc, a wrong column, one class, text, a missing folder."""
     out = ("--output", tmp_path / "run")
@@ -130,11 +165,28 @@ def test_a_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
     line = refused(*arguments, "--output", tmp_path / "run")
     assert "broken.png" in line
     assert "--skip-broken" in line
-    done = run_wdistill(*arguments, "--output", tmp_path / "skipped", "--skip-broken")
+    done = run_wdistill(*arguments, "--output", tmp_path / "skipped", "--skip-broken", "-q")
     assert done.returncode == 0, done.stderr
+    assert "checking" not in done.stderr
     publish = tmp_path / "skipped" / "publish"
     assert json.loads((publish / "wdistill.json").read_text())["source"]["broken"] == 1
     assert "left out: they are broken" in (publish / "README.md").read_text()
+
+
+def test_a_broken_image_found_by_a_worker_process_is_one_line_too(tmp_path: Path) -> None:
+    source = small_source(tmp_path / "source", per_class=60)
+    table = pq.read_table(source / "train.parquet")
+    looked_at = np.random.default_rng(0).choice(len(table), SIZE_SAMPLE, replace=False)
+    row = int(np.setdiff1d(np.arange(len(table)), looked_at)[0])  # else no worker would find it
+    cells = table["image"].to_pylist()
+    cells[row]["bytes"] = cells[row]["bytes"][:100]
+    image = pa.array(cells, table.schema.field("image").type)
+    pq.write_table(
+        table.set_column(0, table.schema.field("image"), image), source / "train.parquet"
+    )
+    line = refused("run", "--dataset", source, "--num-workers", "2", "--output", tmp_path / "run")
+    assert line.startswith(f"Error: broken image in row {row} of split 'train'")
+    assert line.endswith("; repair it or pass --skip-broken")
 
 
 def test_unknown_names_without_network(tmp_path: Path) -> None:
@@ -164,6 +216,32 @@ def test_unknown_gated_and_private_on_the_hub(tmp_path: Path) -> None:
         assert "hf auth login" in gated
         assert "lab/none" in refused("run", "--backbone", "lab/none", *out, env=env)
         assert "gated" in refused("run", "--backbone", "lab/gated", *out, env=env)
+
+
+def test_a_text_dataset_is_refused_before_its_download(tmp_path: Path) -> None:
+    card = "---\ndataset_info:\n  features:\n"
+    card += "  - name: text\n    dtype: string\n  - name: label\n    dtype: int64\n"
+    card += "  splits:\n  - name: train\n    num_examples: 2\n---\n"
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [0, 1]}), tmp_path / "train.parquet")
+    with HubServer() as hub:
+        hub.create_repo("dataset", "lab/text")
+        files = {"train.parquet": (tmp_path / "train.parquet").read_bytes()}
+        hub.commit_files("dataset", "lab/text", {**files, "README.md": card.encode()})
+        env = hub_env(hub, tmp_path / "home", None)
+        line = refused("run", "--dataset", "lab/text", "--output", tmp_path / "run", env=env)
+        read = {path.rpartition("/")[2] for method, path, _ in hub.log if method == "GET"}
+    assert "no image column (columns: text, label)" in line
+    assert "README.md" in read
+    assert "train.parquet" not in read
+
+
+def test_the_revision_of_the_backbone_is_looked_up_on_the_hub(tmp_path: Path) -> None:
+    with HubServer() as hub:
+        hub.create_repo("model", "lab/net")
+        env = hub_env(hub, tmp_path / "home", None)
+        arguments = ("run", "--backbone", "lab/net", "--output", tmp_path / "run")
+        line = refused(*arguments, "--backbone-revision", "v9", env=env)
+    assert "--backbone 'lab/net' has no revision 'v9'" in line
 
 
 def test_a_weak_teacher_stops_the_run(source: Path, tmp_path: Path) -> None:

@@ -294,13 +294,69 @@ def test_text_dataset_is_refused(tmp_path: Path) -> None:
     assert "no image column (columns: text, label)" in message(str(tmp_path / "csv"))
 
 
-def test_missing_label_column_is_named(tmp_path: Path) -> None:
-    cells = rows_of(THREE)["image"]
-    path = write_parquet(tmp_path / "t.parquet", {"image": cells, "species": list("abc") * 4})
+ONE_EACH = list("abcdefghijkl")
+
+
+def unusual(folder: Path, **columns: list) -> str:
+    """A saved dataset with an image column of a name that says nothing, and these columns."""
+    folder.mkdir(exist_ok=True)
+    kinds = {
+        name: Dataset.from_dict({name: column}).features[name] for name, column in columns.items()
+    }
+    features = Features({"picture": datasets.Image(), **kinds})
+    rows = {"picture": rows_of(THREE)["image"], **columns}
+    return save(folder / "-".join(columns), train=Dataset.from_dict(rows, features=features))
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (list("abc") * 4, ("a", "b", "c")),
+        ([7, 8, 9] * 4, ("7", "8", "9")),
+        ([True, False, None] * 4, ("False", "True")),
+    ],
+)
+def test_the_only_column_with_few_values_holds_the_labels(
+    tmp_path: Path, values: list, names: tuple[str, ...]
+) -> None:
+    beside = {
+        "id": list(range(12)),
+        "caption": ONE_EACH,
+        "score": [0.5, 1.0] * 6,
+        "licence": ["mit"] * 12,
+    }
+    for columns in ({"kind": values}, {**beside, "kind": values}):
+        data = load(unusual(tmp_path, **columns))
+        assert (data.image_column, data.label_column) == ("picture", "kind")
+        assert data.class_names == names
+        assert "Images are in column 'picture', labels in column 'kind'." in data.notes
+
+
+def test_a_class_label_of_any_name_and_usual_names_come_first(tmp_path: Path) -> None:
+    features = Features(
+        image=datasets.Image(), species=ClassLabel(names=list(CLOTHES)), year=Value("int64")
+    )
+    rows = {"image": rows_of(THREE)["image"], "species": THREE, "year": [1, 2] * 6}
+    path = save(tmp_path / "s", train=Dataset.from_dict(rows, features=features))
+    assert load(path).label_column == "species"
+    assert load(unusual(tmp_path, year=[1, 2] * 6, category=THREE)).label_column == "category"
+
+
+def test_several_columns_with_few_values_are_asked_for(tmp_path: Path) -> None:
+    path = unusual(tmp_path, species=list("abc") * 4, year=[1, 2] * 6, id=ONE_EACH)
     assert message(path) == (
-        "the dataset has no label column (columns: image, species); name one with --label-column"
+        "the dataset has several label columns; choose one with --label-column: species, year"
     )
     assert load(path, label_column="species").class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    "values", [ONE_EACH, list(range(12)), [0.0, 1.0, 2.0] * 4, ["same"] * 12, [None, "a"] * 6]
+)
+def test_a_column_that_cannot_be_classes_is_not_taken(tmp_path: Path, values: list) -> None:
+    assert message(unusual(tmp_path, species=values)) == (
+        "the dataset has no label column (columns: picture, species); name one with --label-column"
+    )
 
 
 # --- splits --------------------------------------------------------------------------------------
@@ -457,6 +513,17 @@ def test_skip_broken_counts_every_kind(tmp_path: Path, monkeypatch: pytest.Monke
     assert message(path, ipc=4, skip_broken=True) == (
         "class '0' has 2 images but --ipc is 4; lower --ipc to 2 or less"
     )
+
+
+def test_the_check_for_broken_images_shows_a_bar_unless_quiet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(tmp_path / "s", train=dataset_of(THREE), test=dataset_of([0, 1, 2]))
+    config = DataConfig(dataset=path, skip_broken=True)
+    load_data(config, 0, 1, quiet=True)
+    assert capsys.readouterr().err == ""
+    load_data(config, 0, 1, quiet=False)
+    assert "checking train images" in capsys.readouterr().err
 
 
 # --- fingerprint ---------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hub_server import HubServer, hub_env, run_python
+from PIL import Image
 from runs import (
     QUICK,
     one_thread,
@@ -53,6 +54,11 @@ def test_what_a_run_leaves_can_be_loaded_and_adds_up(finished: Path) -> None:
     assert np.allclose(np.array(loaded["soft_label"]).sum(1), 1, atol=1e-5)
     assert loaded[0]["image"].size == (28, 28)
     assert all(w2 < random for w2, random in zip(*_w2(manifest), strict=True))
+    for picture in ("synthesis.png", "loss.png"):
+        with Image.open(finished / "pictures" / picture) as image:
+            assert image.width > 300
+    images = np.stack([np.asarray(image) for image in loaded["image"]])
+    assert (images == images[..., :1]).all()  # as grey as Fashion-MNIST
     assert {(row["images"], row["labels"]) for row in results["rows"]} == {
         ("distilled", "hard"), ("distilled", "soft"), ("random", "hard"), ("random", "soft"),
     }  # fmt: skip

@@ -222,7 +222,7 @@ def test_a_network_that_answers_one_class_is_right_where_it_occurs(store: PixelS
 
 
 @pytest.mark.parametrize("images", ["distilled", "random"])
-@pytest.mark.parametrize("labels", ["hard", "soft"])
+@pytest.mark.parametrize("labels", ["hard", "soft", "teacher"])
 def test_a_job_gives_the_same_score_each_time(contest: Contest, images: Any, labels: Any) -> None:
     job = Job("little", images, labels, 1)
     first = run_job(contest, job, SOURCE)

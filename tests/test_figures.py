@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from examples import distilled_set
 from PIL import Image
 
-from wdistill.figures import _font, preview_grid, save_png, shorten
+from wdistill.figures import _font, loss_plot, preview_grid, progress_grid, save_png, shorten
 
 SHARK = "great white shark, white shark, man-eater, man-eating shark"
 
@@ -29,6 +31,24 @@ def test_nothing_is_clipped(ipc: int) -> None:
     edge = np.concatenate([grid[:8].ravel(), grid[-4:].ravel(), grid[:, :8].ravel()])
     assert (edge == 255).all()
     assert (grid[:, -8:] == 255).all()
+
+
+def test_progress_shows_each_image_at_every_moment() -> None:
+    """Three greys of one set: cells of a row are the start, the middle and the end of one image."""
+    end = distilled_set(ipc=4)
+    stages = [replace(end, images=np.full_like(end.images, grey)) for grey in (10, 120, 230)]
+    grid = np.asarray(progress_grid(stages, shown=2))
+    line = grid[14 + 28, -(14 + 6 * 60) :, 0].tolist()  # the cells of the first row
+    assert [grey for grey, _ in groupby(line) if grey != 255] == [10, 120, 230] * 2
+
+
+def test_loss_terms_are_drawn_as_shares_of_their_start() -> None:
+    steps = np.arange(0, 100, 25, dtype=np.float32)
+    one = np.asarray(loss_plot(steps, {"a": 8 / (1 + steps)}))
+    scaled = np.asarray(loss_plot(steps, {"a": 2 / (1 + steps)}))
+    flat = np.asarray(loss_plot(steps, {"a": np.ones(4, dtype=np.float32)}))
+    assert np.array_equal(one, scaled)
+    assert not np.array_equal(one, flat)
 
 
 def test_many_classes_are_thinned_out_evenly() -> None:

@@ -16,6 +16,7 @@ from runs import embedded_table
 
 from wdistill.errors import HubError, RunFolderError
 from wdistill.hub import PushOptions, format_plan, push
+from wdistill.published import human_bytes
 
 NAMES = ["trouser", "ankle boot", "bag"]
 TOKEN = "hf_aliceSecretWriteToken"
@@ -271,6 +272,14 @@ def test_dry_run_needs_no_network(run: Path, tmp_path: Path) -> None:
     assert "data/train-00000-of-00001.parquet" in text
     assert "5 files" in text
     assert text.endswith(CARD)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_340_000, "2.3 MB"), (5 * 10**9, "5.0 GB")],
+)
+def test_sizes_in_words(size: int, words: str) -> None:
+    assert human_bytes(size) == words
 
 
 def test_refusals_are_one_line_and_leave_the_head(

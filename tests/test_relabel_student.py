@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from wdistill.augment import apply_views, random_views
 from wdistill.config import EvalConfig, RelabelConfig
 from wdistill.errors import NumericalError
-from wdistill.features import FeatureNetwork
+from wdistill.features import Activations, FeatureNetwork
 from wdistill.pixels import Preprocessing
 from wdistill.relabel import soft_labels
 from wdistill.seeds import stream
@@ -240,6 +241,40 @@ def test_a_student_of_soft_labels_recovers_the_teachers_logits() -> None:
         theirs = network(images.float() / 255).logits
     ours, theirs = ours - ours.mean(1, keepdim=True), theirs - theirs.mean(1, keepdim=True)
     assert float((ours - theirs).abs().max()) < 0.15 * float(theirs.abs().max())
+
+
+def test_a_teacher_labels_what_the_student_sees() -> None:
+    """Crops and mixtures that no stored label fits; the targets of the set play no role."""
+    data = training_set(True)
+    shown: list[Tensor] = []
+
+    class Watched(FeatureNetwork):
+        def __call__(self, pixels: Tensor, moments: bool = True) -> Activations:
+            shown.append(pixels)
+            return super().__call__(pixels, moments)
+
+    network = Watched(rows_model(5), PREPROCESSING, CPU)
+    wrong = data.targets.roll(1, dims=1)
+    online = TrainingSet(data.images, wrong, data.weights, True, network)
+    model = train(online, epochs=100, temperature=2.0, weight_decay=0.0)
+    mixed = torch.cat(shown)
+    assert len(mixed) == 100 * len(data.images)
+    assert 0 <= float(mixed.min()) <= float(mixed.max()) <= 1
+    with torch.no_grad():
+        last = mixed[-len(data.images) :]
+        ours = (model((last - 0.5) / 0.25).logits / 2).softmax(1)
+        theirs = (network(last).logits / 2).softmax(1)
+    assert float((ours - theirs).abs().max()) < 0.1
+
+
+def test_every_step_is_told() -> None:
+    steps: list[int] = []
+    config = EvalConfig(epochs=3, batch_size=7)
+    data = training_set(False)
+    train_student(
+        rows_model(1), data, PREPROCESSING, config, 0, CPU, on_step=lambda: steps.append(1)
+    )
+    assert len(steps) == config.steps(len(data.images)) == 3 * math.ceil(len(data.images) / 7)
 
 
 def test_same_seed_same_student() -> None:

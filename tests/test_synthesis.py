@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,12 +18,15 @@ from wdistill.errors import NumericalError
 from wdistill.features import Activations, FeatureNetwork
 from wdistill.pixels import Preprocessing, to_uint8
 from wdistill.seeds import stream
+from wdistill.spaces import FeatureSpace, SpaceTarget, Terms
 from wdistill.survey import survey_class
-from wdistill.synthesis import ClassTarget, _group, feature_loss, moment_loss, synthesise
+from wdistill.synthesis import TERMS, ClassTarget, Distilled, _group, feature_losses, moment_loss
+from wdistill.synthesis import synthesise as synthesise_in
 
 SIZE, CLASSES = 8, 5
 CPU = torch.device("cpu")
-WHOLE = SynthesisConfig(iterations=200, lr=0.05, bn_weight=0.0, crop_min=1.0)
+WHOLE = SynthesisConfig(iterations=200, lr=0.05, crop_min=1.0)
+FEATURES = Terms(features=1.0)
 
 
 class Rows(nn.Module):
@@ -66,7 +70,48 @@ def target(network: FeatureNetwork, label: int, images: Tensor, n: int) -> Class
     """Atoms and statistics of a class of random pictures, with unequal weights."""
     survey = survey_class(network, [to_uint8(images)])
     weights = torch.arange(1, n + 1) / (n * (n + 1) / 2)
-    return ClassTarget(label, survey.features[:n], weights, survey.means, survey.variances)
+    return aim_of(label, survey.features[:n], weights, survey.means, survey.variances)
+
+
+def aim_of(
+    label: int,
+    atoms: Tensor,
+    weights: Tensor,
+    means: Sequence[Tensor] = (),
+    variances: Sequence[Tensor] = (),
+) -> ClassTarget:
+    """A target in one space, whose distances are measured per dimension."""
+    space = SpaceTarget(atoms, float(atoms.shape[1]), tuple(means), tuple(variances))
+    return ClassTarget(label, weights, (space,))
+
+
+def space_of(network: FeatureNetwork, terms: Terms = FEATURES) -> FeatureSpace:
+    return FeatureSpace("one", network, terms, "key")
+
+
+def distil(
+    network: FeatureNetwork,
+    targets: Sequence[ClassTarget],
+    start: Tensor,
+    config: SynthesisConfig,
+    generators: Sequence[torch.Generator],
+    terms: Terms = FEATURES,
+    on_step: Callable[[int], None] | None = None,
+) -> Distilled:
+    """Synthesis in one space."""
+    spaces = [space_of(network, terms)]
+    return synthesise_in(spaces, targets, start, config, generators, on_step=on_step)
+
+
+def synthesise(*arguments: Any, **keywords: Any) -> Tensor:
+    return distil(*arguments, **keywords).pixels
+
+
+def feature_loss(features: Tensor, atoms: Tensor, weights: Tensor) -> Tensor:
+    """The features term of as many classes as ``weights`` has rows, per dimension."""
+    parts = zip(atoms.split(weights.shape[1]), weights, strict=True)
+    aims = [aim_of(label, own, b) for label, (own, b) in enumerate(parts)]
+    return feature_losses(features, _group(aims, 0, CPU))[0]
 
 
 def streams(labels: Sequence[int], seed: int = 0) -> list[torch.Generator]:
@@ -81,7 +126,7 @@ def test_features_reach_atoms_that_images_can_reach(weights: tuple[float, ...]) 
     """Also those of small weight."""
     network = rows_network()
     atoms = 0.1 + 0.8 * uniform(2, 24, key="atoms")
-    aim = ClassTarget(0, atoms, torch.tensor(weights), (), ())
+    aim = aim_of(0, atoms, torch.tensor(weights))
     start = uniform(1, 2, 3, SIZE, SIZE, key="start")
     pixels = synthesise(network, [aim], start, WHOLE, streams([0]))
     features = network(pixels[0].float() / 255).features
@@ -92,7 +137,7 @@ def test_features_reach_atoms_that_images_can_reach(weights: tuple[float, ...]) 
 def test_atoms_out_of_reach_end_at_the_border() -> None:
     """Pixels cannot be brighter than white nor darker than black."""
     atoms = torch.cat([torch.full((1, 24), 3.0), torch.full((1, 24), -3.0)])
-    aim = ClassTarget(0, atoms, torch.tensor([0.5, 0.5]), (), ())
+    aim = aim_of(0, atoms, torch.tensor([0.5, 0.5]))
     start = uniform(1, 2, 3, SIZE, SIZE, key="start")
     pixels = synthesise(rows_network(), [aim], start, WHOLE, streams([0]))
     assert pixels.dtype == torch.uint8
@@ -110,15 +155,16 @@ def test_the_whole_loss_decreases(crop_min: float) -> None:
     images = torch.stack([images[0] ** 0.5, images[1] ** 2])
     targets = [target(network, label, images[label], 3) for label in range(2)]
     start = uniform(2, 3, 3, 16, 16, key="start")
-    config = SynthesisConfig(iterations=100, bn_weight=10.0, crop_min=crop_min)
-    pixels = synthesise(network, targets, start, config, streams([0, 1]))
-    group = _group(targets, CPU)
+    config = SynthesisConfig(iterations=100, crop_min=crop_min)
+    terms = Terms(1.0, moments=10.0)
+    pixels = synthesise(network, targets, start, config, streams([0, 1]), terms)
+    group = _group(targets, 0, CPU)
 
     def losses(x: Tensor) -> tuple[float, float]:
         generator = stream(1, "fresh views")
         views = [random_views(6, crop_min, generator) for _ in range(20)]
         outs = [network(apply_views(x.flatten(0, 1), view)) for view in views]
-        feature = [feature_loss(out.features, group.atoms, group.weights) for out in outs]
+        feature = [feature_losses(out.features, group)[0] for out in outs]
         return float(sum(feature)) / 20, float(sum(moment_loss(out, group) for out in outs)) / 20
 
     before, after = losses(start), losses(pixels.float() / 255)
@@ -131,11 +177,11 @@ def test_cross_entropy_raises_the_probability_of_the_class() -> None:
     start = uniform(2, 2, 3, SIZE, SIZE, key="start")
     # The atoms are where the images already are: only the cross-entropy can move them.
     targets = [
-        ClassTarget(label, network(start[i]).features.detach(), torch.tensor([0.5, 0.5]), (), ())
+        aim_of(label, network(start[i]).features.detach(), torch.tensor([0.5, 0.5]))
         for i, label in enumerate((3, 1))
     ]
-    config = replace(WHOLE, ce_weight=1.0, iterations=50)
-    pixels = synthesise(network, targets, start, config, streams([3, 1]))
+    config, terms = replace(WHOLE, iterations=50), Terms(1.0, entropy=1.0)
+    pixels = synthesise(network, targets, start, config, streams([3, 1]), terms)
     for i, label in enumerate((3, 1)):
         before, after = (
             network(x).logits.softmax(1)[:, label] for x in (start[i], pixels[i].float() / 255)
@@ -145,7 +191,7 @@ def test_cross_entropy_raises_the_probability_of_the_class() -> None:
 
 def test_no_iterations_give_the_start() -> None:
     start = torch.arange(2 * 3 * SIZE * SIZE).remainder(256).view(1, 2, 3, SIZE, SIZE)
-    aim = ClassTarget(0, torch.zeros(2, 24), torch.tensor([0.5, 0.5]), (), ())
+    aim = aim_of(0, torch.zeros(2, 24), torch.tensor([0.5, 0.5]))
     config = replace(WHOLE, iterations=0)
     pixels = synthesise(rows_network(), [aim], start.float() / 255, config, streams([0]))
     assert torch.equal(pixels, start.to(torch.uint8))
@@ -154,14 +200,14 @@ def test_no_iterations_give_the_start() -> None:
 def test_the_start_is_not_changed_in_place() -> None:
     start = uniform(1, 2, 3, SIZE, SIZE, key="start")
     before = start.clone()
-    aim = ClassTarget(0, torch.zeros(2, 24), torch.tensor([0.5, 0.5]), (), ())
+    aim = aim_of(0, torch.zeros(2, 24), torch.tensor([0.5, 0.5]))
     synthesise(rows_network(), [aim], start, replace(WHOLE, iterations=3), streams([0]))
     assert torch.equal(start, before)
 
 
 def test_each_step_reports_its_images() -> None:
     steps: list[int] = []
-    aims = [ClassTarget(c, torch.zeros(2, 24), torch.tensor([0.5, 0.5]), (), ()) for c in (0, 1)]
+    aims = [aim_of(c, torch.zeros(2, 24), torch.tensor([0.5, 0.5])) for c in (0, 1)]
     start = uniform(2, 2, 3, SIZE, SIZE, key="start")
     config = replace(WHOLE, iterations=7)
     synthesise(rows_network(), aims, start, config, streams([0, 1]), on_step=steps.append)
@@ -177,8 +223,8 @@ def run(labels: Sequence[int], seed: int = 0, iterations: int = 15) -> dict[int,
     for label in labels:
         aims.append(target(network, label, uniform(6, 3, 16, 16, key=f"class {label}"), 2))
         starts.append(uniform(2, 3, 16, 16, key=f"start {label}"))
-    config = SynthesisConfig(iterations=iterations, bn_weight=1.0)
-    pixels = synthesise(network, aims, torch.stack(starts), config, streams(labels, seed))
+    config, terms = SynthesisConfig(iterations=iterations), Terms(1.0, moments=1.0)
+    pixels = synthesise(network, aims, torch.stack(starts), config, streams(labels, seed), terms)
     return dict(zip(labels, pixels, strict=True))
 
 
@@ -235,16 +281,16 @@ WEIGHTS = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
 
 def aim_at(label: int, means: Sequence[Tensor], variances: Sequence[Tensor]) -> ClassTarget:
     atoms = torch.zeros(len(WEIGHTS), 1)
-    return ClassTarget(label, atoms, WEIGHTS, tuple(means), tuple(variances))
+    return aim_of(label, atoms, WEIGHTS, tuple(means), tuple(variances))
 
 
 def test_moment_loss_vanishes_where_the_weighted_statistics_agree() -> None:
     inputs = layer_inputs(3)
     own = [weighted(x, WEIGHTS) for x in inputs]
-    group = _group([aim_at(0, [m for m, _ in own], [v for _, v in own])], CPU)
+    group = _group([aim_at(0, [m for m, _ in own], [v for _, v in own])], 0, CPU)
     assert float(moment_loss(activations_of(inputs), group)) < 1e-5
     equal = [weighted(x, torch.full((3,), 1 / 3)) for x in inputs]
-    group = _group([aim_at(0, [m for m, _ in equal], [v for _, v in equal])], CPU)
+    group = _group([aim_at(0, [m for m, _ in equal], [v for _, v in equal])], 0, CPU)
     assert float(moment_loss(activations_of(inputs), group)) > 0.1
 
 
@@ -263,7 +309,7 @@ def test_moment_loss_is_the_formula() -> None:
         for (mean, variance), (real_mean, real_variance) in zip(own, real, strict=True):
             distance = (mean - real_mean).norm() + (variance - real_variance).norm()
             expected += float(distance) / len(mean) ** 0.5 / len(inputs)
-    assert float(moment_loss(activations_of(inputs), _group(aims, CPU))) == pytest.approx(
+    assert float(moment_loss(activations_of(inputs), _group(aims, 0, CPU))) == pytest.approx(
         expected, rel=1e-6
     )
 
@@ -274,9 +320,9 @@ def test_an_image_of_weight_b_equals_two_of_half_its_weight() -> None:
     halves = torch.tensor([0.1, 0.2, 0.35, 0.35], dtype=torch.float64)
     real = [torch.ones(x.shape[2], dtype=torch.float64) for x in inputs]
     once = aim_at(0, real, real)
-    split = ClassTarget(0, torch.zeros(4, 1), halves, tuple(real), tuple(real))
+    split = aim_of(0, torch.zeros(4, 1), halves, tuple(real), tuple(real))
     one, two = (
-        float(moment_loss(activations_of(x), _group([aim], CPU)))
+        float(moment_loss(activations_of(x), _group([aim], 0, CPU)))
         for x, aim in ((inputs, once), (twice, split))
     )
     assert one == pytest.approx(two, rel=1e-9)
@@ -292,8 +338,8 @@ def test_moment_loss_of_an_image_counts_by_its_weight() -> None:
     inputs = [x.requires_grad_() for x in layer_inputs(3)]
     real = tuple(torch.ones(x.shape[2], dtype=torch.float64) for x in inputs)
     weights = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
-    aim = ClassTarget(0, torch.zeros(3, 1), weights, real, real)
-    moment_loss(activations_of(inputs), _group([aim], CPU)).backward()
+    aim = aim_of(0, torch.zeros(3, 1), weights, real, real)
+    moment_loss(activations_of(inputs), _group([aim], 0, CPU)).backward()
     for x in inputs:
         assert (x.grad[2] == 0).all()
         assert (x.grad[:2].abs().sum((1, 2)) > 0).all()
@@ -302,7 +348,7 @@ def test_moment_loss_of_an_image_counts_by_its_weight() -> None:
 def test_moment_loss_has_a_finite_gradient_at_its_minimum() -> None:
     inputs = [x.requires_grad_() for x in layer_inputs(3)]
     own = [weighted(x.detach(), WEIGHTS) for x in inputs]
-    group = _group([aim_at(0, [m for m, _ in own], [v for _, v in own])], CPU)
+    group = _group([aim_at(0, [m for m, _ in own], [v for _, v in own])], 0, CPU)
     moment_loss(activations_of(inputs), group).backward()
     assert all(bool(torch.isfinite(x.grad).all()) for x in inputs)
 
@@ -322,12 +368,92 @@ def test_statistics_pull_the_images_of_a_class() -> None:
     start = uniform(1, 4, 3, SIZE, SIZE, key="start")
     atoms = network(start[0]).features.detach()
     weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    aim = ClassTarget(0, atoms, weights, (mean,), (variance,))
-    config = replace(WHOLE, bn_weight=1000.0, iterations=300, lr=0.02)
-    pixels = synthesise(network, [aim], start, config, streams([0]))[0].double() / 255
+    aim = aim_of(0, atoms, weights, (mean,), (variance,))
+    config, terms = replace(WHOLE, iterations=300, lr=0.02), Terms(1.0, moments=1000.0)
+    pixels = synthesise(network, [aim], start, config, streams([0]), terms)[0].double() / 255
     m, v = weighted(pixels.flatten(2).transpose(1, 2), weights)
     torch.testing.assert_close(m.float(), mean, atol=0.005, rtol=0)
     torch.testing.assert_close(v.float(), variance, atol=0.005, rtol=0)
+
+
+# --- several spaces -----------------------------------------------------------------------------
+
+
+def brightness(channel: int) -> FeatureNetwork:
+    """A space whose only feature is the mean of one channel."""
+
+    class Mean(nn.Module):
+        config = SimpleNamespace(num_labels=2)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(1, 2)
+
+        def forward(self, x: Tensor) -> SimpleNamespace:
+            return SimpleNamespace(logits=self.head(x[:, channel].mean((1, 2))[:, None]))
+
+    return network_of(Mean())
+
+
+def several(values: Sequence[Sequence[float]], **terms: float) -> Distilled:
+    """Two images; in the space of channel k their atoms are values[k]."""
+    spaces = [FeatureSpace(str(k), brightness(k), Terms(**terms), "") for k in range(len(values))]
+    targets = tuple(SpaceTarget(torch.tensor(v)[:, None], 1.0) for v in values)
+    aim = ClassTarget(0, torch.tensor([0.5, 0.5]), targets)
+    start = torch.full((1, 2, 3, SIZE, SIZE), 0.5)
+    return synthesise_in(spaces, [aim], start, WHOLE, streams([0]))
+
+
+def test_every_space_is_reached() -> None:
+    """The teacher's at every step, those of the pool in turn."""
+    values = [[0.2, 0.8], [0.7, 0.3], [0.9, 0.1]]
+    pixels = several(values, features=1.0).pixels[0].float() / 255
+    torch.testing.assert_close(pixels.mean((2, 3)), torch.tensor(values).T, atol=0.01, rtol=0)
+
+
+def test_the_mean_term_binds_the_mean_alone() -> None:
+    pixels = several([[0.1, 0.5]], features=0.0, mean=1.0).pixels[0].float() / 255
+    means = pixels[:, 0].mean((1, 2))
+    assert float(means.mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(means[0]) == pytest.approx(float(means[1]), abs=0.01)
+
+
+def test_feature_losses_are_in_units_of_the_class_variance() -> None:
+    features = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [4.0, 0.0]])
+    weights = torch.tensor([0.25, 0.75])
+    aims = [
+        ClassTarget(label, weights, (SpaceTarget(torch.zeros(2, 2), variance),))
+        for label, variance in enumerate((2.0, 5.0))
+    ]
+    single, mean = feature_losses(features, _group(aims, 0, CPU))
+    assert float(single) == pytest.approx((0.25 + 0.75 * 4) / 2 + (0.25 * 18 + 0.75 * 16) / 5)
+    assert float(mean) == pytest.approx((0.25**2 + 1.5**2) / 2 + (3.75**2 + 0.75**2) / 5)
+
+
+def test_the_trace_shows_the_terms_falling() -> None:
+    trace = several([[0.2, 0.8], [0.7, 0.3]], features=1.0).trace
+    assert trace[:, 0].tolist() == [*range(0, 200, 25), 199]
+    for first in (1, 1 + len(TERMS)):  # the teacher's features term, then the pool's
+        assert float(trace[0, first]) > 0.01
+        assert float(trace[-1, first]) < 0.001
+
+
+def test_the_middle_lies_between_start_and_end() -> None:
+    done = several([[0.1, 0.9]], features=1.0)
+    start, middle, end = 0.5, *(x[0, 0, 0].float().mean() / 255 for x in (done.middle, done.pixels))
+    assert end < middle < start or abs(middle - end) < 0.01
+    assert middle < start - 0.05
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_grey_classes_stay_grey(grey: bool) -> None:
+    network = rows_network()
+    atoms = 0.1 + 0.8 * uniform(2, 24, key="atoms")
+    aims = [replace(aim_of(0, atoms, torch.tensor([0.5, 0.5])), grey=grey)]
+    start = uniform(1, 2, 1, SIZE, SIZE, key="start").expand(-1, -1, 3, -1, -1)
+    pixels = synthesise(network, aims, start, WHOLE, streams([0]))
+    assert bool((pixels[:, :, :1] == pixels).all()) == grey
+    assert not torch.equal(pixels, to_uint8(start))
 
 
 # --- bad input ----------------------------------------------------------------------------------
@@ -341,14 +467,14 @@ def test_a_network_that_is_not_finite_is_reported(iterations: int) -> None:
     start = uniform(1, 2, 3, 16, 16, key="start")
     config = SynthesisConfig(iterations=iterations)
     with pytest.raises(NumericalError, match="not finite"):
-        synthesise(network, [aim], start, config, streams([0]))
+        synthesise(network, [aim], start, config, streams([0]), Terms(1.0, moments=10.0))
 
 
 def test_views_come_from_the_class_stream() -> None:
     """One step of Adam from a constant gradient moves a pixel by the learning rate, against it."""
     network = rows_network()
     start = torch.full((1, 2, 3, SIZE, SIZE), 0.5)
-    aim = ClassTarget(0, torch.ones(2, 24), torch.tensor([0.5, 0.5]), (), ())
+    aim = aim_of(0, torch.ones(2, 24), torch.tensor([0.5, 0.5]))
     config = replace(WHOLE, crop_min=0.2, iterations=1, lr=0.1)
     pixels = synthesise(network, [aim], start, config, streams([0]))[0]
     seen = start[0].clone().requires_grad_()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,14 @@ from wdistill.files import (
     write_json,
     write_tensors,
 )
+from wdistill.published import MANIFEST_FILE
 from wdistill.schema import MANIFEST, RESULTS, mismatch
 
 __all__ = [
     "FORMAT_VERSION",
     "DistilledSet",
     "atomic_write",
-    "publish_folder",
+    "features",
     "read_distilled",
     "read_json",
     "read_manifest",
@@ -51,7 +53,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
-MANIFEST_FILE, RESULTS_FILE = "wdistill.json", "results.json"
+RESULTS_FILE = "results.json"
 SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
 
 _SHARD_BYTES = 300 * 10**6  # as `push_to_hub` cuts them, within its 500 MB
@@ -109,7 +111,7 @@ def write_publishable(
     names = [f"train-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
     stale = [path for path in _shards(folder) if path.name not in names]
     remove(folder / MANIFEST_FILE, *stale, *([folder / RESULTS_FILE] if results is None else []))
-    schema, parquet_size = _schema(distilled.class_names), 0
+    schema, parquet_size = features(distilled.class_names).arrow_schema, 0
     for name, rows in zip(names, np.array_split(np.arange(len(distilled)), count), strict=True):
         data = _parquet(distilled, pictures, rows, schema)
         atomic_write(folder / "data" / name, data)
@@ -127,14 +129,16 @@ def _png(image: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _schema(class_names: tuple[str, ...]) -> pa.Schema:
-    columns = {
-        "image": datasets.Image(),
-        "label": datasets.ClassLabel(names=list(class_names)),
-        "weight": datasets.Value("float32"),
-        "soft_label": datasets.List(datasets.Value("float32"), length=len(class_names)),
-    }
-    return datasets.Features(columns).arrow_schema
+def features(class_names: Sequence[str]) -> Any:
+    """The columns of the published parquet, as `datasets` describes them."""
+    return datasets.Features(
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=list(class_names)),
+            "weight": datasets.Value("float32"),
+            "soft_label": datasets.List(datasets.Value("float32"), length=len(class_names)),
+        }
+    )
 
 
 def _parquet(
@@ -219,11 +223,11 @@ def _open_shard(path: Path) -> tuple[pq.ParquetFile, tuple[str, ...]]:
     file = pq.ParquetFile(path)
     if file.metadata.num_rows > _MAX_ROWS:
         raise ValueError(f"{file.metadata.num_rows} rows are more than {_MAX_ROWS}")
-    features = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
-    names = tuple(features["label"]["names"])
+    stored = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    names = tuple(stored["label"]["names"])
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError("a class name is not text, or there is none")
-    if not file.schema_arrow.equals(_schema(names)):
+    if not file.schema_arrow.equals(features(names).arrow_schema):
         raise ValueError("its columns are not image, label, weight and soft_label")
     return file, names
 
@@ -270,12 +274,3 @@ def _read_checked(folder: Path, name: str, schema: Any) -> dict[str, Any]:
     if problem:
         raise RunFolderError(f"'{path}' is not what wdistill writes: {problem}; write it again")
     return value
-
-
-def publish_folder(path: Path) -> Path:
-    """The publishable folder of a run, or ``path`` itself where it is one."""
-    for folder in (path / "publish", path):
-        if (folder / MANIFEST_FILE).is_file():
-            return folder
-    where = f"no {MANIFEST_FILE} in it or in its publish/ folder"
-    raise RunFolderError(f"'{path}' is not a wdistill run: {where}")

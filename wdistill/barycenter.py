@@ -33,11 +33,19 @@ class Barycenter:
     """atoms: (n, d) float32; weights: (n,) float32, sum 1; nearest: (n,) int64, distinct rows of
     the real features, one per atom, of least total squared distance; w2: exact W2^2 to the
     features; w2_random: mean exact W2^2 of n random real features under the same weight constraint.
+
+    rows, owner (m,) int64 and mass (m,) float32 are the nonzero entries of the optimal plan T
+    between atoms and features, ordered by row, then owner: mass[k] of real row rows[k] goes to atom
+    owner[k]. Per row they sum to 1/N, per atom to its weight. With free weights each row has one
+    owner (m = N); with uniform weights m <= N + n - 1.
     """
 
     atoms: Tensor
     weights: Tensor
     nearest: Tensor
+    rows: Tensor
+    owner: Tensor
+    mass: Tensor
     w2: float
     w2_random: float
 
@@ -74,16 +82,22 @@ def barycenter(
         raise ValueError(f"{len(y)} features but {n} atoms")
     centre = y.mean(0)
     y = y - centre  # W2 is translation-equivariant; centring keeps float32 distances accurate
-    atoms, weights = _k_means(y, n, config, generator)
+    atoms, label = _k_means(y, n, config, generator)
+    rows, owner, mass = np.arange(len(y)), label, np.full(len(y), 1 / len(y))
     if config.weights == "uniform":
         starts = _plus_plus(torch.from_numpy(y).float(), n, config.restarts, generator)
-        atoms = _equal_masses([atoms, *starts.double().numpy()], y, config.max_iterations)
-        weights = np.full(n, 1 / n)
+        atoms, units = _equal_masses([atoms, *starts.double().numpy()], y, config.max_iterations)
+        rows, owner = np.nonzero(units.T)
+        mass = units[owner, rows] / (n * len(y))
+    weights = np.bincount(owner, mass, minlength=n)
     return Barycenter(
         atoms=torch.from_numpy(atoms + centre).float(),
         weights=torch.from_numpy(weights).float(),
         nearest=torch.from_numpy(nearest_rows(atoms, y)),
-        w2=wasserstein2(atoms, weights, y),
+        rows=torch.from_numpy(rows),
+        owner=torch.from_numpy(owner),
+        mass=torch.from_numpy(mass).float(),
+        w2=float(mass @ ((atoms[owner] - y[rows]) ** 2).sum(1)),
         w2_random=_random_w2(y, config, generator),
     )
 
@@ -113,13 +127,15 @@ def _random_w2(y: Array, config: BarycenterConfig, generator: torch.Generator) -
 
 def _k_means(
     y: Array, n: int, config: BarycenterConfig, generator: torch.Generator
-) -> tuple[Array, Array]:
-    """Atoms and masses: best of ``config.restarts`` k-means++ starts (Arthur and Vassilvitskii
-    2007), each with Lloyd iterations to convergence; all starts advance together. Then, in
-    float64, Lloyd again and exchanges of single points.
+) -> tuple[Array, NDArray[np.int64]]:
+    """Atoms, and the atom of each point.
+
+    Best of ``config.restarts`` k-means++ starts (Arthur and Vassilvitskii 2007), each with Lloyd
+    iterations to convergence; all starts advance together. Then, in float64, Lloyd again and
+    exchanges of single points.
     """
     if n == 1:
-        return y.mean(0, keepdims=True), np.ones(1)
+        return y.mean(0, keepdims=True), np.zeros(len(y), dtype=np.int64)
     points = torch.from_numpy(y).float()
     atoms = _plus_plus(points, n, config.restarts, generator)
     previous = torch.full((config.restarts,), float("inf"))
@@ -131,8 +147,7 @@ def _k_means(
         previous = cost
         atoms = _centroids(points, label, distance, n)
     best = atoms[int(previous.argmin())].double().numpy()
-    final, owner = _exchange(y, *_polish(y, best, config.max_iterations))
-    return final, np.bincount(owner, minlength=n) / len(y)
+    return _exchange(y, *_polish(y, best, config.max_iterations))
 
 
 def _nearest(points: Tensor, atoms: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,24 +244,24 @@ def _exchange(y: Array, atoms: Array, label: NDArray[np.int64]) -> tuple[Array, 
     return np.stack([y[label == k].mean(0) for k in range(len(atoms))]), label
 
 
-def _equal_masses(starts: list[Array], y: Array, max_iterations: int) -> Array:
+def _equal_masses(starts: list[Array], y: Array, max_iterations: int) -> tuple[Array, Array]:
     """From each start, alternate the optimal plan T between n equal atoms and N equal points with
     the barycentric projection X = diag(1/b) T Y, which lowers W2^2 at every step (Cuturi and Doucet
-    2014, alg. 2); the best result.
+    2014, alg. 2); the best atoms, and their plan in units of 1 / (n N), which are whole.
     """
     n, count = len(starts[0]), len(y)
-    a, b = np.full(n, 1 / n), np.full(count, 1 / count)
-    best, lowest = starts[0], np.inf
+    a, b = np.full(n, float(count)), np.full(count, float(n))
+    best, lowest, best_units = starts[0], np.inf, np.zeros((n, count))
     for start in starts:
         atoms, previous = start, np.inf
         for _ in range(max_iterations):
             cost = cdist(atoms, y, "sqeuclidean")
-            plan = ot.emd(a, b, cost, numItermax=10_000_000)
-            value = float((plan * cost).sum())
+            units = np.rint(ot.emd(a, b, cost, numItermax=10_000_000))
+            value = float((units * cost).sum())
             if value < lowest:
-                best, lowest = atoms, value
+                best, lowest, best_units = atoms, value, units
             if value >= previous * (1 - 1e-6):
                 break
             previous = value
-            atoms = n * plan @ y
-    return best
+            atoms = units @ y / count
+    return best, best_units

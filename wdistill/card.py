@@ -12,9 +12,10 @@ from typing import Any
 
 from wdistill.artifact import read_manifest, read_results, read_summary
 from wdistill.card_metadata import HUB, license_id, license_url, metadata, source_link, title
-from wdistill.config import PLACEHOLDER_REPO
+from wdistill.config import PLACEHOLDER_REPO, flat
 from wdistill.errors import HubError, RunFolderError
 from wdistill.markdown import Trusted, code, environment, escape, is_hub_id, link
+from wdistill.published import human_bytes
 from wdistill.scores import number, percent, results_view
 
 _MAX_CLASSES = 20
@@ -157,7 +158,7 @@ def _licence(source: Json) -> Trusted:
 
 def _lists(manifest: Json) -> Json:
     changed = manifest["config_changed"]
-    default = {k: v for k, v in _flat(manifest["config"]).items() if k not in changed}
+    default = {k: v for k, v in flat(manifest["config"]).items() if k not in changed}
     kinds = (("images", "Images"), ("soft_labels", "Soft labels"), ("parquet", "Parquet files"))
     count = f"{len(changed)} changed, {len(default)} at their default"
     return {
@@ -166,7 +167,7 @@ def _lists(manifest: Json) -> Json:
         "sizes": [
             {
                 "name": name,
-                "human": _human(manifest["bytes"][key]),
+                "human": human_bytes(manifest["bytes"][key]),
                 "exact": f"{manifest['bytes'][key]:,}",
             }
             for key, name in kinds
@@ -209,18 +210,3 @@ def _provenance(manifest: Json) -> list[tuple[str, Trusted]]:
         for name, value in rows
         if value
     ]
-
-
-def _flat(settings: Json, prefix: str = "") -> Json:
-    flat: Json = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
-
-
-def _human(size: int) -> str:
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} B"

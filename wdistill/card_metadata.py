@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, DatasetInfo, Features, Image, List, SplitDict, SplitInfo, Value
+from datasets import DatasetInfo, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
-from wdistill.artifact import shards
+from wdistill.artifact import features, shards
 from wdistill.markdown import Trusted, is_hub_id, is_url, link
 
 HUB = "https://huggingface.co"
@@ -43,19 +43,12 @@ def metadata(folder: Path, manifest: Json) -> DatasetCardData:
 
 def _info(folder: Path, manifest: Json) -> DatasetInfo:
     """Features and sizes, as ``push_to_hub`` records them."""
-    names = manifest["classes"]
-    features = {
-        "image": Image(),
-        "label": ClassLabel(names=names),
-        "weight": Value("float32"),
-        "soft_label": List(Value("float32"), length=len(names)),
-    }
     sizes = manifest["bytes"]
     size = sizes["images"] + sizes["soft_labels"] + manifest["images"] * (8 + 4)
     splits = SplitDict(dataset_name="default")
     splits["train"] = SplitInfo("train", num_bytes=size, num_examples=manifest["images"])
     return DatasetInfo(
-        features=Features(features),
+        features=features(manifest["classes"]),
         splits=splits,
         download_size=sum(path.stat().st_size for path in shards(folder)),
         dataset_size=size,

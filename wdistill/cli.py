@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -68,6 +69,11 @@ def cli() -> None:
     "The default is this tool's choice for two CPU cores.",
 )
 @click.option(
+    "--backbone-revision",
+    metavar="REV",
+    help="Branch, tag or commit of a Hub backbone, ignored for others. [default: main]",
+)
+@click.option(
     "--ipc",
     type=int,
     default=DEFAULTS.barycenter.ipc,
@@ -128,10 +134,11 @@ def cli() -> None:
 )
 @click.option(
     "--init",
-    type=click.Choice(["real", "noise"]),
+    type=click.Choice(["real", "mean", "noise"]),
     default=DEFAULTS.synthesis.init,
     show_default=True,
-    help="Start from the real image nearest to each atom (our choice), or from noise (official).",
+    help="Start from the real image nearest to each atom (our choice), the mean of the real images "
+    "that the atom stands for, or noise (official).",
 )
 @click.option(
     "--iterations",
@@ -148,12 +155,31 @@ def cli() -> None:
     help="Weight of the norm-layer statistics. [source: official for ImageNette]",
 )
 @click.option(
+    "--feature-spaces",
+    multiple=True,
+    metavar="NAME[:COUNT]",
+    default=DEFAULTS.synthesis.feature_spaces,
+    show_default=True,
+    help="Networks beside the backbone in which the images are matched as well: Hub id, folder or "
+    "built-in, randomly initialised if it has no weights; repeatable; none for the paper's "
+    "method. [source: own benchmark]",
+)
+@click.option(
     "--student",
     "students",
     multiple=True,
     metavar="ID|PATH|NAME",
     help="Architecture to evaluate with, from random weights; repeatable. "
     "[default: the backbone's, our choice]",
+)
+@click.option(
+    "--labels",
+    type=click.Choice(["hard", "soft", "teacher"]),
+    multiple=True,
+    default=DEFAULTS.evaluate.labels,
+    show_default=True,
+    help="Labels that students see: classes, the published soft labels, or the teacher's answer "
+    "to every batch; repeatable. [source: own choice; official teacher]",
 )
 @click.option(
     "--eval-epochs",
@@ -245,8 +271,9 @@ def card(folder: Path, quiet: bool, debug: bool) -> None:
     Example:
       wdistill card runs/cifar10-ipc10
     """
-    from wdistill.artifact import atomic_write, publish_folder
+    from wdistill.artifact import atomic_write
     from wdistill.card import render_card
+    from wdistill.published import publish_folder
 
     root = publish_folder(folder)
     atomic_write(root / "README.md", render_card(root).encode())
@@ -302,6 +329,7 @@ def _settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
     )
     teacher = TeacherConfig(
         backbone=options["backbone"],
+        backbone_revision=options["backbone_revision"],
         epochs=options["teacher_epochs"],
         allow_weak=options["allow_weak_teacher"],
         trust_remote_code=options["trust_remote_code"],
@@ -309,6 +337,7 @@ def _settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
     evaluate = EvalConfig(
         enabled=not options["no_evaluate"],
         students=tuple(dict.fromkeys(options["students"])),
+        labels=tuple(dict.fromkeys(options["labels"])),
         epochs=options["eval_epochs"],
         seeds=options["eval_seeds"],
     )
@@ -320,6 +349,7 @@ def _settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
             init=options["init"],
             iterations=options["iterations"],
             bn_weight=options["bn_weight"],
+            feature_spaces=tuple(dict.fromkeys(options["feature_spaces"])),
         ),
         evaluate=evaluate,
         seed=options["seed"],
@@ -354,9 +384,12 @@ def main() -> None:
     """Entry point: a foreseen error is one line on stderr and a non-zero exit code."""
     debug = "--debug" in sys.argv
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        sys.exit(cli.main(prog_name="wdistill", standalone_mode=False))
     except click.ClickException as error:
-        error.show()
+        if type(error).__name__ == "NoArgsIsHelpError":  # from click 8.2 on
+            error.show()
+        else:
+            click.echo(f"Error: {_misused(error)}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _end_progress_bars()
@@ -366,6 +399,14 @@ def main() -> None:
         _fail(error, debug, error.exit_code)
     except Exception as error:
         _fail(error, debug, 1)
+
+
+def _misused(error: click.ClickException) -> str:
+    """What `click` says in several sentences and lines, in one, and where to look."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    text = re.sub(r"\.? \(?Did you mean (.+?)\?\)?$", r" (did you mean \1?)", text)
+    context = getattr(error, "ctx", None)
+    return f"{text}; see '{context.command_path if context else 'wdistill'} --help'"
 
 
 def _end_progress_bars() -> None:

@@ -18,8 +18,25 @@ LABEL_NAMES = ("label", "labels", "fine_label", "class", "category", "target")
 
 def choose_columns(dataset: Any, config: DataConfig) -> tuple[str, str]:
     """Names of the image and of the label column: as given, else the only candidates."""
-    features = dataset.features
-    return _image_column(features, config.image_column), _label_column(
+    image, found = candidates(dataset.features, config)
+    if config.label_column is None:
+        found = [name for name in found if _is_usual(name, dataset) or _repeats(name, dataset)]
+    if not found:
+        raise _no_label_column(dataset.features)
+    if len(found) > 1:
+        raise DataError(
+            f"the dataset has several label columns; choose one with --label-column: "
+            f"{', '.join(found)}"
+        )
+    return image, found[0]
+
+
+def candidates(features: Any, config: DataConfig) -> tuple[str, list[str]]:
+    """The image column, and the columns that by name and type may hold the labels.
+
+    Raises DataError if there is none, which can be told before any row is read.
+    """
+    return _image_column(features, config.image_column), _label_columns(
         features, config.label_column
     )
 
@@ -49,29 +66,40 @@ def _image_column(features: Any, given: str | None) -> str:
     return str(found[0])
 
 
-def _label_column(features: Any, given: str | None) -> str:
+def _label_columns(features: Any, given: str | None) -> list[str]:
     if given is not None:
         _known(features, given, "--label-column")
         if not _is_label(features[given]):
             raise DataError(_no_label(given, features[given]))
-        return given
+        return [given]
     found = [name for name, feature in features.items() if _is_class(feature)]
     if not found:
         named = [name for name in LABEL_NAMES if name in features]
         found = [name for name in named if _is_label(features[name])]
         if not found and named:
             raise DataError(_no_label(named[0], features[named[0]]))
+    found = found or [name for name, feature in features.items() if _is_label(feature)]
     if not found:
-        raise DataError(
-            f"the dataset has no label column (columns: {_listed(features)}); "
-            "name one with --label-column"
-        )
-    if len(found) > 1:
-        raise DataError(
-            f"the dataset has several label columns; choose one with --label-column: "
-            f"{', '.join(found)}"
-        )
-    return str(found[0])
+        raise _no_label_column(features)
+    return found
+
+
+def _no_label_column(features: Any) -> DataError:
+    return DataError(
+        f"the dataset has no label column (columns: {_listed(features)}); "
+        "name one with --label-column"
+    )
+
+
+def _is_usual(name: str, dataset: Any) -> bool:
+    return name in LABEL_NAMES or _is_class(dataset.features[name])
+
+
+def _repeats(name: str, dataset: Any) -> bool:
+    """Whether values are shared by rows, as classes are and names, texts and numbers are not."""
+    values = _stored(dataset, name)
+    distinct = int(pc.count_distinct(values).as_py())
+    return 2 <= distinct <= int(pc.count(values).as_py()) / 2
 
 
 def _known(features: Any, name: str, option: str) -> None:
@@ -127,7 +155,7 @@ def read_labels(dataset: Any, column: str, split: str) -> tuple[np.ndarray, tupl
     Without names in the dataset, the classes are the values that occur, sorted: strings as text,
     numbers by size.
     """
-    values = dataset.with_format("arrow").select_columns([column])[:].column(0)
+    values = _stored(dataset, column)
     feature = dataset.features[column]
     if isinstance(feature, datasets.ClassLabel):
         names = tuple(feature.names or ())
@@ -144,6 +172,10 @@ def read_labels(dataset: Any, column: str, split: str) -> tuple[np.ndarray, tupl
     found.sort()
     positions = pc.index_in(values, value_set=pa.array(found, values.type))
     return _filled(positions), tuple(map(str, found))
+
+
+def _stored(dataset: Any, column: str) -> pa.ChunkedArray:
+    return dataset.with_format("arrow").select_columns([column])[:].column(0)
 
 
 def _filled(values: pa.ChunkedArray) -> np.ndarray:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from wdistill.errors import OptionError
 
 Weights = Literal["uniform", "free"]
-Init = Literal["real", "noise"]
+Init = Literal["real", "mean", "noise"]
+Labels = Literal["hard", "soft", "teacher"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["no", "bf16"]
 
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 LARGE_SET = 500
-BUILT_IN = ("resnet18", "resnet10-w16", "convnet")
+BUILT_IN = ("resnet18", "resnet10-w16", "convnet", "convnet-w64")
 
 
 def _check(condition: bool, message: str) -> None:
@@ -89,13 +91,17 @@ class BarycenterConfig:
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """Pixels towards atoms and statistics (paper, section 3.3)."""
+    """Pixels towards atoms and statistics (paper, section 3.3) in one or more feature spaces."""
 
     init: Init = "real"  # [own]; [official] noise
-    iterations: int = 200  # [own]; [official] 2000 from noise
+    iterations: int = 300  # [own]; [official] 2000 from noise
     lr: float = 0.03  # [own] in [0, 1] pixel units
+    feature_weight: float = 0.05  # [own]
     bn_weight: float = 10.0  # [official] for ImageNette
     ce_weight: float = 0.0  # [own]
+    feature_spaces: tuple[str, ...] = ("convnet-w64:12",)  # [own] beyond the paper
+    space_weight: float = 0.05  # [own]
+    space_mean_weight: float = 0.5  # [own]
     crop_min: float = 0.4  # [own] smallest area share of a random crop
     images_per_step: int = 100  # [official] batch size; groups of whole classes fill it
 
@@ -109,6 +115,27 @@ class SynthesisConfig:
             0 <= self.bn_weight < float("inf"),
             f"--bn-weight is {self.bn_weight}; give a finite number that is not negative",
         )
+        self.pool()
+
+    def pool(self) -> tuple[tuple[str, int], ...]:
+        """(network, how many of it) for each of ``feature_spaces``; ``none`` means no pool."""
+        found = []
+        for text in self.feature_spaces:
+            name, colon, count = text.rpartition(":")
+            if not (colon and count.isdecimal()):
+                name, count = text, "1"
+            _check(
+                bool(name) and 1 <= int(count) <= 100,
+                f"--feature-spaces is {text!r}; give a network, NETWORK:COUNT with a count from 1 "
+                "to 100, or none",
+            )
+            found.append((name, int(count)))
+        if ("none", 1) in found:
+            _check(
+                len(found) == 1, "--feature-spaces none excludes others; leave out one or the other"
+            )
+            return ()
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -125,6 +152,7 @@ class EvalConfig:
 
     enabled: bool = True
     students: tuple[str, ...] = ()  # empty: the teacher's architecture, randomly initialised
+    labels: tuple[Labels, ...] = ("hard", "soft")  # [own] what a user of the files alone can do
     epochs: int | None = None  # None: [own] 100 up to LARGE_SET images, 30 above; [official] 300
     seeds: int = 2
     batch_size: int | None = None  # None: [own] 32 up to LARGE_SET images, 128 above; [official] 64
@@ -134,6 +162,8 @@ class EvalConfig:
     crop_min: float = 0.4  # [own]; [official] 0.08 at 224 px
 
     def __post_init__(self) -> None:
+        for labels in self.labels:
+            _choice("--labels", labels, get_args(Labels))
         _check(
             self.epochs is None or 1 <= self.epochs <= 100_000,
             f"--eval-epochs is {self.epochs}; give a number from 1 to 100000",
@@ -144,6 +174,11 @@ class EvalConfig:
         """(epochs, batch size) for a set of ``images``."""
         epochs, size = (100, 32) if images <= LARGE_SET else (30, 128)
         return self.epochs or epochs, min(self.batch_size or size, images)
+
+    def steps(self, images: int) -> int:
+        """Optimiser steps for a set of ``images``."""
+        epochs, size = self.budget(images)
+        return epochs * math.ceil(images / size)
 
 
 @dataclass(frozen=True)

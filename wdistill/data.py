@@ -46,7 +46,7 @@ class ImageData:
     native_size: int  # median of the longer side over a sample, in pixels
 
 
-def load_data(config: DataConfig, seed: int, ipc: int) -> ImageData:
+def load_data(config: DataConfig, seed: int, ipc: int, quiet: bool = True) -> ImageData:
     """Open the dataset, infer what ``config`` leaves open, and check every class against ``ipc``.
 
     The hold-out, where there is no evaluation split, is the only use of ``seed``.
@@ -59,7 +59,7 @@ def load_data(config: DataConfig, seed: int, ipc: int) -> ImageData:
     splits = [split.take(np.flatnonzero(split.labels >= 0)) for split in splits]
     labelled = sum(map(len, splits))
     if config.skip_broken:
-        splits = [without_broken(split) for split in splits]
+        splits = [without_broken(split, quiet) for split in splits]
     broken = labelled - sum(map(len, splits))
     is_holdout = len(splits) == 1
     if is_holdout:

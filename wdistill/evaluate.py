@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wdistill.artifact import FORMAT_VERSION, DistilledSet
 from wdistill.backbone import BackboneSource, new_network
-from wdistill.config import EvalConfig, RelabelConfig, stable_hash
+from wdistill.config import EvalConfig, Labels, RelabelConfig, stable_hash
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import PixelStore, to_float
 from wdistill.relabel import soft_labels
@@ -22,7 +22,6 @@ from wdistill.seeds import stream, stream_seed
 from wdistill.student import TrainingSet, train_student
 
 Images = Literal["distilled", "random"]
-Labels = Literal["hard", "soft"]
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,9 @@ class Contest:
 
 def jobs(config: EvalConfig, students: Sequence[str]) -> list[Job]:
     images: tuple[Images, ...] = ("distilled", "random")
-    labels: tuple[Labels, ...] = ("hard", "soft")
     return [
         Job(*combination)
-        for combination in itertools.product(students, images, labels, range(config.seeds))
+        for combination in itertools.product(students, images, config.labels, range(config.seeds))
     ]
 
 
@@ -94,11 +92,21 @@ def training_set(contest: Contest, job: Job) -> TrainingSet:
         if job.labels == "soft":
             soft = soft_labels(contest.network, images, contest.relabel, generator)
     hard = torch.nn.functional.one_hot(labels, classes).float()
-    is_soft = job.labels == "soft"
-    return TrainingSet(images, soft if is_soft else hard, weights, is_soft)
+    return TrainingSet(
+        images,
+        soft if job.labels == "soft" else hard,
+        weights,
+        soft=job.labels != "hard",
+        teacher=contest.network if job.labels == "teacher" else None,
+    )
 
 
-def run_job(contest: Contest, job: Job, source: BackboneSource) -> dict[str, Any]:
+def run_job(
+    contest: Contest,
+    job: Job,
+    source: BackboneSource,
+    on_step: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
     """Train one student from random weights and test its last epoch on all test images."""
     began = time.perf_counter()
     preprocessing = contest.train.preprocessing
@@ -113,6 +121,7 @@ def run_job(contest: Contest, job: Job, source: BackboneSource) -> dict[str, Any
         seed,
         device,
         contest.autocast,
+        on_step,
     )
     top1 = accuracy(FeatureNetwork(model, preprocessing, device), contest.test)
     return {**asdict(job), "top1": top1, "seconds": round(time.perf_counter() - began, 2)}

@@ -1,13 +1,15 @@
-"""Pictures for people: the preview grid of a distilled set."""
+"""Pictures for people: the preview grid of a distilled set, and how synthesis went."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -45,7 +47,10 @@ class _Layout:
 
 
 def preview_grid(
-    distilled: DistilledSet, max_classes: int = 20, max_per_class: int = 10
+    distilled: DistilledSet,
+    max_classes: int = 20,
+    max_per_class: int = 10,
+    footer: str | None = None,
 ) -> Image.Image:
     """One row per class, its name on the left; classes are evenly spaced where there are too many.
 
@@ -53,7 +58,7 @@ def preview_grid(
     """
     font, small = _font(15), _font(12)
     layout = _lay_out(distilled, max_classes, max_per_class, font)
-    footer = _footer(distilled, layout)
+    footer = footer or _footer(distilled, layout)
     width = layout.blocks * (layout.block_width + _BLOCK_GAP) - _BLOCK_GAP
     width = 2 * _MARGIN + max(width, round(small.getlength(footer)))
     bottom = _MARGIN + layout.rows * (layout.cell[1] + _GAP)
@@ -69,6 +74,45 @@ def preview_grid(
             canvas.paste(_resize(image, layout.cell), (x, top))
     draw.text((_MARGIN, bottom + 12), footer, fill=_FAINT, font=small, anchor="lm")
     return canvas
+
+
+def progress_grid(stages: Sequence[DistilledSet], shown: int = 3) -> Image.Image:
+    """The first images of each class at the start, the middle and the end of synthesis, side by
+    side. stages: the same set at these three moments.
+    """
+    last = stages[-1]
+    picked = [
+        images
+        for label in np.unique(last.labels)
+        for image in np.flatnonzero(last.labels == label)[:shown]
+        for images in (stage.images[image] for stage in stages)
+    ]
+    first = np.concatenate(
+        [np.flatnonzero(last.labels == c)[:shown] for c in np.unique(last.labels)]
+    )
+    sequence = replace(
+        last,
+        images=np.stack(picked),
+        labels=last.labels[first].repeat(len(stages)),
+        weights=last.weights[first].repeat(len(stages)),
+        soft_labels=last.soft_labels[first].repeat(len(stages), axis=0),
+    )
+    told = "each image at the start, after half of the steps, at the end"
+    return preview_grid(sequence, max_per_class=shown * len(stages), footer=told)
+
+
+def loss_plot(steps: NDArray[np.float32], curves: dict[str, NDArray[np.float32]]) -> Image.Image:
+    """The terms of the synthesis loss over the steps, each as a share of its first value."""
+    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    for name, values in curves.items():
+        axes.plot(steps, values / max(float(values[0]), 1e-12), label=name, linewidth=1.8)
+    axes.set(xlabel="step", ylabel="share of the first value", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return Image.open(buffer)
 
 
 def save_png(path: Path, image: Image.Image) -> None:

@@ -27,8 +27,9 @@ from huggingface_hub.utils import validate_repo_id
 
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.errors import HubError, RunFolderError
+from wdistill.published import MANIFEST_FILE, human_bytes, publish_folder
 
-REQUIRED = ("README.md", "wdistill.json", "data/*.parquet")
+REQUIRED = ("README.md", MANIFEST_FILE, "data/*.parquet")
 OPTIONAL = ("soft_labels/*.parquet", "preview.png", "results.json")
 
 
@@ -70,7 +71,7 @@ def push(folder: Path, repo_id: str, options: PushOptions | None = None) -> Push
     again, other files there are left alone. Raises `RunFolderError` or `HubError`.
     """
     options = options or PushOptions()
-    root = publishable(folder)
+    root = publish_folder(folder, REQUIRED).resolve()
     plan = _plan(root, repo_id, options.private)
     if options.dry_run:
         return PushResult(**vars(plan))
@@ -99,9 +100,9 @@ def format_plan(plan: PushPlan) -> str:
     """File tree, sizes and card, for ``--dry-run``."""
     width = max(len(path) for path, _ in plan.files)
     lines = [f"{plan.repo_id} (dataset, {'private' if plan.private else 'public'} if new)"]
-    lines += [f"  {path:<{width}}  {_human(size):>9}" for path, size in plan.files]
+    lines += [f"  {path:<{width}}  {human_bytes(size):>9}" for path, size in plan.files]
     total = sum(size for _, size in plan.files)
-    lines.append(f"  {f'{len(plan.files)} files':<{width}}  {_human(total):>9}")
+    lines.append(f"  {f'{len(plan.files)} files':<{width}}  {human_bytes(total):>9}")
     if plan.notice:
         lines.append(plan.notice)
     return "\n".join([*lines, "", plan.card])
@@ -116,26 +117,6 @@ def format_result(result: PushResult) -> str:
     if result.notice:
         lines.append(result.notice)
     return "\n".join([*lines, f'load:   load_dataset("{result.repo_id}")'])
-
-
-def _human(size: int) -> str:
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1e3:.1f} kB" if size < 1_000_000 else f"{size / 1e6:.1f} MB"
-
-
-def publishable(folder: Path) -> Path:
-    """The publishable folder that ``folder`` is or, being a run folder, has in ``publish/``."""
-    root = folder.resolve()
-    if (root / "publish").is_dir():
-        root /= "publish"
-    for pattern in REQUIRED:
-        if not any(root.glob(pattern)):
-            raise RunFolderError(
-                f"{str(folder)!r} has no {pattern}; give the output folder of a finished "
-                "`wdistill run`, or its publish folder"
-            )
-    return root
 
 
 def _plan(root: Path, repo_id: str, private: bool | None) -> PushPlan:
@@ -163,7 +144,7 @@ def _files(root: Path) -> list[str]:
 
 
 def _manifest(root: Path) -> dict[str, Any]:
-    path = root / "wdistill.json"
+    path = root / MANIFEST_FILE
     try:
         manifest = json.loads(path.read_bytes())
         if not isinstance(manifest["source"], dict):

@@ -7,6 +7,7 @@ wdistill, and without ``trust_remote_code`` after ``import wdistill.networks``.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -120,10 +121,14 @@ def built_in_config(name: str, resolution: int) -> PretrainedConfig:
     """Configuration of the built-in architecture ``name`` for square images of ``resolution``.
 
     resnet18: He et al. 2015; resnet10-w16: one basic block a stage, 16 to 128 channels;
-    convnet: 3 blocks of 128 channels.
+    convnet: 3 blocks of 128 channels; convnet-w64: of 64 channels, and as many blocks as leave maps
+    of about 4 x 4 (3 at 32 pixels, 6 at 224), as the field does for larger images.
     """
     if name == "convnet":
         return ConvNetConfig(image_size=resolution)
+    if name == "convnet-w64":
+        depth = max(3, round(math.log2(resolution / 4)))
+        return ConvNetConfig(width=64, depth=depth, image_size=resolution)
     settings = _RESNETS[name]
     kind = SmallStemResNetConfig if resolution <= SMALL_IMAGE else ResNetConfig
     return kind(

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,15 @@ from wdistill.card import render_card
 from wdistill.config import RunConfig, RuntimeConfig
 from wdistill.data import ImageData, load_data
 from wdistill.errors import OptionError, RunFolderError
-from wdistill.figures import preview_grid, save_png
+from wdistill.figures import loss_plot, preview_grid, progress_grid, save_png
 from wdistill.manifest import build_manifest, device_name, versions
 from wdistill.run_folder import Run, claim, locked
-from wdistill.teacher import Networks, find_networks, prepare_teacher
+from wdistill.synthesis import TERMS
+from wdistill.teacher import Networks, find_networks, open_pool, prepare_teacher
 from wdistill.units import Tensors
 
 PUBLISH = "publish"
+PICTURES = "pictures"
 SECONDS = "seconds.json"
 VOLATILE = ("created", "command", "seconds", "processes", "bytes")  # differ between equal runs
 
@@ -63,7 +66,7 @@ def run(
     accelerator = _accelerator(config, runtime)
     main = accelerator.is_main_process
     with accelerator.main_process_first():
-        data = load_data(config.data, config.seed, config.barycenter.ipc)
+        data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet)
         networks = find_networks(config, data)
     say = echo if main else _silent
     this = Run(config, data, folder, accelerator, runtime.num_workers, runtime.quiet, say)
@@ -140,10 +143,13 @@ def _work(this: Run, networks: Networks, command: str) -> None:
     w2 = _per_class(targets, this, "w2")
     this.echo(transport_table(this.data.class_names, w2))
     with _timed(this, "synthesis"):
-        key, images = stages.synthesis(this, ready, key, targets)
+        pool = open_pool(this, ready, networks)
+        key, images = stages.synthesis(this, ready, pool, key, targets)
     with _timed(this, "relabel"):
         key, labels = stages.relabel(this, ready, key, images)
     distilled = _assemble(this.data, targets, images, labels, this)
+    if this.accelerator.is_main_process:
+        _pictures(this, distilled, images)
     with _timed(this, "evaluate"):
         results = stages.evaluation(this, ready, networks, key, distilled)
     if this.accelerator.is_main_process:
@@ -168,6 +174,11 @@ def _per_class(targets: Sequence[Tensors], this: Run, name: str) -> Any:
     )
 
 
+def _stacked(images: Sequence[Tensors], name: str) -> Any:
+    pixels = torch.cat([unit[name].flatten(0, 1) for unit in images])
+    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+
+
 def _assemble(
     data: ImageData,
     targets: Sequence[Tensors],
@@ -175,15 +186,25 @@ def _assemble(
     labels: Sequence[Tensors],
     this: Run,
 ) -> DistilledSet:
-    pixels = torch.cat([unit["pixels"].flatten(0, 1) for unit in images])
     ipc = this.config.barycenter.ipc
     return DistilledSet(
-        images=pixels.permute(0, 2, 3, 1).contiguous().numpy(),
+        images=_stacked(images, "pixels"),
         labels=np.repeat(np.arange(len(data.class_names), dtype=np.int64), ipc),
         weights=_per_class(targets, this, "weights").astype(np.float32).reshape(-1),
         soft_labels=torch.cat([unit["soft_labels"] for unit in labels]).numpy(),
         class_names=data.class_names,
     )
+
+
+def _pictures(this: Run, distilled: DistilledSet, images: Sequence[Tensors]) -> None:
+    """How synthesis went, for people: images on their way, and the terms of the loss."""
+    moments = [replace(distilled, images=_stacked(images, name)) for name in ("start", "middle")]
+    save_png(this.folder / PICTURES / "synthesis.png", progress_grid([*moments, distilled]))
+    trace = torch.stack([unit["trace"] for unit in images]).mean(0).numpy()
+    names = [f"{space}: {term}" for space in ("teacher", "pool") for term in TERMS]
+    curves = {name: row for name, row in zip(names, trace.T[1:], strict=True) if row.any()}
+    if curves:
+        save_png(this.folder / PICTURES / "loss.png", loss_plot(trace[:, 0], curves))
 
 
 def _publishable(
@@ -218,7 +239,7 @@ def _published(
         same_pixels
         and (folder / "README.md").exists()
         and _stable(known) == _stable(manifest)
-        and (results or {}).get("rows") == (known_results or {}).get("rows")
+        and (results is None or results["rows"] == (known_results or {}).get("rows"))
     )
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from datasets.data_files import SPLIT_KEYWORDS
 from huggingface_hub import HfApi, constants
 
+from wdistill.columns import candidates
 from wdistill.config import DataConfig
 from wdistill.errors import DataError
 from wdistill.provenance import Opened, Source, card_fields, local_card
@@ -117,6 +118,8 @@ def _hub(name: str, config: DataConfig) -> Opened:
         builder = datasets.load_dataset_builder(
             info.id, name=config.config_name, revision=info.sha or config.revision
         )
+    if builder.info.features is not None:  # a text dataset is refused before its download
+        candidates(builder.info.features, config)
     source = Source(
         id=info.id,
         kind="hub",

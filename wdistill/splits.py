@@ -76,7 +76,7 @@ def renamed(split: ImageSplit, names: tuple[str, ...], class_names: tuple[str, .
     return replace(split, labels=order[split.labels])
 
 
-def without_broken(split: ImageSplit) -> ImageSplit:
+def without_broken(split: ImageSplit, quiet: bool = True) -> ImageSplit:
     """Only the rows whose image can be decoded; every image is tried once."""
 
     def sound(rows: np.ndarray) -> list[bool]:
@@ -85,7 +85,9 @@ def without_broken(split: ImageSplit) -> ImageSplit:
     batches = np.array_split(np.arange(len(split)), max(1, len(split) // 64))
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(split), desc=f"checking {split.name} images", unit="image") as bar,
+        tqdm(
+            total=len(split), desc=f"checking {split.name} images", unit="image", disable=quiet
+        ) as bar,
     ):
         keep: list[bool] = []
         for flags in pool.map(sound, batches):

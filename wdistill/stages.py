@@ -18,16 +18,18 @@ from wdistill.config import stable_hash
 from wdistill.distances import nearest_real_rmse
 from wdistill.errors import RunFolderError
 from wdistill.manifest import without_folders
-from wdistill.pixels import PixelStore, to_float
+from wdistill.pixels import PixelStore, to_float, to_uint8
 from wdistill.relabel import soft_labels
 from wdistill.run_folder import Run
 from wdistill.seeds import stream
+from wdistill.spaces import FeatureSpace, Plan, SpaceTarget, Terms, plan_means, space_target
 from wdistill.survey import survey_class
 from wdistill.synthesis import ClassTarget, synthesise
 from wdistill.teacher import Networks, Teacher
 from wdistill.units import Tensors, Unit, collect_units, run_units
 
 SURVEY_BATCH = 128
+SPACE_SAMPLE = 300  # real images per class and space of the pool; its means need no more
 
 
 def class_rows(store: PixelStore, label: int) -> Tensor:
@@ -49,6 +51,11 @@ def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
                 f"{label}.atoms": found.atoms,
                 f"{label}.weights": found.weights,
                 f"{label}.nearest": rows[found.nearest],
+                f"{label}.plan.rows": rows[found.rows],
+                f"{label}.plan.owner": found.owner,
+                f"{label}.plan.mass": found.mass,
+                f"{label}.spread": torch.tensor(survey.spread, dtype=torch.float64),
+                f"{label}.grey": torch.tensor(survey.grey),
                 f"{label}.w2": torch.tensor([found.w2, found.w2_random], dtype=torch.float64),
             }
             tensors |= {f"{label}.mean.{i}": value for i, value in enumerate(survey.means)}
@@ -62,50 +69,78 @@ def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
     return key, collect_units(run.work, "transport", run.units, key)
 
 
-def _target(tensors: Tensors, label: int) -> ClassTarget:
+def class_plan(tensors: Tensors, label: int) -> Plan:
+    """The transport plan of a class, as stored by :func:`transport`."""
+    rows, owner, mass = (tensors[f"{label}.plan.{name}"] for name in ("rows", "owner", "mass"))
+    return Plan(rows, owner, mass, len(tensors[f"{label}.weights"]))
+
+
+def class_target(
+    run: Run, ready: Teacher, spaces: Sequence[FeatureSpace], tensors: Tensors, label: int
+) -> ClassTarget:
+    """What a class aims at in the teacher's space, from the survey, and in those of the pool."""
     layers = range(sum(name.startswith(f"{label}.mean.") for name in tensors))
-    return ClassTarget(
-        label=label,
+    teacher = SpaceTarget(
         atoms=tensors[f"{label}.atoms"],
-        weights=tensors[f"{label}.weights"],
+        variance=max(float(tensors[f"{label}.spread"]), 1e-12),
         means=tuple(tensors[f"{label}.mean.{i}"] for i in layers),
         variances=tuple(tensors[f"{label}.variance.{i}"] for i in layers),
     )
+    config, seed = run.config.synthesis, run.config.seed
+    plan = class_plan(tensors, label).sample(SPACE_SAMPLE, stream(seed, "space-rows", label))
+    pool = [
+        space_target(
+            space.network, ready.train, plan, config.crop_min, stream(seed, space.name, label)
+        )
+        for space in spaces[1:]
+    ]
+    return ClassTarget(
+        label, tensors[f"{label}.weights"], (teacher, *pool), bool(tensors[f"{label}.grey"])
+    )
 
 
-def _start(run: Run, ready: Teacher, tensors: Tensors, label: int) -> Tensor:
+def class_start(run: Run, ready: Teacher, tensors: Tensors, label: int) -> Tensor:
     """(n, 3, R, R) float pixels in [0, 1] from which a class's images start."""
-    if run.config.synthesis.init == "real":
-        return to_float(ready.train.get(tensors[f"{label}.nearest"]), torch.device("cpu"))
-    size, ipc = ready.train.preprocessing.resolution, run.config.barycenter.ipc
+    store, init = ready.train, run.config.synthesis.init
+    if init == "real":
+        return to_float(store.get(tensors[f"{label}.nearest"]), torch.device("cpu"))
+    if init == "mean":
+        return plan_means(store, class_plan(tensors, label))
+    size, ipc = store.preprocessing.resolution, run.config.barycenter.ipc
     noise = torch.randn(ipc, 3, size, size, generator=stream(run.config.seed, "noise", label))
     mean, std = (
         torch.tensor(values).view(1, 3, 1, 1)
-        for values in (ready.train.preprocessing.mean, ready.train.preprocessing.std)
+        for values in (store.preprocessing.mean, store.preprocessing.std)
     )
     return (mean + std * noise).clamp(0, 1)
 
 
 def synthesis(
-    run: Run, ready: Teacher, key: str, targets: Sequence[Tensors]
+    run: Run, ready: Teacher, pool: Sequence[FeatureSpace], key: str, targets: Sequence[Tensors]
 ) -> tuple[str, list[Tensors]]:
-    """Distil the images of each unit. Returns the stage's key and its units (``pixels``, uint8)."""
+    """Distil the images of each unit. Returns the stage's key and its units.
+
+    Units hold ``pixels``, ``start`` and ``middle`` (uint8) and ``trace``, see :class:`Distilled`.
+    """
     config = run.config.synthesis
-    key = stable_hash([key, vars(config), run.config.seed, run.config.mixed_precision, "synthesis"])
+    drawn = [run.config.seed, run.config.mixed_precision, [space.key for space in pool]]
+    key = stable_hash([key, vars(config), drawn, "synthesis"])
+    terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
+    spaces = [FeatureSpace("teacher", ready.network, terms, ready.key), *pool]
 
     def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
         tensors = targets[unit.index]
-        starts = torch.stack([_start(run, ready, tensors, label) for label in unit.classes])
-        pixels = synthesise(
-            ready.network,
-            [_target(tensors, label) for label in unit.classes],
-            starts,
+        start = torch.stack([class_start(run, ready, tensors, label) for label in unit.classes])
+        done = synthesise(
+            spaces,
+            [class_target(run, ready, spaces, tensors, label) for label in unit.classes],
+            start,
             config,
             [stream(run.config.seed, "synthesis", label) for label in unit.classes],
             run.autocast,
             advance,
         )
-        return {"pixels": pixels}
+        return {"start": to_uint8(start), **vars(done)}
 
     steps = config.iterations * run.config.barycenter.ipc
     run_units(
@@ -153,7 +188,9 @@ def evaluation(
         run.config.barycenter.ipc, run.config.seed, run.autocast,
     )  # fmt: skip
     ready.test.preload()
-    recipe = {k: v for k, v in vars(config).items() if k not in ("students", "seeds", "enabled")}
+    recipe = {
+        k: v for k, v in vars(config).items() if k not in ("students", "labels", "seeds", "enabled")
+    }
     every = evaluate.jobs(config, list(sources))
     keys = {
         job: stable_hash([key, recipe, sources[job.student].config.to_json_string()])
@@ -162,9 +199,11 @@ def evaluation(
     mine = every[run.accelerator.process_index :: run.accelerator.num_processes]
     missing = [job for job in mine if _outcome(run, job, keys[job]) is None]
     silent = run.quiet or not missing or not run.accelerator.is_main_process
-    for job in tqdm(missing, desc="students", unit="student", disable=silent):
-        outcome = evaluate.run_job(contest, job, sources[job.student])
-        write_json(_outcome_path(run, job), {"key": keys[job], "outcome": outcome})
+    total = len(missing) * config.steps(len(distilled))
+    with tqdm(total=total, desc="students", unit="step", disable=silent) as bar:
+        for job in missing:
+            outcome = evaluate.run_job(contest, job, sources[job.student], bar.update)
+            write_json(_outcome_path(run, job), {"key": keys[job], "outcome": outcome})
     run.accelerator.wait_for_everyone()
     epochs, batch_size = config.budget(len(distilled))
     outcomes = [_outcome(run, job, keys[job]) for job in every]

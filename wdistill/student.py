@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from wdistill.augment import apply_mix, apply_views, mix_targets, random_mix, random_views
 from wdistill.config import EvalConfig
 from wdistill.errors import NumericalError
+from wdistill.features import FeatureNetwork
 from wdistill.pixels import Preprocessing, to_float
 from wdistill.seeds import stream, stream_seed
 
@@ -19,13 +21,15 @@ from wdistill.seeds import stream, stream_seed
 @dataclass(frozen=True)
 class TrainingSet:
     """images: (n, 3, R, R) uint8; targets: (n, C) float32, one-hot or soft, rows sum to 1;
-    weights: (n,) float32, mean 1 within each class; soft: whether the targets are the teacher's.
+    weights: (n,) float32, mean 1 within each class; soft: whether the targets are the teacher's;
+    teacher: if given, it labels every batch as the student sees it, and targets are not used.
     """
 
     images: Tensor
     targets: Tensor
     weights: Tensor
     soft: bool
+    teacher: FeatureNetwork | None = None
 
 
 def student_loss(logits: Tensor, targets: Tensor, weights: Tensor, temperature: float) -> Tensor:
@@ -53,6 +57,7 @@ def train_student(
     seed: int,
     device: torch.device,
     autocast: torch.dtype | None = None,
+    on_step: Callable[[], object] = lambda: None,
 ) -> nn.Module:
     """Train ``model`` in place: AdamW, cosine to zero, crops, flips and CutMix, to the last epoch.
 
@@ -63,40 +68,47 @@ def train_student(
         model.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
     temperature = config.temperature if data.soft else 1.0
-    targets = soften(data.targets, temperature) if data.soft else data.targets
-    images, targets, weights = (
-        data.images.to(device),
-        targets.to(device),
-        data.weights.to(device),
-    )
     mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
-    count = len(images)
-    epochs, batch_size = config.budget(count)
-    steps_per_epoch = math.ceil(count / batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_per_epoch)
-    generator = stream(seed, "student")
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps(len(data.images)))
     torch.manual_seed(stream_seed(seed, "dropout"))  # dropout draws from the global generator
     loss = torch.zeros(())
+    for batch, targets, weights in _batches(data, config, temperature, seed, device):
+        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+            logits = model((batch - mean) / std).logits.float()
+        loss = student_loss(logits, targets, weights, temperature)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        on_step()
+    if not bool(torch.isfinite(loss)):
+        raise NumericalError("a student's loss is not finite; use --mixed-precision no")
+    return model.eval()
+
+
+def _batches(
+    data: TrainingSet, config: EvalConfig, temperature: float, seed: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Augmented, mixed images in [0, 1], with their targets and weights, for all epochs."""
+    images, weights = data.images.to(device), data.weights.to(device)
+    targets = (soften(data.targets, temperature) if data.soft else data.targets).to(device)
+    generator = stream(seed, "student")
+    epochs, batch_size = config.budget(len(images))
     for _ in range(epochs):
-        order = torch.randperm(count, generator=generator)
+        order = torch.randperm(len(images), generator=generator)
         # Batches of nearly equal size: a last batch of one image would break BatchNorm.
-        for part in torch.tensor_split(order, steps_per_epoch):
+        for part in torch.tensor_split(order, math.ceil(len(images) / batch_size)):
             views = random_views(len(part), config.crop_min, generator)
             mix = random_mix(len(part), images.shape[-1], generator)
             rows = part.to(device)
             batch = apply_mix(apply_views(to_float(images[rows], device), views), mix)
-            with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-                logits = model((batch - mean) / std).logits.float()
             # A mixed image weighs what its two parts weigh, and so do their targets in its own.
             share = mix_targets(weights[rows], mix)
+            if data.teacher is not None:
+                with torch.no_grad():
+                    logits = data.teacher(batch, moments=False).logits
+                yield batch, (logits / temperature).softmax(1), share
+                continue
             mixed = mix_targets(weights[rows, None] * targets[rows], mix)
-            mixed = mixed / share.clamp(min=1e-12)[:, None]
-            loss = student_loss(logits, mixed, share, temperature)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-    if not bool(torch.isfinite(loss)):
-        raise NumericalError("a student's loss is not finite; use --mixed-precision no")
-    return model.eval()
+            yield batch, mixed / share.clamp(min=1e-12)[:, None], share

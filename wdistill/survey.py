@@ -15,11 +15,15 @@ from wdistill.pixels import to_float
 
 @dataclass(frozen=True)
 class ClassSurvey:
-    """features: (N_c, d); means, variances: per norm layer, (channels,); float32 on the CPU."""
+    """features: (N_c, d); means, variances: per norm layer, (channels,); float32 on the CPU;
+    spread: E ||y - E y||^2 of the features; grey: whether no image has any colour.
+    """
 
     features: Tensor
     means: tuple[Tensor, ...]
     variances: tuple[Tensor, ...]
+    spread: float
+    grey: bool
 
 
 class Moments:
@@ -65,7 +69,9 @@ def survey_class(network: FeatureNetwork, batches: Iterable[Tensor]) -> ClassSur
     """
     features: list[Tensor] = []
     moments: list[Moments] = []
+    grey = True
     for batch in batches:
+        grey = grey and bool((batch == batch[:, :1]).all())
         out = network(to_float(batch, network.device))
         features.append(out.features.cpu())
         moments = moments or [Moments() for _ in out.means]
@@ -78,4 +84,6 @@ def survey_class(network: FeatureNetwork, batches: Iterable[Tensor]) -> ClassSur
         features=stacked,
         means=tuple(m.mean.float() for m in moments),
         variances=tuple(m.variance.float() for m in moments),
+        spread=float(stacked.double().var(0, unbiased=False).sum()),
+        grey=grey,
     )

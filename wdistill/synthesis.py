@@ -1,16 +1,19 @@
-"""Pixels towards atoms and statistics.
+"""Pixels towards atoms and statistics, in one or several feature spaces.
 
-For the n images s_j of class c, with atoms x_j and weights b_j (section 3.3 of the paper):
+For the n images s_j of class c with weights b_j, the loss of a feature space with network f, atoms
+x_j and total class variance v (section 3.3 of the paper, where the teacher is the only space):
 
-    L_c = sum_j b_j ||f(a(s_j)) - x_j||^2 / d
-        + lambda / L * sum_l ( ||mean_l - mean_c,l|| + ||var_l - var_c,l|| ) / sqrt(channels_l)
-        + mu * sum_j b_j CE(h(f(a(s_j))), c)
+    L_c =  alpha * sum_j b_j ||f(a(s_j)) - x_j||^2 / v
+         + beta  * ||sum_j b_j (f(a(s_j)) - x_j)||^2 / v
+         + lambda / L * sum_l ( ||mean_l - mean_c,l|| + ||var_l - var_c,l|| ) / sqrt(channels_l)
+         + mu * sum_j b_j CE(h(f(a(s_j))), c)
 
 mean_l and var_l are the b-weighted per-channel moments of norm layer l's input over the class's
-images. Departures from the paper: moments are exact per class (total variance), each image has its
-own view a, the feature term is divided by the feature dimension d and each statistic by the number
-of layers and the root of the number of channels, so that one lambda suits any backbone, and pixels
-are clamped to [0, 1] after each step.
+images. Each step uses the teacher and one space of the pool, in turn. Departures from the paper:
+moments are exact per class (total variance), each image has its own view a, distances are measured
+in units of the class's variance and statistics are divided by the number of layers and the root of
+the number of channels, so that one set of weights suits any network, and pixels are clamped to
+[0, 1] after each step.
 """
 
 from __future__ import annotations
@@ -25,57 +28,73 @@ from torch.nn import functional as F
 from wdistill.augment import apply_views, concatenate, random_views
 from wdistill.config import SynthesisConfig
 from wdistill.errors import NumericalError
-from wdistill.features import Activations, FeatureNetwork
+from wdistill.features import Activations
 from wdistill.pixels import to_uint8
+from wdistill.spaces import FeatureSpace, SpaceTarget
 
-CHECK_EVERY = 25  # steps between looks at the loss; each look waits for the device
+LOOK_EVERY = 25  # steps between looks at the loss; each look waits for the device
+TERMS = ("features", "mean", "moments", "entropy")
 
 
 @dataclass(frozen=True)
 class ClassTarget:
-    """What the n images of one class aim at.
-
-    label: class index; atoms: (n, d); weights: (n,), sum 1; means, variances: per norm layer,
-    (channels,).
+    """What the n images of one class aim at: its index, weights (n,) of sum 1, one target per
+    feature space; grey: whether the images are to stay grey, as all the real ones are.
     """
 
     label: int
-    atoms: Tensor
     weights: Tensor
-    means: tuple[Tensor, ...]
-    variances: tuple[Tensor, ...]
+    spaces: tuple[SpaceTarget, ...]
+    grey: bool = False
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """pixels, middle: (G, n, 3, R, R) uint8, after all and after half of the steps; trace: (looks,
+    1 + 4 + 4) float32: step, then the unweighted TERMS of the teacher and those of the pool.
+    """
+
+    pixels: Tensor
+    middle: Tensor
+    trace: Tensor
 
 
 @dataclass(frozen=True)
 class _Group:
-    """The targets of several classes on the device; images are ordered class by class."""
+    """The targets of several classes in one space, on its device, class by class.
 
-    classes: int
-    ipc: int
+    atoms: (G * n, d); weights: (G, n); scale: (G,), 1 / variance; means, variances: (G, channels).
+    """
+
     labels: Tensor
-    atoms: Tensor
     weights: Tensor
+    atoms: Tensor
+    scale: Tensor
     means: tuple[Tensor, ...]
     variances: tuple[Tensor, ...]
 
 
-def _group(targets: Sequence[ClassTarget], device: torch.device) -> _Group:
-    layers = range(len(targets[0].means))
+def _group(targets: Sequence[ClassTarget], space: int, device: torch.device) -> _Group:
+    own = [target.spaces[space] for target in targets]
+    layers = range(len(own[0].means))
     ipc = len(targets[0].weights)
     return _Group(
-        classes=len(targets),
-        ipc=ipc,
         labels=torch.tensor([t.label for t in targets], device=device).repeat_interleave(ipc),
-        atoms=torch.cat([t.atoms for t in targets]).to(device),
         weights=torch.stack([t.weights for t in targets]).to(device),
-        means=tuple(torch.stack([t.means[i] for t in targets]).to(device) for i in layers),
-        variances=tuple(torch.stack([t.variances[i] for t in targets]).to(device) for i in layers),
+        atoms=torch.cat([t.atoms for t in own]).to(device),
+        scale=torch.tensor([1 / t.variance for t in own], device=device),
+        means=tuple(torch.stack([t.means[i] for t in own]).to(device) for i in layers),
+        variances=tuple(torch.stack([t.variances[i] for t in own]).to(device) for i in layers),
     )
 
 
-def feature_loss(features: Tensor, atoms: Tensor, weights: Tensor) -> Tensor:
-    """sum_j b_j ||f_j - x_j||^2 / d over all classes. features, atoms: (Gn, d); weights: (G, n)."""
-    return (weights.flatten() * ((features - atoms) ** 2).mean(1)).sum()
+def feature_losses(features: Tensor, group: _Group) -> tuple[Tensor, Tensor]:
+    """The features and the mean term, summed over classes. features: (G * n, d)."""
+    difference = (features - group.atoms).view(*group.weights.shape, -1)
+    weights = group.weights[:, :, None]
+    single = (weights * difference**2).sum((1, 2))
+    mean = ((weights * difference).sum(1) ** 2).sum(1)
+    return (single * group.scale).sum(), (mean * group.scale).sum()
 
 
 def moment_loss(out: Activations, group: _Group) -> Tensor:
@@ -83,8 +102,8 @@ def moment_loss(out: Activations, group: _Group) -> Tensor:
     weights = group.weights[:, :, None]
     total = out.logits.new_zeros(())
     for layer, (mean, variance) in enumerate(zip(out.means, out.variances, strict=True)):
-        m = mean.view(group.classes, group.ipc, -1)
-        v = variance.view(group.classes, group.ipc, -1)
+        m = mean.view(*group.weights.shape, -1)
+        v = variance.view(*group.weights.shape, -1)
         class_mean = (weights * m).sum(1)
         class_variance = (weights * (v + (m - class_mean[:, None]) ** 2)).sum(1)
         scale = m.shape[-1] ** -0.5
@@ -94,50 +113,84 @@ def moment_loss(out: Activations, group: _Group) -> Tensor:
     return total / max(1, len(out.means))
 
 
+def _space_terms(
+    space: FeatureSpace, group: _Group, images: Tensor, autocast: torch.dtype | None
+) -> tuple[Tensor, Tensor]:
+    """The weighted loss of one space, and its TERMS without weights, (4,); absent ones are 0."""
+    terms = space.terms
+    with torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
+        out = space.network(images, moments=terms.moments > 0)
+    single, mean = feature_losses(out.features, group)
+    zero = torch.zeros_like(mean)
+    moments = moment_loss(out, group) if terms.moments > 0 else zero
+    entropy = zero
+    if terms.entropy > 0:
+        each = F.cross_entropy(out.logits, group.labels, reduction="none")
+        entropy = (group.weights.flatten() * each).sum()
+    values = torch.stack([single, mean, moments, entropy])
+    weights = values.new_tensor([terms.features, terms.mean, terms.moments, terms.entropy])
+    return (weights * values).sum(), values.detach()
+
+
 def synthesise(
-    network: FeatureNetwork,
+    spaces: Sequence[FeatureSpace],
     targets: Sequence[ClassTarget],
     start: Tensor,
     config: SynthesisConfig,
     generators: Sequence[torch.Generator],
     autocast: torch.dtype | None = None,
     on_step: Callable[[int], None] | None = None,
-) -> Tensor:
+) -> Distilled:
     """Distil the images of a group of classes.
 
-    start: (G, n, 3, R, R) float in [0, 1]; generators: one CPU stream per class, which draws the
-    views of its images. Returns uint8 of start's shape. Raises NumericalError if the loss or a
-    pixel is not finite.
+    spaces: the teacher first, then the pool; start: (G, n, 3, R, R) float in [0, 1]; generators:
+    one CPU stream per class, which draws the views of its images. Raises NumericalError if the
+    loss or a pixel is not finite.
     """
-    device = network.device
-    group = _group(targets, device)
-    pixels = start.flatten(0, 1).to(device).clone().requires_grad_()
+    device = spaces[0].network.device
+    groups = [_group(targets, index, device) for index in range(len(spaces))]
+    ipc, count = len(targets[0].weights), start.shape[0] * start.shape[1]
+    grey = torch.tensor([t.grey for t in targets], device=device).repeat_interleave(ipc)
+    grey = grey.view(-1, 1, 1, 1)
+    pixels = start.flatten(0, 1).to(device).clone()
+    pixels = torch.where(grey, pixels.mean(1, keepdim=True), pixels).requires_grad_()
     optimizer = torch.optim.Adam([pixels], lr=config.lr, betas=(0.5, 0.9))
-    steps = max(1, config.iterations)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.iterations))
+    looks: list[Tensor] = []
+    middle = to_uint8(pixels)
     for step in range(config.iterations):
-        views = concatenate([random_views(group.ipc, config.crop_min, g) for g in generators])
-        images = apply_views(pixels, views)  # outside autocast: bf16 would blur the pixels
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            out = network(images, moments=config.bn_weight > 0)
-        loss = feature_loss(out.features, group.atoms, group.weights)
-        if config.bn_weight > 0:
-            loss = loss + config.bn_weight * moment_loss(out, group)
-        if config.ce_weight > 0:
-            entropy = F.cross_entropy(out.logits, group.labels, reduction="none")
-            loss = loss + config.ce_weight * (group.weights.flatten() * entropy).sum()
-        (pixels.grad,) = torch.autograd.grad(loss, pixels)
+        views = concatenate([random_views(ipc, config.crop_min, g) for g in generators])
+        # Outside autocast: bf16 would blur the pixels.
+        images = apply_views(pixels, views)
+        turn = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
+        parts = [_space_terms(spaces[i], groups[i], images, autocast) for i in turn]
+        loss = torch.stack([part for part, _ in parts]).sum()
+        (gradient,) = torch.autograd.grad(loss, pixels)
+        pixels.grad = torch.where(grey, gradient.mean(1, keepdim=True), gradient)
         optimizer.step()
         schedule.step()
         with torch.no_grad():
             pixels.clamp_(0, 1)
-        if step % CHECK_EVERY == 0 and not bool(torch.isfinite(loss)):
-            raise NumericalError(_not_finite(step))
+        if step + 1 == config.iterations // 2:
+            middle = to_uint8(pixels)
+        if step % LOOK_EVERY == 0 or step + 1 == config.iterations:
+            looks.append(_look(step, loss, [values for _, values in parts]))
         if on_step is not None:
-            on_step(group.classes * group.ipc)
+            on_step(count)
     if not bool(torch.isfinite(pixels).all()):
         raise NumericalError(_not_finite(config.iterations))
-    return to_uint8(pixels).view(start.shape).cpu()
+    return Distilled(
+        pixels=to_uint8(pixels).view(start.shape).cpu(),
+        middle=middle.view(start.shape).cpu(),
+        trace=torch.stack(looks) if looks else torch.zeros(0, 1 + 2 * len(TERMS)),
+    )
+
+
+def _look(step: int, loss: Tensor, values: Sequence[Tensor]) -> Tensor:
+    if not bool(torch.isfinite(loss)):
+        raise NumericalError(_not_finite(step))
+    pool = values[1] if len(values) > 1 else torch.zeros_like(values[0])
+    return torch.cat([torch.tensor([float(step)]), values[0].cpu(), pool.cpu()])
 
 
 def _not_finite(step: int) -> str:

@@ -14,12 +14,9 @@ from wdistill.artifact import FORMAT_VERSION, read_json, write_json
 from wdistill.backbone import (
     Backbone,
     BackboneSource,
-    PixelStatistics,
     find_backbone,
     load_backbone,
-    preprocessing_for,
     weights_sha256,
-    working_resolution,
 )
 from wdistill.config import RunConfig, stable_hash
 from wdistill.data import ImageData
@@ -27,8 +24,10 @@ from wdistill.errors import BackboneError, RunFolderError
 from wdistill.features import FeatureNetwork
 from wdistill.manifest import without_folders
 from wdistill.pixels import PixelStore
+from wdistill.processors import PixelStatistics, preprocessing_for, working_resolution
 from wdistill.run_folder import Run
 from wdistill.seeds import stream, stream_seed
+from wdistill.spaces import FeatureSpace, open_spaces
 from wdistill.training import check_not_weak, measure_accuracy, train_teacher
 
 STATISTICS_SAMPLE = 5000  # training images behind the normalisation of a network without processor
@@ -53,11 +52,12 @@ class Networks:
 
     backbone: BackboneSource
     students: dict[str, BackboneSource]
+    pool: tuple[tuple[BackboneSource, int], ...]
     resolution: int
 
 
 def find_networks(config: RunConfig, data: ImageData) -> Networks:
-    """Raises BackboneError if the backbone or a student is not there."""
+    """Raises BackboneError if the backbone, a student or a feature space is not there."""
     backbone = find_backbone(
         config.teacher.backbone,
         resolution=config.data.resolution or data.native_size,
@@ -65,16 +65,14 @@ def find_networks(config: RunConfig, data: ImageData) -> Networks:
         trust_remote_code=config.teacher.trust_remote_code,
     )
     resolution = working_resolution(backbone, config.data.resolution, data.native_size)
-    students = {
-        name: find_backbone(
-            name,
-            resolution=resolution,
-            trust_remote_code=config.teacher.trust_remote_code,
-            option="--student",
-        )
-        for name in config.evaluate.students
-    }
-    return Networks(backbone, students or {config.teacher.backbone: backbone}, resolution)
+
+    def find(name: str, option: str) -> BackboneSource:
+        trust = config.teacher.trust_remote_code
+        return find_backbone(name, resolution=resolution, trust_remote_code=trust, option=option)
+
+    students = {name: find(name, "--student") for name in config.evaluate.students}
+    pool = tuple((find(name, "--feature-spaces"), n) for name, n in config.synthesis.pool())
+    return Networks(backbone, students or {config.teacher.backbone: backbone}, pool, resolution)
 
 
 def prepare_teacher(run: Run, networks: Networks) -> Teacher:
@@ -229,3 +227,14 @@ def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore)
         "parameters": sum(p.numel() for p in backbone.model.parameters()),
     }
     return Teacher(network, train, test, accuracy, description, key)
+
+
+def open_pool(run: Run, ready: Teacher, networks: Networks) -> list[FeatureSpace]:
+    """The feature spaces beside the teacher; they see its pixels, normalised in their own way."""
+    pixels = ready.train.preprocessing
+    sources = [
+        (source, count, preprocessing_for(source, pixels.resolution, (pixels.mean, pixels.std)))
+        for source, count in networks.pool
+    ]
+    config, names = run.config.synthesis, run.data.class_names
+    return open_spaces(sources, config, names, run.config.seed, run.accelerator.device)

@@ -1,0 +1,185 @@
+"""k-means: the barycenter of one measure with free weights (Canas and Rosasco 2012).
+
+    min over atoms x_1..x_n of  1/N sum_i min_j |y_i - x_j|^2
+
+The best weights for given atoms are the Voronoi masses. Searched from several k-means++ starts
+(Arthur and Vassilvitskii 2007), of which the worse half is dropped every few rounds; finished by
+moves of single points that count how the atoms follow (Hartigan 1975), first many at a time, then
+one by one in float64 until no move helps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+RUNG = 3  # rounds between two halvings of the starts
+LEAST_GAIN = 1e-9  # of its own share of W2^2: what a point's move must save to be made
+
+
+def k_means(
+    y: Array, n: int, restarts: int, max_iterations: int, generator: torch.Generator
+) -> tuple[Array, Labels]:
+    """Atoms (n, d) float64, each the mean of the points it serves, and the atom (N,) of each point.
+
+    y: (N, d) float64 with N >= n and mean near 0 (float32 distances lose digits far from it).
+    No atom is without points; no point is closer to another atom than its own.
+    """
+    if n == 1:
+        return y.mean(0, keepdims=True), np.zeros(len(y), dtype=np.int64)
+    points = torch.from_numpy(y).float()
+    half_norms = points.square().sum(1) / 2
+    label = _search(points, half_norms, n, restarts, max_iterations, generator)
+    label = _batch_moves(points, half_norms, label, n, max_iterations)
+    return _single_moves(y, label.numpy(), n)
+
+
+def squared_distances(x: Array, y: Array, norms: Array | None = None) -> Array:
+    """(len(x), len(y)) squared Euclidean distances by one matrix product; x and y near 0.
+
+    norms: (len(x),) squared norms of x, if they are known.
+    """
+    product: Array = x @ (-2 * y.T)
+    product += ((x**2).sum(1) if norms is None else norms)[:, None]
+    product += (y**2).sum(1)
+    return np.maximum(product, 0, out=product)
+
+
+def plus_plus(points: Tensor, n: int, starts: int, generator: torch.Generator) -> Tensor:
+    """(starts, n, d) rows of ``points``: distinct rows, each drawn in proportion to its squared
+    distance from those already drawn.
+    """
+    count, half_norms = len(points), points.square().sum(1) / 2
+    chosen = torch.randint(count, (1, starts), generator=generator)
+    taken = torch.zeros(count, starts).scatter_(0, chosen, 1.0).bool()
+    distance = torch.full((count, starts), torch.inf)
+    while len(chosen) < n:
+        new = points[chosen[-1]]
+        to_new = torch.addmm(half_norms[:, None] + new.square().sum(1) / 2, points, new.T, alpha=-1)
+        distance = torch.minimum(distance, to_new.clamp_(min=0))
+        # Duplicated points leave no distance to draw from: any point not yet taken will do.
+        odds = (distance + 1e-12 * (1 + distance.amax(0))).masked_fill_(taken, 0.0)
+        sums = odds.double().cumsum(0)
+        draw = torch.rand(1, starts, generator=generator, dtype=torch.float64) * sums[-1]
+        pick = torch.searchsorted(sums.T.contiguous(), draw.T, right=True).T.clamp_(max=count - 1)
+        chosen = torch.cat([chosen, pick])
+        taken.scatter_(0, pick, True)
+    return points[chosen.T]
+
+
+def _search(
+    points: Tensor,
+    half_norms: Tensor,
+    n: int,
+    restarts: int,
+    max_iterations: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Lloyd from all starts; (N,) labels of the best one, each atom with at least one point."""
+    atoms = list(plus_plus(points, n, restarts, generator))
+    costs = [np.inf] * restarts
+    for step in range(max_iterations):
+        found = [_nearest(points, half_norms, start) for start in atoms]
+        previous, costs = costs, [cost for _, cost in found]
+        if len(atoms) == 1 and costs[0] >= previous[0] * (1 - 1e-3):
+            break
+        kept = range(len(atoms))
+        if step % RUNG == RUNG - 1 and len(atoms) > 1:
+            kept = sorted(kept, key=lambda i: costs[i])[: len(atoms) // 2]
+        atoms = [_means(points, found[i][0], n) for i in kept]
+        costs = [costs[i] for i in kept]
+    found = [_nearest(points, half_norms, start) for start in atoms]
+    return min(found, key=lambda pair: pair[1])[0]
+
+
+def _nearest(points: Tensor, half_norms: Tensor, atoms: Tensor) -> tuple[Tensor, float]:
+    """Nearest atom of each point, empty atoms repaired, and half the mean squared distance."""
+    scores = torch.addmm(atoms.square().sum(1) / 2, points, atoms.T, alpha=-1)
+    distance, label = scores.min(1)
+    distance += half_norms
+    sizes = torch.bincount(label, minlength=len(atoms))
+    for empty in (sizes == 0).nonzero()[:, 0].tolist():
+        # An atom without points takes over the worst served one, never another atom's last.
+        worst = int(distance.masked_fill(sizes[label] < 2, -torch.inf).argmax())
+        sizes[label[worst]] -= 1
+        label[worst], sizes[empty], distance[worst] = empty, 1, 0.0
+    return label, float(distance.double().mean())
+
+
+def _means(points: Tensor, label: Tensor, n: int) -> Tensor:
+    sums = torch.zeros(n, points.shape[1]).index_add_(0, label, points)
+    return sums / torch.bincount(label, minlength=n)[:, None]
+
+
+def _batch_moves(
+    points: Tensor, half_norms: Tensor, label: Tensor, n: int, max_iterations: int
+) -> Tensor:
+    """Lloyd at Hartigan's prices, for as long as W2^2 falls.
+
+    To take a point away from its atom of s points saves s / (s - 1) of its squared distance, to
+    add it to another costs s / (s + 1). All points choose at once, so a round may also fail.
+    """
+    best, lowest = label, np.inf
+    for _ in range(max_iterations):
+        sizes = torch.bincount(label, minlength=n).float()
+        if (sizes == 0).any():
+            break
+        atoms = _means(points, label, n)
+        price = torch.addmm(atoms.square().sum(1) / 2, points, atoms.T, alpha=-1)
+        price = price.add_(half_norms[:, None]).clamp_(min=0)
+        mine = price.gather(1, label[:, None])
+        cost = float(mine.double().mean())
+        if cost >= lowest * (1 - 1e-7):
+            break
+        best, lowest, own = label, cost, sizes[label][:, None]
+        price *= sizes / (sizes + 1)
+        price.scatter_(1, label[:, None], torch.where(own > 1, mine * own / (own - 1), -1.0))
+        label = price.argmin(1)
+    return best
+
+
+def _single_moves(y: Array, label: Labels, n: int) -> tuple[Array, Labels]:
+    """Move single points while that lowers W2^2, at the prices of :func:`_batch_moves`.
+
+    Each round lists the moves that pay, best first, and makes those that still pay when it is
+    their turn; the last round finds none.
+    """
+    rows, label = np.arange(len(y)), label.copy()
+    sizes = np.bincount(label, minlength=n).astype(np.float64)
+    atoms, norms = means(y, label, n), (y**2).sum(1)
+    squared = squared_distances(y, atoms, norms)
+    for _ in range(len(y)):
+        own, mine = sizes[label], squared[rows, label]
+        saved = np.where(own > 1, mine * own / np.maximum(own - 1, 1), 0)
+        price = squared * (sizes / (sizes + 1))
+        price[rows, label] = np.inf
+        target = price.argmin(1)
+        gain = saved - price[rows, target]
+        movable = np.flatnonzero(gain > LEAST_GAIN * saved)
+        touched = np.zeros(n, dtype=bool)
+        for point in movable[np.argsort(-gain[movable], kind="stable")]:
+            old, new = label[point], target[point]
+            away, to = y[point] - atoms[old], y[point] - atoms[new]
+            leave, join = sizes[old] / max(sizes[old] - 1, 1), sizes[new] / (sizes[new] + 1)
+            if sizes[old] < 2 or away @ away * leave * (1 - LEAST_GAIN) <= to @ to * join:
+                continue
+            atoms[old] -= away / (sizes[old] - 1)
+            atoms[new] += to / (sizes[new] + 1)
+            sizes[old], sizes[new], label[point] = sizes[old] - 1, sizes[new] + 1, new
+            touched[[old, new]] = True
+        if not touched.any():
+            break
+        squared[:, touched] = squared_distances(y, atoms[touched], norms)
+    return means(y, label, n), label
+
+
+def means(y: Array, label: Labels, n: int) -> Array:
+    """(n, d) means of the rows of y per label; every label must occur."""
+    member = csr_array((np.ones(len(y)), (label, np.arange(len(y)))), shape=(n, len(y)))
+    result: Array = (member @ y) / np.bincount(label, minlength=n)[:, None]
+    return result

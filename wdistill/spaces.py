@@ -1,0 +1,169 @@
+"""Feature spaces: networks in which distilled images should look like the real ones they stand for.
+
+The transport plan T of a class says which real images each atom stands for. In any network with
+features Y' of the real images the matching atoms are the plan-weighted means
+
+    X' = diag(1/b) T Y'
+
+so one plan, computed in the teacher's features, serves many networks. Beyond the paper, which knows
+the teacher alone. Random networks of the field's ConvNet are the default pool: randomly initialised
+networks as feature spaces are from distribution matching (Zhao and Bilen, arXiv 2110.04181).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wdistill.augment import apply_views, random_views
+from wdistill.backbone import BackboneSource, load_backbone, weights_sha256
+from wdistill.config import SynthesisConfig, stable_hash
+from wdistill.errors import NumericalError
+from wdistill.features import FeatureNetwork
+from wdistill.pixels import PixelStore, Preprocessing, to_float
+from wdistill.seeds import stream_seed
+
+SURVEY_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the terms of a feature space weigh in the loss of synthesis.
+
+    features: per image, to its atom; mean: the class mean; moments: norm-layer inputs;
+    entropy: cross-entropy with the class.
+    """
+
+    features: float
+    mean: float = 0.0
+    moments: float = 0.0
+    entropy: float = 0.0
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """A network and its terms. key names everything that its features depend on."""
+
+    name: str
+    network: FeatureNetwork
+    terms: Terms
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which real images the n atoms of a class stand for: the nonzero entries of T.
+
+    rows: (m,) rows of the training split; owner: (m,) atom; mass: (m,) float32, sum 1.
+    """
+
+    rows: Tensor
+    owner: Tensor
+    mass: Tensor
+    atoms: int
+
+    def sample(self, most: int, generator: torch.Generator) -> Plan:
+        """About ``most`` entries, shared out over the atoms by their mass, at least 4 of each.
+
+        Stratified, so that every atom keeps its mass exactly: each entry kept stands for those of
+        its atom that are left out.
+        """
+        kept, mass = [], torch.zeros_like(self.mass)
+        for atom in range(self.atoms):
+            mine = (self.owner == atom).nonzero()[:, 0]
+            total = self.mass[mine].sum()
+            count = max(4, math.ceil(most * float(total)))
+            if count < len(mine):
+                mine = mine[torch.randperm(len(mine), generator=generator)[:count]]
+            mass[mine] = self.mass[mine] * (total / self.mass[mine].sum())
+            kept.append(mine)
+        index = torch.cat(kept)
+        return Plan(self.rows[index], self.owner[index], mass[index], self.atoms)
+
+
+@dataclass(frozen=True)
+class SpaceTarget:
+    """What the images of one class aim at in one space.
+
+    atoms: (n, d); variance: E ||y - E y||^2 over the class, the unit of distances in this space;
+    means, variances: per norm layer, (channels,); empty where the space has no moment term.
+    """
+
+    atoms: Tensor
+    variance: float
+    means: tuple[Tensor, ...] = ()
+    variances: tuple[Tensor, ...] = ()
+
+
+@torch.no_grad()
+def space_target(
+    network: FeatureNetwork,
+    store: PixelStore,
+    plan: Plan,
+    crop_min: float,
+    generator: torch.Generator,
+) -> SpaceTarget:
+    """Plan-weighted means of the features of the real images, each seen in one random view.
+
+    Views as in synthesis: crops are compared with crops. Raises NumericalError if a feature is not
+    finite.
+    """
+    masses = torch.zeros(plan.atoms).index_add_(0, plan.owner, plan.mass)
+    sums: Tensor | None = None
+    squares = 0.0
+    batches = store.batches(plan.rows, SURVEY_BATCH)
+    parts = zip(plan.owner.split(SURVEY_BATCH), plan.mass.split(SURVEY_BATCH), batches, strict=True)
+    for owner, mass, pixels in parts:
+        views = random_views(len(pixels), crop_min, generator)
+        images = apply_views(to_float(pixels, network.device), views)
+        features = network(images, moments=False).features
+        weighted = features * mass.to(network.device)[:, None]
+        if sums is None:
+            sums = features.new_zeros(plan.atoms, features.shape[1])
+        sums.index_add_(0, owner.to(network.device), weighted)
+        squares += float((features * weighted).sum())
+    if sums is None or not math.isfinite(squares):
+        raise NumericalError("a feature space's features are not finite; try another one")
+    variance = squares - float((sums.sum(0) ** 2).sum())
+    return SpaceTarget((sums.cpu() / masses[:, None]), max(variance, 1e-12))
+
+
+def plan_means(store: PixelStore, plan: Plan) -> Tensor:
+    """diag(1/b) T Y in pixel space: the mean real image of each atom, (n, 3, R, R) in [0, 1]."""
+    size = store.preprocessing.resolution
+    sums = torch.zeros(plan.atoms, 3, size, size, dtype=torch.float64)
+    parts = zip(
+        plan.owner.split(SURVEY_BATCH),
+        plan.mass.double().split(SURVEY_BATCH),
+        store.batches(plan.rows, SURVEY_BATCH),
+        strict=True,
+    )
+    for owner, mass, pixels in parts:
+        sums.index_add_(0, owner, pixels.double().div(255) * mass.view(-1, 1, 1, 1))
+    masses = torch.zeros(plan.atoms, dtype=torch.float64)
+    masses.index_add_(0, plan.owner, plan.mass.double())
+    return (sums / masses.view(-1, 1, 1, 1)).float().clamp(0, 1)
+
+
+def open_spaces(
+    sources: Sequence[tuple[BackboneSource, int, Preprocessing]],
+    config: SynthesisConfig,
+    class_names: Sequence[str],
+    seed: int,
+    device: torch.device,
+) -> list[FeatureSpace]:
+    """The pool: ``count`` networks of each source; one without weights is randomly initialised."""
+    terms = Terms(features=config.space_weight, mean=config.space_mean_weight)
+    pool = []
+    for source, count, preprocessing in sources:
+        for index in range(count):
+            draw = stream_seed(seed, "space", source.name, index) % 2**31
+            model = load_backbone(source, class_names, preprocessing, draw).model
+            network = FeatureNetwork(model, preprocessing, device)
+            key = stable_hash([weights_sha256(model), vars(preprocessing)])
+            pool.append(FeatureSpace(f"{source.name}:{index}", network, terms, key))
+    return pool
