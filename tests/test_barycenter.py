@@ -280,6 +280,67 @@ def test_more_atoms_come_closer(solved: dict[tuple[int, str], Barycenter], weigh
         assert (found.weights > 0).all()
 
 
+# --- the plan: which real rows each atom stands for ---------------------------------------------
+
+
+def dense(found: Barycenter, count: int) -> np.ndarray:
+    plan = np.zeros((len(found.atoms), count))
+    np.add.at(plan, (found.owner.numpy(), found.rows.numpy()), found.mass.double().numpy())
+    return plan
+
+
+@pytest.mark.parametrize("weights", ["free", "uniform"])
+@pytest.mark.parametrize("n", [1, 7, 10, 50])
+def test_plan_has_the_marginals_and_costs_the_exact_w2(real: Tensor, weights: str, n: int) -> None:
+    y = real[:300]
+    found = solve(y, n, weights)
+    plan, atoms = dense(found, 300), found.atoms.double().numpy()
+    masses = found.weights.double().numpy()
+    np.testing.assert_allclose(plan.sum(0), 1 / 300, rtol=1e-5)
+    np.testing.assert_allclose(plan.sum(1), masses, rtol=1e-5)
+    np.testing.assert_allclose(n * masses if weights == "uniform" else masses.sum(), 1, rtol=1e-6)
+    cost = cdist(atoms, y.double().numpy(), "sqeuclidean")
+    exact = ot.emd2(masses / masses.sum(), ot.unif(300), cost)
+    assert (plan * cost).sum() == pytest.approx(found.w2, rel=1e-5)
+    assert exact == pytest.approx(found.w2, rel=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 7, 50])
+def test_plan_is_sparse_and_ordered(real: Tensor, n: int) -> None:
+    free, uniform = solve(real, n), solve(real, n, "uniform")
+    assert torch.equal(free.rows, torch.arange(1000))  # exactly one owner each
+    assert len(uniform.rows) <= 1000 + n - 1
+    for found in (free, uniform):
+        assert ((found.rows * n + found.owner).diff() > 0).all()  # by row, then owner
+        assert (found.mass > 0).all()
+        assert found.rows.dtype == found.owner.dtype == torch.int64
+        assert found.mass.dtype == torch.float32
+
+
+@pytest.mark.parametrize("weights", ["free", "uniform"])
+def test_atoms_are_the_plans_means_of_the_rows_they_own(real: Tensor, weights: str) -> None:
+    """X = diag(1/b) T Y, so that the same plan gives atoms in any other feature space."""
+    found = solve(real, 20, weights)
+    projected = dense(found, 1000) @ real.double().numpy() / found.weights.numpy()[:, None]
+    np.testing.assert_allclose(projected, found.atoms.numpy(), atol=0.02)
+
+
+def test_plan_of_duplicated_rows_is_that_of_the_rows() -> None:
+    y = clusters()
+    once, twice = solve(y, 4), solve(y.repeat(2, 1), 4)
+    assert twice.w2 == pytest.approx(once.w2, rel=1e-6)
+    np.testing.assert_allclose(sorted_rows(twice.atoms), sorted_rows(once.atoms), atol=1e-5)
+    assert torch.equal(twice.owner[:120], twice.owner[120:])
+
+
+def test_plan_sends_each_far_cloud_to_its_own_atom() -> None:
+    y = torch.cat([torch.zeros(30, 2), torch.full((50, 2), 1000.0)])
+    y = y + torch.randn(80, 2, generator=stream(0, "clouds"))
+    owner = solve(y, 2).owner
+    assert owner[:30].unique().numel() == owner[30:].unique().numel() == 1
+    assert owner[0] != owner[-1]
+
+
 # --- nearest real rows --------------------------------------------------------------------------
 
 

@@ -104,7 +104,10 @@ def _make(manifest: Json) -> Json:
         "weights": manifest["barycenter"]["weights"],
         "views": manifest["labels"]["views"],
         "start": _STARTS.get(init, f"each image starts from {init}"),
-        "init_real": init != "noise",
+        "init": init,
+        "pool": [
+            space for space in config["synthesis"].get("feature_spaces", []) if space != "none"
+        ],
         "iterations": config["synthesis"]["iterations"],
         "untouched": init == "real" and config["synthesis"]["iterations"] == 0,
         "temperature": number(config["evaluate"]["temperature"]),

@@ -161,8 +161,8 @@ def cli() -> None:
     default=DEFAULTS.synthesis.feature_spaces,
     show_default=True,
     help="Networks beside the backbone in which the images are matched as well: Hub id, folder or "
-    "built-in, randomly initialised if it has no weights; repeatable; none for the paper's "
-    "method. [source: own benchmark]",
+    "built-in, randomly initialised if it has no weights; repeatable; none is the paper's "
+    "method. [source: paper]",
 )
 @click.option(
     "--student",

@@ -38,7 +38,7 @@ class FeatureNetwork:
     def __init__(
         self, model: nn.Module, preprocessing: Preprocessing, device: torch.device
     ) -> None:
-        self.model = model.to(device).eval().requires_grad_(False)
+        self.model = fast_layout(model.to(device)).eval().requires_grad_(False)
         self.preprocessing = preprocessing
         self.device = device
         self.num_classes = number_of_classes(model)
@@ -81,6 +81,14 @@ class FeatureNetwork:
             means=tuple(mean for mean, _ in found),
             variances=tuple(variance for _, variance in found),
         )
+
+
+def fast_layout(model: nn.Module) -> nn.Module:
+    """``model``, its filters laid out for channels-last images if it has BatchNorm: its steps then
+    take about a quarter less time on a CPU. Layers such as GroupNorm would be slower.
+    """
+    batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    return model.to(memory_format=torch.channels_last) if batch_norm else model  # type: ignore[call-overload,no-any-return]
 
 
 def number_of_classes(model: nn.Module) -> int:
@@ -134,4 +142,6 @@ def _moments(module: nn.Module, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
     """Mean and variance per image and channel of a norm layer's input, each (batch, channels)."""
     last = x if _channel_axis(module) == -1 else x.movedim(1, -1)
     tokens = last.reshape(batch, -1, last.shape[-1]).float()
-    return tokens.mean(1), tokens.var(1, unbiased=False)
+    mean = tokens.mean(1)
+    # Twice over the positions is exact, and faster on a CPU than torch.var.
+    return mean, ((tokens - mean[:, None]) ** 2).mean(1)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
-RUNG = 3  # rounds between two halvings of the starts
+RUNG = 5  # rounds between two halvings of the starts
+MOST_STARTS, MANY_ATOMS = 4, 80  # few atoms need more starts, and these cost less
 LEAST_GAIN = 1e-9  # of its own share of W2^2: what a point's move must save to be made
 
 
@@ -27,16 +28,23 @@ def k_means(
 ) -> tuple[Array, Labels]:
     """Atoms (n, d) float64, each the mean of the points it serves, and the atom (N,) of each point.
 
-    y: (N, d) float64 with N >= n and mean near 0 (float32 distances lose digits far from it).
+    y: (N, d) float64 with N >= n and mean near 0 (float32 distances lose digits far from it);
+    restarts: k-means++ starts, up to four times as many where atoms are few (n < 80).
     No atom is without points; no point is closer to another atom than its own.
     """
     if n == 1:
         return y.mean(0, keepdims=True), np.zeros(len(y), dtype=np.int64)
     points = torch.from_numpy(y).float()
     half_norms = points.square().sum(1) / 2
-    label = _search(points, half_norms, n, restarts, max_iterations, generator)
+    starts = starts_for(n, restarts)
+    label = _search(points, half_norms, n, starts, max_iterations, generator)
     label = _batch_moves(points, half_norms, label, n, max_iterations)
     return _single_moves(y, label.numpy(), n)
+
+
+def starts_for(n: int, restarts: int) -> int:
+    """``restarts``, and up to MOST_STARTS times as many for few atoms."""
+    return restarts * min(max(MANY_ATOMS // n, 1), MOST_STARTS)
 
 
 def squared_distances(x: Array, y: Array, norms: Array | None = None) -> Array:
@@ -76,39 +84,45 @@ def _search(
     points: Tensor,
     half_norms: Tensor,
     n: int,
-    restarts: int,
+    starts: int,
     max_iterations: int,
     generator: torch.Generator,
 ) -> Tensor:
     """Lloyd from all starts; (N,) labels of the best one, each atom with at least one point."""
-    atoms = list(plus_plus(points, n, restarts, generator))
-    costs = [np.inf] * restarts
+    atoms = plus_plus(points, n, starts, generator)
+    costs = [np.inf] * starts
     for step in range(max_iterations):
-        found = [_nearest(points, half_norms, start) for start in atoms]
-        previous, costs = costs, [cost for _, cost in found]
+        previous, (labels, costs) = costs, _nearest(points, half_norms, atoms)
         if len(atoms) == 1 and costs[0] >= previous[0] * (1 - 1e-3):
             break
-        kept = range(len(atoms))
+        kept = list(range(len(atoms)))
         if step % RUNG == RUNG - 1 and len(atoms) > 1:
-            kept = sorted(kept, key=lambda i: costs[i])[: len(atoms) // 2]
-        atoms = [_means(points, found[i][0], n) for i in kept]
+            kept = sorted(kept, key=costs.__getitem__)[: len(atoms) // 2]
+        atoms = torch.stack([_means(points, labels[i], n) for i in kept])
         costs = [costs[i] for i in kept]
-    found = [_nearest(points, half_norms, start) for start in atoms]
-    return min(found, key=lambda pair: pair[1])[0]
+    labels, costs = _nearest(points, half_norms, atoms)
+    return labels[int(np.argmin(costs))]
 
 
-def _nearest(points: Tensor, half_norms: Tensor, atoms: Tensor) -> tuple[Tensor, float]:
-    """Nearest atom of each point, empty atoms repaired, and half the mean squared distance."""
-    scores = torch.addmm(atoms.square().sum(1) / 2, points, atoms.T, alpha=-1)
-    distance, label = scores.min(1)
-    distance += half_norms
-    sizes = torch.bincount(label, minlength=len(atoms))
-    for empty in (sizes == 0).nonzero()[:, 0].tolist():
-        # An atom without points takes over the worst served one, never another atom's last.
-        worst = int(distance.masked_fill(sizes[label] < 2, -torch.inf).argmax())
-        sizes[label[worst]] -= 1
-        label[worst], sizes[empty], distance[worst] = empty, 1, 0.0
-    return label, float(distance.double().mean())
+def _nearest(points: Tensor, half_norms: Tensor, atoms: Tensor) -> tuple[list[Tensor], list[float]]:
+    """Per start of atoms (R, n, d): nearest atom of each point, empty atoms repaired, and half the
+    mean squared distance.
+    """
+    starts, n, _ = atoms.shape
+    flat = atoms.flatten(0, 1)
+    scores = torch.addmm(flat.square().sum(1) / 2, points, flat.T, alpha=-1)
+    distances, found = scores.view(-1, starts, n).min(2)
+    distances += half_norms[:, None]
+    labels = list(found.T.contiguous())
+    for label, distance in zip(labels, distances.T, strict=True):
+        sizes = torch.bincount(label, minlength=n)
+        for empty in (sizes == 0).nonzero()[:, 0].tolist():
+            # An atom without points takes over the worst served one, never another atom's last.
+            worst = int(distance.masked_fill(sizes[label] < 2, -torch.inf).argmax())
+            sizes[label[worst]] -= 1
+            label[worst], sizes[empty], distance[worst] = empty, 1, 0.0
+    costs: list[float] = distances.double().mean(0).tolist()
+    return labels, costs
 
 
 def _means(points: Tensor, label: Tensor, n: int) -> Tensor:

@@ -33,6 +33,7 @@ from wdistill.data import ImageData, load_data
 from wdistill.errors import OptionError, RunFolderError
 from wdistill.figures import loss_plot, preview_grid, progress_grid, save_png
 from wdistill.manifest import build_manifest, device_name, versions
+from wdistill.memory import keep_freed_memory
 from wdistill.run_folder import Run, claim, locked
 from wdistill.synthesis import TERMS
 from wdistill.teacher import Networks, find_networks, open_pool, prepare_teacher
@@ -63,6 +64,7 @@ def run(
     What an earlier start of the same run has finished is not computed again. Raises WdistillError
     on anything that the user can mend.
     """
+    keep_freed_memory()
     accelerator = _accelerator(config, runtime)
     main = accelerator.is_main_process
     with accelerator.main_process_first():

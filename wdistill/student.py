@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from wdistill.augment import apply_mix, apply_views, mix_targets, random_mix, random_views
 from wdistill.config import EvalConfig
 from wdistill.errors import NumericalError
-from wdistill.features import FeatureNetwork
+from wdistill.features import FeatureNetwork, fast_layout
 from wdistill.pixels import Preprocessing, to_float
 from wdistill.seeds import stream, stream_seed
 
@@ -63,7 +63,7 @@ def train_student(
 
     Raises NumericalError if the loss is not finite.
     """
-    model.to(device).train()
+    fast_layout(model.to(device)).train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
