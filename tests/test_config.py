@@ -35,7 +35,7 @@ NAN, INF = float("nan"), float("inf")
         (TeacherConfig, "epochs", "--teacher-epochs", "from 0 to 10000", (-1, 10_001)),
         (BarycenterConfig, "ipc", "--ipc", "from 1 to 100", (0, -1, 101)),
         (BarycenterConfig, "weights", "--weights", "uniform, free", ("equal", "", "Free")),
-        (SynthesisConfig, "init", "--init", "real, noise", ("mean", "Real")),
+        (SynthesisConfig, "init", "--init", "real, mean, noise", ("median", "Real")),
         (SynthesisConfig, "iterations", "--iterations", "from 0 to 100000", (-1, 100_001)),
         (SynthesisConfig, "bn_weight", "--bn-weight", "not negative", (-0.1, INF, NAN)),
         (EvalConfig, "epochs", "--eval-epochs", "from 1 to 100000", (0, 100_001)),
