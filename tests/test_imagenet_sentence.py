@@ -16,7 +16,7 @@ LOAD = """
 import json, datasets
 loaded = datasets.load_dataset("alice/imagenet-1k-wdistill-ipc1", split="train")
 names = loaded.features["label"].names
-print(json.dumps([len(loaded), names, loaded["label"], loaded[7]["image"].size]))
+print(json.dumps([len(loaded), names, list(loaded["label"]), loaded[7]["image"].size]))
 """
 
 
