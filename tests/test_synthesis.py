@@ -19,8 +19,17 @@ from wdistill.features import Activations, FeatureNetwork
 from wdistill.pixels import Preprocessing, to_uint8
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, SpaceTarget, Terms
+from wdistill.spectrum import Spectrum
 from wdistill.survey import survey_class
-from wdistill.synthesis import TERMS, ClassTarget, Distilled, _group, feature_losses, moment_loss
+from wdistill.synthesis import (
+    TERMS,
+    ClassTarget,
+    Distilled,
+    _group,
+    _pixel_gradient,
+    feature_losses,
+    moment_loss,
+)
 from wdistill.synthesis import synthesise as synthesise_in
 
 SIZE, CLASSES = 8, 5
@@ -89,6 +98,12 @@ def space_of(network: FeatureNetwork, terms: Terms = FEATURES) -> FeatureSpace:
     return FeatureSpace("one", network, terms, "key")
 
 
+def pixels_themselves(size: int) -> Spectrum:
+    """Coordinates in which a step is the same in every pixel, as in the paper."""
+    shape = (3, size, size)
+    return Spectrum(torch.eye(size), torch.eye(3), torch.zeros(shape), torch.ones(shape))
+
+
 def distil(
     network: FeatureNetwork,
     targets: Sequence[ClassTarget],
@@ -99,8 +114,8 @@ def distil(
     on_step: Callable[[int], None] | None = None,
 ) -> Distilled:
     """Synthesis in one space."""
-    spaces = [space_of(network, terms)]
-    return synthesise_in(spaces, targets, start, config, generators, on_step=on_step)
+    spaces, plain = [space_of(network, terms)], pixels_themselves(start.shape[-1])
+    return synthesise_in(spaces, targets, start, plain, config, generators, on_step=on_step)
 
 
 def synthesise(*arguments: Any, **keywords: Any) -> Tensor:
@@ -401,7 +416,8 @@ def several(values: Sequence[Sequence[float]], **terms: float) -> Distilled:
     targets = tuple(SpaceTarget(torch.tensor(v)[:, None], 1.0) for v in values)
     aim = ClassTarget(0, torch.tensor([0.5, 0.5]), targets)
     start = torch.full((1, 2, 3, SIZE, SIZE), 0.5)
-    return synthesise_in(spaces, [aim], start, WHOLE, streams([0]))
+    config = replace(WHOLE, space_weight=1.0)
+    return synthesise_in(spaces, [aim], start, pixels_themselves(SIZE), config, streams([0]))
 
 
 def test_every_space_is_reached() -> None:
@@ -416,6 +432,23 @@ def test_the_mean_term_binds_the_mean_alone() -> None:
     means = pixels[:, 0].mean((1, 2))
     assert float(means.mean()) == pytest.approx(0.3, abs=0.01)
     assert float(means[0]) == pytest.approx(float(means[1]), abs=0.01)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 2.0])
+def test_the_pool_pulls_at_each_image_by_its_share_of_the_teachers_pull(share: float) -> None:
+    """Whatever the unit of its features, and however far its atoms."""
+    spaces = [FeatureSpace(str(k), brightness(k), Terms(1.0), "") for k in range(2)]
+    far = torch.tensor([[0.7], [0.9]]), torch.tensor([[50.0], [0.6]])
+    aims = [ClassTarget(0, torch.tensor([0.3, 0.7]), tuple(SpaceTarget(a, 1.0) for a in far))]
+    pixels = torch.full((2, 3, SIZE, SIZE), 0.5)
+    groups = [_group(aims, k, CPU) for k in range(2)]
+    views = random_views(2, 1.0, stream(0, "views"))
+    active = list(zip(spaces, groups, strict=True))
+    gradient, _ = _pixel_gradient(active, pixels, views, share, None)
+    length = gradient.flatten(2).norm(dim=2)  # the spaces see one channel each
+    assert (gradient[:, :2].sum((2, 3)) <= 0).all()
+    torch.testing.assert_close(length[:, 1], share * length[:, 0])
+    assert (length[:, 0] > 0).all()
 
 
 def test_feature_losses_are_in_units_of_the_class_variance() -> None:

@@ -94,14 +94,14 @@ class SynthesisConfig:
     """Pixels towards atoms and statistics (paper, section 3.3) in one or more feature spaces."""
 
     init: Init = "real"  # [own]; [official] noise
-    iterations: int = 200  # [own]; [official] 2000 from noise
-    lr: float = 0.03  # [own] in [0, 1] pixel units
+    iterations: int = 300  # [own]; [official] 2000 from noise
+    lr: float = 0.1  # [own] in units of the real images' deviation, see wdistill.spectrum
     feature_weight: float = 0.05  # [own] in units of the class's variance
     bn_weight: float = 10.0  # [official] for ImageNette
-    ce_weight: float = 0.0  # [own]
-    feature_spaces: tuple[str, ...] = ("none",)  # [paper]; no gain measured yet, see the README
-    space_weight: float = 0.05  # [own]
-    space_mean_weight: float = 0.5  # [own]
+    ce_weight: float = 1.0  # [own]
+    feature_spaces: tuple[str, ...] = ("none",)  # [paper]
+    space_weight: float = 0.1  # [own] length of the pool's gradient, as a share of the teacher's
+    space_mean_weight: float = 10.0  # [own] of the class mean, beside 1 of the single images
     crop_min: float = 0.4  # [own] smallest area share of a random crop
     images_per_step: int = 100  # [official] batch size; groups of whole classes fill it
 

@@ -157,7 +157,7 @@ def open_spaces(
     device: torch.device,
 ) -> list[FeatureSpace]:
     """The pool: ``count`` networks of each source; one without weights is randomly initialised."""
-    terms = Terms(features=config.space_weight, mean=config.space_mean_weight)
+    terms = Terms(features=1.0, mean=config.space_mean_weight)
     pool = []
     for source, count, preprocessing in sources:
         for index in range(count):

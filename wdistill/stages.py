@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from wdistill.relabel import soft_labels
 from wdistill.run_folder import Run
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, Plan, SpaceTarget, Terms, plan_means, space_target
+from wdistill.spectrum import Spectrum, measure_spectrum
 from wdistill.survey import survey_class
 from wdistill.synthesis import ClassTarget, synthesise
 from wdistill.teacher import Networks, Teacher
@@ -30,6 +32,7 @@ from wdistill.units import Tensors, Unit, collect_units, run_units
 
 SURVEY_BATCH = 128
 SPACE_SAMPLE = 300  # real images per class and space of the pool; its means need no more
+SPECTRUM_SAMPLE = 2000  # real images; each deviation is then known to about 2 %
 
 
 def class_rows(store: PixelStore, label: int) -> Tensor:
@@ -99,8 +102,13 @@ def class_target(
     )
 
 
-def class_start(run: Run, ready: Teacher, tensors: Tensors, label: int) -> Tensor:
-    """(n, 3, R, R) float pixels in [0, 1] from which a class's images start."""
+def class_start(
+    run: Run, ready: Teacher, spectrum: Spectrum, tensors: Tensors, label: int
+) -> Tensor:
+    """(n, 3, R, R) float pixels in [0, 1] from which a class's images start.
+
+    Noise has the spectrum of real images; the official code's has one deviation for all pixels.
+    """
     store, init = ready.train, run.config.synthesis.init
     if init == "real":
         return to_float(store.get(tensors[f"{label}.nearest"]), torch.device("cpu"))
@@ -108,11 +116,13 @@ def class_start(run: Run, ready: Teacher, tensors: Tensors, label: int) -> Tenso
         return plan_means(store, class_plan(tensors, label))
     size, ipc = store.preprocessing.resolution, run.config.barycenter.ipc
     noise = torch.randn(ipc, 3, size, size, generator=stream(run.config.seed, "noise", label))
-    mean, std = (
-        torch.tensor(values).view(1, 3, 1, 1)
-        for values in (store.preprocessing.mean, store.preprocessing.std)
-    )
-    return (mean + std * noise).clamp(0, 1)
+    return spectrum.pixels(noise).clamp(0, 1)
+
+
+def real_spectrum(run: Run, ready: Teacher) -> Spectrum:
+    """The spectrum of a seeded sample of the training images."""
+    order = torch.randperm(len(ready.train), generator=stream(run.config.seed, "spectrum"))
+    return measure_spectrum(ready.train.batches(order[:SPECTRUM_SAMPLE].sort().values, 100))
 
 
 def synthesis(
@@ -127,14 +137,18 @@ def synthesis(
     key = stable_hash([key, vars(config), drawn, "synthesis"])
     terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
     spaces = [FeatureSpace("teacher", ready.network, terms, ready.key), *pool]
+    measured = cache(lambda: real_spectrum(run, ready))  # not before a unit is missing
 
     def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
-        tensors = targets[unit.index]
-        start = torch.stack([class_start(run, ready, tensors, label) for label in unit.classes])
+        tensors, spectrum = targets[unit.index], measured()
+        start = torch.stack(
+            [class_start(run, ready, spectrum, tensors, label) for label in unit.classes]
+        )
         done = synthesise(
             spaces,
             [class_target(run, ready, spaces, tensors, label) for label in unit.classes],
             start,
+            spectrum,
             config,
             [stream(run.config.seed, "synthesis", label) for label in unit.classes],
             run.autocast,

@@ -12,8 +12,8 @@ mean_l and var_l are the b-weighted per-channel moments of norm layer l's input 
 images. Each step uses the teacher and one space of the pool, in turn. Departures from the paper:
 moments are exact per class (total variance), each image has its own view a, distances are measured
 in units of the class's variance and statistics are divided by the number of layers and the root of
-the number of channels, so that one set of weights suits any network, and pixels are clamped to
-[0, 1] after each step.
+the number of channels, so that one set of weights suits any network; Adam moves the coefficients of
+:mod:`wdistill.spectrum` rather than pixels, and pixels are clamped to [0, 1] after each step.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wdistill.augment import apply_views, concatenate, random_views
+from wdistill.augment import Views, apply_views, concatenate, random_views
 from wdistill.config import SynthesisConfig
 from wdistill.errors import NumericalError
 from wdistill.features import Activations
 from wdistill.pixels import to_uint8
 from wdistill.spaces import FeatureSpace, SpaceTarget
+from wdistill.spectrum import Spectrum
 
 LOOK_EVERY = 25  # steps between looks at the loss; each look waits for the device
 TERMS = ("features", "mean", "moments", "entropy")
@@ -136,6 +137,7 @@ def synthesise(
     spaces: Sequence[FeatureSpace],
     targets: Sequence[ClassTarget],
     start: Tensor,
+    spectrum: Spectrum,
     config: SynthesisConfig,
     generators: Sequence[torch.Generator],
     autocast: torch.dtype | None = None,
@@ -143,38 +145,35 @@ def synthesise(
 ) -> Distilled:
     """Distil the images of a group of classes.
 
-    spaces: the teacher first, then the pool; start: (G, n, 3, R, R) float in [0, 1]; generators:
-    one CPU stream per class, which draws the views of its images. Raises NumericalError if the
-    loss or a pixel is not finite.
+    spaces: the teacher first, then the pool; start: (G, n, 3, R, R) float in [0, 1]; spectrum: the
+    coordinates in which the images move; generators: one CPU stream per class, which draws the
+    views of its images. Raises NumericalError if the loss or a pixel is not finite.
     """
     device = spaces[0].network.device
     groups = [_group(targets, index, device) for index in range(len(spaces))]
     ipc, count = len(targets[0].weights), start.shape[0] * start.shape[1]
     grey = torch.tensor([t.grey for t in targets], device=device).repeat_interleave(ipc)
-    grey = grey.view(-1, 1, 1, 1)
-    pixels = start.flatten(0, 1).to(device).clone()
-    pixels = torch.where(grey, pixels.mean(1, keepdim=True), pixels).requires_grad_()
-    optimizer = torch.optim.Adam([pixels], lr=config.lr, betas=(0.5, 0.9))
+    spectrum = spectrum.to(device)
+    pixels = _greyed(start.flatten(0, 1).to(device), grey)
+    coefficients = spectrum.coefficients(pixels)
+    optimizer = torch.optim.Adam([coefficients], lr=config.lr, betas=(0.5, 0.9))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.iterations))
     looks: list[Tensor] = []
     middle = to_uint8(pixels)
     for step in range(config.iterations):
         views = concatenate([random_views(ipc, config.crop_min, g) for g in generators])
-        # Outside autocast: bf16 would blur the pixels.
-        images = apply_views(pixels, views)
         turn = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
-        parts = [_space_terms(spaces[i], groups[i], images, autocast) for i in turn]
-        loss = torch.stack([part for part, _ in parts]).sum()
-        (gradient,) = torch.autograd.grad(loss, pixels)
-        pixels.grad = torch.where(grey, gradient.mean(1, keepdim=True), gradient)
+        active = [(spaces[i], groups[i]) for i in turn]
+        gradient, values = _pixel_gradient(active, pixels, views, config.space_weight, autocast)
+        coefficients.grad = spectrum.gradient(_greyed(gradient, grey))
         optimizer.step()
         schedule.step()
-        with torch.no_grad():
-            pixels.clamp_(0, 1)
+        pixels = _greyed(spectrum.pixels(coefficients).clamp_(0, 1), grey)
+        coefficients.copy_(spectrum.coefficients(pixels))
         if step + 1 == config.iterations // 2:
             middle = to_uint8(pixels)
         if step % LOOK_EVERY == 0 or step + 1 == config.iterations:
-            looks.append(_look(step, loss, [values for _, values in parts]))
+            looks.append(_look(step, values))
         if on_step is not None:
             on_step(count)
     if not bool(torch.isfinite(pixels).all()):
@@ -186,8 +185,43 @@ def synthesise(
     )
 
 
-def _look(step: int, loss: Tensor, values: Sequence[Tensor]) -> Tensor:
-    if not bool(torch.isfinite(loss)):
+def _greyed(images: Tensor, grey: Tensor) -> Tensor:
+    """images (B, 3, R, R); those marked by grey (B,) lose their colour."""
+    return torch.where(grey.view(-1, 1, 1, 1), images.mean(1, keepdim=True), images)
+
+
+def _pixel_gradient(
+    active: Sequence[tuple[FeatureSpace, _Group]],
+    pixels: Tensor,
+    views: Views,
+    share: float,
+    autocast: torch.dtype | None,
+) -> tuple[Tensor, list[Tensor]]:
+    """dL/dx, and the TERMS of each active space: the teacher's, and perhaps one of the pool.
+
+    The pool's gradient is scaled, image by image, to ``share`` times the length of the teacher's:
+    features of a random network have no unit of their own.
+    """
+    leaf = pixels.detach().requires_grad_()
+    # Outside autocast: bf16 would blur the pixels.
+    images = apply_views(leaf, views)
+    seen = images.detach().requires_grad_()
+    gradients, values = [], []
+    for space, group in active:
+        loss, terms = _space_terms(space, group, seen, autocast)
+        gradients.append(torch.autograd.grad(loss, seen)[0])
+        values.append(terms)
+    total = gradients[0]
+    for gradient in gradients[1:]:
+        lengths = [g.flatten(1).norm(dim=1) for g in (gradients[0], gradient)]
+        scale = share * lengths[0] / lengths[1].clamp(min=1e-20)
+        total = total + scale.view(-1, 1, 1, 1) * gradient
+    (result,) = torch.autograd.grad(images, leaf, total)
+    return result, values
+
+
+def _look(step: int, values: Sequence[Tensor]) -> Tensor:
+    if not all(bool(torch.isfinite(terms).all()) for terms in values):
         raise NumericalError(_not_finite(step))
     pool = values[1] if len(values) > 1 else torch.zeros_like(values[0])
     return torch.cat([torch.tensor([float(step)]), values[0].cpu(), pool.cpu()])

@@ -1,0 +1,94 @@
+"""Pixel coordinates in which real images vary equally.
+
+Real images are smooth: their energy falls with frequency, and their colours go together. A step of
+equal size in every pixel is mostly noise that no real image has. Here an image x is written as
+
+    z = (C(x) - m) / s,   C(x)_a = D (sum_k U_ak x_k) D^T
+
+with the orthonormal cosine transform D along both axes, the principal colour axes U, and the mean m
+and deviation s of every coefficient over the real images. A step in z moves each coefficient in
+proportion to how much it varies in reality. Natural spectra: Field 1987; images optimised in such
+coordinates: Olah et al. 2017, "Feature Visualization". The paper moves the pixels themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wdistill.pixels import to_float
+
+LEAST_DEVIATION = 1e-4  # in pixel units: what does not vary in reality hardly moves
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """transform: (R, R) D; colours: (3, 3) U, rows are axes; mean, deviation: (3, R, R) m and s."""
+
+    transform: Tensor
+    colours: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    def to(self, device: torch.device) -> Spectrum:
+        return Spectrum(*(value.to(device) for value in vars(self).values()))
+
+    def coefficients(self, pixels: Tensor) -> Tensor:
+        """z (B, 3, R, R) of pixels (B, 3, R, R) in [0, 1]."""
+        return (_cosine(pixels, self.transform, self.colours) - self.mean) / self.deviation
+
+    def pixels(self, coefficients: Tensor) -> Tensor:
+        """The inverse of :meth:`coefficients`; not clamped."""
+        scaled = coefficients * self.deviation + self.mean
+        return _cosine(scaled, self.transform.T, self.colours.T)
+
+    def gradient(self, pixel_gradient: Tensor) -> Tensor:
+        """dL/dz from dL/dx."""
+        return _cosine(pixel_gradient, self.transform, self.colours) * self.deviation
+
+
+def _cosine(images: Tensor, transform: Tensor, colours: Tensor) -> Tensor:
+    turned = torch.einsum("ak,bkhw->bahw", colours, images)
+    return transform @ turned @ transform.T
+
+
+def cosine_transform(size: int) -> Tensor:
+    """(size, size) orthonormal DCT-II, float64; row k is the k-th frequency."""
+    place, frequency = torch.arange(size, dtype=torch.float64), torch.arange(size)[:, None]
+    matrix = torch.cos(math.pi * (place + 0.5) * frequency / size) * math.sqrt(2 / size)
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def measure_spectrum(batches: Iterable[Tensor]) -> Spectrum:
+    """Spectrum of a sample of real images; batches: (b, 3, R, R) uint8. Returns float32."""
+    count, sums, products = 0, torch.zeros(()), torch.zeros(())
+    transform = torch.zeros(())
+    for batch in batches:
+        if count == 0:
+            transform = cosine_transform(batch.shape[-1]).float()
+        plain = _cosine(to_float(batch, torch.device("cpu")), transform, torch.eye(3)).double()
+        sums = sums + plain.sum(0)
+        products = products + torch.einsum("bihw,bjhw->ijhw", plain, plain)
+        count += len(batch)
+    mean = sums / count
+    # Moments of all pairs of colours: those of the turned colours follow from them.
+    covariance = products / count - mean[:, None] * mean
+    colours = _axes(covariance.sum((2, 3)))
+    variance = torch.einsum("ai,ijhw,aj->ahw", colours, covariance, colours)
+    return Spectrum(
+        transform,
+        colours.float(),
+        torch.einsum("ai,ihw->ahw", colours, mean).float(),
+        variance.clamp(min=LEAST_DEVIATION**2).sqrt().float(),
+    )
+
+
+def _axes(cross: Tensor) -> Tensor:
+    """Principal axes as rows, each with a positive largest entry, so that no machine flips them."""
+    axes: Tensor = torch.linalg.eigh(cross).eigenvectors.T
+    return axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
