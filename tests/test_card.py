@@ -70,6 +70,20 @@ def test_golden(tmp_path: Path) -> None:
     assert card == GOLDEN.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("weights", "words"), [("equal", "equally"), ("proportional", "in proportion to their images")]
+)
+def test_groups_are_told(weights: str, words: str, tmp_path: Path) -> None:
+    changes = {
+        "config__data__group_column": "site|<b>", "config__barycenter__group_weights": weights,
+        "source__groups": 3,
+    }  # fmt: skip
+    text = section(render_card(publish(tmp_path, **changes)), "How it was made")
+    assert f"3 groups named by column <code>site&#124;&#60;b&#62;</code>, weighted {words}" in text
+    (tmp_path / "plain").mkdir()
+    assert "groups" not in section(render_card(publish(tmp_path / "plain")), "How it was made")
+
+
 def test_yaml_is_what_push_to_hub_writes(tmp_path: Path) -> None:
     card = render_card(publish(tmp_path))
     data = data_of(card)

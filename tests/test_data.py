@@ -273,6 +273,31 @@ def test_labels_that_name_no_class_are_refused(
     assert expected in message(path, label_column="label")
 
 
+def test_groups_follow_their_rows(tmp_path: Path) -> None:
+    """Through left-out rows and the hold-out; rows without a group are one of their own."""
+    labels = [0, 1, -1, 0, 1, 0, 1, 0, 1, 0, 1, 0]
+    sites = ["b", "a", "a", None, "a", "b", "b", "a", None, "b", "a", "b"]
+    columns = rows_of(labels, site=sites)
+    kind = datasets.ClassLabel(names=["boot", "coat"])
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": kind, "site": datasets.Value("string")}
+    )
+    path = save(tmp_path / "d", train=datasets.Dataset.from_dict(columns, features=features))
+    loaded = load_data(DataConfig(dataset=path, group_column="site"), seed=0, ipc=1)
+    assert loaded.train.groups is not None
+    numbers = {"a": 0, "b": 1, None: -1}
+    assert loaded.train.groups.tolist() == [numbers[sites[row]] for row in loaded.train.rows]
+    assert 2 not in loaded.train.rows
+    assert load_data(DataConfig(dataset=path), seed=0, ipc=1).train.groups is None
+
+
+@pytest.mark.parametrize(("column", "said"), [("nowhere", "does not exist"), ("image", "Image")])
+def test_a_group_column_must_hold_groups(column: str, said: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "d", train=dataset_of([0, 1, 2] * 4))
+    with pytest.raises(DataError, match=f"--group-column '{column}'.*{said}"):
+        load_data(DataConfig(dataset=path, group_column=column), seed=0, ipc=1)
+
+
 def test_wrong_columns_are_named(tmp_path: Path) -> None:
     path = save(tmp_path / "s", train=dataset_of(THREE))
     assert message(path, image_column="pic") == (

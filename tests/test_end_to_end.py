@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hub_server import HubServer, hub_env, run_python
 from PIL import Image
@@ -143,6 +145,37 @@ np.savez(sys.argv[1] if len(sys.argv) > 1 else {out!r}, images=images,
          soft=np.array(loaded["soft_label"], np.float32))
 print(json.dumps([loaded.features["label"].names, "wdistill" in sys.modules]))
 """
+
+
+def test_groups_make_another_barycenter_and_one_group_the_same(
+    finished: Path, source: Path, tmp_path: Path
+) -> None:
+    """Real images in two groups: how much cloth they show."""
+    grouped = tmp_path / "grouped"
+    grouped.mkdir()
+    for path in source.glob("*.parquet"):
+        table = pq.read_table(path)
+        sizes = np.array([len(cell["bytes"]) for cell in table["image"].to_pylist()])
+        group = pa.array(np.where(sizes > np.median(sizes), "full", "sparse"))
+        one = pa.array(["all"] * len(table))
+        table = table.append_column("cloth", group).append_column("one", one)
+        pq.write_table(table, grouped / path.name)
+
+    def run(name: str, *options: str | Path) -> Path:
+        command = ["run", "--dataset", grouped, "--label-column", "label", *options]
+        command += ["--backbone", finished / "teacher", "--ipc", "2", "--iterations", "2"]
+        done = run_wdistill(*command, "--no-evaluate", "--output", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        return tmp_path / name
+
+    plain, alone = run("plain"), run("alone", "--group-column", "one")
+    assert parquet_bytes(plain) == parquet_bytes(alone)
+    two = run("two", "--group-column", "cloth")
+    manifest = json.loads((two / "publish" / "wdistill.json").read_text())
+    assert manifest["source"]["groups"] == 2
+    assert "2 groups named by column" in (two / "publish" / "README.md").read_text()
+    assert parquet_bytes(two) != parquet_bytes(plain)
+    assert all(w2 < random for w2, random in zip(*_w2(manifest), strict=True))
 
 
 def test_run_from_the_hub_push_and_load(finished: Path, source: Path, tmp_path: Path) -> None:

@@ -166,10 +166,18 @@ def test_accumulation_is_stable(batch: int) -> None:
     x = 1e8 + torch.randn(1000, 5, generator=stream(0, "moments"), dtype=torch.float64)
     moments = Moments()
     for part in x.split(batch):
-        moments.update(part, torch.full_like(part, 0.5))
+        moments.update(part, torch.full_like(part, 0.5), torch.ones(len(part)))
     assert moments.count == 1000
     torch.testing.assert_close(moments.mean, x.mean(0), rtol=1e-14, atol=0)
     torch.testing.assert_close(moments.variance, x.var(0, unbiased=False) + 0.5, rtol=1e-6, atol=0)
+
+
+def test_an_image_that_counts_twice_is_as_two_images() -> None:
+    images = real_images()[:7]
+    shares = torch.tensor([2, 1, 1, 2, 1, 1, 1]) / 9
+    weighted = survey_class(network("GroupNorm"), images.split(3), shares)
+    again = torch.cat([images, images[[0, 3]]])
+    check(weighted, direct(network("GroupNorm"), again))
 
 
 def test_no_norm_layer_no_moments() -> None:

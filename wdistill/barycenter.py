@@ -13,7 +13,6 @@ The official code alternates a fixed number of general-purpose steps instead. Fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import ot
@@ -23,12 +22,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from wdistill.config import BarycenterConfig
+from wdistill.config import BarycenterConfig, GroupWeights
 from wdistill.errors import NumericalError
 from wdistill.kmeans import Array, k_means, squared_distances
 from wdistill.transport import Measures, evaluate, free_support_barycenter
 
-GroupWeights = Literal["equal", "proportional"]
 RANDOM_DRAWS = 5  # random atoms are drawn this often, their mean W2^2 is reported
 
 
@@ -120,8 +118,8 @@ def barycenter_of_groups(
     rows = [np.flatnonzero(number == group) for group in np.unique(number)]
     if len(rows) == 1:
         return barycenter(features, config, generator)
-    sizes = np.array([len(part) for part in rows], dtype=np.float64)
-    shares = sizes / sizes.sum() if lambdas == "proportional" else np.full(len(rows), 1 / len(rows))
+    each = row_shares(groups, lambdas).numpy()
+    shares = np.array([each[part].sum() for part in rows])
     means = np.stack([y[part].mean(0) for part in rows])
     # Moving group k by t moves the barycenter by lambda_k t, so the search may centre each group.
     centred, centre = y.copy(), shares @ means
@@ -132,6 +130,15 @@ def barycenter_of_groups(
     atoms, plan = _transported(measures, rows, start, config, generator)
     random = _random_w2(y - centre, config, generator, rows, shares)
     return _result(atoms, plan, y - centre, centre, random)
+
+
+def row_shares(groups: Tensor, lambdas: GroupWeights) -> Tensor:
+    """(N,) float64: lambda_k / N_k of each row's group k, the mass of a real image; sum 1."""
+    if lambdas == "proportional":
+        return torch.full((len(groups),), 1 / len(groups), dtype=torch.float64)
+    _, number, sizes = groups.unique(return_inverse=True, return_counts=True)
+    shares: Tensor = 1 / (len(sizes) * sizes[number].double())
+    return shares
 
 
 def nearest_rows(atoms: Array, features: Array) -> NDArray[np.int64]:

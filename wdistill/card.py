@@ -102,6 +102,7 @@ def _make(manifest: Json) -> Json:
     return {
         "teacher": _teacher(manifest),
         "weights": manifest["barycenter"]["weights"],
+        "groups": _groups(manifest),
         "views": manifest["labels"]["views"],
         "start": _STARTS.get(init, f"each image starts from {init}"),
         "init": init,
@@ -112,6 +113,19 @@ def _make(manifest: Json) -> Json:
         "untouched": init == "real" and config["synthesis"]["iterations"] == 0,
         "temperature": number(config["evaluate"]["temperature"]),
         "transport": _transport(manifest),
+    }
+
+
+def _groups(manifest: Json) -> Json | None:
+    """By what each class was split into several measures; None if it was not."""
+    column, count = manifest["config"]["data"].get("group_column"), manifest["source"].get("groups")
+    if not column or not count:
+        return None
+    proportional = manifest["config"]["barycenter"].get("group_weights") == "proportional"
+    return {
+        "column": column,
+        "count": count,
+        "weighted": "in proportion to their images" if proportional else "equally",
     }
 
 

@@ -94,6 +94,12 @@ def cli() -> None:
 )
 @click.option("--image-column", metavar="NAME", help="[default: the only image column]")
 @click.option("--label-column", metavar="NAME", help="[default: the only label column]")
+@click.option(
+    "--group-column",
+    metavar="NAME",
+    help="Column of a domain, client, sex, ...: the barycenter is then that of the groups of each "
+    "class. [default: one measure per class, as in the paper]",
+)
 @click.option("--train-split", metavar="NAME", help="[default: train]")
 @click.option(
     "--eval-split",
@@ -131,6 +137,14 @@ def cli() -> None:
     default=DEFAULTS.barycenter.weights,
     show_default=True,
     help="Masses of the atoms: equal (paper) or optimised too. [source: own, lower W2]",
+)
+@click.option(
+    "--group-weights",
+    type=click.Choice(["equal", "proportional"]),
+    default=DEFAULTS.barycenter.group_weights,
+    show_default=True,
+    help="What each group of --group-column counts: the same, or by its number of images. "
+    "[source: Cuturi and Doucet 2014]",
 )
 @click.option(
     "--init",
@@ -322,6 +336,7 @@ def _settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
         revision=options["revision"],
         image_column=options["image_column"],
         label_column=options["label_column"],
+        group_column=options["group_column"],
         train_split=options["train_split"],
         eval_split=options["eval_split"],
         resolution=options["resolution"],
@@ -344,7 +359,11 @@ def _settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
     config = RunConfig(
         data=data,
         teacher=teacher,
-        barycenter=BarycenterConfig(ipc=options["ipc"], weights=options["weights"]),
+        barycenter=BarycenterConfig(
+            ipc=options["ipc"],
+            weights=options["weights"],
+            group_weights=options["group_weights"],
+        ),
         synthesis=SynthesisConfig(
             init=options["init"],
             iterations=options["iterations"],

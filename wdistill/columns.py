@@ -41,6 +41,19 @@ def candidates(features: Any, config: DataConfig) -> tuple[str, list[str]]:
     )
 
 
+def read_groups(dataset: Any, column: str) -> np.ndarray:
+    """(N,) int64: the number of each row's value in --group-column; missing ones are a group."""
+    _known(dataset.features, column, "--group-column")
+    if not _is_label(dataset.features[column]):
+        raise DataError(
+            f"--group-column {column!r} holds {_kind(dataset.features[column])}; "
+            "name a column of names or numbers that images share, such as a domain or a client"
+        )
+    values = _stored(dataset, column)
+    known = pc.unique(values).drop_null().sort()
+    return _filled(pc.index_in(values, value_set=known))
+
+
 def _image_column(features: Any, given: str | None) -> str:
     if given is not None:
         _known(features, given, "--image-column")

@@ -18,6 +18,7 @@ from wdistill.errors import OptionError
 Weights = Literal["uniform", "free"]
 Init = Literal["real", "mean", "noise"]
 Labels = Literal["hard", "soft", "teacher"]
+GroupWeights = Literal["equal", "proportional"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["no", "bf16"]
 
@@ -44,6 +45,7 @@ class DataConfig:
     revision: str | None = None
     image_column: str | None = None
     label_column: str | None = None
+    group_column: str | None = None  # None: each class is one measure, as in the paper
     train_split: str | None = None
     eval_split: str | None = None
     resolution: int | None = None  # None: the backbone's own size, or the images' if small
@@ -81,12 +83,14 @@ class BarycenterConfig:
 
     ipc: int = 10
     weights: Weights = "free"  # [own] free masses reach a lower W2 than uniform ones
+    group_weights: GroupWeights = "equal"  # Cuturi and Doucet 2014, their unweighted mean
     restarts: int = 8  # [own] k-means++ starts per class; more of them below 80 atoms
     max_iterations: int = 100  # [own] Lloyd converges long before
 
     def __post_init__(self) -> None:
         _check(1 <= self.ipc <= 100, f"--ipc is {self.ipc}; give a number from 1 to 100")
         _choice("--weights", self.weights, get_args(Weights))
+        _choice("--group-weights", self.group_weights, get_args(GroupWeights))
 
 
 @dataclass(frozen=True)

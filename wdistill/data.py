@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from wdistill.columns import choose_columns
+from wdistill.columns import choose_columns, read_groups
 from wdistill.config import DataConfig
 from wdistill.errors import DataError
 from wdistill.images import digest_of_images, to_rgb
@@ -101,6 +101,8 @@ def _read_splits(opened: Opened, config: DataConfig) -> _Read:
         raise DataError(f"split {train_name!r} is empty; choose another with --train-split")
     columns = choose_columns(dataset, config)
     train, class_names = labelled_split(dataset, train_name, columns)
+    if config.group_column is not None:
+        train = replace(train, groups=read_groups(dataset, config.group_column))
     splits, skipped = [train], []
     for name in _eval_names(opened, config, train_name):
         stored = _rows_of(opened, name, "--eval-split")

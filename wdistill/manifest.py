@@ -78,6 +78,7 @@ def describe_source(data: ImageData) -> dict[str, Any]:
         "eval_is_holdout": data.eval_is_holdout,
         "image_column": data.image_column,
         "label_column": data.label_column,
+        "groups": 0 if data.train.groups is None else len(np.unique(data.train.groups)),
         "train_images": len(data.train),
         "eval_images": len(data.eval),
         "unlabelled": data.unlabelled,

@@ -28,6 +28,7 @@ class ImageSplit:
     rows: np.ndarray  # (N,) int64, positions in ``dataset``
     name: str
     column: str
+    groups: np.ndarray | None = None  # (N,) int64: domain, client, ...; in any numbering
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -48,7 +49,8 @@ class ImageSplit:
 
     def take(self, chosen: np.ndarray) -> ImageSplit:
         """The split with only these rows, in this order."""
-        return replace(self, labels=self.labels[chosen], rows=self.rows[chosen])
+        groups = None if self.groups is None else self.groups[chosen]
+        return replace(self, labels=self.labels[chosen], rows=self.rows[chosen], groups=groups)
 
 
 def labelled_split(

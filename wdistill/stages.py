@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -14,7 +15,7 @@ from tqdm.auto import tqdm
 
 from wdistill import evaluate
 from wdistill.artifact import DistilledSet, read_json, write_json
-from wdistill.barycenter import barycenter
+from wdistill.barycenter import barycenter, barycenter_of_groups, row_shares
 from wdistill.config import stable_hash
 from wdistill.distances import nearest_real_rmse
 from wdistill.errors import RunFolderError
@@ -41,15 +42,26 @@ def class_rows(store: PixelStore, label: int) -> Tensor:
 
 def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
     """Survey each class and compute its barycenter. Returns the stage's key and its units."""
-    config = run.config.barycenter
-    key = stable_hash([ready.key, vars(config), run.config.seed, "transport"])
+    config, seed = run.config.barycenter, run.config.seed
+    groups = run.data.train.groups
+    digest = None if groups is None else hashlib.sha256(groups.tobytes()).hexdigest()
+    key = stable_hash([ready.key, vars(config), run.config.seed, digest, "transport"])
 
     def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
         tensors: Tensors = {}
         for label in unit.classes:
             rows = class_rows(ready.train, label)
-            survey = survey_class(ready.network, ready.train.batches(rows, SURVEY_BATCH))
-            found = barycenter(survey.features, config, stream(run.config.seed, "transport", label))
+            batches, draw = (
+                ready.train.batches(rows, SURVEY_BATCH),
+                stream(seed, "transport", label),
+            )
+            if groups is None:
+                survey = survey_class(ready.network, batches)
+                found = barycenter(survey.features, config, draw)
+            else:
+                own, lambdas = torch.from_numpy(groups)[rows], config.group_weights
+                survey = survey_class(ready.network, batches, row_shares(own, lambdas))
+                found = barycenter_of_groups(survey.features, own, config, draw, lambdas)
             tensors |= {
                 f"{label}.atoms": found.atoms,
                 f"{label}.weights": found.weights,

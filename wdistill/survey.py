@@ -38,15 +38,17 @@ class Moments:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = 0.0
         self.mean = torch.zeros(0, dtype=torch.float64)
         self.scatter = torch.zeros(0, dtype=torch.float64)
 
-    def update(self, means: Tensor, variances: Tensor) -> None:
-        """means, variances: (B, channels), one row per image."""
+    def update(self, means: Tensor, variances: Tensor, shares: Tensor) -> None:
+        """means, variances: (B, channels), one row per image; shares: (B,), what each counts."""
         means, variances = means.cpu().double(), variances.cpu().double()
-        count, mean = len(means), means.mean(0)
-        scatter = (variances + (means - mean) ** 2).sum(0)
+        column = shares.double()[:, None]
+        count = float(column.sum())
+        mean = (column * means).sum(0) / count
+        scatter = (column * (variances + (means - mean) ** 2)).sum(0)
         if self.count == 0:
             self.count, self.mean, self.scatter = count, mean, scatter
             return
@@ -62,21 +64,26 @@ class Moments:
 
 
 @torch.no_grad()
-def survey_class(network: FeatureNetwork, batches: Iterable[Tensor]) -> ClassSurvey:
+def survey_class(
+    network: FeatureNetwork, batches: Iterable[Tensor], shares: Tensor | None = None
+) -> ClassSurvey:
     """Survey the images of one class.
 
-    batches: (b, 3, R, R) uint8. Raises NumericalError if a feature is not finite.
+    batches: (b, 3, R, R) uint8; shares: (N_c,) what each image counts in the statistics, equal if
+    not given. Raises NumericalError if a feature is not finite.
     """
     features: list[Tensor] = []
     moments: list[Moments] = []
-    grey = True
+    grey, seen = True, 0
     for batch in batches:
+        counted = torch.ones(len(batch)) if shares is None else shares[seen : seen + len(batch)]
+        seen += len(batch)
         grey = grey and bool((batch == batch[:, :1]).all())
         out = network(to_float(batch, network.device))
         features.append(out.features.cpu())
         moments = moments or [Moments() for _ in out.means]
         for moment, means, variances in zip(moments, out.means, out.variances, strict=True):
-            moment.update(means, variances)
+            moment.update(means, variances, counted)
     stacked = torch.cat(features)
     if not torch.isfinite(stacked).all():
         raise NumericalError("the teacher's features are not finite; try --mixed-precision no")
