@@ -84,18 +84,11 @@ SETTINGS = {
         replace(DEFAULT, ce_weight=0), whole=True
     ),
     "pixels, lr 0.01": Setting(replace(DEFAULT, lr=0.01), spectrum=False),
-    "pixels, lr 0.03": Setting(replace(DEFAULT, lr=0.03), spectrum=False),
     "paper: noise, uniform, pixels, no cross-entropy, lr 0.1, 1000 steps": Setting(
         replace(DEFAULT, init="noise", ce_weight=0, lr=0.1, iterations=1000), "uniform", False
     ),
     "with 12 random ConvNets": Setting(replace(DEFAULT, feature_spaces=POOL)),
-    "12 random ConvNets alone": Setting(
-        replace(
-            DEFAULT, feature_spaces=POOL, feature_weight=1e-9, bn_weight=0, ce_weight=0,
-            space_weight=1e6,
-        )
-    ),
-}  # fmt: skip
+}
 
 
 class Bench:
