@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/wdistill run --output runs/demo --teacher-epochs 5 --iterations 20 --eval-epochs 75
 
 test: $(VENV)/.installed
-	$(VENV)/bin/pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.installed
 	$(VENV)/bin/pytest -m slow

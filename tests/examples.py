@@ -92,7 +92,11 @@ def manifest(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> di
             "w2": [12.25 + c for c in classes],
             "w2_random": [20.5 + 2 * c for c in classes],
         },
-        "distances": {"nearest_real_rmse": [0.0312 + 0.01 * c for c in classes]},
+        "distances": {
+            "nearest_real_rmse": [
+                [round(0.0312 + 0.01 * c + 0.002 * j, 4) for j in range(ipc)] for c in classes
+            ]
+        },
         "labels": {"views": 16},
         "seconds": {"teacher": 61.5, "survey": 3.25, "synthesis": 40.0, "relabel": 1.0},
         "versions": {"python": "3.11.7", "torch": "2.13.0"},

@@ -11,8 +11,12 @@ from torch import Tensor
 from wdistill.distances import nearest_real_rmse
 
 
-def rmse(pixels: Tensor, real: Iterable[Tensor]) -> float:
+def each(pixels: Tensor, real: Iterable[Tensor]) -> Tensor:
     return nearest_real_rmse(pixels, real, torch.device("cpu"))
+
+
+def rmse(pixels: Tensor, real: Iterable[Tensor]) -> float:
+    return float(each(pixels, real).mean())
 
 
 def grey(*values: int, size: int = 4) -> Tensor:
@@ -23,8 +27,8 @@ def grey(*values: int, size: int = 4) -> Tensor:
 def test_constant_images() -> None:
     real = grey(0, 100, 200)
     # 90 is 10 from 100; 170 is 30 from 200; 255 is 55 from 200.
-    expected = (10 + 30 + 55) / 3 / 255
-    assert rmse(grey(90, 170, 255), [real]) == pytest.approx(expected)
+    expected = torch.tensor([10.0, 30.0, 55.0]) / 255
+    torch.testing.assert_close(each(grey(90, 170, 255), [real]), expected)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])

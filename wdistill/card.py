@@ -7,6 +7,7 @@ template prints, and the YAML block is dumped from plain data, never written by 
 from __future__ import annotations
 
 import statistics
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _ORIGINS = {
 _STARTS = {
     "real": "each image starts from the real training image nearest to its atom",
     "mean": "each image starts from the weighted mean of the real images of its atom",
-    "noise": "each image starts from noise",
+    "noise": "each image starts from noise that has the spectrum of the real images",
 }
 
 Json = dict[str, Any]
@@ -53,7 +54,9 @@ def _check_data(folder: Path, manifest: Json) -> None:
     rows, names = read_summary(folder)
     transport = manifest["barycenter"]
     wrong = rows != manifest["images"] or list(names) != manifest["classes"]
-    if wrong or not len(transport["w2"]) == len(transport["w2_random"]) == len(names):
+    nearest = manifest["distances"]["nearest_real_rmse"]
+    wrong = wrong or any(len(each) != manifest["ipc"] for each in nearest)
+    if wrong or {len(transport["w2"]), len(transport["w2_random"]), len(nearest)} != {len(names)}:
         raise RunFolderError(f"'{folder}': wdistill.json and data/ disagree; write them again")
 
 
@@ -110,6 +113,7 @@ def _make(manifest: Json) -> Json:
             space for space in config["synthesis"].get("feature_spaces", []) if space != "none"
         ],
         "iterations": config["synthesis"]["iterations"],
+        "entropy": config["synthesis"].get("ce_weight", 0) > 0,
         "untouched": init == "real" and config["synthesis"]["iterations"] == 0,
         "temperature": number(config["evaluate"]["temperature"]),
         "transport": _transport(manifest),
@@ -138,14 +142,16 @@ def _transport(manifest: Json) -> Json:
             "name": names[c],
             "w2": number(w2[c]),
             "w2_random": number(w2_random[c]),
-            "nearest": number(nearest[c]) if c < len(nearest) else "",
+            "nearest": number(statistics.fmean(nearest[c])),
+            "closest": number(min(nearest[c])),
         }
         for c in range(min(_MAX_CLASSES, len(names)))
     ]
     return {
         "w2": number(statistics.fmean(w2)),
         "w2_random": number(statistics.fmean(w2_random)),
-        "nearest": number(statistics.fmean(nearest)) if nearest else None,
+        "nearest": number(statistics.fmean(chain.from_iterable(nearest))),
+        "closest": number(min(chain.from_iterable(nearest))),
         "rows": rows,
         "more": max(0, len(names) - _MAX_CLASSES),
     }

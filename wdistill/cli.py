@@ -152,7 +152,7 @@ def cli() -> None:
     default=DEFAULTS.synthesis.init,
     show_default=True,
     help="Start from the real image nearest to each atom (our choice), the mean of the real images "
-    "that the atom stands for, or noise (official).",
+    "that the atom stands for, or noise with the real images' spectrum (official: plain noise).",
 )
 @click.option(
     "--iterations",

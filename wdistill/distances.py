@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 
-def nearest_real_rmse(pixels: Tensor, real: Iterable[Tensor], device: torch.device) -> float:
-    """Mean over the distilled images of  min_i RMSE(s_j, real_i),  pixels in [0, 1].
+def nearest_real_rmse(pixels: Tensor, real: Iterable[Tensor], device: torch.device) -> Tensor:
+    """min_i RMSE(s_j, real_i) of every distilled image s_j, (n,) float32; pixels in [0, 1].
 
     pixels: (n, 3, R, R) uint8; real: batches of uint8 images of the same class.
     """
@@ -21,4 +21,4 @@ def nearest_real_rmse(pixels: Tensor, real: Iterable[Tensor], device: torch.devi
         # The product form is fast but inexact near zero: it chooses, the difference measures.
         chosen = torch.cdist(ours, theirs).argmin(1)
         best = torch.minimum(best, (ours - theirs[chosen]).norm(dim=1))
-    return float(best.mean()) / math.sqrt(ours.shape[1])
+    return best.cpu() / math.sqrt(ours.shape[1])

@@ -95,14 +95,14 @@ def build_manifest(
     teacher: dict[str, Any],
     w2: NDArray[np.float64],
     w2_random: NDArray[np.float64],
-    nearest_rmse: NDArray[np.float64],
+    nearest_rmse: NDArray[np.float32],
     seconds: dict[str, float],
     device: torch.device,
     processes: int,
 ) -> dict[str, Any]:
     """The manifest, but for ``bytes``, which writing the folder fills in.
 
-    w2, w2_random, nearest_rmse: one value per class.
+    w2, w2_random: one value per class; nearest_rmse: (classes, ipc).
     """
     ipc = config.barycenter.ipc
     return {
@@ -124,7 +124,7 @@ def build_manifest(
             "w2": w2.tolist(),
             "w2_random": w2_random.tolist(),
         },
-        "distances": {"nearest_real_rmse": nearest_rmse.tolist()},
+        "distances": {"nearest_real_rmse": nearest_rmse.astype(float).round(4).tolist()},
         "labels": {"views": config.relabel.views},
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "versions": versions(),

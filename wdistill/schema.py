@@ -72,7 +72,7 @@ MANIFEST: Schema = {
         "w2": Each(list, NUMBER),
         "w2_random": Each(list, NUMBER),
     },
-    "distances": {"nearest_real_rmse": Each(list, NUMBER)},
+    "distances": {"nearest_real_rmse": Each(list, Each(list, NUMBER))},
     "labels": {"views": int},
     "seconds": Each(dict, NUMBER),
     "versions": Each(dict, str),

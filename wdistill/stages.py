@@ -180,7 +180,7 @@ def relabel(
 ) -> tuple[str, list[Tensors]]:
     """Label each unit's images, and measure how close they are to real ones.
 
-    Units hold ``soft_labels`` (G * n, C) and ``nearest`` (G,), see :func:`nearest_real_rmse`.
+    Units hold ``soft_labels`` (G * n, C) and ``nearest`` (G, n), see :func:`nearest_real_rmse`.
     """
     key = stable_hash([key, vars(run.config.relabel), "relabel"])
 
@@ -194,7 +194,7 @@ def relabel(
             advance(1)
         return {
             "soft_labels": torch.cat(labels),
-            "nearest": torch.tensor(nearest, dtype=torch.float64),
+            "nearest": torch.stack(nearest),
         }
 
     run_units("relabel", run.units, run.work, key, compute, 1, "class", run.accelerator, run.quiet)

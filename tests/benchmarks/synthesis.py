@@ -28,6 +28,7 @@ from wdistill.manifest import device_name, versions
 from wdistill.pixels import Preprocessing
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, SpaceTarget, Terms
+from wdistill.spectrum import measure_spectrum
 from wdistill.synthesis import ClassTarget, synthesise
 
 CLASSES = tuple("abcdefghij")
@@ -120,6 +121,7 @@ def main(
     width = network(torch.zeros(1, 3, resolution, resolution, device=where)).features.shape[1]
     atoms = torch.rand(len(CLASSES), ipc, width)
     start = torch.rand(len(CLASSES), ipc, 3, resolution, resolution, generator=stream(0, "start"))
+    spectrum = measure_spectrum([(start.flatten(0, 1) * 255).to(torch.uint8)])
     layers = _moments(plain)
     means, variances = (tuple(entry[i].cpu() for entry in layers) for i in (1, 2))
     targets = [
@@ -136,7 +138,7 @@ def main(
             streams = [stream(0, "benchmark", target.label) for target in group]
             begin = start[first : first + size]
             precision = torch.bfloat16 if bf16 else None
-            synthesise([space], group, begin, config, streams, precision)
+            synthesise([space], group, begin, spectrum, config, streams, precision)
 
     def theirs() -> None:
         for label in range(len(CLASSES)):
