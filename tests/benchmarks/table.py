@@ -22,7 +22,9 @@ def lines(folder: Path) -> list[str]:
     )
     rows = {(row["labels"], row["images"]): row for row in results["rows"]}
     made = []
-    for labels in ("hard", "soft"):
+    for labels in ("hard", "soft", "teacher"):
+        if (labels, "distilled") not in rows:
+            continue
         ours, random = rows[labels, "distilled"], rows[labels, "random"]
         scores = [f"{100 * r['top1_mean']:.1f} ± {100 * r['top1_std']:.1f}" for r in (ours, random)]
         gain = f"{100 * (ours['top1_mean'] - random['top1_mean']):+.1f}".replace("-", "−")
