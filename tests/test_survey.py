@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from data_helpers import picture
+from moment_helpers import Statistics, moments_of
 from torch import Tensor, nn
 from transformers import (
     ConvNextConfig,
@@ -24,7 +25,7 @@ from wdistill.features import FeatureNetwork
 from wdistill.networks import ConvNet, ConvNetConfig
 from wdistill.pixels import Preprocessing
 from wdistill.seeds import stream
-from wdistill.survey import ClassSurvey, Moments, survey_class
+from wdistill.survey import Moments, survey_class
 
 SIZE = 32
 PREPROCESSING = Preprocessing(SIZE, 0, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
@@ -106,7 +107,7 @@ def direct(tapped: FeatureNetwork, images: Tensor) -> list[tuple[Tensor, Tensor]
     return seen
 
 
-def check(survey: ClassSurvey, expected: list[tuple[Tensor, Tensor]], rtol: float = 1e-4) -> None:
+def check(survey: Statistics, expected: list[tuple[Tensor, Tensor]], rtol: float = 1e-4) -> None:
     assert len(survey.means) == len(survey.variances) == len(expected)
     for mean, variance, (m, v) in zip(survey.means, survey.variances, expected, strict=True):
         torch.testing.assert_close(mean.double(), m, rtol=rtol, atol=1e-5)
@@ -117,8 +118,7 @@ def check(survey: ClassSurvey, expected: list[tuple[Tensor, Tensor]], rtol: floa
 @pytest.mark.parametrize("name", MODELS)
 def test_moments_are_those_of_all_images_together(name: str, batch: int) -> None:
     images = real_images()
-    survey = survey_class(network(name), images.split(batch))
-    check(survey, direct(network(name), images))
+    check(moments_of(network(name), images.split(batch)), direct(network(name), images))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -145,7 +145,7 @@ def test_spread_between_images_counts() -> None:
     images = torch.zeros(8, 3, SIZE, SIZE, dtype=torch.uint8)
     images[4:] = 255
     for batch in (1, 3, 4, 8):  # batches of four see no variance at all
-        survey = survey_class(network_of(model), images.split(batch))
+        survey = moments_of(network_of(model), images.split(batch))
         assert float(survey.variances[0][0]) == pytest.approx(0.25 / 0.3**2, rel=1e-5)
 
 
@@ -157,7 +157,7 @@ def test_a_large_mean_does_not_swallow_the_variance(batch: int) -> None:
     assert float(expected[0][0].min()) > 9e3
     assert float(expected[0][1].max()) < 10
     check(
-        survey_class(shifted, real_images().split(batch)), expected, rtol=1e-2
+        moments_of(shifted, real_images().split(batch)), expected, rtol=1e-2
     )  # float32 resolves 1e-3 at 1e4
 
 
@@ -175,15 +175,15 @@ def test_accumulation_is_stable(batch: int) -> None:
 def test_an_image_that_counts_twice_is_as_two_images() -> None:
     images = real_images()[:7]
     shares = torch.tensor([2, 1, 1, 2, 1, 1, 1]) / 9
-    weighted = survey_class(network("GroupNorm"), images.split(3), shares)
+    weighted = moments_of(network("GroupNorm"), images.split(3), shares)
     again = torch.cat([images, images[[0, 3]]])
     check(weighted, direct(network("GroupNorm"), again))
 
 
 def test_no_norm_layer_no_moments() -> None:
-    survey = survey_class(network_of(Norms(nn.Identity())), real_images().split(10))
-    assert survey.means == survey.variances == ()
-    assert survey.features.shape == (23, 8)
+    plain, batches = network_of(Norms(nn.Identity())), real_images().split(10)
+    assert moments_of(plain, batches) == Statistics((), ())
+    assert survey_class(plain, batches).features.shape == (23, 8)
 
 
 def test_features_that_are_not_finite_are_refused() -> None:

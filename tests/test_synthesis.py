@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from moment_helpers import moments_of
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
@@ -20,7 +21,6 @@ from wdistill.pixels import Preprocessing, to_uint8
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, SpaceTarget, Terms
 from wdistill.spectrum import Spectrum
-from wdistill.survey import survey_class
 from wdistill.synthesis import (
     TERMS,
     ClassTarget,
@@ -77,9 +77,10 @@ def uniform(*shape: int, key: str) -> Tensor:
 
 def target(network: FeatureNetwork, label: int, images: Tensor, n: int) -> ClassTarget:
     """Atoms and statistics of a class of random pictures, with unequal weights."""
-    survey = survey_class(network, [to_uint8(images)])
+    real = moments_of(network, [to_uint8(images)])
+    atoms = network(to_uint8(images[:n]).float() / 255).features
     weights = torch.arange(1, n + 1) / (n * (n + 1) / 2)
-    return aim_of(label, survey.features[:n], weights, survey.means, survey.variances)
+    return aim_of(label, atoms, weights, real.means, real.variances)
 
 
 def aim_of(

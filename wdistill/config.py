@@ -98,8 +98,8 @@ class SynthesisConfig:
     """Pixels towards atoms and statistics (paper, section 3.3) in one or more feature spaces."""
 
     init: Init = "real"  # [own]; [official] noise
-    iterations: int = 300  # [own]; [official] 2000 from noise
-    lr: float = 0.1  # [own] in units of the real images' deviation, see wdistill.spectrum
+    iterations: int = 100  # [own]; [official] 2000 from noise
+    lr: float = 0.05  # [own] in units of the real images' deviation, see wdistill.spectrum
     feature_weight: float = 0.05  # [own] in units of the class's variance
     bn_weight: float = 10.0  # [official] for ImageNette
     ce_weight: float = 1.0  # [own]

@@ -26,6 +26,7 @@ from wdistill.errors import NumericalError
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import PixelStore, Preprocessing, to_float
 from wdistill.seeds import stream_seed
+from wdistill.survey import Moments
 
 SURVEY_BATCH = 128
 
@@ -106,21 +107,29 @@ def space_target(
     plan: Plan,
     crop_min: float,
     generator: torch.Generator,
+    moments: bool = False,
 ) -> SpaceTarget:
-    """Plan-weighted means of the features of the real images, each seen in one random view.
+    """Plan-weighted means of the features of the real images, each seen in one random view, and
+    with ``moments`` the class's moments at every norm layer, over the same views.
 
-    Views as in synthesis: crops are compared with crops. Raises NumericalError if a feature is not
-    finite.
+    Views as in synthesis: crops are compared with crops. The paper compares crops of the distilled
+    images with whole real ones, which makes objects shrink. Raises NumericalError if a feature is
+    not finite.
     """
     masses = torch.zeros(plan.atoms).index_add_(0, plan.owner, plan.mass)
     sums: Tensor | None = None
     squares = 0.0
+    layers: list[Moments] = []
     batches = store.batches(plan.rows, SURVEY_BATCH)
     parts = zip(plan.owner.split(SURVEY_BATCH), plan.mass.split(SURVEY_BATCH), batches, strict=True)
     for owner, mass, pixels in parts:
         views = random_views(len(pixels), crop_min, generator)
         images = apply_views(to_float(pixels, network.device), views)
-        features = network(images, moments=False).features
+        out = network(images, moments=moments)
+        features = out.features
+        layers = layers or [Moments() for _ in out.means]
+        for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
+            layer.update(means, variances, mass)
         weighted = features * mass.to(network.device)[:, None]
         if sums is None:
             sums = features.new_zeros(plan.atoms, features.shape[1])
@@ -129,7 +138,12 @@ def space_target(
     if sums is None or not math.isfinite(squares):
         raise NumericalError("a feature space's features are not finite; try another one")
     variance = squares - float((sums.sum(0) ** 2).sum())
-    return SpaceTarget((sums.cpu() / masses[:, None]), max(variance, 1e-12))
+    return SpaceTarget(
+        atoms=sums.cpu() / masses[:, None],
+        variance=max(variance, 1e-12),
+        means=tuple(layer.mean.float() for layer in layers),
+        variances=tuple(layer.variance.float() for layer in layers),
+    )
 
 
 def plan_means(store: PixelStore, plan: Plan) -> Tensor:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from wdistill import evaluate
 from wdistill.artifact import DistilledSet, read_json, write_json
-from wdistill.barycenter import barycenter, barycenter_of_groups, row_shares
+from wdistill.barycenter import barycenter, barycenter_of_groups
 from wdistill.config import stable_hash
 from wdistill.distances import nearest_real_rmse
 from wdistill.errors import RunFolderError
@@ -24,7 +24,7 @@ from wdistill.pixels import PixelStore, to_float, to_uint8
 from wdistill.relabel import soft_labels
 from wdistill.run_folder import Run
 from wdistill.seeds import stream
-from wdistill.spaces import FeatureSpace, Plan, SpaceTarget, Terms, plan_means, space_target
+from wdistill.spaces import FeatureSpace, Plan, Terms, plan_means, space_target
 from wdistill.spectrum import Spectrum, measure_spectrum
 from wdistill.survey import survey_class
 from wdistill.synthesis import ClassTarget, synthesise
@@ -51,17 +51,15 @@ def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
         tensors: Tensors = {}
         for label in unit.classes:
             rows = class_rows(ready.train, label)
-            batches, draw = (
-                ready.train.batches(rows, SURVEY_BATCH),
-                stream(seed, "transport", label),
-            )
+            survey = survey_class(ready.network, ready.train.batches(rows, SURVEY_BATCH))
+            draw = stream(seed, "transport", label)
             if groups is None:
-                survey = survey_class(ready.network, batches)
                 found = barycenter(survey.features, config, draw)
             else:
-                own, lambdas = torch.from_numpy(groups)[rows], config.group_weights
-                survey = survey_class(ready.network, batches, row_shares(own, lambdas))
-                found = barycenter_of_groups(survey.features, own, config, draw, lambdas)
+                own = torch.from_numpy(groups)[rows]
+                found = barycenter_of_groups(
+                    survey.features, own, config, draw, config.group_weights
+                )
             tensors |= {
                 f"{label}.atoms": found.atoms,
                 f"{label}.weights": found.weights,
@@ -69,12 +67,9 @@ def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
                 f"{label}.plan.rows": rows[found.rows],
                 f"{label}.plan.owner": found.owner,
                 f"{label}.plan.mass": found.mass,
-                f"{label}.spread": torch.tensor(survey.spread, dtype=torch.float64),
                 f"{label}.grey": torch.tensor(survey.grey),
                 f"{label}.w2": torch.tensor([found.w2, found.w2_random], dtype=torch.float64),
             }
-            tensors |= {f"{label}.mean.{i}": value for i, value in enumerate(survey.means)}
-            tensors |= {f"{label}.variance.{i}": v for i, v in enumerate(survey.variances)}
             advance(1)
         return tensors
 
@@ -93,25 +88,24 @@ def class_plan(tensors: Tensors, label: int) -> Plan:
 def class_target(
     run: Run, ready: Teacher, spaces: Sequence[FeatureSpace], tensors: Tensors, label: int
 ) -> ClassTarget:
-    """What a class aims at in the teacher's space, from the survey, and in those of the pool."""
-    layers = range(sum(name.startswith(f"{label}.mean.") for name in tensors))
-    teacher = SpaceTarget(
-        atoms=tensors[f"{label}.atoms"],
-        variance=max(float(tensors[f"{label}.spread"]), 1e-12),
-        means=tuple(tensors[f"{label}.mean.{i}"] for i in layers),
-        variances=tuple(tensors[f"{label}.variance.{i}"] for i in layers),
-    )
-    config, seed = run.config.synthesis, run.config.seed
-    plan = class_plan(tensors, label).sample(SPACE_SAMPLE, stream(seed, "space-rows", label))
-    pool = [
+    """What a class aims at in every space: in the teacher's by all its images, in those of the pool
+    by a sample.
+    """
+    seed, whole = run.config.seed, class_plan(tensors, label)
+    part = whole.sample(SPACE_SAMPLE, stream(seed, "space-rows", label))
+    aims = tuple(
         space_target(
-            space.network, ready.train, plan, config.crop_min, stream(seed, space.name, label)
+            space.network,
+            ready.train,
+            part if index else whole,
+            run.config.synthesis.crop_min,
+            stream(seed, "space", space.name, label),
+            moments=space.terms.moments > 0,
         )
-        for space in spaces[1:]
-    ]
-    return ClassTarget(
-        label, tensors[f"{label}.weights"], (teacher, *pool), bool(tensors[f"{label}.grey"])
+        for index, space in enumerate(spaces)
     )
+    weights, grey = tensors[f"{label}.weights"], bool(tensors[f"{label}.grey"])
+    return ClassTarget(label, weights, aims, grey)
 
 
 def class_start(

@@ -1,4 +1,4 @@
-"""One pass over the real images of a class: features, and moments at every norm layer's input."""
+"""The real images of a class as a network sees them: features, and moments at norm layers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,9 @@ from wdistill.pixels import to_float
 
 @dataclass(frozen=True)
 class ClassSurvey:
-    """features: (N_c, d); means, variances: per norm layer, (channels,); float32 on the CPU;
-    spread: E ||y - E y||^2 of the features; grey: whether no image has any colour.
-    """
+    """features: (N_c, d) float32 on the CPU; grey: whether no image has any colour."""
 
     features: Tensor
-    means: tuple[Tensor, ...]
-    variances: tuple[Tensor, ...]
-    spread: float
     grey: bool
 
 
@@ -64,33 +59,18 @@ class Moments:
 
 
 @torch.no_grad()
-def survey_class(
-    network: FeatureNetwork, batches: Iterable[Tensor], shares: Tensor | None = None
-) -> ClassSurvey:
-    """Survey the images of one class.
+def survey_class(network: FeatureNetwork, batches: Iterable[Tensor]) -> ClassSurvey:
+    """Features of the images of one class, whole and unflipped.
 
-    batches: (b, 3, R, R) uint8; shares: (N_c,) what each image counts in the statistics, equal if
-    not given. Raises NumericalError if a feature is not finite.
+    batches: (b, 3, R, R) uint8. Raises NumericalError if a feature is not finite.
     """
     features: list[Tensor] = []
-    moments: list[Moments] = []
-    grey, seen = True, 0
+    grey = True
     for batch in batches:
-        counted = torch.ones(len(batch)) if shares is None else shares[seen : seen + len(batch)]
-        seen += len(batch)
         grey = grey and bool((batch == batch[:, :1]).all())
-        out = network(to_float(batch, network.device))
-        features.append(out.features.cpu())
-        moments = moments or [Moments() for _ in out.means]
-        for moment, means, variances in zip(moments, out.means, out.variances, strict=True):
-            moment.update(means, variances, counted)
+        images = to_float(batch, network.device)
+        features.append(network(images, moments=False).features.cpu())
     stacked = torch.cat(features)
     if not torch.isfinite(stacked).all():
         raise NumericalError("the teacher's features are not finite; try --mixed-precision no")
-    return ClassSurvey(
-        features=stacked,
-        means=tuple(m.mean.float() for m in moments),
-        variances=tuple(m.variance.float() for m in moments),
-        spread=float(stacked.double().var(0, unbiased=False).sum()),
-        grey=grey,
-    )
+    return ClassSurvey(stacked, grey)

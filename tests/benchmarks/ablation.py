@@ -50,7 +50,7 @@ from wdistill.spaces import (
 )
 from wdistill.spectrum import Spectrum, measure_spectrum
 from wdistill.student import TrainingSet, train_student
-from wdistill.survey import ClassSurvey, survey_class
+from wdistill.survey import survey_class
 from wdistill.synthesis import ClassTarget, synthesise
 
 CPU = torch.device("cpu")
@@ -70,13 +70,15 @@ class Setting:
     whole: bool = False
 
 
+PAPER = replace(DEFAULT, init="noise", ce_weight=0, lr=0.1, iterations=1000)
 SETTINGS = {
     "default": Setting(),
     "0 steps: the medoids": Setting(replace(DEFAULT, iterations=0)),
-    "50 steps": Setting(replace(DEFAULT, iterations=50)),
-    "1000 steps": Setting(replace(DEFAULT, iterations=1000)),
-    "start: mean": Setting(replace(DEFAULT, init="mean")),
-    "start: noise": Setting(replace(DEFAULT, init="noise")),
+    "start: mean, 300 steps": Setting(replace(DEFAULT, init="mean", iterations=300)),
+    "start: noise, 300 steps": Setting(replace(DEFAULT, init="noise", iterations=300)),
+    "with 12 random ConvNets": Setting(replace(DEFAULT, feature_spaces=POOL)),
+    "20 steps": Setting(replace(DEFAULT, iterations=20)),
+    "300 steps": Setting(replace(DEFAULT, iterations=300)),
     "weights: uniform": Setting(weights="uniform"),
     "no statistics": Setting(replace(DEFAULT, bn_weight=0)),
     "no cross-entropy": Setting(replace(DEFAULT, ce_weight=0)),
@@ -85,9 +87,8 @@ SETTINGS = {
     ),
     "pixels, lr 0.01": Setting(replace(DEFAULT, lr=0.01), spectrum=False),
     "paper: noise, uniform, pixels, no cross-entropy, lr 0.1, 1000 steps": Setting(
-        replace(DEFAULT, init="noise", ce_weight=0, lr=0.1, iterations=1000), "uniform", False
+        PAPER, "uniform", False
     ),
-    "with 12 random ConvNets": Setting(replace(DEFAULT, feature_spaces=POOL)),
 }
 
 
@@ -113,9 +114,9 @@ class Bench:
         return (self.train.labels == label).nonzero()[:, 0]
 
     @cached_property
-    def survey(self) -> list[ClassSurvey]:
+    def features(self) -> list[Tensor]:
         parts = [self.train.batches(self.rows(c), 128) for c in range(self.classes)]
-        return [survey_class(self.network, part) for part in parts]
+        return [survey_class(self.network, part).features for part in parts]
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -126,7 +127,7 @@ class Bench:
         if (weights, seed) not in self._transport:
             config = BarycenterConfig(ipc=self.ipc, weights=weights)  # type: ignore[arg-type]
             self._transport[weights, seed] = [
-                barycenter(self.survey[c].features, config, stream(seed, "transport", c))
+                barycenter(self.features[c], config, stream(seed, "transport", c))
                 for c in range(self.classes)
             ]
         return self._transport[weights, seed]
@@ -148,16 +149,25 @@ class Bench:
         return Plan(self.rows(label)[found.rows], found.owner, found.mass, self.ipc)
 
     def target(
-        self, label: int, found: Barycenter, pool: list[FeatureSpace], crop: float, seed: int
+        self, label: int, found: Barycenter, spaces: list[FeatureSpace], crop: float, seed: int
     ) -> ClassTarget:
-        own = self.survey[label]
-        teacher = SpaceTarget(found.atoms, own.spread, own.means, own.variances)
-        plan = self.plan(label, found).sample(300, stream(seed, "space-rows", label))
-        others = [
-            space_target(s.network, self.train, plan, crop, stream(seed, s.name, label))
-            for s in pool
-        ]
-        return ClassTarget(label, found.weights, (teacher, *others), own.grey)
+        whole = self.plan(label, found)
+        part = whole.sample(300, stream(seed, "space-rows", label))
+        draws = [stream(seed, "space", s.name, label) for s in spaces]
+        aims = tuple(
+            space_target(
+                s.network,
+                self.train,
+                whole if i == 0 else part,
+                crop,
+                draws[i],
+                s.terms.moments > 0,
+            )
+            for i, s in enumerate(spaces)
+        )
+        rows = self.rows(label)
+        grey = all(bool((b == b[:, :1]).all()) for b in self.train.batches(rows, 512))
+        return ClassTarget(label, found.weights, aims, grey)
 
     def distil(self, setting: Setting, seed: int) -> tuple[Tensor, Tensor]:
         """Pixels (C * n, 3, R, R) and weights (C * n,), mean 1."""
@@ -171,11 +181,11 @@ class Bench:
             (s, k, preprocessing_for(s, self.pixels.resolution, given)) for s, k in sources
         ]
         pool = open_spaces(described, config, self.data.class_names, seed, self.device)
-        targets = [
-            self.target(c, found[c], pool, config.crop_min, seed) for c in range(self.classes)
-        ]
         terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
         spaces = [FeatureSpace("teacher", self.network, terms, ""), *pool]
+        targets = [
+            self.target(c, found[c], spaces, config.crop_min, seed) for c in range(self.classes)
+        ]
         start = self.start(config.init, found, seed)
         streams = [stream(seed, "synthesis", c) for c in range(self.classes)]
         if setting.whole:
