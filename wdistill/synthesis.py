@@ -10,10 +10,11 @@ x_j and total class variance v (section 3.3 of the paper, where the teacher is t
 
 mean_l and var_l are the b-weighted per-channel moments of norm layer l's input over the class's
 images. Each step uses the teacher and one space of the pool, in turn. Departures from the paper:
-moments are exact per class (total variance), each image has its own view a, distances are measured
-in units of the class's variance and statistics are divided by the number of layers and the root of
-the number of channels, so that one set of weights suits any network; Adam moves the coefficients of
-:mod:`wdistill.spectrum` rather than pixels, and pixels are clamped to [0, 1] after each step.
+moments are exact per class (total variance); each image has its own view a, and atoms and moments
+are those of such views of the real images (:func:`wdistill.spaces.space_target`); distances are
+measured in units of the class's variance and statistics are divided by the number of layers and the
+root of the number of channels, so that one set of weights suits any network; Adam moves the
+coefficients of :mod:`wdistill.spectrum` rather than pixels, clamped to [0, 1] after each step.
 """
 
 from __future__ import annotations
