@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from wdistill.augment import apply_views, random_views
 from wdistill.backbone import BackboneSource, load_backbone, weights_sha256
@@ -117,8 +118,7 @@ def space_target(
     not finite.
     """
     masses = torch.zeros(plan.atoms).index_add_(0, plan.owner, plan.mass)
-    sums: Tensor | None = None
-    squares = 0.0
+    sums, squares = torch.zeros(()), 0.0
     layers: list[Moments] = []
     batches = store.batches(plan.rows, SURVEY_BATCH)
     parts = zip(plan.owner.split(SURVEY_BATCH), plan.mass.split(SURVEY_BATCH), batches, strict=True)
@@ -126,20 +126,18 @@ def space_target(
         views = random_views(len(pixels), crop_min, generator)
         images = apply_views(to_float(pixels, network.device), views)
         out = network(images, moments=moments)
-        features = out.features
         layers = layers or [Moments() for _ in out.means]
         for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
             layer.update(means, variances, mass)
-        weighted = features * mass.to(network.device)[:, None]
-        if sums is None:
-            sums = features.new_zeros(plan.atoms, features.shape[1])
-        sums.index_add_(0, owner.to(network.device), weighted)
-        squares += float((features * weighted).sum())
-    if sums is None or not math.isfinite(squares):
+        # A product, since index_add adds in any order on a GPU.
+        masses_of = F.one_hot(owner, plan.atoms).T * mass
+        sums = sums + (masses_of.to(network.device) @ out.features).cpu()
+        squares += float(out.features.square().sum(1).cpu() @ mass)
+    if not math.isfinite(squares):
         raise NumericalError("a feature space's features are not finite; try another one")
     variance = squares - float((sums.sum(0) ** 2).sum())
     return SpaceTarget(
-        atoms=sums.cpu() / masses[:, None],
+        atoms=sums / masses[:, None],
         variance=max(variance, 1e-12),
         means=tuple(layer.mean.float() for layer in layers),
         variances=tuple(layer.variance.float() for layer in layers),
