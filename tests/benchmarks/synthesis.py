@@ -76,7 +76,7 @@ def plain_class(
         loss.backward()
         optimizer.step()
         schedule.step()
-        float(loss)  # the published loop looks at its loss
+        float(loss.detach())  # the published loop looks at its loss
     handle.remove()
     return images.detach()
 
