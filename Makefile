@@ -10,7 +10,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(VENV)/bin/wdistill run --output runs/demo --teacher-epochs 5 --iterations 20 --eval-epochs 75
+	$(VENV)/bin/wdistill run --output runs/demo --teacher-epochs 5 --eval-epochs 75
 
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n auto --dist loadfile

@@ -256,23 +256,21 @@ def equivalent(score: float, curve: dict[int, float]) -> str:
     """The IPC at which random real images reach ``score``, by interpolation in log IPC."""
     known = sorted(curve.items())
     if score < known[0][1]:
-        return f"< {known[0][0]}"
+        return f"< {known[0][0]} random"
     for (low, a), (high, b) in pairwise(known):
         if score < b:
-            return f"{low * (high / low) ** ((score - a) / (b - a)):.0f}"
-    return f"> {known[-1][0]}"
+            return f"= {low * (high / low) ** ((score - a) / (b - a)):.0f} random"
+    return f"> {known[-1][0]} random"
 
 
-def table(rows: list[dict[str, Any]], ipc: int) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: mean and standard deviation per setting and regime, and equivalent numbers."""
     groups: dict[str, dict[str, list[float]]] = {}
-    seconds: dict[str, list[float]] = {}
     for row in rows:
         regime = f"{row['student']}, {'teacher' if row['teacher'] else 'hard'}"
         groups.setdefault(row["setting"], {}).setdefault(regime, []).append(100 * row["top1"])
-        seconds.setdefault(row["setting"], []).append(row["seconds"])
     regimes = sorted({regime for group in groups.values() for regime in group})
-    lines = ["| images | s | " + " | ".join(regimes) + " |", "|---|---:|" + "---:|" * len(regimes)]
+    lines = ["| images | " + " | ".join(regimes) + " |", "|---|" + "---:|" * len(regimes)]
     curves: dict[str, dict[int, float]] = {regime: {} for regime in regimes}
     for name, group in groups.items():
         if name.startswith("random, IPC "):
@@ -285,9 +283,9 @@ def table(rows: list[dict[str, Any]], ipc: int) -> str:
             spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
             worth = ""
             if values and not name.startswith("random") and len(curves[regime]) > 1:
-                worth = f" (= {equivalent(float(np.mean(values)), curves[regime])} random)"
+                worth = f" ({equivalent(float(np.mean(values)), curves[regime])})"
             cells.append(f"{np.mean(values):.1f}{spread}{worth}" if values else "")
-        lines.append(f"| {name} | {np.mean(seconds[name]):.0f} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -314,7 +312,7 @@ def main(
 ) -> None:  # fmt: skip
     known = json.loads(output.read_text()) if output.exists() else {"rows": []}
     if show:
-        click.echo(table(known["rows"], ipc))
+        click.echo(table(known["rows"]))
         return
     keep_freed_memory()
     if threads:
@@ -350,7 +348,7 @@ def main(
             row = {"setting": name, "seed": seed, "student": student, "teacher": online}
             known["rows"].append({**row, "top1": top1, "seconds": round(seconds, 1)})
             write_json(output, {**header, "rows": known["rows"]})
-    click.echo(table(known["rows"], ipc))
+    click.echo(table(known["rows"]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,275 @@
+"""The options of `wdistill run`, each with its default and the source of it, and their meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from wdistill.config import (
+    BarycenterConfig,
+    DataConfig,
+    EvalConfig,
+    RunConfig,
+    RuntimeConfig,
+    SynthesisConfig,
+    TeacherConfig,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULTS = RunConfig()
+OPTIONS = (
+    click.option(
+        "--dataset",
+        metavar="ID|PATH",
+        help="Hub dataset id, image folder, parquet file or folder, or save_to_disk folder. "
+        "[default: the Fashion-MNIST subset in the package]",
+    ),
+    click.option(
+        "--backbone",
+        metavar="ID|PATH|NAME",
+        default=DEFAULTS.teacher.backbone,
+        show_default=True,
+        help="Image classifier whose features are used: Hub id, local folder (trained from "
+        "scratch if it has no weights), or built-in: resnet18, resnet10-w16, convnet. "
+        "The default is this tool's choice for two CPU cores.",
+    ),
+    click.option(
+        "--backbone-revision",
+        metavar="REV",
+        help="Branch, tag or commit of a Hub backbone, ignored for others. [default: main]",
+    ),
+    click.option(
+        "--ipc",
+        type=int,
+        default=DEFAULTS.barycenter.ipc,
+        show_default=True,
+        help="Images per class, 1 to 100. [source: the field's middle setting]",
+    ),
+    click.option(
+        "--output",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Run folder; the same command resumes it. [default: runs/<dataset>-ipc<n>]",
+    ),
+    click.option(
+        "--config-name", metavar="NAME", help="Configuration of a Hub dataset. [default: its own]"
+    ),
+    click.option(
+        "--revision", metavar="REV", help="Branch, tag or commit of a Hub dataset. [default: main]"
+    ),
+    click.option("--image-column", metavar="NAME", help="[default: the only image column]"),
+    click.option("--label-column", metavar="NAME", help="[default: the only label column]"),
+    click.option(
+        "--group-column",
+        metavar="NAME",
+        help="Column of a domain, client, sex, ...: the barycenter is then that of the groups of "
+        "each class. [default: one measure per class, as in the paper]",
+    ),
+    click.option("--train-split", metavar="NAME", help="[default: train]"),
+    click.option(
+        "--eval-split",
+        metavar="NAME",
+        help="[default: validation, valid, val or test; else a seeded 10% of train]",
+    ),
+    click.option(
+        "--resolution",
+        type=int,
+        metavar="PIXELS",
+        help="Side of the square images. [default: the image processor's; without one the "
+        "images' own up to 64, else 224]",
+    ),
+    click.option(
+        "--skip-broken",
+        is_flag=True,
+        help="Leave out images that cannot be decoded, and count them. [default: stop, our choice]",
+    ),
+    click.option(
+        "--teacher-epochs",
+        type=int,
+        default=DEFAULTS.teacher.epochs,
+        show_default=True,
+        help="Epochs of training where the backbone's classes are not the dataset's. "
+        "[source: own choice; official 50]",
+    ),
+    click.option(
+        "--allow-weak-teacher",
+        is_flag=True,
+        help="Go on with a teacher near chance. [default: stop, our choice]",
+    ),
+    click.option(
+        "--weights",
+        type=click.Choice(["uniform", "free"]),
+        default=DEFAULTS.barycenter.weights,
+        show_default=True,
+        help="Masses of the atoms: equal (paper) or optimised too. [source: own, lower W2]",
+    ),
+    click.option(
+        "--group-weights",
+        type=click.Choice(["equal", "proportional"]),
+        default=DEFAULTS.barycenter.group_weights,
+        show_default=True,
+        help="What each group of --group-column counts: the same, or by its number of images. "
+        "[source: Cuturi and Doucet 2014]",
+    ),
+    click.option(
+        "--init",
+        type=click.Choice(["real", "mean", "noise"]),
+        default=DEFAULTS.synthesis.init,
+        show_default=True,
+        help="Start from the real image nearest to each atom (our choice), the mean of the real "
+        "images that the atom stands for, or noise with the real images' spectrum (official: "
+        "plain noise).",
+    ),
+    click.option(
+        "--iterations",
+        type=int,
+        default=DEFAULTS.synthesis.iterations,
+        show_default=True,
+        help="Synthesis steps; a start from noise or means wants about 300. [source: own "
+        "measurement; official 2000 from noise]",
+    ),
+    click.option(
+        "--bn-weight",
+        type=float,
+        default=DEFAULTS.synthesis.bn_weight,
+        show_default=True,
+        help="Weight of the norm-layer statistics. [source: official for ImageNette]",
+    ),
+    click.option(
+        "--feature-spaces",
+        multiple=True,
+        metavar="NAME[:COUNT]",
+        default=DEFAULTS.synthesis.feature_spaces,
+        show_default=True,
+        help="Networks beside the backbone in which the images are matched as well: Hub id, folder "
+        "or built-in, randomly initialised if it has no weights; repeatable; none is the paper's "
+        "method. [source: paper]",
+    ),
+    click.option(
+        "--student",
+        "students",
+        multiple=True,
+        metavar="ID|PATH|NAME",
+        help="Architecture to evaluate with, from random weights; repeatable. "
+        "[default: the backbone's, our choice]",
+    ),
+    click.option(
+        "--labels",
+        type=click.Choice(["hard", "soft", "teacher"]),
+        multiple=True,
+        default=DEFAULTS.evaluate.labels,
+        show_default=True,
+        help="Labels that students see: classes, the published soft labels, or the teacher's "
+        "answer to every batch; repeatable. [source: own choice; official teacher]",
+    ),
+    click.option(
+        "--eval-epochs",
+        type=int,
+        metavar="INTEGER",
+        help="Epochs of each student. [default: 100 up to 500 images, 30 above, our choice; "
+        "official 300]",
+    ),
+    click.option(
+        "--eval-seeds",
+        type=int,
+        default=DEFAULTS.evaluate.seeds,
+        show_default=True,
+        help="Students per row of the results. [source: own choice, the fewest that show a spread]",
+    ),
+    click.option(
+        "--no-evaluate", is_flag=True, help="Skip the students. [default: evaluate, our choice]"
+    ),
+    click.option(
+        "--seed",
+        type=int,
+        default=DEFAULTS.seed,
+        show_default=True,
+        help="Of everything random. [source: convention]",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="Where to compute. auto: CUDA, then MPS, then CPU. [source: Accelerate]",
+    ),
+    click.option(
+        "--mixed-precision",
+        type=click.Choice(["no", "bf16"]),
+        default=DEFAULTS.mixed_precision,
+        show_default=True,
+        help="bf16 forward passes in training and synthesis. [source: Accelerate]",
+    ),
+    click.option(
+        "--num-workers",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Processes that decode images. [source: PyTorch's DataLoader]",
+    ),
+    click.option(
+        "--trust-remote-code",
+        is_flag=True,
+        help="Run code that a backbone's repository brings. [default: no, as in transformers]",
+    ),
+)
+
+
+def run_options(command: F) -> F:
+    """Decorate ``command`` with OPTIONS, which its help shows in this order."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
+    """What the given options say, validated. Raises OptionError."""
+    data = DataConfig(
+        dataset=options["dataset"],
+        config_name=options["config_name"],
+        revision=options["revision"],
+        image_column=options["image_column"],
+        label_column=options["label_column"],
+        group_column=options["group_column"],
+        train_split=options["train_split"],
+        eval_split=options["eval_split"],
+        resolution=options["resolution"],
+        skip_broken=options["skip_broken"],
+    )
+    teacher = TeacherConfig(
+        backbone=options["backbone"],
+        backbone_revision=options["backbone_revision"],
+        epochs=options["teacher_epochs"],
+        allow_weak=options["allow_weak_teacher"],
+        trust_remote_code=options["trust_remote_code"],
+    )
+    evaluate = EvalConfig(
+        enabled=not options["no_evaluate"],
+        students=tuple(dict.fromkeys(options["students"])),
+        labels=tuple(dict.fromkeys(options["labels"])),
+        epochs=options["eval_epochs"],
+        seeds=options["eval_seeds"],
+    )
+    config = RunConfig(
+        data=data,
+        teacher=teacher,
+        barycenter=BarycenterConfig(
+            ipc=options["ipc"],
+            weights=options["weights"],
+            group_weights=options["group_weights"],
+        ),
+        synthesis=SynthesisConfig(
+            init=options["init"],
+            iterations=options["iterations"],
+            bn_weight=options["bn_weight"],
+            feature_spaces=tuple(dict.fromkeys(options["feature_spaces"])),
+        ),
+        evaluate=evaluate,
+        seed=options["seed"],
+        mixed_precision=options["mixed_precision"],
+    )
+    runtime = RuntimeConfig(options["device"], options["num_workers"], options["quiet"])
+    return config, runtime
