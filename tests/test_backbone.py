@@ -191,7 +191,7 @@ def test_another_class_order_predicts_the_same_names(tmp_path: Path, kind: str) 
     assert backbone.model.config.label2id == {name: i for i, name in enumerate(ours)}
     assert backbone.origin == "as_is"
     columns = [NAMES.index(name.lower()) for name in ours]
-    torch.testing.assert_close(after, before[:, columns])
+    torch.testing.assert_close(after, before[:, columns], atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
