@@ -38,5 +38,5 @@ def test_a_step_like_the_last_needs_no_new_pages() -> None:
         done = subprocess.run(command, env=plain, capture_output=True, check=True)
         return int(done.stdout)
 
-    # Ten steps touch some 400,000 pages; without the call up to all of them are new.
-    assert faults("keep") < 20_000
+    # Measured: 0 to 6,144 with the call, 24,449 to 124,645 without it.
+    assert faults("keep") < 12_000

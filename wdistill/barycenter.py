@@ -118,8 +118,8 @@ def barycenter_of_groups(
     rows = [np.flatnonzero(number == group) for group in np.unique(number)]
     if len(rows) == 1:
         return barycenter(features, config, generator)
-    each = row_shares(groups, lambdas).numpy()
-    shares = np.array([each[part].sum() for part in rows])
+    sizes = np.array([len(part) for part in rows], dtype=np.float64)
+    shares = sizes / sizes.sum() if lambdas == "proportional" else np.full(len(rows), 1 / len(rows))
     means = np.stack([y[part].mean(0) for part in rows])
     # Moving group k by t moves the barycenter by lambda_k t, so the search may centre each group.
     centred, centre = y.copy(), shares @ means
@@ -130,15 +130,6 @@ def barycenter_of_groups(
     atoms, plan = _transported(measures, rows, start, config, generator)
     random = _random_w2(y - centre, config, generator, rows, shares)
     return _result(atoms, plan, y - centre, centre, random)
-
-
-def row_shares(groups: Tensor, lambdas: GroupWeights) -> Tensor:
-    """(N,) float64: lambda_k / N_k of each row's group k, the mass of a real image; sum 1."""
-    if lambdas == "proportional":
-        return torch.full((len(groups),), 1 / len(groups), dtype=torch.float64)
-    _, number, sizes = groups.unique(return_inverse=True, return_counts=True)
-    shares: Tensor = 1 / (len(sizes) * sizes[number].double())
-    return shares
 
 
 def nearest_rows(atoms: Array, features: Array) -> NDArray[np.int64]:
