@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wdistill.errors import BackboneError
+from wdistill.norms import is_norm, tap
 from wdistill.pixels import Preprocessing
 
 
@@ -45,7 +46,7 @@ class FeatureNetwork:
         self._mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
         self.heads = classification_heads(model)
-        self.norms = [m for _, m in model.named_modules() if _channel_axis(m) is not None]
+        self.norms = [m for _, m in model.named_modules() if is_norm(m)]
 
     @contextmanager
     def _tapped(
@@ -58,12 +59,7 @@ class FeatureNetwork:
             for head in self.heads
         ]
         if with_moments:
-            handles += [
-                norm.register_forward_pre_hook(
-                    lambda module, args: moments.append(_moments(module, args[0], batch))
-                )
-                for norm in self.norms
-            ]
+            handles += [tap(norm, batch, moments) for norm in self.norms]
         try:
             yield features, moments
         finally:
@@ -123,25 +119,3 @@ def classification_heads(model: nn.Module) -> list[nn.Linear | nn.Conv2d]:
             "use a backbone whose last layer is a linear map onto the classes"
         )
     return heads
-
-
-def _channel_axis(module: nn.Module) -> int | None:
-    if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm):
-        return 1
-    kind = type(module).__name__
-    if "BatchNorm" in kind and not list(module.children()):
-        return 1
-    if isinstance(module, nn.LayerNorm) or kind.endswith(("LayerNorm", "RMSNorm")):
-        if list(module.children()):
-            return None
-        return 1 if getattr(module, "data_format", "") == "channels_first" else -1
-    return None
-
-
-def _moments(module: nn.Module, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance per image and channel of a norm layer's input, each (batch, channels)."""
-    last = x if _channel_axis(module) == -1 else x.movedim(1, -1)
-    tokens = last.reshape(batch, -1, last.shape[-1]).float()
-    mean = tokens.mean(1)
-    # Twice over the positions is exact, and faster on a CPU than torch.var.
-    return mean, ((tokens - mean[:, None]) ** 2).mean(1)

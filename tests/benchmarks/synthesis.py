@@ -25,6 +25,7 @@ from wdistill.backbone import find_backbone, new_network
 from wdistill.config import SynthesisConfig
 from wdistill.features import FeatureNetwork
 from wdistill.manifest import device_name, versions
+from wdistill.memory import keep_freed_memory
 from wdistill.pixels import Preprocessing
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, SpaceTarget, Terms
@@ -113,6 +114,7 @@ def main(
     bf16: bool,
     output: Path | None,
 ) -> None:
+    keep_freed_memory()
     where = torch.device(device)
     pixels = Preprocessing(resolution, 0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     source = find_backbone(backbone, resolution=resolution)

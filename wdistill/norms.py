@@ -1,0 +1,135 @@
+"""Norm layers: where they are in a network, and the moments of what goes into them.
+
+Half of a synthesis step would be spent on these moments and on batch normalisation, which read the
+same numbers. Both need one pass back here. On a CPU a pass is fast where its innermost loop is
+long; channels last, that loop is as short as the channels are few, so several positions are taken
+as one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+POSITIONS = 64  # taken as one, if they divide the number of positions
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether ``module`` is a BatchNorm, LayerNorm, GroupNorm, InstanceNorm or RMSNorm layer."""
+    return _channel_axis(module) is not None
+
+
+def tap(norm: nn.Module, batch: int, found: list[tuple[Tensor, Tensor]]) -> RemovableHandle:
+    """From now on each pass of ``batch`` images adds the moments of the input of ``norm`` to
+    ``found``: mean and variance per image and channel over the positions, each (batch, channels).
+    """
+
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        last = inputs[0] if _channel_axis(module) == -1 else inputs[0].movedim(1, -1)
+        found.append(_Moments.apply(last.reshape(batch, -1, last.shape[-1]).float()))
+
+    def instead(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if output.dtype != torch.float32:
+            before(module, inputs)
+            return output
+        scale = (module.running_var + module.eps).rsqrt()
+        scale = scale if module.weight is None else scale * module.weight
+        shift = -module.running_mean * scale
+        shift = shift if module.bias is None else shift + module.bias
+        result, mean, variance = _FrozenNorm.apply(inputs[0], scale, shift)
+        found.append((mean, variance))
+        return result
+
+    if type(norm) is nn.BatchNorm2d and norm.track_running_stats and not norm.training:
+        return norm.register_forward_hook(instead)
+    return norm.register_forward_pre_hook(before)
+
+
+def _channel_axis(module: nn.Module) -> int | None:
+    if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm):
+        return 1
+    kind = type(module).__name__
+    if "BatchNorm" in kind and not list(module.children()):
+        return 1
+    if isinstance(module, nn.LayerNorm) or kind.endswith(("LayerNorm", "RMSNorm")):
+        if list(module.children()):
+            return None
+        return 1 if getattr(module, "data_format", "") == "channels_first" else -1
+    return None
+
+
+def _rows(tokens: Tensor) -> tuple[Tensor, int]:
+    """(B, N, C) as (B, N / k, k * C), and k."""
+    count, positions, channels = tokens.shape
+    k = math.gcd(positions, POSITIONS)
+    return tokens.reshape(count, positions // k, k * channels), k
+
+
+def _mean_and_variance(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    rows, k = _rows(tokens)
+    mean = rows.mean(1).view(len(tokens), k, -1).mean(1)
+    # Twice over the positions is exact, and faster on a CPU than torch.var.
+    squares = (rows - mean.repeat(1, k)[:, None]).square_()
+    return mean, squares.mean(1).view(len(tokens), k, -1).mean(1)
+
+
+def _linear(tokens: Tensor, mean: Tensor, mean_grad: Tensor, variance_grad: Tensor) -> Any:
+    """a and b, each (B, C), of the moments' gradient  a x + b."""
+    slope = variance_grad * (2 / tokens.shape[1])
+    return slope, mean_grad / tokens.shape[1] - slope * mean
+
+
+class _Moments(torch.autograd.Function):
+    """Mean and variance over the positions of tokens (B, N, C), each (B, C).
+
+    dL/dx = a x + b,  a = 2/N dL/dvar,  b = dL/dmean / N - a mean
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = _mean_and_variance(tokens)
+        ctx.save_for_backward(tokens, mean)
+        return mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, mean_grad: Tensor, variance_grad: Tensor) -> Tensor:
+        tokens, mean = ctx.saved_tensors
+        slope, offset = _linear(tokens, mean, mean_grad, variance_grad)
+        rows, k = _rows(tokens)
+        grad = torch.addcmul(offset.repeat(1, k)[:, None], rows, slope.repeat(1, k)[:, None])
+        return grad.view(tokens.shape)
+
+
+class _FrozenNorm(torch.autograd.Function):
+    """y = s x + t, and the moments of x, for x (B, C, H, W): one pass back for both,
+
+    dL/dx = s dL/dy + a x + b
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens = x.movedim(1, -1).flatten(1, 2)
+        mean, variance = _mean_and_variance(tokens)
+        ctx.save_for_backward(tokens, mean, scale)
+        rows, k = _rows(tokens)
+        # A view would forbid what follows to work in place, as residual networks do.
+        y = torch.empty_like(x, memory_format=torch.channels_last)
+        into = y.movedim(1, -1).view(rows.shape)
+        torch.addcmul(shift.repeat(k), rows, scale.repeat(k), out=into)
+        return y, mean, variance
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor, mean_grad: Tensor, variance_grad: Tensor
+    ) -> tuple[Tensor, None, None]:
+        tokens, mean, scale = ctx.saved_tensors
+        slope, offset = _linear(tokens, mean, mean_grad, variance_grad)
+        rows, k = _rows(tokens)
+        last = grad.movedim(1, -1)
+        given, _ = _rows(last.flatten(1, 2))
+        total = torch.addcmul(offset.repeat(1, k)[:, None], rows, slope.repeat(1, k)[:, None])
+        return total.addcmul_(given, scale.repeat(k)).view(last.shape).movedim(-1, 1), None, None
