@@ -42,7 +42,7 @@ def tap(norm: nn.Module, batch: int, found: list[tuple[Tensor, Tensor]]) -> Remo
         shift = shift if module.bias is None else shift + module.bias
         result, mean, variance = _FrozenNorm.apply(inputs[0], scale, shift)
         found.append((mean, variance))
-        return result
+        return result  # type: ignore[no-any-return]
 
     if type(norm) is nn.BatchNorm2d and norm.track_running_stats and not norm.training:
         return norm.register_forward_hook(instead)
