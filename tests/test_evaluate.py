@@ -13,6 +13,7 @@ import torch
 from runs import embedded_table
 from sklearn.metrics import accuracy_score
 
+from wdistill.accuracy import score_network
 from wdistill.artifact import DistilledSet
 from wdistill.backbone import BackboneSource, new_network, weights_sha256
 from wdistill.config import EvalConfig, RelabelConfig
@@ -20,7 +21,7 @@ from wdistill.data import ImageSplit
 from wdistill.evaluate import (
     Contest,
     Job,
-    accuracy,
+    candidate,
     jobs,
     random_rows,
     run_job,
@@ -70,7 +71,9 @@ def contest(store: PixelStore) -> Contest:
         soft_labels=draw.dirichlet(np.ones(len(NAMES)), count).astype(np.float32),
         class_names=NAMES,
     )
-    return Contest(distilled, store, store, network(), QUICK, RelabelConfig(views=2), IPC, seed=5)
+    judged = candidate(distilled)
+    fixed = QUICK.fixed(count)
+    return Contest(judged, NAMES, store, store, network(), fixed, RelabelConfig(views=2), 5, CPU)
 
 
 # --- random real images -------------------------------------------------------------------------
@@ -115,7 +118,7 @@ def test_every_image_has_the_same_chance() -> None:
 
 
 def test_every_combination_is_one_job() -> None:
-    found = jobs(EvalConfig(seeds=3), ["resnet18", "user/net"])
+    found = jobs(EvalConfig(seeds=3), ["resnet18", "user/net"], IPC)
     expected = itertools.product(
         ("resnet18", "user/net"), ("distilled", "random"), ("hard", "soft"), range(3)
     )
@@ -125,8 +128,8 @@ def test_every_combination_is_one_job() -> None:
 
 @pytest.mark.parametrize("student", ["user/net", "../up/there", "/abs/folder", "a b:c*?"])
 def test_a_jobs_name_is_a_file_name(student: str) -> None:
-    name = Job(student, "random", "soft", 1).name
-    assert name.endswith("-random-soft-1")
+    name = Job(student, "random", "soft", 10, 1).name
+    assert name.endswith("-random-10-soft-1")
     assert not set(name) & set('/\\:*?" ')
 
 
@@ -135,55 +138,51 @@ def test_a_jobs_name_is_a_file_name(student: str) -> None:
 
 def test_distilled_images_are_those_of_the_artifact(contest: Contest) -> None:
     for labels in ("hard", "soft"):
-        data = training_set(contest, Job("s", "distilled", labels, 0))
+        data = training_set(contest, Job("s", "distilled", labels, IPC, 0))
         assert data.images.dtype == torch.uint8
-        images = torch.from_numpy(contest.distilled.images)
-        assert torch.equal(data.images.permute(0, 2, 3, 1), images)
+        assert torch.equal(data.images, contest.candidate.pixels)
         assert data.soft == (labels == "soft")
 
 
 def test_weights_have_mean_one_in_each_class(contest: Contest) -> None:
-    classes = torch.from_numpy(contest.distilled.labels)
+    classes = contest.candidate.labels
     for labels in ("hard", "soft"):
-        weights = training_set(contest, Job("s", "distilled", labels, 0)).weights
+        weights = training_set(contest, Job("s", "distilled", labels, IPC, 0)).weights
         assert weights.dtype == torch.float32
         for label in range(len(NAMES)):
             assert float(weights[classes == label].mean()) == pytest.approx(1, rel=1e-5)
-        ratio = weights / torch.from_numpy(contest.distilled.weights)
-        torch.testing.assert_close(ratio, ratio[:1].expand(len(ratio)))
-        random_weights = training_set(contest, Job("s", "random", labels, 0)).weights
+        assert torch.equal(weights, contest.candidate.weights)
+        random_weights = training_set(contest, Job("s", "random", labels, IPC, 0)).weights
         assert torch.equal(random_weights, torch.ones(IPC * len(NAMES)))
 
 
 @pytest.mark.parametrize("images", ["distilled", "random"])
 def test_hard_labels_are_the_images_classes(contest: Contest, images: Any) -> None:
-    data = training_set(contest, Job("s", images, "hard", 1))
-    assert torch.equal(data.targets.sum(1), torch.ones(len(data.targets)))
-    assert data.targets.max(1).values.eq(1).all()
-    assert data.targets.argmax(1).tolist() == [0] * IPC + [1] * IPC + [2] * IPC
+    data = training_set(contest, Job("s", images, "hard", IPC, 1))
+    assert data.targets.tolist() == [0] * IPC + [1] * IPC + [2] * IPC
 
 
 @pytest.mark.parametrize("images", ["distilled", "random"])
 def test_soft_labels_sum_to_one(contest: Contest, images: Any) -> None:
-    targets = training_set(contest, Job("s", images, "soft", 1)).targets
+    targets = training_set(contest, Job("s", images, "soft", IPC, 1)).targets
     assert (targets >= 0).all()
     torch.testing.assert_close(targets.sum(1), torch.ones(IPC * len(NAMES)))
     assert ((targets > 0) & (targets < 1)).any()
     if images == "distilled":
-        assert torch.equal(targets, torch.from_numpy(contest.distilled.soft_labels))
+        assert torch.equal(targets, contest.candidate.soft)
 
 
 def test_random_images_are_real_and_the_same_for_both_kinds_of_labels(contest: Contest) -> None:
-    hard, soft = (training_set(contest, Job("s", "random", k, 1)) for k in ("hard", "soft"))
+    hard, soft = (training_set(contest, Job("s", "random", k, IPC, 1)) for k in ("hard", "soft"))
     rows = random_rows(contest.train.labels, len(NAMES), IPC, contest.seed, 1)
     assert torch.equal(hard.images, contest.train.get(rows))
     assert torch.equal(soft.images, hard.images)
-    other = training_set(contest, Job("s", "random", "hard", 0))
+    other = training_set(contest, Job("s", "random", "hard", IPC, 0))
     assert not torch.equal(other.images, hard.images)
 
 
 def test_all_students_of_a_seed_see_the_same_random_images(contest: Contest) -> None:
-    a, b = (training_set(contest, Job(student, "random", "soft", 1)) for student in ("a", "b"))
+    a, b = (training_set(contest, Job(student, "random", "soft", IPC, 1)) for student in ("a", "b"))
     assert torch.equal(a.images, b.images)
     assert torch.equal(a.targets, b.targets)
 
@@ -194,7 +193,7 @@ def test_the_teacher_labels_random_images(contest: Contest) -> None:
     sure.model.classifier.weight.data.zero_()
     sure.model.classifier.bias.data.copy_(torch.tensor([0.0, 50.0, 0.0]))
     told = Contest(**{**vars(contest), "network": sure})
-    targets = training_set(told, Job("s", "random", "soft", 0)).targets
+    targets = training_set(told, Job("s", "random", "soft", IPC, 0)).targets
     torch.testing.assert_close(targets, torch.tensor([0.0, 1.0, 0.0]).expand(9, 3))
 
 
@@ -210,7 +209,7 @@ def test_accuracy_is_scikit_learns(store: PixelStore, seed: int) -> None:
         predicted = net.model(images).logits.argmax(1)
     assert len(set(predicted.tolist())) > 1
     expected = accuracy_score(store.labels.numpy(), predicted.numpy())
-    assert accuracy(net, store) == pytest.approx(expected, abs=1e-12)
+    assert score_network(net, store).top1 == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_network_that_answers_one_class_is_right_where_it_occurs(store: PixelStore) -> None:
@@ -218,27 +217,29 @@ def test_a_network_that_answers_one_class_is_right_where_it_occurs(store: PixelS
     net.model.classifier.weight.data.zero_()
     for label in range(len(NAMES)):
         net.model.classifier.bias.data.zero_()[label] = 1
-        assert accuracy(net, store) == pytest.approx(1 / 3)
+        assert score_network(net, store).top1 == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("images", ["distilled", "random"])
 @pytest.mark.parametrize("labels", ["hard", "soft", "teacher"])
 def test_a_job_gives_the_same_score_each_time(contest: Contest, images: Any, labels: Any) -> None:
-    job = Job("little", images, labels, 1)
+    job = Job("little", images, labels, IPC, 1)
     first = run_job(contest, job, SOURCE)
     torch.manual_seed(77)
     second = run_job(contest, job, SOURCE)
     assert first["top1"] == second["top1"]
-    assert {k: first[k] for k in ("student", "images", "labels", "seed")} == vars(job)
+    assert {k: first[k] for k in ("student", "images", "labels", "ipc", "seed", "augment")} == vars(
+        job
+    )
     assert 0 <= first["top1"] <= 1
     assert first["seconds"] >= 0
 
 
 def test_students_of_real_labels_learn_and_leave_the_teacher_alone(contest: Contest) -> None:
     teacher = weights_sha256(contest.network.model)
-    config = EvalConfig(epochs=40, seeds=1, batch_size=16, lr=3e-3)
-    more = Contest(**{**vars(contest), "config": config, "ipc": 10})
-    top1 = run_job(more, Job("little", "random", "hard", 0), SOURCE)["top1"]
+    config = EvalConfig(steps=80, seeds=1, batch_size=16, lr=3e-3)
+    more = Contest(**{**vars(contest), "config": config})
+    top1 = run_job(more, Job("little", "random", "hard", 10, 0), SOURCE)["top1"]
     assert top1 > 0.6  # chance is a third
     assert weights_sha256(contest.network.model) == teacher
 
@@ -248,8 +249,9 @@ def test_students_of_real_labels_learn_and_leave_the_teacher_alone(contest: Cont
 
 def outcome(student: str, images: str, labels: str, seed: int, top1: float) -> dict[str, Any]:
     return {
-        "student": student, "images": images, "labels": labels, "seed": seed, "top1": top1,
-        "seconds": 1.25,
+        "student": student, "images": images, "labels": labels, "ipc": 10, "augment": True,
+        "seed": seed, "top1": top1, "top5": None, "per_class": [top1, top1], "confusion": None,
+        "steps": 4, "curve": {"step": [2, 4], "loss": [1.0, 0.5]}, "seconds": 1.25,
     }  # fmt: skip
 
 
@@ -292,7 +294,7 @@ def test_a_row_is_mean_and_sample_deviation(key: tuple[str, str, str]) -> None:
 
 def test_the_deviation_divides_by_n_minus_one() -> None:
     pair = [outcome("a", "random", "hard", seed, top1) for seed, top1 in enumerate((0.5, 0.7))]
-    (row,) = summarise(pair, EvalConfig(), 1, 0.9, 200)["rows"]
+    (row,) = summarise(pair, EvalConfig(), 2, 0.9, 200)["rows"]
     assert row["top1_std"] == pytest.approx(0.2 / 2**0.5)
 
 
@@ -310,6 +312,7 @@ def test_the_recipe_is_the_one_that_was_used() -> None:
     results = summarise(iter(outcomes()), config, 10, 0.875, 200)
     assert results["teacher_accuracy"] == 0.875
     recipe = results["recipe"]
+    assert recipe["steps"] == 14
     for name in ("epochs", "batch_size", "lr", "weight_decay", "temperature", "crop_min"):
         assert recipe[name] == getattr(config, name)
     assert recipe["eval_images"] == 200

@@ -272,9 +272,9 @@ def test_every_step_is_told() -> None:
     config = EvalConfig(epochs=3, batch_size=7)
     data = training_set(False)
     train_student(
-        rows_model(1), data, PREPROCESSING, config, 0, CPU, on_step=lambda: steps.append(1)
+        rows_model(1), data, PREPROCESSING, config, 0, CPU, on_step=lambda _: steps.append(1)
     )
-    assert len(steps) == config.steps(len(data.images)) == 3 * math.ceil(len(data.images) / 7)
+    assert len(steps) == config.budget(len(data.images))[0] == 3 * math.ceil(len(data.images) / 7)
 
 
 def test_same_seed_same_student() -> None:

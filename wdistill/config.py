@@ -158,6 +158,7 @@ class EvalConfig:
     students: tuple[str, ...] = ()  # empty: the teacher's architecture, randomly initialised
     labels: tuple[Labels, ...] = ("hard", "soft")  # [own] what a user of the files alone can do
     epochs: int | None = None  # None: [own] 100 up to LARGE_SET images, 30 above; [official] 300
+    steps: int | None = None  # optimiser steps, whatever the number of images; None: by epochs
     seeds: int = 2
     batch_size: int | None = None  # None: [own] 32 up to LARGE_SET images, 128 above; [official] 64
     lr: float = 1e-3  # [official] AdamW
@@ -175,14 +176,15 @@ class EvalConfig:
         _check(1 <= self.seeds <= 100, f"--eval-seeds is {self.seeds}; give a number from 1 to 100")
 
     def budget(self, images: int) -> tuple[int, int]:
-        """(epochs, batch size) for a set of ``images``."""
+        """(optimiser steps, batch size) for a set of ``images``."""
         epochs, size = (100, 32) if images <= LARGE_SET else (30, 128)
-        return self.epochs or epochs, min(self.batch_size or size, images)
+        size = min(self.batch_size or size, images)
+        return self.steps or (self.epochs or epochs) * math.ceil(images / size), size
 
-    def steps(self, images: int) -> int:
-        """Optimiser steps for a set of ``images``."""
-        epochs, size = self.budget(images)
-        return epochs * math.ceil(images / size)
+    def fixed(self, images: int) -> EvalConfig:
+        """The budget for a set of ``images``, to train on sets of any size."""
+        steps, size = self.budget(images)
+        return dataclasses.replace(self, epochs=None, steps=steps, batch_size=size)
 
 
 @dataclass(frozen=True)

@@ -1,72 +1,125 @@
-"""Honest evaluation: distilled against random real images, same recipe, seeds and budget."""
+"""Honest evaluation: distilled against real images, same recipe, seeds and optimiser steps."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wdistill.accuracy import Score, score_network
 from wdistill.artifact import FORMAT_VERSION, DistilledSet
 from wdistill.backbone import BackboneSource, new_network
 from wdistill.config import EvalConfig, Labels, RelabelConfig, stable_hash
+from wdistill.errors import OptionError
 from wdistill.features import FeatureNetwork
-from wdistill.pixels import PixelStore, to_float
+from wdistill.pixels import PixelStore
 from wdistill.relabel import soft_labels
 from wdistill.seeds import stream, stream_seed
 from wdistill.student import TrainingSet, train_student
 
-Images = Literal["distilled", "random"]
+Images = Literal["distilled", "random", "nearest", "herding", "full"]
+CURVE_POINTS = 50
+CONFUSION_CLASSES = 100  # a larger matrix is not stored
 
 
 @dataclass(frozen=True)
 class Job:
-    """One student to train: the unit of work of this stage."""
+    """One student to train: the unit of work of this stage. ipc: images per class."""
 
     student: str
     images: Images
     labels: Labels
+    ipc: int
     seed: int
+    augment: bool = True
 
     @property
     def name(self) -> str:
         safe = "".join(ch if ch.isalnum() or ch in "-_." else "-" for ch in self.student)
-        return f"{safe}-{stable_hash(self.student)[:6]}-{self.images}-{self.labels}-{self.seed}"
+        plain = "" if self.augment else "-plain"
+        given = f"{self.images}-{self.ipc}-{self.labels}{plain}-{self.seed}"
+        return f"{safe}-{stable_hash(self.student)[:6]}-{given}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The images that are judged.
+
+    pixels: (n, 3, R, R) uint8; labels: (n,) int64; weights: (n,) float32, mean 1 within each class;
+    soft: (n, C) float32 probabilities, or None if there are none.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    weights: Tensor
+    soft: Tensor | None
+
+    @property
+    def ipc(self) -> int:
+        """Images per class, rounded where classes differ."""
+        return max(1, round(len(self.labels) / (int(self.labels.max()) + 1)))
+
+
+def candidate(distilled: DistilledSet) -> Candidate:
+    labels = torch.from_numpy(distilled.labels)
+    counts = torch.bincount(labels)
+    return Candidate(
+        pixels=torch.from_numpy(distilled.images).permute(0, 3, 1, 2).contiguous(),
+        labels=labels,
+        weights=torch.from_numpy(distilled.weights) * counts[labels],
+        soft=torch.from_numpy(distilled.soft_labels),
+    )
 
 
 @dataclass(frozen=True)
 class Contest:
     """Everything the jobs share.
 
-    network is the teacher, which also labels the random real images.
+    network: the teacher, which also labels the real images, or None; chosen: rows of ``train`` and
+    their weights for the images picked by a rule, by its name; config: with a fixed budget.
     """
 
-    distilled: DistilledSet
+    candidate: Candidate
+    class_names: tuple[str, ...]
     train: PixelStore
     test: PixelStore
-    network: FeatureNetwork
+    network: FeatureNetwork | None
     config: EvalConfig
     relabel: RelabelConfig
-    ipc: int
     seed: int
+    device: torch.device
     autocast: torch.dtype | None = None
+    chosen: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
-def jobs(config: EvalConfig, students: Sequence[str]) -> list[Job]:
-    images: tuple[Images, ...] = ("distilled", "random")
+def jobs(
+    config: EvalConfig,
+    students: Sequence[str],
+    ipc: int,
+    images: Sequence[Images] = ("distilled", "random"),
+) -> list[Job]:
+    """Every combination; the full data have no stored labels but their own."""
     return [
-        Job(*combination)
-        for combination in itertools.product(students, images, config.labels, range(config.seeds))
+        Job(student, kind, labels, ipc, seed)
+        for student, kind, labels, seed in itertools.product(
+            students, images, config.labels, range(config.seeds)
+        )
+        if not (kind == "full" and labels == "soft")
     ]
 
 
 def random_rows(labels: Tensor, classes: int, ipc: int, seed: int, draw: int) -> Tensor:
-    """``ipc`` rows of each class, drawn anew for each ``draw``, class by class."""
+    """``ipc`` rows of each class, drawn anew for each ``draw``, class by class.
+
+    Those of a smaller ``ipc`` are among those of a larger one.
+    """
     chosen = []
     for label in range(classes):
         rows = (labels == label).nonzero()[:, 0]
@@ -75,30 +128,40 @@ def random_rows(labels: Tensor, classes: int, ipc: int, seed: int, draw: int) ->
     return torch.cat(chosen)
 
 
+def _real_rows(contest: Contest, job: Job) -> tuple[Tensor, Tensor]:
+    """Rows of real images, and their weights."""
+    labels = contest.train.labels
+    if job.images == "random":
+        classes = len(contest.class_names)
+        rows = random_rows(labels, classes, job.ipc, contest.seed, job.seed)
+        return rows, torch.ones(len(rows))
+    if job.images == "full":
+        return torch.arange(len(labels)), torch.ones(len(labels))
+    return contest.chosen[job.images]
+
+
 def training_set(contest: Contest, job: Job) -> TrainingSet:
     """The images and labels that a job's student sees."""
-    classes = len(contest.distilled.class_names)
+    soft = None
+    images: Tensor | PixelStore
     if job.images == "distilled":
-        images = torch.from_numpy(contest.distilled.images).permute(0, 3, 1, 2).contiguous()
-        labels = torch.from_numpy(contest.distilled.labels)
-        weights = torch.from_numpy(contest.distilled.weights) * contest.ipc
-        soft = torch.from_numpy(contest.distilled.soft_labels)
+        given = contest.candidate
+        images, labels, weights, soft = given.pixels, given.labels, given.weights, given.soft
     else:
-        rows = random_rows(contest.train.labels, classes, contest.ipc, contest.seed, job.seed)
-        images, labels = contest.train.get(rows), contest.train.labels[rows]
-        weights = torch.ones(len(rows))
-        generator = stream(contest.seed, "relabel-random", job.seed)
-        soft = torch.empty(0)
-        if job.labels == "soft":
+        rows, weights = _real_rows(contest, job)
+        labels = contest.train.labels[rows]
+        images = contest.train if job.images == "full" else contest.train.get(rows)
+        if job.labels == "soft" and isinstance(images, Tensor) and contest.network is not None:
+            generator = stream(contest.seed, "relabel-random", job.seed)
             soft = soft_labels(contest.network, images, contest.relabel, generator)
-    hard = torch.nn.functional.one_hot(labels, classes).float()
-    return TrainingSet(
-        images,
-        soft if job.labels == "soft" else hard,
-        weights,
-        soft=job.labels != "hard",
-        teacher=contest.network if job.labels == "teacher" else None,
-    )
+    if job.labels == "soft" and soft is None:
+        raise OptionError(
+            f"there are no soft labels for the {job.images} images; leave out --labels soft, or "
+            "name the network that gives them with --teacher"
+        )
+    targets = soft if job.labels == "soft" and soft is not None else labels
+    online = contest.network if job.labels == "teacher" else None
+    return TrainingSet(images, targets, weights, job.labels != "hard", online, job.augment)
 
 
 def run_job(
@@ -107,73 +170,73 @@ def run_job(
     source: BackboneSource,
     on_step: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
-    """Train one student from random weights and test its last epoch on all test images."""
+    """Train one student from random weights and test its last step on all test images."""
     began = time.perf_counter()
     preprocessing = contest.train.preprocessing
     seed = stream_seed(contest.seed, "student", job.student, job.seed) % 2**31
-    model = new_network(source, contest.distilled.class_names, preprocessing.resolution, seed)
-    device = contest.network.device
-    train_student(
-        model,
-        training_set(contest, job),
-        preprocessing,
-        contest.config,
-        seed,
-        device,
-        contest.autocast,
-        on_step,
-    )
-    top1 = accuracy(FeatureNetwork(model, preprocessing, device), contest.test)
-    return {**asdict(job), "top1": top1, "seconds": round(time.perf_counter() - began, 2)}
+    model = new_network(source, contest.class_names, preprocessing.resolution, seed)
+    device = contest.device
+    losses: list[Tensor] = []
+
+    def told(loss: Tensor) -> None:
+        losses.append(loss)
+        on_step()
+
+    data = training_set(contest, job)
+    train_student(model, data, preprocessing, contest.config, seed, device, contest.autocast, told)
+    score = score_network(FeatureNetwork(model, preprocessing, device), contest.test)
+    return {
+        **asdict(job),
+        **_told(score),
+        "steps": len(losses),
+        "curve": _curve(losses),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
 
 
-@torch.no_grad()
-def accuracy(network: FeatureNetwork, store: PixelStore) -> float:
-    """Share of ``store``'s images whose highest logit is their class."""
-    rows = torch.arange(len(store))
-    correct = 0
-    for chunk, pixels in zip(rows.split(256), store.batches(rows, 256), strict=True):
-        logits = network(to_float(pixels, network.device), moments=False).logits
-        correct += int((logits.argmax(1).cpu() == store.labels[chunk]).sum())
-    return correct / len(store)
+def _told(score: Score) -> dict[str, Any]:
+    few = len(score.confusion) <= CONFUSION_CLASSES
+    return {
+        "top1": score.top1,
+        "top5": score.top5,
+        "per_class": [round(value, 4) for value in score.per_class],
+        "confusion": score.confusion.tolist() if few else None,
+    }
+
+
+def _curve(losses: Sequence[Tensor]) -> dict[str, list[float]]:
+    """Mean losses of about CURVE_POINTS stretches of training, and the step each ends with."""
+    if not losses:
+        return {"step": [], "loss": []}
+    parts = torch.stack(list(losses)).float().cpu().tensor_split(min(CURVE_POINTS, len(losses)))
+    ends = np.cumsum([len(part) for part in parts])
+    return {"step": ends.tolist(), "loss": [round(float(part.mean()), 5) for part in parts]}
 
 
 def summarise(
     outcomes: Iterable[dict[str, Any]],
     config: EvalConfig,
-    ipc: int,
-    teacher_accuracy: float,
+    images: int,
+    teacher_accuracy: float | None,
     eval_images: int,
 ) -> dict[str, Any]:
-    """The content of results.json: one row per student, images and labels; std is the sample's."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    """The content of results.json: one row per student, images, labels and IPC.
+
+    config: with the fixed budget for a set of ``images``.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for outcome in outcomes:
-        key = (outcome["student"], outcome["images"], outcome["labels"])
+        key = tuple(outcome[name] for name in ("student", "images", "labels", "ipc", "augment"))
         groups.setdefault(key, []).append(outcome)
-    rows = []
-    for (student, images, labels), group in groups.items():
-        group.sort(key=lambda outcome: outcome["seed"])
-        top1 = [outcome["top1"] for outcome in group]
-        rows.append(
-            {
-                "student": student,
-                "images": images,
-                "labels": labels,
-                "ipc": ipc,
-                "top1_mean": float(np.mean(top1)),
-                "top1_std": float(np.std(top1, ddof=1)) if len(top1) > 1 else 0.0,
-                "n": len(top1),
-                "top1": top1,
-                "seeds": [outcome["seed"] for outcome in group],
-                "seconds": round(sum(outcome["seconds"] for outcome in group), 2),
-            }
-        )
+    steps, batch_size = config.budget(images)
     recipe = {
-        "epochs": config.epochs,
-        "batch_size": config.batch_size,
+        "epochs": round(steps / math.ceil(images / batch_size), 1),
+        "steps": steps,
+        "batch_size": batch_size,
         "optimizer": "AdamW",
         "lr": config.lr,
         "weight_decay": config.weight_decay,
+        "schedule": "cosine",
         "temperature": config.temperature,
         "cutmix": 1.0,
         "crop_min": config.crop_min,
@@ -183,5 +246,33 @@ def summarise(
         "format_version": FORMAT_VERSION,
         "recipe": recipe,
         "teacher_accuracy": teacher_accuracy,
-        "rows": rows,
+        "rows": [_row(group) for group in groups.values()],
     }
+
+
+def _row(group: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and sample deviation over seeds; confusion matrices are added up."""
+    group = sorted(group, key=lambda outcome: outcome["seed"])
+    first, top1 = group[0], [outcome["top1"] for outcome in group]
+    top5 = [outcome["top5"] for outcome in group if outcome["top5"] is not None]
+    counts = [outcome["confusion"] for outcome in group if outcome["confusion"] is not None]
+    losses = np.mean([outcome["curve"]["loss"] for outcome in group], axis=0)
+    return {
+        **{name: first[name] for name in ("student", "images", "labels", "ipc", "augment")},
+        "steps": first["steps"],
+        "top1_mean": float(np.mean(top1)),
+        "top1_std": _deviation(top1),
+        "n": len(group),
+        "top1": top1,
+        "top5_mean": float(np.mean(top5)) if top5 else None,
+        "top5_std": _deviation(top5) if top5 else None,
+        "per_class": np.mean([o["per_class"] for o in group], axis=0).round(4).tolist(),
+        "confusion": np.sum(counts, axis=0).tolist() if counts else None,
+        "curve": {"step": first["curve"]["step"], "loss": losses.round(5).tolist()},
+        "seeds": [outcome["seed"] for outcome in group],
+        "seconds": round(sum(outcome["seconds"] for outcome in group), 2),
+    }
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from wdistill import evaluate
-from wdistill.artifact import DistilledSet, read_json, write_json
+from wdistill.artifact import DistilledSet
 from wdistill.barycenter import barycenter, barycenter_of_groups
 from wdistill.config import stable_hash
 from wdistill.distances import nearest_real_rmse
-from wdistill.errors import RunFolderError
+from wdistill.jobs import Jobs, job_key, run_jobs
 from wdistill.manifest import without_folders
 from wdistill.pixels import PixelStore, to_float, to_uint8
 from wdistill.relabel import soft_labels
@@ -203,34 +200,21 @@ def evaluation(
     if not config.enabled:
         return None
     sources = networks.students
+    judged = evaluate.candidate(distilled)
+    fixed = config.fixed(len(judged.labels))
     contest = evaluate.Contest(
-        distilled, ready.train, ready.test, ready.network, config, run.config.relabel,
-        run.config.barycenter.ipc, run.config.seed, run.autocast,
+        judged, distilled.class_names, ready.train, ready.test, ready.network, fixed,
+        run.config.relabel, run.config.seed, run.accelerator.device, run.autocast,
     )  # fmt: skip
     ready.test.preload()
-    recipe = {
-        k: v for k, v in vars(config).items() if k not in ("students", "labels", "seeds", "enabled")
-    }
-    every = evaluate.jobs(config, list(sources))
-    keys = {
-        job: stable_hash([key, recipe, sources[job.student].config.to_json_string()])
-        for job in every
-    }
-    mine = every[run.accelerator.process_index :: run.accelerator.num_processes]
-    missing = [job for job in mine if _outcome(run, job, keys[job]) is None]
-    silent = run.quiet or not missing or not run.accelerator.is_main_process
-    total = len(missing) * config.steps(len(distilled))
-    with tqdm(total=total, desc="students", unit="step", disable=silent) as bar:
-        for job in missing:
-            outcome = evaluate.run_job(contest, job, sources[job.student], bar.update)
-            write_json(_outcome_path(run, job), {"key": keys[job], "outcome": outcome})
-    run.accelerator.wait_for_everyone()
-    epochs, batch_size = config.budget(len(distilled))
-    outcomes = [_outcome(run, job, keys[job]) for job in every]
+    every = evaluate.jobs(config, list(sources), run.config.barycenter.ipc)
+    keys = {job: stable_hash([key, job_key(contest, job, sources[job.student])]) for job in every}
+    place = Jobs(run.work / "evaluate", run.accelerator, run.quiet)
+    outcomes = run_jobs(place, contest, every, keys, sources)
     return evaluate.summarise(
-        [_displayed(outcome, sources) for outcome in outcomes if outcome is not None],
-        replace(config, epochs=epochs, batch_size=batch_size),
-        run.config.barycenter.ipc,
+        [_displayed(outcome, sources) for outcome in outcomes],
+        fixed,
+        len(judged.labels),
         ready.accuracy,
         len(ready.test),
     )
@@ -243,16 +227,3 @@ def _displayed(outcome: dict[str, Any], students: Iterable[str]) -> dict[str, An
     at = names.index(outcome["student"])
     again = shown[:at].count(shown[at])
     return {**outcome, "student": f"{shown[at]} ({again + 1})" if again else shown[at]}
-
-
-def _outcome_path(run: Run, job: evaluate.Job) -> Path:
-    return run.work / "evaluate" / f"{job.name}.json"
-
-
-def _outcome(run: Run, job: evaluate.Job, key: str) -> dict[str, Any] | None:
-    try:
-        record = read_json(_outcome_path(run, job))
-    except (FileNotFoundError, RunFolderError):
-        return None
-    outcome: dict[str, Any] | None = record.get("outcome") if record.get("key") == key else None
-    return outcome

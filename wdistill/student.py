@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,23 +14,26 @@ from torch.nn import functional as F
 from wdistill.augment import apply_mix, apply_views, mix_targets, random_mix, random_views
 from wdistill.config import EvalConfig
 from wdistill.errors import NumericalError
-from wdistill.features import FeatureNetwork, fast_layout
-from wdistill.pixels import Preprocessing, to_float
+from wdistill.features import FeatureNetwork, fast_layout, number_of_classes
+from wdistill.pixels import PixelStore, Preprocessing, to_float
 from wdistill.seeds import stream, stream_seed
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """images: (n, 3, R, R) uint8; targets: (n, C) float32, one-hot or soft, rows sum to 1;
-    weights: (n,) float32, mean 1 within each class; soft: whether the targets are the teacher's;
-    teacher: if given, it labels every batch as the student sees it, and targets are not used.
+    """images: (n, 3, R, R) uint8, or a store of as many; targets: (n,) int64 classes, or (n, C)
+    float32 probabilities; weights: (n,) float32, mean 1 within each class; soft: whether the
+    targets are the teacher's; teacher: if given, it labels every batch as the student sees it, and
+    targets are not used; augment: whether the student sees crops, flips and CutMix, or the images
+    as they are.
     """
 
-    images: Tensor
+    images: Tensor | PixelStore
     targets: Tensor
     weights: Tensor
     soft: bool
     teacher: FeatureNetwork | None = None
+    augment: bool = True
 
 
 def student_loss(logits: Tensor, targets: Tensor, weights: Tensor, temperature: float) -> Tensor:
@@ -57,11 +61,11 @@ def train_student(
     seed: int,
     device: torch.device,
     autocast: torch.dtype | None = None,
-    on_step: Callable[[], object] = lambda: None,
+    on_step: Callable[[Tensor], object] = lambda _: None,
 ) -> nn.Module:
-    """Train ``model`` in place: AdamW, cosine to zero, crops, flips and CutMix, to the last epoch.
+    """Train ``model`` in place: AdamW, cosine to zero, crops, flips and CutMix, to the last step.
 
-    Raises NumericalError if the loss is not finite.
+    on_step is given each step's loss. Raises NumericalError if the last one is not finite.
     """
     fast_layout(model.to(device)).train()
     optimizer = torch.optim.AdamW(
@@ -70,10 +74,13 @@ def train_student(
     temperature = config.temperature if data.soft else 1.0
     mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps(len(data.images)))
+    steps, _ = config.budget(len(data.weights))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     torch.manual_seed(stream_seed(seed, "dropout"))  # dropout draws from the global generator
     loss = torch.zeros(())
-    for batch, targets, weights in _batches(data, config, temperature, seed, device):
+    classes = number_of_classes(model)
+    batches = _batches(data, config, temperature, classes, seed, device)
+    for batch, targets, weights in itertools.islice(batches, steps):
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             logits = model((batch - mean) / std).logits.float()
         loss = student_loss(logits, targets, weights, temperature)
@@ -81,34 +88,47 @@ def train_student(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-        on_step()
+        on_step(loss.detach())
     if not bool(torch.isfinite(loss)):
         raise NumericalError("a student's loss is not finite; use --mixed-precision no")
     return model.eval()
 
 
 def _batches(
-    data: TrainingSet, config: EvalConfig, temperature: float, seed: int, device: torch.device
+    data: TrainingSet,
+    config: EvalConfig,
+    temperature: float,
+    classes: int,
+    seed: int,
+    device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Augmented, mixed images in [0, 1], with their targets and weights, for all epochs."""
-    images, weights = data.images.to(device), data.weights.to(device)
-    targets = (soften(data.targets, temperature) if data.soft else data.targets).to(device)
+    """Images in [0, 1] as a student sees them, with their targets and weights, without end."""
+    images = data.images.to(device) if isinstance(data.images, Tensor) else data.images
+    weights = data.weights.to(device)
+    stored = data.soft and data.teacher is None
+    targets = (soften(data.targets, temperature) if stored else data.targets).to(device)
     generator = stream(seed, "student")
-    epochs, batch_size = config.budget(len(images))
-    for _ in range(epochs):
-        order = torch.randperm(len(images), generator=generator)
+    _, batch_size = config.budget(len(weights))
+    while True:
+        order = torch.randperm(len(weights), generator=generator)
         # Batches of nearly equal size: a last batch of one image would break BatchNorm.
-        for part in torch.tensor_split(order, math.ceil(len(images) / batch_size)):
-            views = random_views(len(part), config.crop_min, generator)
-            mix = random_mix(len(part), images.shape[-1], generator)
+        for part in torch.tensor_split(order, math.ceil(len(weights) / batch_size)):
             rows = part.to(device)
-            batch = apply_mix(apply_views(to_float(images[rows], device), views), mix)
-            # A mixed image weighs what its two parts weigh, and so do their targets in its own.
-            share = mix_targets(weights[rows], mix)
+            pixels = images[rows] if isinstance(images, Tensor) else images.get(part)
+            batch, share = to_float(pixels, device), weights[rows]
+            wanted = targets[rows]
+            if wanted.dim() == 1:
+                wanted = F.one_hot(wanted, classes).float()
+            if data.augment:
+                views = random_views(len(part), config.crop_min, generator)
+                mix = random_mix(len(part), batch.shape[-1], generator)
+                batch = apply_mix(apply_views(batch, views), mix)
+                # A mixed image weighs what its two parts weigh, and so do their targets in its own.
+                share = mix_targets(weights[rows], mix)
+                mixed = mix_targets(weights[rows, None] * wanted, mix)
+                wanted = mixed / share.clamp(min=1e-12)[:, None]
             if data.teacher is not None:
                 with torch.no_grad():
                     logits = data.teacher(batch, moments=False).logits
-                yield batch, (logits / temperature).softmax(1), share
-                continue
-            mixed = mix_targets(weights[rows, None] * targets[rows], mix)
-            yield batch, mixed / share.clamp(min=1e-12)[:, None], share
+                wanted = (logits / temperature).softmax(1)
+            yield batch, wanted, share

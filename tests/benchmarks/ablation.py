@@ -27,12 +27,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from wdistill.accuracy import score_network
 from wdistill.artifact import write_json
 from wdistill.backbone import find_backbone, load_backbone, new_network
 from wdistill.barycenter import Barycenter, barycenter
 from wdistill.config import BarycenterConfig, DataConfig, EvalConfig, SynthesisConfig
 from wdistill.data import load_data
-from wdistill.evaluate import accuracy, random_rows
+from wdistill.evaluate import random_rows
 from wdistill.features import FeatureNetwork
 from wdistill.manifest import device_name, versions
 from wdistill.memory import keep_freed_memory
@@ -212,7 +213,7 @@ class Bench:
         source = find_backbone(student, resolution=self.pixels.resolution)
         model = new_network(source, self.data.class_names, self.pixels.resolution, draw)
         train_student(model, data, self.pixels, config, draw, self.device)
-        return accuracy(FeatureNetwork(model, self.pixels, self.device), self.test)
+        return score_network(FeatureNetwork(model, self.pixels, self.device), self.test).top1
 
 
 def merged(targets: list[ClassTarget]) -> ClassTarget:
