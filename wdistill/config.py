@@ -107,6 +107,7 @@ class SynthesisConfig:
     space_weight: float = 0.1  # [own] length of the pool's gradient, as a share of the teacher's
     space_mean_weight: float = 10.0  # [own] of the class mean, beside 1 of the single images
     crop_min: float = 0.4  # [own] smallest area share of a random crop
+    target_crop_min: float = 0.7  # [own] of the real images' crops; [official] whole images
     images_per_step: int = 100  # [official] batch size; groups of whole classes fill it
 
     def __post_init__(self) -> None:

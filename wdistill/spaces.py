@@ -113,9 +113,11 @@ def space_target(
     """Plan-weighted means of the features of the real images, each seen in one random view, and
     with ``moments`` the class's moments at every norm layer, over the same views.
 
-    Views as in synthesis: crops are compared with crops. The paper compares crops of the distilled
-    images with whole real ones, which makes objects shrink. Raises NumericalError if a feature is
-    not finite.
+    crop_min: smallest area share of a view. The paper compares crops of the distilled images with
+    whole real ones, which makes objects shrink: more of them shows in a crop, which helps students
+    that a teacher labels, and whole images look less like real ones, which harms the others. Views
+    of the real images that are larger than those of synthesis keep some of both. Raises
+    NumericalError if a feature is not finite.
     """
     masses = torch.zeros(plan.atoms).index_add_(0, plan.owner, plan.mass)
     sums, squares = torch.zeros(()), 0.0

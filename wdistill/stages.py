@@ -95,7 +95,7 @@ def class_target(
             space.network,
             ready.train,
             part if index else whole,
-            run.config.synthesis.crop_min,
+            run.config.synthesis.target_crop_min,
             stream(seed, "space", space.name, label),
             moments=space.terms.moments > 0,
         )
