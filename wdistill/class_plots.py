@@ -110,7 +110,7 @@ def projection(report: Json) -> Figure | None:
     present = np.unique(np.concatenate([cloud[:, 2] for cloud in clouds.values()])).astype(int)
     if not len(present):
         return None
-    figure, axes = panel("", height=5.6, width=5.4)
+    figure, axes = panel("", height=5.0)
     at = np.linspace(0, len(present) - 1, min(MOST_NAMED, len(present))).round().astype(int)
     hues = {int(label): TEN[i] for i, label in enumerate(present[at])}
     _clouds(axes, clouds, hues)
@@ -131,7 +131,7 @@ def projection(report: Json) -> Figure | None:
 
 def _clouds(axes: Axes, clouds: dict[str, NDArray[np.float64]], hues: dict[int, str]) -> None:
     """clouds: x, y and class, (n, 3) each. Grey goes first, so that it hides no colour."""
-    forms = {
+    forms: dict[str, Json] = {
         "real": {"s": 5, "alpha": 0.45, "linewidth": 0, "rasterized": True},
         "atoms": {"s": 34, "marker": "x", "linewidth": 1.4},
         "distilled": {"s": 38, "edgecolor": PAPER, "linewidth": 0.9},

@@ -19,6 +19,7 @@ from PIL import Image
 from wdistill.markdown import is_url
 from wdistill.plot_style import FAINT, INK, PAPER, RULE
 
+_PHONE = 300  # points: a wider figure scrolls on a phone, or its letters would be too small
 _EXACT, _LARGEST = 64, 160  # pixels of an image's longer side
 # the names of the template's variables, which are other colours on dark screens
 _VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)", RULE: "var(--rule)", PAPER: "var(--paper)"}
@@ -68,8 +69,12 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
     assert drawing is not None  # noqa: S101 (what matplotlib writes)
     box, inside = drawing.groups()
     inside = _TAG.sub(lambda tag: _restyle(tag[0]), _UNUSED.sub("", inside))
-    label = Markup('<svg role="img" aria-label="{}" class="plot" viewBox="{}">')
-    return label.format(clean(alt), box) + Markup(inside) + Markup("</svg>")  # noqa: S704
+    width = float(box.split()[2])
+    least = f"{1.2 * width:.0f}px" if width > _PHONE else "0"
+    label = Markup(
+        '<svg role="img" aria-label="{}" class="plot" style="min-width: {}" viewBox="{}">'
+    )
+    return label.format(clean(alt), least, box) + Markup(inside) + Markup("</svg>")  # noqa: S704
 
 
 def _restyle(tag: str) -> str:

@@ -80,7 +80,10 @@ def accuracy_by_ipc(report: Json, student: str, labels: str) -> Figure:
     if worth and distilled:
         _arrow(axes, distilled, worth)
     name_axes(axes, "images per class", "top-1 accuracy (%)")
-    legend(figure, columns=2)
+    handles, named = axes.get_legend_handles_labels()
+    drawn = dict(zip(named, handles, strict=True))
+    known = [words for words in SETS.values() if words in drawn]
+    legend(figure, columns=2, handles=[drawn[words] for words in known], labels=known)
     return figure
 
 
@@ -159,8 +162,8 @@ def _point(axes: Axes, row: Json, x: str, mark: str) -> None:
 
 def _level(axes: Axes, row: Json) -> None:
     height = 100 * row["top1_mean"]
-    style = {"color": COLOURS["full"], "linestyle": "--", "linewidth": 1.5}
-    axes.axhline(height, label=SETS["full"], **style)
+    colour = COLOURS["full"]
+    axes.axhline(height, label=SETS["full"], color=colour, linestyle="--", linewidth=1.5)
     axes.annotate(
         f"{count(row['ipc'])} per class", (0, height), (4, -3), xycoords=("axes fraction", "data"),
         textcoords="offset points", va="top", fontsize=SMALL, color=FAINT,

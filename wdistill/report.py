@@ -32,10 +32,10 @@ from wdistill.report_words import (
     score_table,
     tiles,
 )
-from wdistill.scores import number
 
 MOST_CLASSES, MOST_IMAGES = 20, 10
-_SHOWN = 3  # figures of one kind that are not folded away
+_OPEN = 5  # classes of the gallery that are not folded away
+_SHOWN = 6  # figures of one kind that are not folded away
 
 Panel = Callable[[Json, str, str], Figure | None]
 
@@ -67,7 +67,8 @@ def render_report(report: Json, gallery: Gallery) -> str:
         "top5": any(row["top5"] for group in groups for row in group["rows"]),
         "equivalents": equivalent_rows(report),
         "scores": score_table(report),
-        "pictures": [*_accuracy(report), *_classes(report), *_features(report)],
+        "accuracy": _accuracy(report),
+        "pictures": [*_learning(report), *_classes(report), *_features(report)],
         "gallery": _gallery_view(gallery, report["source"]["classes"]),
         "recipe": recipe_rows(report),
         "provenance": provenance(report),
@@ -94,17 +95,18 @@ def _accuracy(report: Json) -> list[Json]:
         )
         for i, student in enumerate(dict.fromkeys(row["student"] for row in report["rows"]))
     ]
+    text = (
+        "Mean over seeds; bands and bars are one standard deviation. The arrow leads from the "
+        "distilled images to the number of random real images that train a student as well. "
+        "Bytes are those of the images and of the labels that such training needs."
+    )
+    return _pictures(("Accuracy", text, by_ipc + by_bytes))
+
+
+def _learning(report: Json) -> list[Json]:
     curves = _each_panel(report, learning_curves, "Training loss over steps")
-    return _pictures(
-        ("Accuracy and number of images",
-         "Mean over seeds; the band and the bars are one standard deviation. The arrow leads from "
-         "the distilled images to the number of random real images that train as well.", by_ipc),
-        ("Accuracy and size",
-         "Bytes of the images and of the labels that each kind of training needs. Lines join "
-         "random real images.", by_bytes),
-        ("Learning", "Training loss, a mean over seeds; random real images are as many as there "
-         "are distilled ones.", curves),
-    )  # fmt: skip
+    text = "Training loss; random real images are as many per class as distilled ones."
+    return _pictures(("Learning", text, curves))
 
 
 def _classes(report: Json) -> list[Json]:
@@ -151,8 +153,10 @@ def _gallery_view(gallery: Gallery, names: Sequence[str]) -> Json:
     present = np.unique(gallery.labels)
     at = np.linspace(0, len(present) - 1, min(MOST_CLASSES, len(present))).round().astype(int)
     height, width = gallery.images.shape[1:3]
+    classes = [_class_view(gallery, int(label), names[label]) for label in present[at]]
     return {
-        "classes": [_class_view(gallery, int(label), names[label]) for label in present[at]],
+        "classes": classes[:_OPEN],
+        "folded": classes[_OPEN:],
         "more_classes": len(present) - len(at),
         "nearest": gallery.nearest is not None,
         "weights": gallery.weights is not None,
@@ -172,7 +176,7 @@ def _class_view(gallery: Gallery, label: int, name: str) -> Json:
 def _image_view(gallery: Gallery, row: int) -> Json:
     return {
         "url": image_url(gallery.images[row]),
-        "weight": None if gallery.weights is None else number(float(gallery.weights[row])),
+        "weight": None if gallery.weights is None else f"{gallery.weights[row]:.2g}",
         "nearest": None if gallery.nearest is None else image_url(gallery.nearest[row]),
-        "distance": None if gallery.distances is None else number(float(gallery.distances[row])),
+        "distance": None if gallery.distances is None else f"{gallery.distances[row]:.2g}",
     }

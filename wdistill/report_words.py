@@ -45,8 +45,10 @@ def headline(report: Json) -> Json:
     more = f"Student {pair[0]}, {_labels(pair[1])}, {seeds}."
     if len(known) > 1:
         tones = Counter(_tone(worth, _own_ipc(report, worth)) for worth in known)
-        found = ", ".join(f"{_TONES[name]} in {tones[name]}" for name in _TONES if tones[name])
-        more += f" Over all {len(known)} combinations of student and labels: {found}."
+        found = ", ".join(
+            f"{_TONES[name]} in {tones[name]} of {len(known)}" for name in _TONES if tones[name]
+        )
+        more += f" Over all combinations of student and labels: {found}."
     return {"lead": lead, "tone": tone, "more": more}
 
 
@@ -153,10 +155,15 @@ def provenance(report: Json) -> list[tuple[str, str | Markup]]:
 def accuracy_words(rows: Sequence[Json], by: str) -> str:
     """Each set's accuracy at its place on the x axis, for those who cannot see the plot."""
     write = human_bytes if by == "bytes" else _per_class
-    ordered = sorted(rows, key=lambda row: (list(SETS).index(row["images"]), row[by]))
+    ordered = sorted(rows, key=lambda row: (row["images"], row[by]))
     return "; ".join(
-        f"{SETS[row['images']]}, {write(row[by])}: {percent(row['top1_mean'])}" for row in ordered
+        f"{set_name(row['images'])}, {write(row[by])}: {percent(row['top1_mean'])}"
+        for row in ordered
     )
+
+
+def set_name(images: str) -> str:
+    return SETS.get(images, images)
 
 
 def _table_rows(rows: Sequence[Json]) -> list[Json]:
@@ -165,7 +172,7 @@ def _table_rows(rows: Sequence[Json]) -> list[Json]:
     return [
         {
             "set": row["images"],
-            "name": SETS.get(row["images"], row["images"]),
+            "name": set_name(row["images"]),
             "ipc": f"{row['ipc']:,}",
             "top1": score(row),
             "difference": _difference(row, rivals.get(row["ipc"])),
