@@ -19,6 +19,7 @@ from PIL import Image
 from wdistill.markdown import is_url
 from wdistill.plot_style import FAINT, INK, PAPER, RULE
 
+NO_BREAK = "\u00a0"
 _PHONE = 300  # points: a wider figure scrolls on a phone, or its letters would be too small
 _EXACT, _LARGEST = 64, 160  # pixels of an image's longer side
 # the names of the template's variables, which are other colours on dark screens
@@ -46,7 +47,8 @@ def html_environment() -> Environment:
 
 def clean(value: Any) -> str:
     """One line without letters that steer the text around them, such as right-to-left overrides."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    kept = (c if c.isprintable() or c == NO_BREAK else " " for c in str(value))
+    return " ".join(word for word in "".join(kept).split(" ") if word)
 
 
 def link(text: str, url: str | None) -> Markup:

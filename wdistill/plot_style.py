@@ -93,7 +93,7 @@ def count(value: float) -> str:
     """
     if value >= 1e6:
         return f"{value / 1e6:.3g} million"
-    if value >= 10 or value == round(value):
+    if value >= 9.95 or value == round(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 0.95 else f"{value:.1g}"
 

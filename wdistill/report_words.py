@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from wdistill.html import link
+from wdistill.html import NO_BREAK, link
 from wdistill.plot_style import LABELS, SETS, Json, count, signed
 from wdistill.plots import panel_rows, panels, row_of
 from wdistill.published import human_bytes
@@ -247,7 +247,7 @@ def _worth_sentence(worth: Json, own: float) -> str:
         return f"{upper} a student no better than {real}, the fewest that were tried{_WORSE}."
     interval = ""
     if worth["low"] is not None and worth["high"] is not None:
-        interval = f" (95 % interval: {count(worth['low'])} to {count(worth['high'])})"
+        interval = f" (95{NO_BREAK}% interval: {count(worth['low'])} to {count(worth['high'])})"
     if tone == "even":
         return f"No clear difference: {these} a student as well as about {real}{interval}."
     only, end = ("only ", _WORSE) if tone == "loss" else ("", "")

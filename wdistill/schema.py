@@ -1,4 +1,4 @@
-"""The shape of wdistill.json, results.json and report.json, checked on read: a folder may come from anyone."""
+"""The shape of wdistill.json, results.json and report.json: a folder may come from anyone."""
 
 from __future__ import annotations
 
