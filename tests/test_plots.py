@@ -222,7 +222,7 @@ def test_ink_follows_the_page_and_ids_are_its_own() -> None:
     assert one == svg(accuracy_by_ipc(report(), *HARD), "one", "x"), "the same every time"
     assert "fill: var(--ink)" in one
     assert COLOURS["distilled"] in one
-    ids = [set(part.split('"')[0] for part in drawn.split(' id="')[1:]) for drawn in (one, two)]
+    ids = [{part.split('"')[0] for part in drawn.split(' id="')[1:]} for drawn in (one, two)]
     assert ids[0]
     assert not ids[0] & ids[1]
 

@@ -110,7 +110,7 @@ def projection(report: Json) -> Figure | None:
     present = np.unique(np.concatenate([cloud[:, 2] for cloud in clouds.values()])).astype(int)
     if not len(present):
         return None
-    figure, axes = panel("", height=5.0)
+    figure, axes = panel((), height=5.0)
     at = np.linspace(0, len(present) - 1, min(MOST_NAMED, len(present))).round().astype(int)
     hues = {int(label): TEN[i] for i, label in enumerate(present[at])}
     _clouds(axes, clouds, hues)

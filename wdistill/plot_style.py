@@ -49,11 +49,12 @@ _LETTERS, SMALL = 8.5, 7.5  # points
 Json = dict[str, Any]
 
 
-def panel(title: str, height: float = 3.1, width: float = WIDTH) -> tuple[Figure, Axes]:
-    """One plot on clear ground, its title above and to the left."""
+def panel(title: tuple[str, ...], height: float = 3.1, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """One plot on clear ground, the lines of its title above and to the left."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
-    axes.set_title(plain(title, 60), loc="left", fontsize=_LETTERS + 0.5, color=INK, pad=7)
+    heading = "\n".join(plain(line, 44) for line in title)
+    axes.set_title(heading, loc="left", fontsize=_LETTERS + 0.5, color=INK, pad=7)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("bottom", "left"):

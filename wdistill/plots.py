@@ -54,8 +54,8 @@ def row_of(rows: Sequence[Json], images: str) -> Json | None:
     return found[0] if found else None
 
 
-def panel_title(student: str, labels: str) -> str:
-    return f"{plain(student, 36)}, {LABELS.get(labels, labels)}"
+def panel_title(student: str, labels: str) -> tuple[str, str]:
+    return student, LABELS.get(labels, labels)
 
 
 def accuracy_by_ipc(report: Json, student: str, labels: str) -> Figure:
@@ -90,7 +90,7 @@ def accuracy_by_ipc(report: Json, student: str, labels: str) -> Figure:
 def accuracy_by_bytes(report: Json, student: str) -> Figure:
     """Every set of a student against what it takes to store it; the mark tells the labels."""
     rows = [row for row in report["rows"] if row["student"] == student]
-    figure, axes = panel(plain(student, 50), height=3.4)
+    figure, axes = panel((student,), height=3.4)
     regimes = list(dict.fromkeys(row["labels"] for row in rows))
     for labels in regimes:
         mark = _LABEL_MARKS.get(labels, "v")

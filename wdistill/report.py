@@ -81,7 +81,7 @@ def _accuracy(report: Json) -> list[Json]:
         svg(
             accuracy_by_ipc(report, *pair),
             f"ipc{i}",
-            f"Top-1 accuracy, {panel_title(*pair)}. "
+            f"Top-1 accuracy, {', '.join(panel_title(*pair))}. "
             + accuracy_words(panel_rows(report, *pair), "ipc"),
         )
         for i, pair in enumerate(panels(report))
@@ -133,7 +133,7 @@ def _features(report: Json) -> list[Json]:
 def _each_panel(report: Json, draw: Panel, alt: str) -> list[Markup]:
     drawn = [(pair, draw(report, *pair)) for pair in panels(report)]
     return [
-        svg(figure, f"{draw.__name__}{i}", f"{alt}, {panel_title(*pair)}")
+        svg(figure, f"{draw.__name__}{i}", f"{alt}, {', '.join(panel_title(*pair))}")
         for i, (pair, figure) in enumerate(drawn)
         if figure is not None
     ]
