@@ -72,11 +72,9 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
     box, inside = drawing.groups()
     inside = _TAG.sub(lambda tag: _restyle(tag[0]), _UNUSED.sub("", inside))
     width = float(box.split()[2])
-    least = f"{1.2 * width:.0f}px" if width > _PHONE else "0"
-    label = Markup(
-        '<svg role="img" aria-label="{}" class="plot" style="min-width: {}" viewBox="{}">'
-    )
-    return label.format(clean(alt), least, box) + Markup(inside) + Markup("</svg>")  # noqa: S704
+    kind = "plot wide" if width > _PHONE else "plot"
+    label = Markup('<svg role="img" aria-label="{}" class="{}" viewBox="{}">')
+    return label.format(clean(alt), kind, box) + Markup(inside) + Markup("</svg>")  # noqa: S704
 
 
 def _restyle(tag: str) -> str:

@@ -165,8 +165,8 @@ def _level(axes: Axes, row: Json) -> None:
     colour = COLOURS["full"]
     axes.axhline(height, label=SETS["full"], color=colour, linestyle="--", linewidth=1.5)
     axes.annotate(
-        f"{count(row['ipc'])} per class", (0, height), (4, -3), xycoords=("axes fraction", "data"),
-        textcoords="offset points", va="top", fontsize=SMALL, color=FAINT,
+        f"{count(row['ipc'])} per class", (0, height), (4, 3), xycoords=("axes fraction", "data"),
+        textcoords="offset points", va="bottom", fontsize=SMALL, color=FAINT,
     )  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def _classes(report: Json) -> list[Json]:
     confused = _each_panel(report, confusion, "Confusion matrix of students of distilled images")
     return _pictures(
         ("Gain by class", "Accuracy on each class: distilled images less the same number of "
-         "random real ones, in percentage points.", gains),
+         "random real ones, in percentage points; blue where random ones do better.", gains),
         ("Confusion", "For students of the distilled images: of each true class, the percentage "
          "taken for each class.", confused),
     )  # fmt: skip

@@ -123,10 +123,7 @@ def score_table(report: Json) -> Json:
 
 def recipe_rows(report: Json) -> list[tuple[str, str]]:
     recipe = {name: value for name, value in report["recipe"].items() if value is not None}
-    return [
-        (name.replace("_", " "), number(value) if isinstance(value, float) else str(value))
-        for name, value in recipe.items()
-    ]
+    return [(name.replace("_", " "), _setting(value)) for name, value in recipe.items()]
 
 
 def provenance(report: Json) -> list[tuple[str, str | Markup]]:
@@ -183,6 +180,12 @@ def _table_rows(rows: Sequence[Json]) -> list[Json]:
         }
         for row in sorted(rows, key=lambda row: (order.get(row["images"], 3), row["ipc"]))
     ]
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def _difference(row: Json, rival: Json | None) -> str:
