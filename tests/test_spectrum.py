@@ -64,7 +64,7 @@ def test_colours_are_uncorrelated_axes() -> None:
     spectrum = measure_spectrum([images])
     torch.testing.assert_close(spectrum.colours @ spectrum.colours.T, torch.eye(3))
     x = images.float() / 255
-    turned = torch.einsum("ak,bkhw->bahw", spectrum.colours, x - x.mean(0))
+    turned = torch.einsum("ak,bkhw->bahw", spectrum.colours, (x - x.mean(0)) / spectrum.places)
     cross = torch.einsum("bihw,bjhw->ij", turned, turned)
     assert float((cross - cross.diag().diag()).abs().max()) < 1e-3 * float(cross.max())
 
@@ -90,10 +90,22 @@ def test_a_step_of_equal_size_has_little_grain() -> None:
     spectrum = measure_spectrum([fashion()])
     step = spectrum.pixels(torch.randn(200, 3, 28, 28, generator=stream(0, "step")))
     energy = Spectrum.coefficients(
-        Spectrum(spectrum.transform, spectrum.colours, spectrum.mean, torch.ones(())), step
+        Spectrum(spectrum.transform, spectrum.colours, spectrum.mean, *2 * [torch.ones(())]), step
     ).square()
     fine = energy[:, :, 14:].sum() + energy[:, :, :14, 14:].sum()
     assert float(fine / energy.sum()) < 0.2
+
+
+def test_a_border_that_is_black_in_all_images_stays_black() -> None:
+    images = coloured(200)
+    images[:, :, :3] = 0
+    spectrum = measure_spectrum([images])
+    z = spectrum.coefficients(images[:50].float() / 255)
+    noise = torch.randn(z.shape, generator=stream(0, "step"))
+    moved = spectrum.pixels(z + 0.1 * noise) - spectrum.pixels(z)
+    assert float(moved[:, :, :3].std()) < 0.2 * float(moved[:, :, 3:].std())
+    nothing = measure_spectrum([torch.zeros(4, 3, 8, 8, dtype=torch.uint8)])
+    assert torch.equal(nothing.places, torch.ones(8, 8))
 
 
 def test_batches_do_not_matter() -> None:

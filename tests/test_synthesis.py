@@ -102,7 +102,9 @@ def space_of(network: FeatureNetwork, terms: Terms = FEATURES) -> FeatureSpace:
 def pixels_themselves(size: int) -> Spectrum:
     """Coordinates in which a step is the same in every pixel, as in the paper."""
     shape = (3, size, size)
-    return Spectrum(torch.eye(size), torch.eye(3), torch.zeros(shape), torch.ones(shape))
+    return Spectrum(
+        torch.eye(size), torch.eye(3), torch.zeros(shape), torch.ones(shape), torch.ones(size, size)
+    )
 
 
 def distil(

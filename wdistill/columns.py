@@ -194,3 +194,25 @@ def _stored(dataset: Any, column: str) -> pa.ChunkedArray:
 def _filled(values: pa.ChunkedArray) -> np.ndarray:
     filled = pc.fill_null(values.cast(pa.int64()), -1)
     return np.asarray(filled.to_numpy(), dtype=np.int64)
+
+
+def read_numbers(dataset: Any, column: str) -> np.ndarray | None:
+    """(N,) float32, or None where the column does not hold one number per row."""
+    values = _stored(dataset, column)
+    if values.null_count or not (
+        pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
+    ):
+        return None
+    return np.asarray(values.to_numpy(), dtype=np.float32)
+
+
+def read_vectors(dataset: Any, column: str, width: int) -> np.ndarray | None:
+    """(N, width) float32, or None where the column does not hold so many numbers per row."""
+    values = _stored(dataset, column).combine_chunks()
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if values.null_count or not any(kind(values.type) for kind in kinds):
+        return None
+    flat = values.flatten()
+    if flat.null_count or len(flat) != len(values) * width:
+        return None
+    return np.asarray(flat.to_numpy(zero_copy_only=False), np.float32).reshape(-1, width)

@@ -125,7 +125,31 @@ def _eval_names(opened: Opened, config: DataConfig, train_name: str) -> list[str
     return [config.eval_split]
 
 
-def _train_name(opened: Opened, config: DataConfig) -> str:
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """One split as it is: its labelled rows, and the table, which may have more columns."""
+
+    source: Source
+    split: ImageSplit
+    table: Any  # datasets.Dataset, of which split.rows are positions
+    class_names: tuple[str, ...]
+
+
+def load_rows(config: DataConfig) -> Rows:
+    """The split ``config.train_split`` (the only one, or train) of a dataset, to be judged."""
+    opened = open_source(config)
+    name = _train_name(opened, config, "--split")
+    table = _rows_of(opened, name, "--split")
+    split, class_names = labelled_split(table, name, choose_columns(table, config))
+    split = split.take(np.flatnonzero(split.labels >= 0))
+    if not len(split):
+        raise DataError(f"split {name!r} has no labelled images; choose another with --split")
+    read = _Read([split], class_names, split.column, "", ())
+    source = replace(opened.source, fingerprint=_fingerprint(read))
+    return Rows(source, split, table, class_names)
+
+
+def _train_name(opened: Opened, config: DataConfig, option: str = "--train-split") -> str:
     if config.train_split is not None:
         return config.train_split
     if "train" in opened.names:
@@ -133,7 +157,7 @@ def _train_name(opened: Opened, config: DataConfig) -> str:
     if len(opened.names) == 1:
         return opened.names[0]
     found = ", ".join(opened.names) or "no splits"
-    raise DataError(f"the dataset has no split 'train' but {found}; choose one with --train-split")
+    raise DataError(f"the dataset has no split 'train' but {found}; choose one with {option}")
 
 
 def _rows_of(opened: Opened, spec: str, option: str) -> Any:

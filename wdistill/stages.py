@@ -125,7 +125,7 @@ def class_start(
 def real_spectrum(run: Run, ready: Teacher) -> Spectrum:
     """The spectrum of a seeded sample of the training images."""
     order = torch.randperm(len(ready.train), generator=stream(run.config.seed, "spectrum"))
-    return measure_spectrum(ready.train.batches(order[:SPECTRUM_SAMPLE].sort().values, 100))
+    return measure_spectrum(ready.train.get(order[:SPECTRUM_SAMPLE].sort().values).split(100))
 
 
 def synthesis(

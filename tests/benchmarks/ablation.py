@@ -122,7 +122,7 @@ class Bench:
     @cached_property
     def spectrum(self) -> Spectrum:
         order = torch.randperm(len(self.train), generator=stream(0, "spectrum"))
-        return measure_spectrum(self.train.batches(order[:2000], 100))
+        return measure_spectrum(self.train.get(order[:2000]).split(100))
 
     def transport(self, weights: str, seed: int) -> list[Barycenter]:
         if (weights, seed) not in self._transport:
@@ -185,7 +185,8 @@ class Bench:
         terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
         spaces = [FeatureSpace("teacher", self.network, terms, ""), *pool]
         targets = [
-            self.target(c, found[c], spaces, config.target_crop_min, seed) for c in range(self.classes)
+            self.target(c, found[c], spaces, config.target_crop_min, seed)
+            for c in range(self.classes)
         ]
         start = self.start(config.init, found, seed)
         streams = [stream(seed, "synthesis", c) for c in range(self.classes)]
@@ -193,7 +194,8 @@ class Bench:
             targets, start = [merged(targets)], start.flatten(0, 1)[None]
             streams = streams[:1]
         size = self.pixels.resolution
-        flat = Spectrum(torch.eye(size), torch.eye(3), torch.zeros(()), torch.ones(()))
+        one = torch.ones(())
+        flat = Spectrum(torch.eye(size), torch.eye(3), 0 * one, one, one)
         moved = self.spectrum if setting.spectrum else flat
         done = synthesise(spaces, targets, start, moved, config, streams)
         return done.pixels.flatten(0, 1), torch.cat([f.weights for f in found]) * self.ipc

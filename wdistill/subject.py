@@ -1,0 +1,171 @@
+"""What `wdistill evaluate` judges: a run, a published set, or any small image dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wdistill.artifact import DistilledSet, read_distilled, read_json, read_manifest
+from wdistill.columns import read_numbers, read_vectors
+from wdistill.config import DataConfig
+from wdistill.data import Rows, load_rows
+from wdistill.errors import DataError, OptionError, RunFolderError
+from wdistill.published import MANIFEST_FILE
+from wdistill.run_folder import IDENTITY
+from wdistill.splits import ImageSplit
+
+WEIGHT, SOFT_LABEL = "weight", "soft_label"  # the columns of a published set
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Images to judge. weights: (n,) or None; soft_labels: (n, C) or None, both as stored;
+    folder: the run folder, if it is one; manifest: of a run or a published set.
+    """
+
+    kind: str  # run, published, dataset
+    id: str
+    url: str | None
+    revision: str | None
+    fingerprint: str | None
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    images: ImageSplit | np.ndarray  # (n, H, W, 3) uint8 where they are this tool's own
+    weights: np.ndarray | None
+    soft_labels: np.ndarray | None
+    folder: Path | None = None
+    manifest: dict[str, Any] | None = None
+
+
+def open_subject(source: str, config: DataConfig) -> Subject:
+    """``source``: a run folder, a published folder, or whatever `wdistill run --dataset` reads;
+    config: columns and split, for the last.
+    """
+    path = Path(source).expanduser()
+    if (path / IDENTITY).is_file():
+        if not (path / "publish" / MANIFEST_FILE).is_file():
+            raise RunFolderError(
+                f"the run in {source!r} is not finished; run its command again, then evaluate"
+            )
+        return _own(path / "publish", "run", path)
+    if (path / MANIFEST_FILE).is_file():
+        return _own(path, "published", None)
+    return _dataset(replace(config, dataset=source))
+
+
+def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
+    distilled: DistilledSet = read_distilled(publish)
+    manifest = read_manifest(publish)
+    return Subject(
+        kind=kind,
+        id=(folder or publish).resolve().name,
+        url=None,
+        revision=None,
+        fingerprint=None,
+        class_names=distilled.class_names,
+        labels=distilled.labels,
+        images=distilled.images,
+        weights=distilled.weights,
+        soft_labels=distilled.soft_labels,
+        folder=folder,
+        manifest=manifest,
+    )
+
+
+def _dataset(config: DataConfig) -> Subject:
+    rows: Rows = load_rows(config)
+    split, table = rows.split, rows.table
+    classes = len(rows.class_names)
+    weights = read_numbers(table, WEIGHT) if WEIGHT in table.features else None
+    soft = read_vectors(table, SOFT_LABEL, classes) if SOFT_LABEL in table.features else None
+    kept = split.rows
+    return Subject(
+        kind="dataset",
+        id=rows.source.id,
+        url=rows.source.url,
+        revision=rows.source.revision,
+        fingerprint=rows.source.fingerprint,
+        class_names=rows.class_names,
+        labels=split.labels,
+        images=split,
+        weights=None if weights is None else weights[kept],
+        soft_labels=None if soft is None else soft[kept],
+    )
+
+
+def against(subject: Subject, given: DataConfig) -> DataConfig:
+    """The real data to judge with: as ``given``, else those that the set was made from.
+
+    Raises OptionError where nothing says which.
+    """
+    if given.dataset is not None:
+        return given
+    if subject.folder is not None:
+        stored = read_json(subject.folder / IDENTITY)
+        names = {f"data.{field.name}": field.name for field in fields(DataConfig)}
+        known = {names[key]: value for key, value in stored.items() if key in names}
+        return DataConfig(**known)
+    source = (subject.manifest or {}).get("source", {})
+    if source.get("kind") == "embedded":
+        return DataConfig()
+    if source.get("kind") == "hub":
+        return DataConfig(
+            dataset=source["id"],
+            config_name=source["config_name"],
+            revision=source["revision"],
+            image_column=source["image_column"],
+            label_column=source["label_column"],
+            train_split=source["train_split"],
+            eval_split=None if source["eval_is_holdout"] else source["eval_split"],
+        )
+    raise OptionError(
+        f"{subject.id!r} does not say which real images it stands for; name them with --against"
+    )
+
+
+def in_order_of(subject: Subject, names: tuple[str, ...], where: str) -> Subject:
+    """The subject with its classes in the order of ``names``, those of the real data, matched by
+    name. Raises DataError naming a class that only one of them has.
+    """
+    own = subject.class_names
+    if own != names and all(name.isdecimal() for name in own):
+        # Numbers without names: the usual way of those who forget the names.
+        own = tuple(names[int(n)] if int(n) < len(names) else n for n in own)
+    present = {own[label] for label in np.unique(subject.labels)}
+    strange = [name for name in own if name in present and name not in set(names)]
+    if strange:
+        raise DataError(
+            f"{subject.id!r} has class {strange[0]!r}, which {where!r} lacks (it has "
+            f"{_some(names)}); choose another --against"
+        )
+    missing = [name for name in names if name not in present]
+    if missing:
+        raise DataError(
+            f"{subject.id!r} has no image of class {missing[0]!r} of {where!r}; "
+            "a set is judged on all classes of the real data: choose another --against"
+        )
+    place = {name: index for index, name in enumerate(names)}
+    target = np.array([place.get(name, -1) for name in own], dtype=np.int64)
+    soft = subject.soft_labels
+    if soft is not None:
+        columns = np.array([own.index(name) for name in names])
+        soft = soft[:, columns]
+    labels = target[subject.labels]
+    order = np.argsort(labels, kind="stable")
+    images = subject.images
+    return replace(
+        subject,
+        class_names=names,
+        labels=labels[order],
+        images=images.take(order) if isinstance(images, ImageSplit) else images[order],
+        weights=None if subject.weights is None else subject.weights[order],
+        soft_labels=None if soft is None else soft[order],
+    )
+
+
+def _some(names: tuple[str, ...], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
