@@ -16,7 +16,7 @@ import wdistill
 EMBEDDED = Path(wdistill.__file__).parent / "embedded"
 QUICK = (
     "--ipc", "2", "--iterations", "6", "--eval-epochs", "3", "--eval-seeds", "1",
-    "--teacher-epochs", "3",
+    "--teacher-epochs", "3", "--feature-spaces", "convnet-w64:2",
 )  # fmt: skip
 
 

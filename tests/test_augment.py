@@ -149,6 +149,15 @@ def test_boxes_lie_inside_with_moderate_aspect(crop_min: float) -> None:
         assert place.std() == pytest.approx(12**-0.5, abs=0.02)
 
 
+def test_a_share_of_the_views_is_whole_and_the_others_are_as_before() -> None:
+    mixed = random_views(20_000, 0.2, stream(2, "views"), whole=0.3)
+    crops = random_views(20_000, 0.2, stream(2, "views"))
+    whole = (mixed.box == torch.tensor([0.0, 0.0, 1.0, 1.0])).all(1)
+    assert whole.float().mean() == pytest.approx(0.3, abs=0.015)
+    assert torch.equal(mixed.box[~whole], crops.box[~whole])
+    assert torch.equal(mixed.flip, crops.flip)
+
+
 def test_crop_min_one_shows_the_whole_image() -> None:
     x = images(50)
     views = random_views(50, 1.0, stream(2, "views"))

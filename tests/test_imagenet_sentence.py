@@ -33,7 +33,8 @@ def test_run_push_load(tmp_path: Path) -> None:
         env = hub_env(hub, tmp_path / "home", TOKEN)
         done = run_wdistill(
             "run", "--dataset", "imagenet-1k", "--backbone", "microsoft/resnet-18",
-            "--ipc", "1", "--iterations", "2", "--resolution", str(RESOLUTION),
+            "--ipc", "1", "--iterations", "2", "--feature-spaces", "none",
+            "--resolution", str(RESOLUTION),
             env=env, cwd=tmp_path, timeout=7200,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -72,7 +72,7 @@ def matrix(plan: Plan, images: int = 20) -> Tensor:
 def test_atoms_are_the_barycentric_projection() -> None:
     """diag(1/b) T Y', by the formula."""
     store, plan = Store(), split_plan()
-    target = space_target(network(), store, plan, 1.0, stream(0, "x"))
+    target = space_target(network(), store, plan, stream(0, "x"))
     features, t = (store.images.float() / 255).mean((2, 3)), matrix(plan)
     torch.testing.assert_close(target.atoms, (t @ features) / t.sum(1, keepdim=True))
     share = t.sum(0)[:, None]
@@ -96,13 +96,13 @@ class Normed(Pooled):
 def test_atoms_and_moments_are_of_the_same_views(
     batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weighted by the plan's masses; the same crops as synthesis takes of the distilled images."""
+    """Weighted by the plan's masses."""
     monkeypatch.setattr("wdistill.spaces.SURVEY_BATCH", batch)
     store, plan, tapped = Store(), split_plan(), network(Normed())
-    target = space_target(tapped, store, plan, 0.4, stream(0, "x"), moments=True)
+    target = space_target(tapped, store, plan, stream(0, "x"), moments=True)
     draws, seen = stream(0, "x"), []
     for rows in plan.rows.split(batch):
-        views = random_views(len(rows), 0.4, draws)
+        views = random_views(len(rows), 1.0, draws)
         seen.append(apply_views(store.images[rows].float() / 255, views))
     pixels = torch.cat(seen).flatten(2).double()
     share = plan.mass.double()[:, None] / pixels.shape[2]
@@ -114,7 +114,7 @@ def test_atoms_and_moments_are_of_the_same_views(
     mine = plan.owner == 1
     expected = (plan.mass[mine, None] * features[mine]).sum(0) / plan.mass[mine].sum()
     torch.testing.assert_close(target.atoms[1], expected)
-    assert space_target(tapped, store, plan, 0.4, stream(0, "x")).means == ()
+    assert space_target(tapped, store, plan, stream(0, "x")).means == ()
 
 
 def test_plan_means_are_the_same_in_pixel_space() -> None:
@@ -154,7 +154,7 @@ def test_features_that_are_not_finite_are_reported() -> None:
             return super().forward(x / 0)
 
     with pytest.raises(NumericalError, match="not finite"):
-        space_target(network(Broken()), Store(), split_plan(), 1.0, stream(0, "x"))
+        space_target(network(Broken()), Store(), split_plan(), stream(0, "x"))
 
 
 def test_random_networks_differ_from_one_another_and_repeat_with_the_seed() -> None:
@@ -207,6 +207,6 @@ def test_the_plan_of_a_barycenter_gives_its_own_atoms() -> None:
         config = BarycenterConfig(ipc=4, weights=weights)
         found = barycenter(features, config, stream(0, "transport"))
         plan = Plan(found.rows, found.owner, found.mass, 4)
-        target = space_target(network(), store, plan, 1.0, stream(0, "x"))
+        target = space_target(network(), store, plan, stream(0, "x"))
         torch.testing.assert_close(target.atoms, found.atoms, atol=1e-4, rtol=0)
         assert math.isclose(float(found.mass.sum()), 1, rel_tol=1e-5)

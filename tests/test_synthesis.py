@@ -511,10 +511,10 @@ def test_views_come_from_the_class_stream() -> None:
     network = rows_network()
     start = torch.full((1, 2, 3, SIZE, SIZE), 0.5)
     aim = aim_of(0, torch.ones(2, 24), torch.tensor([0.5, 0.5]))
-    config = replace(WHOLE, crop_min=0.2, iterations=1, lr=0.1)
+    config = replace(WHOLE, crop_min=0.2, whole_share=0.5, iterations=1, lr=0.1)
     pixels = synthesise(network, [aim], start, config, streams([0]))[0]
     seen = start[0].clone().requires_grad_()
-    views = random_views(2, 0.2, stream(0, "synthesis", 0))
+    views = random_views(2, 0.2, stream(0, "synthesis", 0), 0.5)
     network(apply_views(seen, views)).features.sum().backward()
     moved = torch.where(seen.grad > 0, 0.6, 0.5)  # pixels outside of the crop stay
     assert torch.equal(pixels, to_uint8(moved))

@@ -29,11 +29,14 @@ class Views:
         return len(self.flip)
 
 
-def random_views(count: int, crop_min: float, generator: torch.Generator) -> Views:
+def random_views(
+    count: int, crop_min: float, generator: torch.Generator, whole: float = 0.0
+) -> Views:
     """Random resized crops and flips as in Szegedy et al. 2015 (torchvision's defaults).
 
     Area share uniform in [crop_min, 1]; aspect ratio log-uniform in [3/4, 4/3], or in the part of
-    it that fits into the image; position uniform; flip with probability 1/2.
+    it that fits into the image; position uniform; flip with probability 1/2. With probability
+    ``whole`` a view shows the whole image instead.
     """
     u = torch.rand(count, 5, generator=generator)
     area = crop_min + (1 - crop_min) * u[:, 0]
@@ -41,6 +44,9 @@ def random_views(count: int, crop_min: float, generator: torch.Generator) -> Vie
     height = (area / ratio).sqrt().clamp(max=1)
     width = (area * ratio).sqrt().clamp(max=1)
     box = torch.stack([u[:, 2] * (1 - height), u[:, 3] * (1 - width), height, width], dim=1)
+    if whole > 0:
+        uncut = torch.rand(count, generator=generator) < whole
+        box = torch.where(uncut[:, None], torch.tensor([0.0, 0.0, 1.0, 1.0]), box)
     return Views(box, u[:, 4] < 0.5)
 
 

@@ -98,16 +98,16 @@ class SynthesisConfig:
     """Pixels towards atoms and statistics (paper, section 3.3) in one or more feature spaces."""
 
     init: Init = "real"  # [own]; [official] noise
-    iterations: int = 100  # [own]; [official] 2000 from noise
+    iterations: int = 300  # [own]; [official] 2000 from noise
     lr: float = 0.05  # [own] in units of the real images' deviation, see wdistill.spectrum
     feature_weight: float = 0.05  # [own] in units of the class's variance
     bn_weight: float = 10.0  # [official] for ImageNette
     ce_weight: float = 1.0  # [own]
-    feature_spaces: tuple[str, ...] = ("none",)  # [paper]
+    feature_spaces: tuple[str, ...] = ("convnet-w64:12",)  # [own]; [paper] none
     space_weight: float = 0.1  # [own] length of the pool's gradient, as a share of the teacher's
     space_mean_weight: float = 10.0  # [own] of the class mean, beside 1 of the single images
     crop_min: float = 0.4  # [own] smallest area share of a random crop
-    target_crop_min: float = 0.7  # [own] of the real images' crops; [official] whole images
+    whole_share: float = 0.5  # [own] of the views that are no crops; [official] 0
     images_per_step: int = 100  # [official] batch size; groups of whole classes fill it
 
     def __post_init__(self) -> None:

@@ -128,8 +128,7 @@ OPTIONS = (
         type=int,
         default=DEFAULTS.synthesis.iterations,
         show_default=True,
-        help="Synthesis steps; a start from noise or means wants about 300. [source: own "
-        "measurement; official 2000 from noise]",
+        help="Synthesis steps. [source: own measurement; official 2000 from noise]",
     ),
     click.option(
         "--bn-weight",
@@ -146,7 +145,7 @@ OPTIONS = (
         show_default=True,
         help="Networks beside the backbone in which the images are matched as well: Hub id, folder "
         "or built-in, randomly initialised if it has no weights; repeatable; none is the paper's "
-        "method. [source: paper]",
+        "method. [source: own measurement]",
     ),
     click.option(
         "--student",

@@ -106,18 +106,13 @@ def space_target(
     network: FeatureNetwork,
     store: PixelStore,
     plan: Plan,
-    crop_min: float,
     generator: torch.Generator,
     moments: bool = False,
 ) -> SpaceTarget:
-    """Plan-weighted means of the features of the real images, each seen in one random view, and
-    with ``moments`` the class's moments at every norm layer, over the same views.
+    """Plan-weighted means of the features of the real images, half of them flipped, and with
+    ``moments`` the class's moments at every norm layer, over the same images.
 
-    crop_min: smallest area share of a view. The paper compares crops of the distilled images with
-    whole real ones, which makes objects shrink: more of them shows in a crop, which helps students
-    that a teacher labels, and whole images look less like real ones, which harms the others. Views
-    of the real images that are larger than those of synthesis keep some of both. Raises
-    NumericalError if a feature is not finite.
+    Raises NumericalError if a feature is not finite.
     """
     masses = torch.zeros(plan.atoms).index_add_(0, plan.owner, plan.mass)
     sums, squares = torch.zeros(()), 0.0
@@ -125,7 +120,7 @@ def space_target(
     batches = store.batches(plan.rows, SURVEY_BATCH)
     parts = zip(plan.owner.split(SURVEY_BATCH), plan.mass.split(SURVEY_BATCH), batches, strict=True)
     for owner, mass, pixels in parts:
-        views = random_views(len(pixels), crop_min, generator)
+        views = random_views(len(pixels), 1.0, generator)
         images = apply_views(to_float(pixels, network.device), views)
         out = network(images, moments=moments)
         layers = layers or [Moments() for _ in out.means]

@@ -95,7 +95,6 @@ def class_target(
             space.network,
             ready.train,
             part if index else whole,
-            run.config.synthesis.target_crop_min,
             stream(seed, "space", space.name, label),
             moments=space.terms.moments > 0,
         )

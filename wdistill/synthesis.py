@@ -10,8 +10,8 @@ x_j and total class variance v (section 3.3 of the paper, where the teacher is t
 
 mean_l and var_l are the b-weighted per-channel moments of norm layer l's input over the class's
 images. Each step uses the teacher and one space of the pool, in turn. Departures from the paper:
-moments are exact per class (total variance); each image has its own view a, and atoms and moments
-are those of such views of the real images (:func:`wdistill.spaces.space_target`); distances are
+moments are exact per class (total variance); each image has its own view a, half of them uncut,
+because crops alone that are to look like whole real images make objects shrink; distances are
 measured in units of the class's variance and statistics are divided by the number of layers and the
 root of the number of channels, so that one set of weights suits any network; Adam moves the
 coefficients of :mod:`wdistill.spectrum` rather than pixels, clamped to [0, 1] after each step.
@@ -162,7 +162,9 @@ def synthesise(
     looks: list[Tensor] = []
     middle = to_uint8(pixels)
     for step in range(config.iterations):
-        views = concatenate([random_views(ipc, config.crop_min, g) for g in generators])
+        views = concatenate(
+            [random_views(ipc, config.crop_min, g, config.whole_share) for g in generators]
+        )
         turn = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
         active = [(spaces[i], groups[i]) for i in turn]
         gradient, values = _pixel_gradient(active, pixels, views, config.space_weight, autocast)

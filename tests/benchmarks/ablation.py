@@ -150,7 +150,7 @@ class Bench:
         return Plan(self.rows(label)[found.rows], found.owner, found.mass, self.ipc)
 
     def target(
-        self, label: int, found: Barycenter, spaces: list[FeatureSpace], crop: float, seed: int
+        self, label: int, found: Barycenter, spaces: list[FeatureSpace], seed: int
     ) -> ClassTarget:
         whole = self.plan(label, found)
         part = whole.sample(300, stream(seed, "space-rows", label))
@@ -160,7 +160,6 @@ class Bench:
                 s.network,
                 self.train,
                 whole if i == 0 else part,
-                crop,
                 draws[i],
                 s.terms.moments > 0,
             )
