@@ -18,6 +18,7 @@ from wdistill.errors import OptionError
 Weights = Literal["uniform", "free"]
 Init = Literal["real", "mean", "noise"]
 Labels = Literal["hard", "soft", "teacher"]
+Baseline = Literal["random", "nearest", "herding", "full"]
 GroupWeights = Literal["equal", "proportional"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["no", "bf16"]
@@ -174,7 +175,11 @@ class EvalConfig:
             self.epochs is None or 1 <= self.epochs <= 100_000,
             f"--eval-epochs is {self.epochs}; give a number from 1 to 100000",
         )
-        _check(1 <= self.seeds <= 100, f"--eval-seeds is {self.seeds}; give a number from 1 to 100")
+        _check(
+            self.steps is None or 1 <= self.steps <= 10**7,
+            f"--steps is {self.steps}; give a number from 1 to 10000000",
+        )
+        _check(1 <= self.seeds <= 100, f"the seeds are {self.seeds}; give a number from 1 to 100")
 
     def budget(self, images: int) -> tuple[int, int]:
         """(optimiser steps, batch size) for a set of ``images``."""
@@ -186,6 +191,27 @@ class EvalConfig:
         """The budget for a set of ``images``, to train on sets of any size."""
         steps, size = self.budget(images)
         return dataclasses.replace(self, epochs=None, steps=steps, batch_size=size)
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """What `wdistill evaluate` is to compare."""
+
+    source: str
+    columns: DataConfig = field(default_factory=DataConfig)  # of source, where it is no run
+    against: DataConfig = field(default_factory=DataConfig)  # dataset None: what it was made from
+    teacher: str | None = None  # None: the run's own
+    evaluate: EvalConfig = field(default_factory=EvalConfig)
+    baselines: tuple[Baseline, ...] = ("random",)
+    augmentation_robust: bool = False
+    trust_remote_code: bool = False
+    seed: int = 0
+    mixed_precision: Precision = "no"
+
+    def __post_init__(self) -> None:
+        for baseline in self.baselines:
+            _choice("--baselines", baseline, get_args(Baseline))
+        _check(0 <= self.seed < 2**31, f"--seed is {self.seed}; give a number from 0 to 2147483647")
 
 
 @dataclass(frozen=True)

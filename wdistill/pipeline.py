@@ -7,14 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from wdistill import stages
 from wdistill.artifact import (
@@ -30,7 +27,8 @@ from wdistill.artifact import (
 from wdistill.card import render_card
 from wdistill.config import RunConfig, RuntimeConfig
 from wdistill.data import ImageData, load_data
-from wdistill.errors import OptionError, RunFolderError
+from wdistill.devices import open_accelerator
+from wdistill.errors import RunFolderError
 from wdistill.figures import loss_plot, preview_grid, progress_grid, save_png
 from wdistill.manifest import build_manifest, device_name, versions
 from wdistill.memory import keep_freed_memory
@@ -65,7 +63,7 @@ def run(
     on anything that the user can mend.
     """
     keep_freed_memory()
-    accelerator = _accelerator(config, runtime)
+    accelerator = open_accelerator(config.mixed_precision, runtime.device)
     main = accelerator.is_main_process
     with accelerator.main_process_first():
         data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet)
@@ -83,22 +81,6 @@ def run(
 
 def _silent(_: str) -> None:
     """What processes other than the main one say."""
-
-
-def _accelerator(config: RunConfig, runtime: RuntimeConfig) -> Accelerator:
-    if runtime.device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device is 'cuda' but PyTorch sees no CUDA device; choose auto or cpu")
-    if runtime.device == "mps" and not torch.backends.mps.is_available():
-        raise OptionError("--device is 'mps' but PyTorch sees no MPS device; choose auto or cpu")
-    # One process may wait for another for as long as a stage takes.
-    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
-    # Some backbones have parameters that no image uses, such as a mask token.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(
-        cpu=runtime.device == "cpu",
-        mixed_precision=config.mixed_precision,
-        kwargs_handlers=[patience, unused],
-    )
 
 
 def _announce(this: Run) -> None:

@@ -81,7 +81,7 @@ def prepare_teacher(run: Run, networks: Networks) -> Teacher:
     preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
     train = PixelStore(data.train, preprocessing, run.workers, run.quiet)
     if source.processor is None:
-        preprocessing = preprocessing_for(source, resolution, _statistics(train, run.config.seed))
+        preprocessing = preprocessing_for(source, resolution, pixel_statistics(train, run.config.seed))
         train.preprocessing = preprocessing
     test = PixelStore(data.eval, preprocessing, run.workers, run.quiet)
     seed = stream_seed(run.config.seed, "teacher") % 2**31
@@ -93,7 +93,7 @@ def prepare_teacher(run: Run, networks: Networks) -> Teacher:
     return _measured(run, backbone, train, test)
 
 
-def _statistics(store: PixelStore, seed: int) -> PixelStatistics:
+def pixel_statistics(store: PixelStore, seed: int) -> PixelStatistics:
     """Mean and standard deviation per channel of a sample of the training images, in [0, 1]."""
     order = torch.randperm(len(store), generator=stream(seed, "pixel-statistics"))
     moments = [

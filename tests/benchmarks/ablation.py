@@ -55,7 +55,6 @@ from wdistill.survey import survey_class
 from wdistill.synthesis import ClassTarget, synthesise
 
 CPU = torch.device("cpu")
-POOL = ("convnet-w64:12",)
 DEFAULT = SynthesisConfig()
 
 
@@ -71,24 +70,30 @@ class Setting:
     whole: bool = False
 
 
-PAPER = replace(DEFAULT, init="noise", ce_weight=0, lr=0.1, iterations=1000)
+NONE = ("none",)
+PAPER = replace(
+    DEFAULT, init="noise", feature_spaces=NONE, ce_weight=0, whole_share=0, lr=0.1, iterations=1000
+)
+PLAIN = replace(DEFAULT, feature_spaces=NONE, ce_weight=0)
 SETTINGS = {
     "default": Setting(),
     "0 steps: the medoids": Setting(replace(DEFAULT, iterations=0)),
-    "start: mean, 300 steps": Setting(replace(DEFAULT, init="mean", iterations=300)),
-    "start: noise, 300 steps": Setting(replace(DEFAULT, init="noise", iterations=300)),
-    "with 12 random ConvNets": Setting(replace(DEFAULT, feature_spaces=POOL)),
-    "20 steps": Setting(replace(DEFAULT, iterations=20)),
-    "300 steps": Setting(replace(DEFAULT, iterations=300)),
+    "start: mean": Setting(replace(DEFAULT, init="mean")),
+    "start: noise": Setting(replace(DEFAULT, init="noise")),
+    "no random ConvNets": Setting(replace(DEFAULT, feature_spaces=NONE)),
+    "50 steps": Setting(replace(DEFAULT, iterations=50)),
     "weights: uniform": Setting(weights="uniform"),
     "no statistics": Setting(replace(DEFAULT, bn_weight=0)),
     "no cross-entropy": Setting(replace(DEFAULT, ce_weight=0)),
-    "no cross-entropy, statistics of all classes together": Setting(
-        replace(DEFAULT, ce_weight=0), whole=True
-    ),
+    "crops alone": Setting(replace(DEFAULT, whole_share=0)),
     "pixels, lr 0.01": Setting(replace(DEFAULT, lr=0.01), spectrum=False),
     "paper: noise, uniform, pixels, no cross-entropy, lr 0.1, 1000 steps": Setting(
         PAPER, "uniform", False
+    ),
+    "1000 steps": Setting(replace(DEFAULT, iterations=1000)),
+    "no random ConvNets, no cross-entropy": Setting(PLAIN),
+    "no random ConvNets, no cross-entropy, statistics of all classes together": Setting(
+        PLAIN, whole=True
     ),
 }
 
