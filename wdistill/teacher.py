@@ -81,7 +81,9 @@ def prepare_teacher(run: Run, networks: Networks) -> Teacher:
     preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
     train = PixelStore(data.train, preprocessing, run.workers, run.quiet)
     if source.processor is None:
-        preprocessing = preprocessing_for(source, resolution, pixel_statistics(train, run.config.seed))
+        preprocessing = preprocessing_for(
+            source, resolution, pixel_statistics(train, run.config.seed)
+        )
         train.preprocessing = preprocessing
     test = PixelStore(data.eval, preprocessing, run.workers, run.quiet)
     seed = stream_seed(run.config.seed, "teacher") % 2**31

@@ -188,10 +188,7 @@ class Bench:
         pool = open_spaces(described, config, self.data.class_names, seed, self.device)
         terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
         spaces = [FeatureSpace("teacher", self.network, terms, ""), *pool]
-        targets = [
-            self.target(c, found[c], spaces, config.target_crop_min, seed)
-            for c in range(self.classes)
-        ]
+        targets = [self.target(c, found[c], spaces, seed) for c in range(self.classes)]
         start = self.start(config.init, found, seed)
         streams = [stream(seed, "synthesis", c) for c in range(self.classes)]
         if setting.whole:

@@ -1,0 +1,242 @@
+"""Everything that `wdistill evaluate` compares with: real data, a teacher, students, baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from wdistill.backbone import Backbone, BackboneSource, find_backbone, load_backbone, new_network
+from wdistill.barycenter import Barycenter, barycenter
+from wdistill.baselines import herding
+from wdistill.config import BUILT_IN, BarycenterConfig, JudgeConfig, RuntimeConfig
+from wdistill.data import ImageData, load_data
+from wdistill.errors import BackboneError, DataError, OptionError
+from wdistill.evaluate import Candidate
+from wdistill.features import FeatureNetwork
+from wdistill.pixels import PixelStore, Preprocessing
+from wdistill.processors import preprocessing_for, working_resolution
+from wdistill.seeds import stream
+from wdistill.subject import Subject, against, in_order_of, open_subject
+from wdistill.survey import survey_class
+from wdistill.teacher import NO_NORMALISATION, check_accepts, pixel_statistics
+
+SURVEY_BATCH = 128
+STUDENT = "resnet10-w16"  # where nothing says which
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Real data, a set, and the networks that look at them."""
+
+    config: JudgeConfig
+    subject: Subject
+    seed: int
+    real: ImageData
+    train: PixelStore
+    test: PixelStore
+    teacher: Backbone | None
+    students: dict[str, BackboneSource]
+    accelerator: Accelerator
+    quiet: bool
+
+    @property
+    def classes(self) -> int:
+        return len(self.real.class_names)
+
+    @cached_property
+    def network(self) -> FeatureNetwork | None:
+        if self.teacher is None:
+            return None
+        pixels, device = self.teacher.preprocessing, self.accelerator.device
+        return FeatureNetwork(self.teacher.model, pixels, device)
+
+    @cached_property
+    def candidate(self) -> Candidate:
+        subject = self.subject
+        if isinstance(subject.images, np.ndarray):
+            pixels = torch.from_numpy(subject.images).permute(0, 3, 1, 2).contiguous()
+        else:
+            pixels = PixelStore(subject.images, self.train.preprocessing).get(
+                range(len(subject.labels))
+            )
+        labels = torch.from_numpy(subject.labels)
+        soft = subject.soft_labels
+        return Candidate(
+            pixels, labels, _weights(subject, labels), None if soft is None else torch.tensor(soft)
+        )
+
+    def rows(self, label: int) -> Tensor:
+        return (self.train.labels == label).nonzero()[:, 0]
+
+    @cached_property
+    def features(self) -> list[Tensor]:
+        """The teacher's features of the real training images, class by class."""
+        network = self.network
+        if network is None:
+            return []
+        parts = (self.train.batches(self.rows(c), SURVEY_BATCH) for c in range(self.classes))
+        return [survey_class(network, part).features for part in parts]
+
+    @cached_property
+    def transport(self) -> list[Barycenter]:
+        """The barycenter of each class, with as many atoms as the set has images of it."""
+        counts = torch.bincount(self.candidate.labels, minlength=self.classes).tolist()
+        weights = (self.subject.manifest or {}).get("barycenter", {}).get("weights", "free")
+        return [
+            barycenter(
+                self.features[c],
+                BarycenterConfig(ipc=min(100, counts[c], len(self.features[c])), weights=weights),
+                stream(self.seed, "transport", c),
+            )
+            for c in range(self.classes)
+        ]
+
+
+def _weights(subject: Subject, labels: Tensor) -> Tensor:
+    """Mean 1 within each class."""
+    if subject.weights is None:
+        return torch.ones(len(labels))
+    weights = torch.from_numpy(subject.weights).float()
+    sums = torch.zeros(int(labels.max()) + 1).index_add_(0, labels, weights)
+    return weights * (torch.bincount(labels) / sums)[labels]
+
+
+def open_bench(config: JudgeConfig, runtime: RuntimeConfig, accelerator: Accelerator) -> Bench:
+    """Everything that is needed, found and checked before any student is trained."""
+    subject = open_subject(config.source, config.columns)
+    own = subject.manifest or {}
+    seed = int(own["config"]["seed"]) if own else config.seed  # a run's hold-out is its own
+    real = load_data(against(subject, config.against), seed, 1, runtime.quiet)
+    subject = in_order_of(subject, real.class_names, real.source.id)
+    found = _teacher_source(config, subject, real)
+    resolution = _resolution(config, subject, real, found)
+    pixels = _preprocessing(found, resolution, real, seed, runtime)
+    train = PixelStore(real.train, pixels, runtime.num_workers, runtime.quiet)
+    test = PixelStore(real.eval, pixels, runtime.num_workers, runtime.quiet)
+    teacher = None
+    if found is not None:
+        teacher = load_backbone(found, real.class_names, pixels, 0)
+        if teacher.origin != "as_is":
+            raise BackboneError(
+                f"--teacher {found.name!r} does not know the classes of {real.source.id!r}; give a "
+                "network trained on them, such as the teacher folder of a run"
+            )
+    students = _students(config, subject, real, resolution, pixels)
+    bench = Bench(
+        config, subject, seed, real, train, test, teacher, students, accelerator, runtime.quiet
+    )
+    _check_regimes(bench)
+    train.preload()
+    test.preload()
+    return bench
+
+
+def _teacher_source(
+    config: JudgeConfig, subject: Subject, real: ImageData
+) -> BackboneSource | None:
+    size = config.against.resolution or real.native_size
+    trust = config.trust_remote_code
+    if config.teacher is not None:
+        return find_backbone(
+            config.teacher, resolution=size, trust_remote_code=trust, option="--teacher"
+        )
+    if subject.folder is not None and (subject.folder / "teacher").is_dir():
+        return find_backbone(str(subject.folder / "teacher"), resolution=size)
+    known = (subject.manifest or {}).get("teacher", {})
+    if known.get("origin") == "as_is" and known.get("revision"):
+        return find_backbone(
+            known["backbone"], resolution=size, revision=known["revision"], trust_remote_code=trust
+        )
+    return None
+
+
+def _resolution(
+    config: JudgeConfig, subject: Subject, real: ImageData, teacher: BackboneSource | None
+) -> int:
+    if subject.manifest is not None:
+        return int(subject.manifest["resolution"])
+    default = teacher or find_backbone(STUDENT, resolution=real.native_size)
+    return working_resolution(default, config.against.resolution, real.native_size)
+
+
+def _preprocessing(
+    teacher: BackboneSource | None,
+    resolution: int,
+    real: ImageData,
+    seed: int,
+    runtime: RuntimeConfig,
+) -> Preprocessing:
+    source = teacher or find_backbone(STUDENT, resolution=resolution)
+    plain = preprocessing_for(source, resolution, NO_NORMALISATION)
+    if source.processor is not None:
+        return plain
+    store = PixelStore(real.train, plain, runtime.num_workers, runtime.quiet)
+    return preprocessing_for(source, resolution, pixel_statistics(store, seed))
+
+
+def _students(
+    config: JudgeConfig,
+    subject: Subject,
+    real: ImageData,
+    resolution: int,
+    pixels: Preprocessing,
+) -> dict[str, BackboneSource]:
+    names = config.evaluate.students
+    if not names:
+        known = (subject.manifest or {}).get("teacher", {}).get("backbone")
+        names = (known if known in BUILT_IN else STUDENT,)
+    trust, found = config.trust_remote_code, {}
+    for name in names:
+        source = find_backbone(
+            name, resolution=resolution, trust_remote_code=trust, option="--student"
+        )
+        model = new_network(source, real.class_names, resolution, 0)
+        check_accepts(Backbone(name, model, pixels, "from_scratch", None))
+        found[name] = source
+    return found
+
+
+def _check_regimes(bench: Bench) -> None:
+    labels, baselines = bench.config.evaluate.labels, bench.config.baselines
+    name = bench.subject.id
+    if "soft" in labels and bench.subject.soft_labels is None:
+        raise OptionError(
+            f"{name!r} has no soft labels (a column 'soft_label' of one probability per class); "
+            "choose --labels hard or teacher"
+        )
+    needs = [f"--labels {kind}" for kind in ("teacher",) if kind in labels]
+    needs += [f"--baselines {kind}" for kind in ("nearest", "herding") if kind in baselines]
+    if "soft" in labels and baselines:
+        needs.append("--labels soft with --baselines")
+    if needs and bench.teacher is None:
+        raise OptionError(
+            f"{needs[0]} needs a network that knows the classes; name one with --teacher"
+        )
+    counts = np.bincount(bench.real.train.labels, minlength=bench.classes)
+    if baselines and counts.min() < (ipc := bench.candidate.ipc):
+        least = bench.real.class_names[int(counts.argmin())]
+        raise DataError(
+            f"class {least!r} of {bench.real.source.id!r} has {counts.min()} real images, fewer "
+            f"than the {ipc} of the set; leave out --baselines or choose another --against"
+        )
+
+
+def chosen_rows(bench: Bench) -> dict[str, tuple[Tensor, Tensor]]:
+    """Rows of the training split and their weights, for the baselines that need features."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    counts = torch.bincount(bench.candidate.labels, minlength=bench.classes).tolist()
+    classes = range(bench.classes)
+    if "herding" in bench.config.baselines:
+        picked = [bench.rows(c)[herding(bench.features[c], counts[c])] for c in classes]
+        rows = torch.cat(picked)
+        found["herding"] = rows, torch.ones(len(rows))
+    if "nearest" in bench.config.baselines:
+        atoms = bench.transport
+        rows = torch.cat([bench.rows(c)[atoms[c].nearest] for c in classes])
+        found["nearest"] = rows, torch.cat([b.weights * len(b.weights) for b in atoms]).float()
+    return found
