@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from wdistill.distances import nearest_real_rmse
+from wdistill.distances import nearest_real
 
 
 def each(pixels: Tensor, real: Iterable[Tensor]) -> Tensor:
-    return nearest_real_rmse(pixels, real, torch.device("cpu"))
+    return nearest_real(pixels, real, torch.device("cpu"))[1]
 
 
 def rmse(pixels: Tensor, real: Iterable[Tensor]) -> float:
@@ -29,6 +29,13 @@ def test_constant_images() -> None:
     # 90 is 10 from 100; 170 is 30 from 200; 255 is 55 from 200.
     expected = torch.tensor([10.0, 30.0, 55.0]) / 255
     torch.testing.assert_close(each(grey(90, 170, 255), [real]), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_the_nearest_one_is_named(batch: int) -> None:
+    real = grey(0, 200, 100, 200)
+    found, _ = nearest_real(grey(90, 170, 3), real.split(batch), torch.device("cpu"))
+    assert found.tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])

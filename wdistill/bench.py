@@ -18,7 +18,7 @@ from wdistill.data import ImageData, load_data
 from wdistill.errors import BackboneError, DataError, OptionError
 from wdistill.evaluate import Candidate
 from wdistill.features import FeatureNetwork
-from wdistill.pixels import PixelStore, Preprocessing
+from wdistill.pixels import PixelStore, Preprocessing, png_bytes
 from wdistill.processors import preprocessing_for, working_resolution
 from wdistill.seeds import stream
 from wdistill.subject import Subject, against, in_order_of, open_subject
@@ -26,6 +26,7 @@ from wdistill.survey import survey_class
 from wdistill.teacher import NO_NORMALISATION, check_accepts, pixel_statistics
 
 SURVEY_BATCH = 128
+SIZE_SAMPLE = 200  # real images whose mean size stands for that of all
 STUDENT = "resnet10-w16"  # where nothing says which
 
 
@@ -95,6 +96,17 @@ class Bench:
             )
             for c in range(self.classes)
         ]
+
+    @cached_property
+    def own_bytes(self) -> int:
+        """Of all images of the set, as PNG."""
+        return sum(png_bytes(self.candidate.pixels))
+
+    @cached_property
+    def real_bytes(self) -> float:
+        """Of a real training image as PNG, the mean over a sample."""
+        order = torch.randperm(len(self.train), generator=stream(0, "png"))[:SIZE_SAMPLE]
+        return float(np.mean(png_bytes(self.train.get(order))))
 
 
 def _weights(subject: Subject, labels: Tensor) -> Tensor:

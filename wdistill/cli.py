@@ -14,6 +14,7 @@ import click
 
 from wdistill import __version__
 from wdistill.errors import WdistillError
+from wdistill.judge_options import judge_options, judge_settings
 from wdistill.options import run_options, settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -73,6 +74,35 @@ def run(**options: Any) -> None:
     click.echo(f"card:     {publish / 'README.md'}")
     click.echo(f'load:     load_dataset("{publish}")')
     click.echo(f"push:     wdistill push {shlex.quote(str(folder))} YOU/{folder.name}")
+
+
+@cli.command()
+@click.argument("source", metavar="SOURCE")
+@judge_options
+@_common
+def evaluate(source: str, **options: Any) -> None:
+    """Say what SOURCE is worth: train students on it and on real images, and write a report.
+
+    SOURCE is a run folder, a published folder, or any small labelled image dataset, ours or not:
+    a Hub id, image folder, parquet file or save_to_disk folder.
+
+    \b
+    Example:
+      wdistill evaluate runs/cifar10-ipc10 --student convnet --labels hard --labels soft
+    """
+    config, runtime = judge_settings(source, options)
+    from wdistill.judge import PAGE_FILE, REPORT_FILE, default_output, judge
+    from wdistill.report_text import report_table
+
+    _hush(options["quiet"])
+    folder = options["output"] or default_output(config)
+    say = _echo_quietly if options["quiet"] else click.echo
+    report = judge(config, runtime, folder, _command_line(), say)
+    if int(os.environ.get("RANK", "0")) != 0:
+        return
+    click.echo(report_table(report))
+    click.echo(f"numbers: {folder / REPORT_FILE}")
+    click.echo(f"page:    {folder / PAGE_FILE}")
 
 
 @cli.command()

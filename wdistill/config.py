@@ -25,7 +25,7 @@ Precision = Literal["no", "bf16"]
 
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 LARGE_SET = 500
-BUILT_IN = ("resnet18", "resnet10-w16", "convnet", "convnet-w64")
+BUILT_IN = ("resnet18", "resnet10-w16", "convnet", "convnet-w64", "vit")
 
 
 def _check(condition: bool, message: str) -> None:

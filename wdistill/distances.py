@@ -9,16 +9,23 @@ import torch
 from torch import Tensor
 
 
-def nearest_real_rmse(pixels: Tensor, real: Iterable[Tensor], device: torch.device) -> Tensor:
-    """min_i RMSE(s_j, real_i) of every distilled image s_j, (n,) float32; pixels in [0, 1].
+def nearest_real(
+    pixels: Tensor, real: Iterable[Tensor], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """argmin_i and min_i RMSE(s_j, real_i) of every distilled image s_j; pixels in [0, 1].
 
-    pixels: (n, 3, R, R) uint8; real: batches of uint8 images of the same class.
+    pixels: (n, 3, R, R) uint8; real: batches of uint8 images of the same class. Returns positions
+    among the real images, (n,) int64, and distances, (n,) float32.
     """
     ours = pixels.to(device).flatten(1).float() / 255
     best = torch.full((len(ours),), math.inf, device=device)
+    where, seen = torch.zeros(len(ours), dtype=torch.int64, device=device), 0
     for batch in real:
         theirs = batch.to(device).flatten(1).float() / 255
         # The product form is fast but inexact near zero: it chooses, the difference measures.
         chosen = torch.cdist(ours, theirs).argmin(1)
-        best = torch.minimum(best, (ours - theirs[chosen]).norm(dim=1))
-    return best.cpu() / math.sqrt(ours.shape[1])
+        distance = (ours - theirs[chosen]).norm(dim=1)
+        where = torch.where(distance < best, chosen + seen, where)
+        best = torch.minimum(best, distance)
+        seen += len(batch)
+    return where.cpu(), best.cpu() / math.sqrt(ours.shape[1])

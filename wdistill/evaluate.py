@@ -230,7 +230,7 @@ def summarise(
         groups.setdefault(key, []).append(outcome)
     steps, batch_size = config.budget(images)
     recipe = {
-        "epochs": round(steps / math.ceil(images / batch_size), 1),
+        "epochs": round(steps / math.ceil(images / batch_size)),
         "steps": steps,
         "batch_size": batch_size,
         "optimizer": "AdamW",

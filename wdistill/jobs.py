@@ -20,11 +20,14 @@ SHARED = ("seeds", "students", "labels", "enabled")  # settings that no single j
 
 @dataclass(frozen=True)
 class Jobs:
-    """Where outcomes are kept, and who works on them."""
+    """Where outcomes are kept, and who works on them. shared: where those of the full data are,
+    which many sets are compared with.
+    """
 
     folder: Path
     accelerator: Accelerator
     quiet: bool
+    shared: Path | None = None
 
 
 def job_key(contest: Contest, job: Job, source: BackboneSource) -> list[Any]:
@@ -43,25 +46,27 @@ def run_jobs(
     """The outcomes of ``every`` job, in order; those known under their key are not run again."""
     accelerator = place.accelerator
     mine = every[accelerator.process_index :: accelerator.num_processes]
-    missing = [job for job in mine if _outcome(place, job, keys[job]) is None]
+    missing = [job for job in mine if _outcome(_path(place, job, keys[job]), keys[job]) is None]
     silent = place.quiet or not missing or not accelerator.is_main_process
     steps, _ = contest.config.budget(len(contest.candidate.labels))
     with tqdm(total=len(missing) * steps, desc="students", unit="step", disable=silent) as bar:
         for job in missing:
             outcome = run_job(contest, job, sources[job.student], bar.update)
-            write_json(_path(place, job), {"key": keys[job], "outcome": outcome})
+            write_json(_path(place, job, keys[job]), {"key": keys[job], "outcome": outcome})
     accelerator.wait_for_everyone()
-    found = [_outcome(place, job, keys[job]) for job in every]
+    found = [_outcome(_path(place, job, keys[job]), keys[job]) for job in every]
     return [outcome for outcome in found if outcome is not None]
 
 
-def _path(place: Jobs, job: Job) -> Path:
+def _path(place: Jobs, job: Job, key: str) -> Path:
+    if job.images == "full" and place.shared is not None:
+        return place.shared / f"{job.name}-{key}.json"
     return place.folder / f"{job.name}.json"
 
 
-def _outcome(place: Jobs, job: Job, key: str) -> dict[str, Any] | None:
+def _outcome(path: Path, key: str) -> dict[str, Any] | None:
     try:
-        record = read_json(_path(place, job))
+        record = read_json(path)
     except (FileNotFoundError, RunFolderError):
         return None
     outcome: dict[str, Any] | None = record.get("outcome") if record.get("key") == key else None

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedModel,
     ResNetConfig,
     ResNetForImageClassification,
+    ViTConfig,
 )
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
@@ -122,8 +123,18 @@ def built_in_config(name: str, resolution: int) -> PretrainedConfig:
 
     resnet18: He et al. 2015; resnet10-w16: one basic block a stage, 16 to 128 channels;
     convnet: 3 blocks of 128 channels; convnet-w64: of 64 channels, and as many blocks as leave maps
-    of about 4 x 4 (3 at 32 pixels, 6 at 224), as the field does for larger images.
+    of about 4 x 4 (3 at 32 pixels, 6 at 224), as the field does for larger images; vit: 6 layers of
+    192 channels (those of ViT-Tiny, Touvron et al. 2021), patches of 4 or, above 64 pixels, 16.
     """
+    if name == "vit":
+        return ViTConfig(
+            hidden_size=192,
+            num_hidden_layers=6,
+            num_attention_heads=3,
+            intermediate_size=768,
+            image_size=resolution,
+            patch_size=4 if resolution <= SMALL_IMAGE else 16,
+        )
     if name == "convnet":
         return ConvNetConfig(image_size=resolution)
     if name == "convnet-w64":

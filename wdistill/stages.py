@@ -14,7 +14,7 @@ from wdistill import evaluate
 from wdistill.artifact import DistilledSet
 from wdistill.barycenter import barycenter, barycenter_of_groups
 from wdistill.config import stable_hash
-from wdistill.distances import nearest_real_rmse
+from wdistill.distances import nearest_real
 from wdistill.jobs import Jobs, job_key, run_jobs
 from wdistill.manifest import without_folders
 from wdistill.pixels import PixelStore, to_float, to_uint8
@@ -170,7 +170,7 @@ def relabel(
 ) -> tuple[str, list[Tensors]]:
     """Label each unit's images, and measure how close they are to real ones.
 
-    Units hold ``soft_labels`` (G * n, C) and ``nearest`` (G, n), see :func:`nearest_real_rmse`.
+    Units hold ``soft_labels`` (G * n, C) and ``nearest`` (G, n), see :func:`nearest_real`.
     """
     key = stable_hash([key, vars(run.config.relabel), "relabel"])
 
@@ -180,7 +180,7 @@ def relabel(
             generator = stream(run.config.seed, "relabel", label)
             labels.append(soft_labels(ready.network, pixels, run.config.relabel, generator))
             real = ready.train.batches(class_rows(ready.train, label), 512)
-            nearest.append(nearest_real_rmse(pixels, real, ready.network.device))
+            nearest.append(nearest_real(pixels, real, ready.network.device)[1])
             advance(1)
         return {
             "soft_labels": torch.cat(labels),
