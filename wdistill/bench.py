@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from wdistill.artifact import read_json
 from wdistill.backbone import Backbone, BackboneSource, find_backbone, load_backbone, new_network
 from wdistill.barycenter import Barycenter, barycenter
 from wdistill.baselines import herding
@@ -20,6 +21,7 @@ from wdistill.evaluate import Candidate
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import PixelStore, Preprocessing, png_bytes
 from wdistill.processors import preprocessing_for, working_resolution
+from wdistill.run_folder import IDENTITY
 from wdistill.seeds import stream
 from wdistill.subject import Subject, against, in_order_of, open_subject
 from wdistill.survey import survey_class
@@ -123,7 +125,7 @@ def open_bench(config: JudgeConfig, runtime: RuntimeConfig, accelerator: Acceler
     subject = open_subject(config.source, config.columns)
     own = subject.manifest or {}
     seed = int(own["config"]["seed"]) if own else config.seed  # a run's hold-out is its own
-    real = load_data(against(subject, config.against), seed, 1, runtime.quiet)
+    real = _real_data(config, subject, seed, runtime)
     subject = in_order_of(subject, real.class_names, real.source.id)
     found = _teacher_source(config, subject, real)
     resolution = _resolution(config, subject, real, found)
@@ -148,6 +150,20 @@ def open_bench(config: JudgeConfig, runtime: RuntimeConfig, accelerator: Acceler
     return bench
 
 
+def _real_data(
+    config: JudgeConfig, subject: Subject, seed: int, runtime: RuntimeConfig
+) -> ImageData:
+    try:
+        return load_data(against(subject, config.against), seed, 1, runtime.quiet)
+    except DataError as error:
+        if config.against.dataset is not None:
+            raise
+        raise DataError(
+            f"the real images of {subject.id!r} cannot be read ({error}); say where they are with "
+            "--against"
+        ) from error
+
+
 def _teacher_source(
     config: JudgeConfig, subject: Subject, real: ImageData
 ) -> BackboneSource | None:
@@ -160,11 +176,16 @@ def _teacher_source(
     if subject.folder is not None and (subject.folder / "teacher").is_dir():
         return find_backbone(str(subject.folder / "teacher"), resolution=size)
     known = (subject.manifest or {}).get("teacher", {})
-    if known.get("origin") == "as_is" and known.get("revision"):
-        return find_backbone(
-            known["backbone"], resolution=size, revision=known["revision"], trust_remote_code=trust
-        )
-    return None
+    if known.get("origin") != "as_is":
+        return None
+    if subject.folder is not None:  # the manifest names no folder of this machine, the run does
+        name = read_json(subject.folder / IDENTITY)["teacher.backbone"]
+        return find_backbone(name, resolution=size, trust_remote_code=trust, option="--teacher")
+    if known.get("revision") is None:
+        return None
+    return find_backbone(
+        known["backbone"], resolution=size, revision=known["revision"], trust_remote_code=trust
+    )
 
 
 def _resolution(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,11 @@ class Trial:
             bench.candidate.ipc,
             ("distilled", *config.baselines),
         )
+        whole = max(1, round(len(bench.train) / bench.classes))
+        every = [replace(job, ipc=whole) if job.images == "full" else job for job in every]
         if config.augmentation_robust:
             compared = [job for job in every if job.images in ("distilled", "random")]
-            every += [Job(**{**vars(job), "augment": False}) for job in compared]
+            every += [replace(job, augment=False) for job in compared]
         return every
 
     def run(self, every: list[Job]) -> list[Outcome]:

@@ -172,11 +172,22 @@ OPTIONS = (
         type=click.Choice(["auto", "cpu", "cuda", "mps"]),
         default="auto",
         show_default=True,
+        help="Where to compute. [source: Accelerate]",
     ),
     click.option(
-        "--mixed-precision", type=click.Choice(["no", "bf16"]), default="no", show_default=True
+        "--mixed-precision",
+        type=click.Choice(["no", "bf16"]),
+        default="no",
+        show_default=True,
+        help="bf16 forward passes of students. [source: Accelerate]",
     ),
-    click.option("--num-workers", type=int, default=0, show_default=True),
+    click.option(
+        "--num-workers",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Processes that decode images. [source: PyTorch's DataLoader]",
+    ),
     click.option(
         "--trust-remote-code",
         is_flag=True,

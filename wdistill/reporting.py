@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -47,7 +48,7 @@ def build_report(
     return {
         "format_version": FORMAT_VERSION,
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": command,
+        "command": shlex.join(without_folders(shlex.split(command))),
         "source": {
             **{name: getattr(subject, name) for name in ("id", "kind", "url", "revision")},
             "fingerprint": subject.fingerprint,

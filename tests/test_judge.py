@@ -1,0 +1,260 @@
+"""`wdistill evaluate` on real images: what it compares, what it refuses, and that it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from runs import embedded_table, run_wdistill, small_source
+from torch import Tensor
+
+from wdistill.artifact import read_distilled
+from wdistill.baselines import herding
+from wdistill.config import DataConfig
+from wdistill.errors import DataError, OptionError
+from wdistill.schema import REPORT, mismatch
+from wdistill.subject import against, in_order_of, open_subject
+
+STEPS = ("--steps", "8", "--batch-size", "10", "--seeds", "2", "--student", "convnet-w64")
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_source(tmp_path_factory.mktemp("real"), per_class=40)
+
+
+@pytest.fixture(scope="module")
+def run(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    done = run_wdistill(
+        "run", "--dataset", real, "--ipc", "2", "--iterations", "2", "--teacher-epochs", "3",
+        "--feature-spaces", "none", "--no-evaluate", "--output", folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(run: Path) -> dict[str, Any]:
+    done = run_wdistill(
+        "evaluate", run, *STEPS, "--labels", "hard", "--labels", "soft", "--labels", "teacher",
+        "--baselines", "random,nearest,herding,full", "--augmentation-robust",
+        env=cached(run.parent),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for shown in ("worth", "random real images per class", "herding", "report.html"):
+        assert shown in done.stdout
+    found: dict[str, Any] = json.loads((run / "report" / "report.json").read_text())
+    return found
+
+
+def cached(home: Path) -> dict[str, str]:
+    import os
+
+    return os.environ | {
+        "OMP_NUM_THREADS": "1", "HF_HOME": str(home / "home"), "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+
+
+def test_the_report_is_what_its_schema_says(report: dict[str, Any]) -> None:
+    assert mismatch(report, REPORT) is None
+    assert report["source"]["kind"] == "run"
+    assert report["source"]["ipc"] == 2
+    assert report["recipe"]["steps"] == 8
+
+
+def test_all_sets_of_images_get_the_same_steps(report: dict[str, Any]) -> None:
+    own = {(r["images"], r["labels"]) for r in report["rows"]}
+    kinds = ("distilled", "random", "nearest", "herding", "full")
+    wanted = {(kind, labels) for kind in kinds for labels in ("hard", "soft", "teacher")}
+    assert own == wanted - {("full", "soft")}
+    for row in report["rows"]:
+        assert row["steps"] == 8
+        assert row["n"] == 2
+        assert row["top1_mean"] == pytest.approx(np.mean(row["per_class"]), abs=1e-3)
+        counts = np.array(row["confusion"])
+        assert counts.sum() == 2 * report["against"]["eval_images"]
+        assert np.trace(counts) / counts.sum() == pytest.approx(row["top1_mean"])
+        assert row["top5_mean"] >= row["top1_mean"]
+        assert row["curve"]["step"][-1] == 8
+
+
+def test_bytes_grow_with_images_and_labels(report: dict[str, Any]) -> None:
+    size = {(r["images"], r["labels"], r["ipc"]): r["bytes"] for r in report["rows"]}
+    assert size["distilled", "soft", 2] == size["distilled", "hard", 2] + 20 * (4 * 10 - 8)
+    assert size["full", "hard", 40] > 10 * size["random", "hard", 2]
+    assert size["distilled", "teacher", 2] > size["distilled", "hard", 2] + 4 * 70_000
+
+
+def test_every_student_and_labels_has_its_worth_and_its_scores(report: dict[str, Any]) -> None:
+    worth = {found["labels"]: found for found in report["equivalents"]}
+    assert set(worth) == {"hard", "soft", "teacher"}
+    for labels, found in worth.items():
+        tried = {
+            r["ipc"] for r in report["rows"] if (r["images"], r["labels"]) == ("random", labels)
+        }
+        assert min(tried) <= found["ipc"] <= max(tried)
+    (scores,) = report["scores"]
+    assert all(scores[name] is not None for name in scores)
+    top1 = {(r["images"], r["labels"], r["ipc"]): r["top1_mean"] for r in report["rows"]}
+    recovery = 100 * (top1["full", "hard", 40] - top1["distilled", "hard", 2])
+    assert scores["hard_label_recovery"] == pytest.approx(recovery)
+
+
+def test_a_second_start_computes_nothing_again(run: Path, report: dict[str, Any]) -> None:
+    work = run / "report" / "work"
+    before = {path.name: path.stat().st_mtime_ns for path in work.iterdir()}
+    done = run_wdistill("evaluate", run, *STEPS, "--labels", "hard", env=cached(run.parent))
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.stat().st_mtime_ns for path in work.iterdir()} == before
+    again = json.loads((run / "report" / "report.json").read_text())
+    row = next(r for r in again["rows"] if r["images"] == "distilled")
+    assert row["top1"] == next(
+        r["top1"] for r in report["rows"] if (r["images"], r["labels"]) == ("distilled", "hard")
+    )
+
+
+def test_the_page_shows_the_numbers(run: Path, report: dict[str, Any]) -> None:
+    page = (run / "report" / "report.html").read_text()
+    assert "<html" in page
+    row = next(r for r in report["rows"] if r["images"] == "distilled")
+    assert f"{100 * row['top1_mean']:.1f}" in page
+
+
+# --- sets that are not ours ---------------------------------------------------------------------
+
+
+def foreign(folder: Path, names: list[str], labels: list[int]) -> Path:
+    """A small image dataset of somebody else's, with its classes in their order."""
+    table = embedded_table("train", 2)
+    own = table["label"].to_numpy()
+    rows = [int(np.flatnonzero(own == label)[k % 2]) for k, label in enumerate(labels)]
+    images = table.take(pa.array(rows))["image"].to_pylist()
+    position = [names.index(str(label)) for label in labels]
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
+    )
+    datasets.Dataset.from_dict({"image": images, "label": position}, features=features).to_parquet(
+        str(folder)
+    )
+    return folder
+
+
+def test_a_permuted_order_of_classes_is_repaired(tmp_path: Path) -> None:
+    names = [str(c) for c in reversed(range(10))]
+    path = foreign(tmp_path / "set.parquet", names, list(range(10)) * 2)
+    subject = in_order_of(
+        open_subject(str(path), DataConfig()), tuple(str(c) for c in range(10)), "real"
+    )
+    assert subject.labels.tolist() == sorted(list(range(10)) * 2)
+    table = embedded_table("train", 2)
+    shown = np.asarray(subject.images.image(4))  # type: ignore[union-attr]
+    own = table["label"].to_numpy()
+    wanted = table["image"].to_pylist()[int(np.flatnonzero(own == 2)[0])]["bytes"]
+    import io
+
+    from PIL import Image
+
+    assert np.array_equal(shown[..., 0], np.asarray(Image.open(io.BytesIO(wanted))))
+
+
+def test_a_class_that_only_one_of_them_has_is_named(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "set.parquet", ["0", "1", "2"], [0, 1, 2, 0, 1, 2])
+    subject = open_subject(str(path), DataConfig())
+    with pytest.raises(DataError, match="no image of class 'd'"):
+        in_order_of(subject, ("a", "b", "c", "d"), "real")
+    named = foreign(tmp_path / "named.parquet", ["0", "1", "2"], [0, 1, 2])
+    with pytest.raises(DataError, match="has class '2', which 'real' lacks"):
+        in_order_of(open_subject(str(named), DataConfig()), ("0", "1"), "real")
+
+
+def test_what_a_set_stands_for_must_be_said(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "set.parquet", ["0", "1"], [0, 1])
+    with pytest.raises(OptionError, match="--against"):
+        against(open_subject(str(path), DataConfig()), DataConfig())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--labels", "soft"], "has no soft labels"),
+        (["--labels", "teacher"], "name one with --teacher"),
+        (["--baselines", "herding"], "name one with --teacher"),
+        (["--baselines", "best"], "give names from random, nearest, herding, full, or none"),
+        (["--seeds", "0"], "the seeds are 0; give a number from 1 to 100"),
+        (["--steps", "5", "--epochs", "5"], "--epochs and --steps are both given"),
+        (["--student", "no/such"], "--student 'no/such'"),
+        (["--student", "convnet", "--resolution", "4"], "--resolution is 4"),
+    ],
+)
+def test_misuse_is_one_line(real: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+    """In this process, since each start of Python costs seconds."""
+    from click.testing import CliRunner
+
+    from wdistill.cli import cli
+
+    path = foreign(tmp_path / "set.parquet", [str(c) for c in range(10)], list(range(10)))
+    given = ["evaluate", str(path), "--against", str(real), "-q", *arguments]
+    done = CliRunner().invoke(cli, [*given, "--output", str(tmp_path / "out")])
+    assert done.exception is not None
+    assert said in str(done.exception), done.output
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_foreign_set_is_judged_with_settings_from_a_file(real: Path, tmp_path: Path) -> None:
+    path = foreign(tmp_path / "set.parquet", [str(c) for c in range(10)], list(range(10)))
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("student: [convnet-w64]\nsteps: 4\nseeds: 1\nbaselines: none\n")
+    out = tmp_path / "out"
+    done = run_wdistill(
+        "evaluate", path, "--against", real, "--config", settings, "--output", out,
+        env=cached(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((out / "report.json").read_text())
+    assert mismatch(report, REPORT) is None
+    assert report["source"]["kind"] == "dataset"
+    assert report["teacher"] is None
+    assert [row["n"] for row in report["rows"]] == [1]
+    assert report["equivalents"] == []
+    settings.write_text("colour: blue\n")
+    refused = run_wdistill("evaluate", path, "--config", settings, env=cached(tmp_path))
+    assert refused.returncode == 2
+    assert "sets 'colour'" in refused.stderr
+
+
+# --- herding ------------------------------------------------------------------------------------
+
+
+def brute_force(x: Tensor, count: int) -> list[int]:
+    picked: list[int] = []
+    for k in range(1, count + 1):
+        errors = {
+            i: float((x.mean(0) - x[[*picked, i]].sum(0) / k).norm())
+            for i in range(len(x))
+            if i not in picked
+        }
+        picked.append(min(errors, key=lambda i: errors[i]))
+    return picked
+
+
+def test_herding_follows_the_mean() -> None:
+    x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert herding(x, 8).tolist() == brute_force(x, 8)
+    assert sorted(herding(x, 30).tolist()) == list(range(30))
+
+
+def test_distilled_sets_are_read_as_they_are(run: Path) -> None:
+    subject = open_subject(str(run), DataConfig())
+    stored = read_distilled(run / "publish")
+    assert np.array_equal(subject.images, stored.images)
+    published = open_subject(str(run / "publish"), DataConfig())
+    assert (subject.kind, published.kind) == ("run", "published")
+    assert pq.read_table(run / "publish" / "data" / "train-00000-of-00001.parquet").num_rows == 20
