@@ -188,7 +188,7 @@ def test_what_a_set_stands_for_must_be_said(tmp_path: Path) -> None:
         (["--labels", "teacher"], "name one with --teacher"),
         (["--baselines", "herding"], "name one with --teacher"),
         (["--baselines", "best"], "give names from random, nearest, herding, full, or none"),
-        (["--seeds", "0"], "the seeds are 0; give a number from 1 to 100"),
+        (["--seeds", "0"], "--seeds is 0; give a number from 1 to 100"),
         (["--steps", "5", "--epochs", "5"], "--epochs and --steps are both given"),
         (["--student", "no/such"], "--student 'no/such'"),
         (["--student", "convnet", "--resolution", "4"], "--resolution is 4"),

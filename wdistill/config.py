@@ -179,7 +179,7 @@ class EvalConfig:
             self.steps is None or 1 <= self.steps <= 10**7,
             f"--steps is {self.steps}; give a number from 1 to 10000000",
         )
-        _check(1 <= self.seeds <= 100, f"the seeds are {self.seeds}; give a number from 1 to 100")
+        _check(1 <= self.seeds <= 100, f"--eval-seeds is {self.seeds}; give a number from 1 to 100")
 
     def budget(self, images: int) -> tuple[int, int]:
         """(optimiser steps, batch size) for a set of ``images``."""

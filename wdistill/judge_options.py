@@ -223,15 +223,7 @@ def judge_settings(source: str, options: dict[str, Any]) -> tuple[JudgeConfig, R
             resolution=options["resolution"],
         ),
         teacher=options["teacher"],
-        evaluate=EvalConfig(
-            students=tuple(options["students"]),
-            labels=tuple(dict.fromkeys(options["labels"])),
-            seeds=options["seeds"],
-            **{
-                name: options[name]
-                for name in ("epochs", "steps", "batch_size", "lr", "weight_decay", "temperature")
-            },
-        ),
+        evaluate=_recipe(options),
         baselines=_baselines(options["baselines"]),
         augmentation_robust=options["augmentation_robust"],
         trust_remote_code=options["trust_remote_code"],
@@ -240,6 +232,18 @@ def judge_settings(source: str, options: dict[str, Any]) -> tuple[JudgeConfig, R
     )
     runtime = RuntimeConfig(options["device"], options["num_workers"], options["quiet"])
     return config, runtime
+
+
+def _recipe(options: dict[str, Any]) -> EvalConfig:
+    names = ("seeds", "epochs", "steps", "batch_size", "lr", "weight_decay", "temperature")
+    try:
+        return EvalConfig(
+            students=tuple(options["students"]),
+            labels=tuple(dict.fromkeys(options["labels"])),
+            **{name: options[name] for name in names},
+        )
+    except OptionError as error:  # the same settings have longer names in `wdistill run`
+        raise OptionError(str(error).replace("--eval-", "--")) from error
 
 
 def _baselines(text: str) -> tuple[Baseline, ...]:

@@ -14,6 +14,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -69,7 +70,7 @@ def main(
 
     began = time.perf_counter()
     plain = published(bench, plain_steps)
-    rows = [{"images": "published loop", "steps": plain_steps}]
+    rows: list[dict[str, Any]] = [{"images": "published loop", "steps": plain_steps}]
     rows[0] |= {"seconds": round(time.perf_counter() - began, 1)}
     rows[0] |= {"top1": score(plain, torch.ones(len(plain)))}
     for steps in STEPS:
