@@ -176,6 +176,16 @@ class EvalConfig:
             f"--eval-epochs is {self.epochs}; give a number from 1 to 100000",
         )
         _check(
+            self.batch_size is None or 1 <= self.batch_size <= 100_000,
+            f"--batch-size is {self.batch_size}; give a number from 1 to 100000",
+        )
+        for option, value in (("--lr", self.lr), ("--temperature", self.temperature)):
+            _check(0 < value < math.inf, f"{option} is {value}; give a finite number above 0")
+        _check(
+            0 <= self.weight_decay < math.inf,
+            f"--weight-decay is {self.weight_decay}; give a finite number that is not negative",
+        )
+        _check(
             self.steps is None or 1 <= self.steps <= 10**7,
             f"--steps is {self.steps}; give a number from 1 to 10000000",
         )
