@@ -30,6 +30,12 @@ def test_beyond_the_curve_there_is_only_a_bound() -> None:
     assert (below.ipc, below.bound) == (pytest.approx(1), "at_most")
 
 
+def test_above_a_curve_that_no_longer_rises_all_that_was_measured_counts() -> None:
+    """Too few steps for more images: 20 and 40 score no better than 10."""
+    found = equivalent_ipc([0.5], {10: [0.4], 20: [0.39], 40: [0.38]})
+    assert (found.ipc, found.bound) == (40, "at_least")
+
+
 def test_one_seed_everywhere_gives_no_interval() -> None:
     found = equivalent_ipc([line(20)], {ipc: values[:1] for ipc, values in CURVE.items()})
     assert found.ipc == pytest.approx(20)

@@ -59,6 +59,8 @@ def equivalent_ipc(scores: Sequence[float], random: Mapping[int, Sequence[float]
 
 def _inverse(score: float, means: NDArray[np.float64], ipc: NDArray[np.float64]) -> float:
     smooth = isotonic_regression(means).x
+    if score > smooth[-1]:
+        return float(ipc[-1])
     # The first of several equal points is where the accuracy is first reached.
     kept = np.concatenate([[True], np.diff(smooth) > 0])
     return float(np.exp(np.interp(score, smooth[kept], np.log(ipc[kept]))))

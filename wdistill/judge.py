@@ -27,6 +27,7 @@ from wdistill.report import render_report
 from wdistill.reporting import build_report, gallery
 from wdistill.run_folder import locked
 
+MOST_TIMES = 16
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
 
 Outcome = dict[str, Any]
@@ -155,9 +156,12 @@ class Trial:
     def ladder(self, outcomes: list[Outcome]) -> tuple[list[Outcome], dict[Pair, Equivalent]]:
         """Random real images at more and more (or fewer and fewer) images per class, by factors of
         two, until they do better (or worse) than the set, for every student and labels.
+
+        Up to MOST_TIMES as many as the set has: in a fixed number of steps, still more images
+        teach a student nothing.
         """
         counts = torch.bincount(self.bench.train.labels, minlength=self.bench.classes)
-        most = int(counts.min())
+        most = min(int(counts.min()), MOST_TIMES * self.bench.candidate.ipc)
         pairs = dict.fromkeys((o["student"], o["labels"]) for o in outcomes)
         while True:
             wanted = [
