@@ -225,12 +225,14 @@ def _own_ipc(report: Json, worth: Json) -> float:
 
 
 def _tone(worth: Json, own: float) -> str:
+    low, high = worth["low"], worth["high"]
+    if low is not None and high is not None and low <= own <= high:
+        return "even"
     if worth["bound"] == "at_least":
         return "gain"
     if worth["bound"] == "at_most":
         return "loss"
-    low, high = worth["low"], worth["high"]
-    if (low is not None and high is not None and low <= own <= high) or worth["ipc"] == own:
+    if worth["ipc"] == own:
         return "even"
     return "gain" if worth["ipc"] > own else "loss"
 
@@ -244,15 +246,16 @@ def _worth_sentence(worth: Json, own: float) -> str:
     tone, real = _tone(worth, own), _images(worth["ipc"], "random real image")
     these = f"these {_images(own)} train" if count(own) != "1" else "this 1 image per class trains"
     upper = these[0].upper() + these[1:]
-    if worth["bound"] == "at_least":
+    if worth["bound"] == "at_least" and tone == "gain":
         return f"{upper} a student at least as well as {real}, the most that were tried."
-    if worth["bound"] == "at_most":
+    if worth["bound"] == "at_most" and tone == "loss":
         return f"{upper} a student no better than {real}, the fewest that were tried{_WORSE}."
     interval = ""
     if worth["low"] is not None and worth["high"] is not None:
         interval = f" (95{NO_BREAK}% interval: {count(worth['low'])} to {count(worth['high'])})"
     if tone == "even":
-        return f"No clear difference: {these} a student as well as about {real}{interval}."
+        about = {"at_least": "at least", "at_most": "at most"}.get(worth["bound"], "about")
+        return f"No clear difference: {these} a student as well as {about} {real}{interval}."
     only, end = ("only ", _WORSE) if tone == "loss" else ("", "")
     return f"{upper} a student {only}as well as about {real}{interval}{end}."
 
