@@ -165,6 +165,24 @@ def test_a_permuted_order_of_classes_is_repaired(tmp_path: Path) -> None:
     assert np.array_equal(shown[..., 0], np.asarray(Image.open(io.BytesIO(wanted))))
 
 
+@pytest.mark.parametrize(
+    ("weight", "used"),
+    [([0.25, 0.75, 1.0], True), ([70.0, 82.0, 61.0], False), ([-1.0, 2.0, 1.0], False)],
+)
+def test_a_weight_counts_if_it_is_a_share_of_the_class(
+    tmp_path: Path, weight: list[float], used: bool
+) -> None:
+    path = foreign(tmp_path / "set.parquet", ["0", "1"], [0, 0, 1])
+    loaded = datasets.load_dataset("parquet", data_files=str(path), split="train")
+    soft = [[0.9, 0.1], [0.5, 0.5], [0.2, 0.8 if used else 0.5]]
+    more = loaded.add_column("weight", weight).add_column("soft_label", soft)
+    more.to_parquet(str(tmp_path / "more.parquet"))
+    subject = open_subject(str(tmp_path / "more.parquet"), DataConfig())
+    assert (subject.weights is not None, subject.soft_labels is not None) == (used, used)
+    if used:
+        assert subject.weights.tolist() == weight  # type: ignore[union-attr]
+
+
 def test_a_class_that_only_one_of_them_has_is_named(tmp_path: Path) -> None:
     path = foreign(tmp_path / "set.parquet", ["0", "1", "2"], [0, 1, 2, 0, 1, 2])
     subject = open_subject(str(path), DataConfig())

@@ -17,7 +17,7 @@ from wdistill.baselines import herding
 from wdistill.config import BUILT_IN, BarycenterConfig, JudgeConfig, RuntimeConfig
 from wdistill.data import ImageData, load_data
 from wdistill.errors import BackboneError, DataError, OptionError
-from wdistill.evaluate import Candidate
+from wdistill.evaluate import Candidate, mean_one
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import PixelStore, Preprocessing, png_bytes
 from wdistill.processors import preprocessing_for, working_resolution
@@ -67,11 +67,11 @@ class Bench:
             pixels = PixelStore(subject.images, self.train.preprocessing).get(
                 range(len(subject.labels))
             )
-        labels = torch.from_numpy(subject.labels)
-        soft = subject.soft_labels
-        return Candidate(
-            pixels, labels, _weights(subject, labels), None if soft is None else torch.tensor(soft)
-        )
+        labels, soft = torch.from_numpy(subject.labels), subject.soft_labels
+        weights = torch.ones(len(labels))
+        if subject.weights is not None:
+            weights = mean_one(torch.from_numpy(subject.weights), labels)
+        return Candidate(pixels, labels, weights, None if soft is None else torch.tensor(soft))
 
     def rows(self, label: int) -> Tensor:
         return (self.train.labels == label).nonzero()[:, 0]
@@ -109,15 +109,6 @@ class Bench:
         """Of a real training image as PNG, the mean over a sample."""
         order = torch.randperm(len(self.train), generator=stream(0, "png"))[:SIZE_SAMPLE]
         return float(np.mean(png_bytes(self.train.get(order))))
-
-
-def _weights(subject: Subject, labels: Tensor) -> Tensor:
-    """Mean 1 within each class."""
-    if subject.weights is None:
-        return torch.ones(len(labels))
-    weights = torch.from_numpy(subject.weights).float()
-    sums = torch.zeros(int(labels.max()) + 1).index_add_(0, labels, weights)
-    return weights * (torch.bincount(labels) / sums)[labels]
 
 
 def open_bench(config: JudgeConfig, runtime: RuntimeConfig, accelerator: Accelerator) -> Bench:

@@ -67,13 +67,17 @@ class Candidate:
         return max(1, round(len(self.labels) / (int(self.labels.max()) + 1)))
 
 
+def mean_one(weights: Tensor, labels: Tensor) -> Tensor:
+    """Weights (n,) of sum 1 within each class as weights of mean 1."""
+    return weights * torch.bincount(labels)[labels]
+
+
 def candidate(distilled: DistilledSet) -> Candidate:
     labels = torch.from_numpy(distilled.labels)
-    counts = torch.bincount(labels)
     return Candidate(
         pixels=torch.from_numpy(distilled.images).permute(0, 3, 1, 2).contiguous(),
         labels=labels,
-        weights=torch.from_numpy(distilled.weights) * counts[labels],
+        weights=mean_one(torch.from_numpy(distilled.weights), labels),
         soft=torch.from_numpy(distilled.soft_labels),
     )
 

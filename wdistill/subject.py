@@ -22,8 +22,8 @@ WEIGHT, SOFT_LABEL = "weight", "soft_label"  # the columns of a published set
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """Images to judge. weights: (n,) or None; soft_labels: (n, C) or None, both as stored;
-    folder: the run folder, if it is one; manifest: of a run or a published set.
+    """Images to judge. weights: (n,), sum 1 within each class, or None; soft_labels: (n, C), or
+    None; folder: the run folder, if it is one; manifest: of a run or a published set.
     """
 
     kind: str  # run, published, dataset
@@ -81,7 +81,8 @@ def _dataset(config: DataConfig) -> Subject:
     classes = len(rows.class_names)
     weights = read_numbers(table, WEIGHT) if WEIGHT in table.features else None
     soft = read_vectors(table, SOFT_LABEL, classes) if SOFT_LABEL in table.features else None
-    kept = split.rows
+    weights = None if weights is None else weights[split.rows]
+    soft = None if soft is None else soft[split.rows]
     return Subject(
         kind="dataset",
         id=rows.source.id,
@@ -91,9 +92,19 @@ def _dataset(config: DataConfig) -> Subject:
         class_names=rows.class_names,
         labels=split.labels,
         images=split,
-        weights=None if weights is None else weights[kept],
-        soft_labels=None if soft is None else soft[kept],
+        weights=weights if _are_shares(weights, split.labels) else None,
+        soft_labels=soft if _are_shares(soft, None) else None,
     )
+
+
+def _are_shares(values: np.ndarray | None, labels: np.ndarray | None) -> bool:
+    """Whether values sum to 1, within each class or (labels None) within each row: a column of
+    another set may have the same name and mean something else.
+    """
+    if values is None or not (np.isfinite(values).all() and (values >= 0).all()):
+        return False
+    sums = values.sum(1) if labels is None else np.bincount(labels, values)[np.unique(labels)]
+    return bool(np.allclose(sums, 1, atol=1e-3))
 
 
 def against(subject: Subject, given: DataConfig) -> DataConfig:
