@@ -17,10 +17,10 @@ from wdistill.config import (
     RuntimeConfig,
 )
 from wdistill.errors import OptionError
+from wdistill.options import RUNTIME_OPTIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
-DEFAULTS = JudgeConfig("")
-EVALUATE = DEFAULTS.evaluate
+EVALUATE = EvalConfig()
 
 
 def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -160,39 +160,13 @@ OPTIONS = (
         is_flag=True,
         help="Train without augmentation too, for DD-Ranking's augmentation-robust score.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of everything random."),
     click.option(
         "--output",
         type=click.Path(path_type=Path),
         metavar="DIR",
         help="[default: report/ in a run folder, else reports/<name>]",
     ),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
-        show_default=True,
-        help="Where to compute. [source: Accelerate]",
-    ),
-    click.option(
-        "--mixed-precision",
-        type=click.Choice(["no", "bf16"]),
-        default="no",
-        show_default=True,
-        help="bf16 forward passes of students. [source: Accelerate]",
-    ),
-    click.option(
-        "--num-workers",
-        type=int,
-        default=0,
-        show_default=True,
-        help="Processes that decode images. [source: PyTorch's DataLoader]",
-    ),
-    click.option(
-        "--trust-remote-code",
-        is_flag=True,
-        help="Run code that a network's repository brings. [default: no, as in transformers]",
-    ),
+    *RUNTIME_OPTIONS,
 )
 
 

@@ -20,6 +20,41 @@ from wdistill.config import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULTS = RunConfig()
+RUNTIME_OPTIONS = (  # of `wdistill evaluate` as well
+    click.option(
+        "--seed",
+        type=int,
+        default=DEFAULTS.seed,
+        show_default=True,
+        help="Of everything random. [source: convention]",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="Where to compute. auto: CUDA, then MPS, then CPU. [source: Accelerate]",
+    ),
+    click.option(
+        "--mixed-precision",
+        type=click.Choice(["no", "bf16"]),
+        default=DEFAULTS.mixed_precision,
+        show_default=True,
+        help="bf16 forward passes in training and synthesis. [source: Accelerate]",
+    ),
+    click.option(
+        "--num-workers",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Processes that decode images. [source: PyTorch's DataLoader]",
+    ),
+    click.option(
+        "--trust-remote-code",
+        is_flag=True,
+        help="Run code that a network's repository brings. [default: no, as in transformers]",
+    ),
+)
 OPTIONS = (
     click.option(
         "--dataset",
@@ -181,39 +216,7 @@ OPTIONS = (
     click.option(
         "--no-evaluate", is_flag=True, help="Skip the students. [default: evaluate, our choice]"
     ),
-    click.option(
-        "--seed",
-        type=int,
-        default=DEFAULTS.seed,
-        show_default=True,
-        help="Of everything random. [source: convention]",
-    ),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
-        show_default=True,
-        help="Where to compute. auto: CUDA, then MPS, then CPU. [source: Accelerate]",
-    ),
-    click.option(
-        "--mixed-precision",
-        type=click.Choice(["no", "bf16"]),
-        default=DEFAULTS.mixed_precision,
-        show_default=True,
-        help="bf16 forward passes in training and synthesis. [source: Accelerate]",
-    ),
-    click.option(
-        "--num-workers",
-        type=int,
-        default=0,
-        show_default=True,
-        help="Processes that decode images. [source: PyTorch's DataLoader]",
-    ),
-    click.option(
-        "--trust-remote-code",
-        is_flag=True,
-        help="Run code that a backbone's repository brings. [default: no, as in transformers]",
-    ),
+    *RUNTIME_OPTIONS,
 )
 
 

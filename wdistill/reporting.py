@@ -110,11 +110,12 @@ def _bytes(bench: Bench, row: Json) -> int:
 
 def _scores(rows: list[Json]) -> list[Json]:
     """DD-Ranking's scores of each student, in percent; None where a part is missing."""
-    top1 = {(r["student"], r["images"], r["labels"], r["augment"]): r["top1_mean"] for r in rows}
-    own_ipc = {r["student"]: r["ipc"] for r in rows if r["images"] == "distilled"}
-    for row in rows:  # random real images were also tried at other numbers of images
-        if row["images"] == "random" and row["ipc"] == own_ipc.get(row["student"]):
-            top1[row["student"], "random", row["labels"], row["augment"]] = row["top1_mean"]
+    own = {row["student"]: row["ipc"] for row in rows if row["images"] == "distilled"}
+    top1 = {
+        (r["student"], r["images"], r["labels"], r["augment"]): r["top1_mean"]
+        for r in rows  # random real images were also tried at other numbers of images
+        if r["images"] != "random" or r["ipc"] == own[r["student"]]
+    }
     scores = []
     for student in dict.fromkeys(row["student"] for row in rows):
 
