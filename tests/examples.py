@@ -97,7 +97,7 @@ def manifest(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> di
                 [round(0.0312 + 0.01 * c + 0.002 * j, 4) for j in range(ipc)] for c in classes
             ]
         },
-        "labels": {"views": 16},
+        "labels": {"views": 16, "stored": None},
         "seconds": {"teacher": 61.5, "survey": 3.25, "synthesis": 40.0, "relabel": 1.0},
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "device": "cpu (2 threads)",

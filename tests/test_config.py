@@ -15,6 +15,7 @@ from wdistill.config import (
     BarycenterConfig,
     DataConfig,
     EvalConfig,
+    LabelViewsConfig,
     RelabelConfig,
     RunConfig,
     RuntimeConfig,
@@ -118,7 +119,8 @@ def test_only_what_differs_from_the_defaults_is_listed() -> None:
 def test_flat_settings_name_every_field_once() -> None:
     settings = flat(RunConfig().to_dict())
     sections = (
-        DataConfig, TeacherConfig, BarycenterConfig, SynthesisConfig, RelabelConfig, EvalConfig,
+        DataConfig, TeacherConfig, BarycenterConfig, SynthesisConfig, RelabelConfig,
+            LabelViewsConfig, EvalConfig,
     )  # fmt: skip
     assert len(settings) == sum(len(dataclasses.fields(s)) for s in sections) + 2
     assert settings["barycenter.ipc"] == 10

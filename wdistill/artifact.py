@@ -32,7 +32,9 @@ from wdistill.files import (
     write_json,
     write_tensors,
 )
-from wdistill.published import MANIFEST_FILE
+from wdistill.label_files import write_label_views
+from wdistill.label_views import LabelViews
+from wdistill.published import MANIFEST_FILE, inside
 from wdistill.schema import MANIFEST, RESULTS, mismatch
 
 __all__ = [
@@ -99,9 +101,14 @@ class DistilledSet:
 
 
 def write_publishable(
-    folder: Path, distilled: DistilledSet, manifest: dict[str, Any], results: dict[str, Any] | None
+    folder: Path,
+    distilled: DistilledSet,
+    manifest: dict[str, Any],
+    results: dict[str, Any] | None,
+    views: LabelViews | None = None,
 ) -> None:
-    """Write data, results and manifest; fill ``manifest["bytes"]``; leave other files alone.
+    """Write data, label views, results and manifest; fill ``manifest["bytes"]``; leave other files
+    alone.
 
     The manifest goes last: a folder that has one is whole.
     """
@@ -116,10 +123,15 @@ def write_publishable(
         data = _parquet(distilled, pictures, rows, schema)
         atomic_write(folder / "data" / name, data)
         parquet_size += len(data)
+    views_size = write_label_views(folder, views, len(distilled.class_names))
     if results is not None:
         write_json(folder / RESULTS_FILE, results)
-    labels_size = distilled.soft_labels.nbytes
-    manifest["bytes"] = {"images": size, "soft_labels": labels_size, "parquet": parquet_size}
+    manifest["bytes"] = {
+        "images": size,
+        "soft_labels": distilled.soft_labels.nbytes,
+        "parquet": parquet_size,
+        "label_views": views_size,
+    }
     write_json(folder / MANIFEST_FILE, manifest)
 
 
@@ -169,18 +181,9 @@ def _shards(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("data/train-*.parquet") if SHARD_NAME.fullmatch(p.name))
 
 
-def _inside(folder: Path, path: Path) -> Path:
-    """Refuse links that lead out of the folder, other than those of a Hub cache snapshot."""
-    real, home = path.resolve(), folder.resolve()
-    homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
-    if not any(real.is_relative_to(allowed) for allowed in homes):
-        raise RunFolderError(f"'{path}' is a link that leads out of its folder; copy the file")
-    return path
-
-
 def shards(folder: Path) -> list[Path]:
     """The parquet files of ``folder``: all of ``train-*-of-K``, in order."""
-    found = [_inside(folder, path) for path in _shards(folder)]
+    found = [inside(folder, path) for path in _shards(folder)]
     expected = [f"train-{index:05d}-of-{len(found):05d}.parquet" for index in range(len(found))]
     if not found or [path.name for path in found] != expected:
         raise RunFolderError(f"'{folder / 'data'}' lacks train-*.parquet files; write it again")
@@ -265,7 +268,7 @@ def read_results(folder: Path) -> dict[str, Any] | None:
 
 
 def _read_checked(folder: Path, name: str, schema: Any) -> dict[str, Any]:
-    path = _inside(folder, folder / name)
+    path = inside(folder, folder / name)
     value: dict[str, Any] = read_json(path)
     version = value.get("format_version") if isinstance(value, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:

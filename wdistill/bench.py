@@ -17,7 +17,7 @@ from wdistill.baselines import herding
 from wdistill.config import BUILT_IN, BarycenterConfig, JudgeConfig, RuntimeConfig
 from wdistill.data import ImageData, load_data
 from wdistill.errors import BackboneError, DataError, OptionError
-from wdistill.evaluate import Candidate, mean_one
+from wdistill.evaluate import STORED, Candidate, mean_one
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import PixelStore, Preprocessing, png_bytes
 from wdistill.processors import preprocessing_for, working_resolution
@@ -71,7 +71,8 @@ class Bench:
         weights = torch.ones(len(labels))
         if subject.weights is not None:
             weights = mean_one(torch.from_numpy(subject.weights), labels)
-        return Candidate(pixels, labels, weights, None if soft is None else torch.tensor(soft))
+        stored = None if soft is None else torch.tensor(soft)
+        return Candidate(pixels, labels, weights, stored, subject.views)
 
     def rows(self, label: int) -> Tensor:
         return (self.train.labels == label).nonzero()[:, 0]
@@ -233,10 +234,15 @@ def _check_regimes(bench: Bench) -> None:
             f"{name!r} has no soft labels (a column 'soft_label' of one probability per class); "
             "choose --labels hard or teacher"
         )
+    if "views" in labels and bench.subject.views is None:
+        raise OptionError(
+            f"{name!r} has no labels of views (a configuration 'soft_labels'); distil it with "
+            "--label-views, or choose --labels hard, soft or teacher"
+        )
     needs = [f"--labels {kind}" for kind in ("teacher",) if kind in labels]
     needs += [f"--baselines {kind}" for kind in ("nearest", "herding") if kind in baselines]
-    if "soft" in labels and baselines:
-        needs.append("--labels soft with --baselines")
+    if baselines:
+        needs += [f"--labels {kind} with --baselines" for kind in STORED if kind in labels]
     if needs and bench.teacher is None:
         raise OptionError(
             f"{needs[0]} needs a network that knows the classes; name one with --teacher"

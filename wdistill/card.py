@@ -107,6 +107,7 @@ def _make(manifest: Json) -> Json:
         "weights": manifest["barycenter"]["weights"],
         "groups": _groups(manifest),
         "views": manifest["labels"]["views"],
+        "stored": _stored(manifest),
         "start": _STARTS.get(init, f"each image starts from {init}"),
         "init": init,
         "pool": [
@@ -130,6 +131,21 @@ def _groups(manifest: Json) -> Json | None:
         "column": column,
         "count": count,
         "weighted": "in proportion to their images" if proportional else "equally",
+    }
+
+
+def _stored(manifest: Json) -> Json | None:
+    """The configuration of label views; None if there is none."""
+    stored = manifest["labels"]["stored"]
+    if stored is None:
+        return None
+    return {
+        "views": stored["views"],
+        "rows": f"{stored['views'] * manifest['images']:,}",
+        "topk": stored["topk"],
+        "levels": stored["levels"],
+        "temperature": number(stored["temperature"]),
+        "cut": stored["topk"] < len(manifest["classes"]),
     }
 
 
@@ -182,7 +198,9 @@ def _licence(source: Json) -> Trusted:
 def _lists(manifest: Json) -> Json:
     changed = manifest["config_changed"]
     default = {k: v for k, v in flat(manifest["config"]).items() if k not in changed}
-    kinds = (("images", "Images"), ("soft_labels", "Soft labels"), ("parquet", "Parquet files"))
+    kinds = [("images", "Images"), ("soft_labels", "Soft labels"), ("parquet", "Parquet files")]
+    if manifest["labels"]["stored"]:
+        kinds.append(("label_views", "Labels of views, parquet"))
     count = f"{len(changed)} changed, {len(default)} at their default"
     return {
         "settings": {"changed": list(changed.items()), "default": list(default.items())},

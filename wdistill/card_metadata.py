@@ -10,10 +10,12 @@ from datasets import DatasetInfo, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
+from wdistill import label_files
 from wdistill.artifact import features, shards
 from wdistill.markdown import Trusted, is_hub_id, is_url, link
 
 HUB = "https://huggingface.co"
+LABELS_CONFIG = label_files.FOLDER
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
@@ -30,15 +32,23 @@ def metadata(folder: Path, manifest: Json) -> DatasetCardData:
         source_datasets=[source["id"] if _on_hub(source) else "extended|other"],
         annotations_creators=["machine-generated"],
         tags=["dataset-distillation", "synthetic", "wdistill", "wmdd", f"ipc-{manifest['ipc']}"],
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
-            }
-        ],
+        configs=_configs(manifest),
     )
-    DatasetInfosDict({"default": _info(folder, manifest)}).to_dataset_card_data(data)
+    infos = {"default": _info(folder, manifest)}
+    if manifest["labels"]["stored"]:
+        infos[LABELS_CONFIG] = _labels_info(folder, manifest)
+    DatasetInfosDict(infos).to_dataset_card_data(data)
     return data
+
+
+def _configs(manifest: Json) -> list[Json]:
+    files = {"split": "train", "path": "data/train-*.parquet"}
+    found: list[Json] = [{"config_name": "default", "data_files": [files]}]
+    if manifest["labels"]["stored"]:
+        found[0]["default"] = True
+        views = {"split": "train", "path": f"{LABELS_CONFIG}/train-*.parquet"}
+        found.append({"config_name": LABELS_CONFIG, "data_files": [views]})
+    return found
 
 
 def _info(folder: Path, manifest: Json) -> DatasetInfo:
@@ -51,6 +61,20 @@ def _info(folder: Path, manifest: Json) -> DatasetInfo:
         features=features(manifest["classes"]),
         splits=splits,
         download_size=sum(path.stat().st_size for path in shards(folder)),
+        dataset_size=size,
+    )
+
+
+def _labels_info(folder: Path, manifest: Json) -> DatasetInfo:
+    stored, classes = manifest["labels"]["stored"], len(manifest["classes"])
+    rows, topk = stored["views"] * manifest["images"], stored["topk"]
+    size = rows * (3 * 4 + 1 + 4 * 4 + 4 * 4 + 4 * topk + (4 * topk + 4 if topk < classes else 0))
+    splits = SplitDict(dataset_name=LABELS_CONFIG)
+    splits["train"] = SplitInfo("train", num_bytes=size, num_examples=rows)
+    return DatasetInfo(
+        features=label_files.features(topk, classes),
+        splits=splits,
+        download_size=sum(path.stat().st_size for path in label_files.label_shards(folder)),
         dataset_size=size,
     )
 

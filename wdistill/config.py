@@ -17,7 +17,7 @@ from wdistill.errors import OptionError
 
 Weights = Literal["uniform", "free"]
 Init = Literal["real", "mean", "noise"]
-Labels = Literal["hard", "soft", "teacher"]
+Labels = Literal["hard", "soft", "views", "teacher"]
 Baseline = Literal["random", "nearest", "herding", "full"]
 GroupWeights = Literal["equal", "proportional"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -153,6 +153,31 @@ class RelabelConfig:
 
 
 @dataclass(frozen=True)
+class LabelViewsConfig:
+    """The teacher's logits for single views of each image, stored beside the soft labels."""
+
+    count: int = 0  # [own] an option; [official] one per epoch
+    topk: int | None = None  # logits kept per view; None: all, as FKD does
+    levels: int = 4  # [own] values that a stored logit can have
+    crop_min: float = 0.4  # [own] as students see the images
+    budget: int | None = None  # bytes of the stored views; None: no limit
+
+    def __post_init__(self) -> None:
+        _check(
+            0 <= self.count <= 1000,
+            f"--label-views is {self.count}; give a number from 0 to 1000",
+        )
+        _check(
+            self.topk is None or self.topk >= 1,
+            f"--label-topk is {self.topk}; give a number of logits from 1",
+        )
+        _check(
+            self.budget is None or self.budget >= 1,
+            f"--label-budget is {self.budget}; give a number of bytes from 1",
+        )
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     """How students are trained (paper, section 4.1, and the official validation recipe)."""
 
@@ -233,12 +258,17 @@ class RunConfig:
     barycenter: BarycenterConfig = field(default_factory=BarycenterConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     relabel: RelabelConfig = field(default_factory=RelabelConfig)
+    label_views: LabelViewsConfig = field(default_factory=LabelViewsConfig)
     evaluate: EvalConfig = field(default_factory=EvalConfig)
     seed: int = 0
     mixed_precision: Precision = "no"
 
     def __post_init__(self) -> None:
         _check(0 <= self.seed < 2**31, f"--seed is {self.seed}; give a number from 0 to 2147483647")
+        _check(
+            "views" not in self.evaluate.labels or self.label_views.count > 0,
+            "--labels views needs stored views; give their number with --label-views",
+        )
         _choice("--mixed-precision", self.mixed_precision, get_args(Precision))
 
     def to_dict(self) -> dict[str, Any]:

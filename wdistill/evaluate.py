@@ -16,14 +16,16 @@ from torch import Tensor
 from wdistill.accuracy import Score, score_network
 from wdistill.artifact import FORMAT_VERSION, DistilledSet
 from wdistill.backbone import BackboneSource, new_network
-from wdistill.config import EvalConfig, Labels, RelabelConfig, stable_hash
+from wdistill.config import EvalConfig, Labels, LabelViewsConfig, RelabelConfig, stable_hash
 from wdistill.errors import OptionError
 from wdistill.features import FeatureNetwork
+from wdistill.label_views import LabelViews, label_views, rounded
 from wdistill.pixels import PixelStore
 from wdistill.relabel import soft_labels
 from wdistill.seeds import stream, stream_seed
 from wdistill.student import TrainingSet, train_student
 
+STORED: tuple[Labels, ...] = ("soft", "views")  # labels that are made for a small set
 Images = Literal["distilled", "random", "nearest", "herding", "full"]
 CURVE_POINTS = 50
 CONFUSION_CLASSES = 100  # a larger matrix is not stored
@@ -53,13 +55,14 @@ class Candidate:
     """The images that are judged.
 
     pixels: (n, 3, R, R) uint8; labels: (n,) int64; weights: (n,) float32, mean 1 within each class;
-    soft: (n, C) float32 probabilities, or None if there are none.
+    soft: (n, C) float32 probabilities, or None if there are none; views: likewise.
     """
 
     pixels: Tensor
     labels: Tensor
     weights: Tensor
     soft: Tensor | None
+    views: LabelViews | None = None
 
     @property
     def ipc(self) -> int:
@@ -72,13 +75,14 @@ def mean_one(weights: Tensor, labels: Tensor) -> Tensor:
     return weights * torch.bincount(labels)[labels]
 
 
-def candidate(distilled: DistilledSet) -> Candidate:
+def candidate(distilled: DistilledSet, views: LabelViews | None = None) -> Candidate:
     labels = torch.from_numpy(distilled.labels)
     return Candidate(
         pixels=torch.from_numpy(distilled.images).permute(0, 3, 1, 2).contiguous(),
         labels=labels,
         weights=mean_one(torch.from_numpy(distilled.weights), labels),
         soft=torch.from_numpy(distilled.soft_labels),
+        views=views,
     )
 
 
@@ -115,7 +119,7 @@ def jobs(
         for student, kind, labels, seed in itertools.product(
             students, images, config.labels, range(config.seeds)
         )
-        if not (kind == "full" and labels == "soft")
+        if not (kind == "full" and labels in STORED)
     ]
 
 
@@ -146,11 +150,12 @@ def _real_rows(contest: Contest, job: Job) -> tuple[Tensor, Tensor]:
 
 def training_set(contest: Contest, job: Job) -> TrainingSet:
     """The images and labels that a job's student sees."""
-    soft = None
+    soft, views = None, None
     images: Tensor | PixelStore
     if job.images == "distilled":
         given = contest.candidate
         images, labels, weights, soft = given.pixels, given.labels, given.weights, given.soft
+        views = given.views if job.labels == "views" else None
     else:
         rows, weights = _real_rows(contest, job)
         labels = contest.train.labels[rows]
@@ -158,14 +163,30 @@ def training_set(contest: Contest, job: Job) -> TrainingSet:
         if job.labels == "soft" and isinstance(images, Tensor) and contest.network is not None:
             generator = stream(contest.seed, "relabel-random", job.seed)
             soft = soft_labels(contest.network, images, contest.relabel, generator)
-    if job.labels == "soft" and soft is None:
+        if job.labels == "views" and isinstance(images, Tensor) and contest.network is not None:
+            views = _views_alike(contest, images, job.seed)
+    missing = {"soft": soft is None, "views": views is None}
+    if missing.get(job.labels):
         raise OptionError(
-            f"there are no soft labels for the {job.images} images; leave out --labels soft, or "
-            "name the network that gives them with --teacher"
+            f"there are no labels of kind {job.labels} for the {job.images} images; leave out "
+            f"--labels {job.labels}, or name the network that gives them with --teacher"
         )
     targets = soft if job.labels == "soft" and soft is not None else labels
     online = contest.network if job.labels == "teacher" else None
-    return TrainingSet(images, targets, weights, job.labels != "hard", online, job.augment)
+    soft_targets = job.labels != "hard"
+    return TrainingSet(images, targets, weights, soft_targets, online, job.augment, views)
+
+
+def _views_alike(contest: Contest, pixels: Tensor, draw: int) -> LabelViews | None:
+    """Labels of the views of real images, as many and as coarse as those of the set."""
+    own = contest.candidate.views
+    if own is None or contest.network is None:
+        return None
+    config = LabelViewsConfig(own.count, own.logits.shape[1], crop_min=contest.config.crop_min)
+    seed = stream_seed(contest.seed, "label-views-random", draw)
+    temperature = contest.config.temperature
+    views = label_views(contest.network, pixels, config, seed, temperature=temperature)
+    return rounded(views, config.levels)
 
 
 def run_job(

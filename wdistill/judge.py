@@ -207,6 +207,7 @@ def _tensors(bench: Bench) -> list[Tensor]:
         given.labels,
         given.weights,
         *([] if given.soft is None else [given.soft]),
+        *([] if given.views is None else vars(given.views).values()),
     ]
 
 

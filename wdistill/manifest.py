@@ -19,6 +19,7 @@ from wdistill import __version__
 from wdistill.artifact import FORMAT_VERSION
 from wdistill.config import RunConfig, stable_hash
 from wdistill.data import ImageData
+from wdistill.label_views import LabelViews
 
 PACKAGES = (
     "torch", "transformers", "datasets", "huggingface_hub", "accelerate", "POT", "numpy", "pillow",
@@ -86,6 +87,17 @@ def describe_source(data: ImageData) -> dict[str, Any]:
     }
 
 
+def _stored(config: RunConfig, views: LabelViews | None) -> dict[str, Any] | None:
+    if views is None:
+        return None
+    return {
+        "views": views.count,
+        "topk": views.logits.shape[1],
+        "levels": config.label_views.levels,
+        "temperature": config.evaluate.temperature,  # at which ``rest`` has the others' share
+    }
+
+
 def build_manifest(
     *,
     config: RunConfig,
@@ -96,6 +108,7 @@ def build_manifest(
     w2: NDArray[np.float64],
     w2_random: NDArray[np.float64],
     nearest_rmse: NDArray[np.float32],
+    stored: LabelViews | None,
     seconds: dict[str, float],
     device: torch.device,
     processes: int,
@@ -125,7 +138,7 @@ def build_manifest(
             "w2_random": w2_random.tolist(),
         },
         "distances": {"nearest_real_rmse": nearest_rmse.astype(float).round(4).tolist()},
-        "labels": {"views": config.relabel.views},
+        "labels": {"views": config.relabel.views, "stored": _stored(config, stored)},
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
         "versions": versions(),
         "device": device_name(device),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -12,6 +13,8 @@ from wdistill.config import (
     BarycenterConfig,
     DataConfig,
     EvalConfig,
+    Labels,
+    LabelViewsConfig,
     RunConfig,
     RuntimeConfig,
     SynthesisConfig,
@@ -19,6 +22,20 @@ from wdistill.config import (
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ByteSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on
+    """A number of bytes, with or without a unit: 15000, 15kB, 2MB, 1.5GB."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", str(value).strip().lower())
+        if not found:
+            self.fail(f"{value!r} is no number of bytes such as 15kB or 2MB", param, ctx)
+        return round(float(found[1]) * 1000.0 ** " kmg".index(found[2] or " "))
+
+
 DEFAULTS = RunConfig()
 RUNTIME_OPTIONS = (  # of `wdistill evaluate` as well
     click.option(
@@ -183,6 +200,27 @@ OPTIONS = (
         "method. [source: own measurement]",
     ),
     click.option(
+        "--label-views",
+        type=int,
+        default=DEFAULTS.label_views.count,
+        show_default=True,
+        help="Views of each image whose labels are published too, so that students need no "
+        "teacher; 0 for none. [source: own choice; official one per epoch]",
+    ),
+    click.option(
+        "--label-topk",
+        type=int,
+        metavar="K",
+        help="Logits kept of each view, the largest; the others become one. [default: all]",
+    ),
+    click.option(
+        "--label-budget",
+        type=ByteSize(),
+        metavar="BYTES",
+        help="As many of the views as fit into so many bytes, such as 15kB or 2MB. "
+        "[default: no limit]",
+    ),
+    click.option(
         "--student",
         "students",
         multiple=True,
@@ -192,12 +230,13 @@ OPTIONS = (
     ),
     click.option(
         "--labels",
-        type=click.Choice(["hard", "soft", "teacher"]),
+        type=click.Choice(get_args(Labels)),
         multiple=True,
         default=DEFAULTS.evaluate.labels,
         show_default=True,
-        help="Labels that students see: classes, the published soft labels, or the teacher's "
-        "answer to every batch; repeatable. [source: own choice; official teacher]",
+        help="Labels that students see: classes, the published soft labels, those of the published "
+        "views (--label-views), or the teacher's answer to every batch; repeatable. "
+        "[source: own choice; official teacher]",
     ),
     click.option(
         "--eval-epochs",
@@ -268,6 +307,11 @@ def settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
             iterations=options["iterations"],
             bn_weight=options["bn_weight"],
             feature_spaces=tuple(dict.fromkeys(options["feature_spaces"])),
+        ),
+        label_views=LabelViewsConfig(
+            count=options["label_views"],
+            topk=options["label_topk"],
+            budget=options["label_budget"],
         ),
         evaluate=evaluate,
         seed=options["seed"],

@@ -30,6 +30,8 @@ from wdistill.data import ImageData, load_data
 from wdistill.devices import open_accelerator
 from wdistill.errors import RunFolderError
 from wdistill.figures import loss_plot, preview_grid, progress_grid, save_png
+from wdistill.label_files import label_shards
+from wdistill.label_views import LabelViews
 from wdistill.manifest import build_manifest, device_name, versions
 from wdistill.memory import keep_freed_memory
 from wdistill.run_folder import Run, claim, locked
@@ -131,20 +133,22 @@ def _work(this: Run, networks: Networks, command: str) -> None:
         key, images = stages.synthesis(this, ready, pool, key, targets)
     with _timed(this, "relabel"):
         key, labels = stages.relabel(this, ready, key, images)
+        key, stored = stages.views(this, ready, key, images, this.config.evaluate.temperature)
     distilled = _assemble(this.data, targets, images, labels, this)
     if this.accelerator.is_main_process:
         _pictures(this, distilled, images)
     with _timed(this, "evaluate"):
-        results = stages.evaluation(this, ready, networks, key, distilled)
+        results = stages.evaluation(this, ready, networks, key, distilled, stored)
     if this.accelerator.is_main_process:
         nearest = torch.cat([unit["nearest"] for unit in labels]).numpy()
         manifest = build_manifest(
             config=this.config, command=command, data=this.data,
             resolution=ready.train.preprocessing.resolution, teacher=ready.description,
-            w2=w2[:, 0], w2_random=w2[:, 1], nearest_rmse=nearest, seconds=_seconds(this),
+            w2=w2[:, 0], w2_random=w2[:, 1], nearest_rmse=nearest, stored=stored,
+            seconds=_seconds(this),
             device=this.accelerator.device, processes=this.accelerator.num_processes,
         )  # fmt: skip
-        _publishable(this, distilled, manifest, results)
+        _publishable(this, distilled, manifest, results, stored)
     this.accelerator.wait_for_everyone()
 
 
@@ -196,6 +200,7 @@ def _publishable(
     distilled: DistilledSet,
     manifest: dict[str, Any],
     results: dict[str, Any] | None,
+    stored: LabelViews | None,
 ) -> None:
     folder = this.folder / PUBLISH
     if _published(folder, distilled, manifest, results):
@@ -203,7 +208,7 @@ def _publishable(
     if results is not None:
         results |= {"device": device_name(this.accelerator.device), "versions": versions()}
     save_png(folder / "preview.png", preview_grid(distilled))
-    write_publishable(folder, distilled, manifest, results)
+    write_publishable(folder, distilled, manifest, results, stored)
     atomic_write(folder / "README.md", render_card(folder).encode())
 
 
@@ -222,6 +227,7 @@ def _published(
     return (
         same_pixels
         and (folder / "README.md").exists()
+        and sum(p.stat().st_size for p in label_shards(folder)) == known["bytes"]["label_views"]
         and _stable(known) == _stable(manifest)
         and (results is None or results["rows"] == (known_results or {}).get("rows"))
     )

@@ -25,6 +25,15 @@ def publish_folder(path: Path, required: Sequence[str] = (MANIFEST_FILE,)) -> Pa
     return root
 
 
+def inside(folder: Path, path: Path) -> Path:
+    """Refuse links that lead out of the folder, other than those of a Hub cache snapshot."""
+    real, home = path.resolve(), folder.resolve()
+    homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    if not any(real.is_relative_to(allowed) for allowed in homes):
+        raise RunFolderError(f"'{path}' is a link that leads out of its folder; copy the file")
+    return path
+
+
 def human_bytes(size: int) -> str:
     """E.g. ``21.4 kB``, in powers of 1000."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):

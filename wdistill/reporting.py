@@ -100,12 +100,13 @@ def _bytes(bench: Bench, row: Json) -> int:
     else:
         count = len(bench.train) if row["images"] == "full" else row["ipc"] * bench.classes
         images = round(bench.real_bytes * count)
-    label = {"hard": 8, "soft": 4 * bench.classes, "teacher": 0}[row["labels"]]
+    own = bench.subject.label_bytes / len(candidate.labels)  # of the views of one image
+    label = {"hard": 8, "soft": 4 * bench.classes, "views": own, "teacher": 0}[row["labels"]]
     weight = 4 if row["images"] in ("distilled", "nearest") else 0
     teacher = 0
     if row["labels"] == "teacher" and bench.teacher is not None:
         teacher = 4 * sum(p.numel() for p in bench.teacher.model.parameters())
-    return images + count * (label + weight) + teacher
+    return round(images + count * (label + weight) + teacher)
 
 
 def _scores(rows: list[Json]) -> list[Json]:
@@ -125,7 +126,9 @@ def _scores(rows: list[Json]) -> list[Json]:
             )
             return None if own is None or rival is None else own - rival
 
-        best = next((x for x in ("soft", "teacher", "hard") if gain(x) is not None), "hard")
+        best = next(
+            (x for x in ("soft", "views", "teacher", "hard") if gain(x) is not None), "hard"
+        )
         improvement, full = gain(best), top1.get((student, "full", "hard", True))
         hard = top1.get((student, "distilled", "hard", True))
         recovery = None if full is None or hard is None else full - hard

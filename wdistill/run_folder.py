@@ -74,9 +74,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
-    """What makes two runs the same: all settings but those of the evaluation, and the data."""
+    """What makes two runs the same: all settings but those of the evaluation and of
+    label views, and the data."""
     settings = flat(config.to_dict())
-    ignored = ("evaluate.", "teacher.allow_weak", "teacher.trust_remote_code")
+    ignored = ("evaluate.", "label_views.", "teacher.allow_weak", "teacher.trust_remote_code")
     kept = {key: value for key, value in settings.items() if not key.startswith(ignored)}
     return {**kept, "data.fingerprint": fingerprint}
 

@@ -82,12 +82,15 @@ MANIFEST: Schema = {
         "w2_random": Each(list, NUMBER),
     },
     "distances": {"nearest_real_rmse": Each(list, Each(list, NUMBER))},
-    "labels": {"views": int},
+    "labels": {
+        "views": int,
+        "stored": Maybe({"views": int, "topk": int, "levels": int, "temperature": NUMBER}),
+    },
     "seconds": Each(dict, NUMBER),
     "versions": Each(dict, str),
     "device": str,
     "processes": int,
-    "bytes": {"images": int, "soft_labels": int, "parquet": int},
+    "bytes": {"images": int, "soft_labels": int, "parquet": int, "label_views": int},
 }
 
 RESULTS: Schema = {

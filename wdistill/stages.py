@@ -16,8 +16,11 @@ from wdistill.barycenter import barycenter, barycenter_of_groups
 from wdistill.config import stable_hash
 from wdistill.distances import nearest_real
 from wdistill.jobs import Jobs, job_key, run_jobs
+from wdistill.label_files import fit
+from wdistill.label_views import LabelViews, join, label_views, rounded
 from wdistill.manifest import without_folders
 from wdistill.pixels import PixelStore, to_float, to_uint8
+from wdistill.published import human_bytes
 from wdistill.relabel import soft_labels
 from wdistill.run_folder import Run
 from wdistill.seeds import stream
@@ -191,15 +194,54 @@ def relabel(
     return key, collect_units(run.work, "relabel", run.units, key)
 
 
+def views(
+    run: Run, ready: Teacher, key: str, images: Sequence[Tensors], temperature: float
+) -> tuple[str, LabelViews | None]:
+    """The teacher's logits for single views of the images; None if none are wanted."""
+    config, classes = run.config.label_views, len(run.data.class_names)
+    if config.count == 0:
+        return key, None
+    made = {name: value for name, value in vars(config).items() if name != "budget"}
+    units_key = stable_hash([key, made, temperature, "views"])
+    pixels = torch.cat([unit["pixels"].flatten(0, 1) for unit in images])
+
+    def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
+        ipc = run.config.barycenter.ipc
+        rows = torch.arange(unit.classes[0] * ipc, (unit.classes[-1] + 1) * ipc)
+        seed, ticks = run.config.seed, len(unit.classes)
+        found = label_views(
+            ready.network, pixels, config, seed, rows, temperature, lambda: advance(ticks)
+        )
+        return dict(vars(found))
+
+    ticks = config.count
+    run_units(
+        "views", run.units, run.work, units_key, compute, ticks, "view", run.accelerator, run.quiet
+    )
+    found = collect_units(run.work, "views", run.units, units_key)
+    every = rounded(join([LabelViews(**unit) for unit in found]), config.levels)
+    kept, size = fit(every, classes, config.budget)
+    run.echo(
+        f"label views: {kept.count} of each image, {kept.logits.shape[1]} logits a view: "
+        f"{human_bytes(size)}"
+    )
+    return stable_hash([units_key, kept.count]), kept
+
+
 def evaluation(
-    run: Run, ready: Teacher, networks: Networks, key: str, distilled: DistilledSet
+    run: Run,
+    ready: Teacher,
+    networks: Networks,
+    key: str,
+    distilled: DistilledSet,
+    stored: LabelViews | None,
 ) -> dict[str, Any] | None:
     """Train and test the students, each job once; None with --no-evaluate."""
     config = run.config.evaluate
     if not config.enabled:
         return None
     sources = networks.students
-    judged = evaluate.candidate(distilled)
+    judged = evaluate.candidate(distilled, stored)
     fixed = config.fixed(len(judged.labels))
     contest = evaluate.Contest(
         judged, distilled.class_names, ready.train, ready.test, ready.network, fixed,

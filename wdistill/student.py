@@ -15,6 +15,7 @@ from wdistill.augment import apply_mix, apply_views, mix_targets, random_mix, ra
 from wdistill.config import EvalConfig
 from wdistill.errors import NumericalError
 from wdistill.features import FeatureNetwork, fast_layout, number_of_classes
+from wdistill.label_views import LabelViews, replay
 from wdistill.pixels import PixelStore, Preprocessing, to_float
 from wdistill.seeds import stream, stream_seed
 
@@ -24,8 +25,8 @@ class TrainingSet:
     """images: (n, 3, R, R) uint8, or a store of as many; targets: (n,) int64 classes, or (n, C)
     float32 probabilities; weights: (n,) float32, mean 1 within each class; soft: whether the
     targets are the teacher's; teacher: if given, it labels every batch as the student sees it, and
-    targets are not used; augment: whether the student sees crops, flips and CutMix, or the images
-    as they are.
+    targets are not used; views: if given, the student sees these and nothing else; augment: whether
+    it sees crops, flips and CutMix, or the images as they are.
     """
 
     images: Tensor | PixelStore
@@ -34,6 +35,7 @@ class TrainingSet:
     soft: bool
     teacher: FeatureNetwork | None = None
     augment: bool = True
+    views: LabelViews | None = None
 
 
 def student_loss(logits: Tensor, targets: Tensor, weights: Tensor, temperature: float) -> Tensor:
@@ -105,10 +107,14 @@ def _batches(
     """Images in [0, 1] as a student sees them, with their targets and weights, without end."""
     images = data.images.to(device) if isinstance(data.images, Tensor) else data.images
     weights = data.weights.to(device)
-    stored = data.soft and data.teacher is None
+    stored = data.soft and data.teacher is None and data.views is None
     targets = (soften(data.targets, temperature) if stored else data.targets).to(device)
     generator = stream(seed, "student")
     _, batch_size = config.budget(len(weights))
+    if data.views is not None and isinstance(images, Tensor):
+        yield from replay(
+            data.views, images, data.weights, classes, temperature, batch_size, generator, device
+        )
     while True:
         order = torch.randperm(len(weights), generator=generator)
         # Batches of nearly equal size: a last batch of one image would break BatchNorm.

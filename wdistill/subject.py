@@ -13,6 +13,8 @@ from wdistill.columns import read_numbers, read_vectors
 from wdistill.config import DataConfig
 from wdistill.data import Rows, load_rows
 from wdistill.errors import DataError, OptionError, RunFolderError
+from wdistill.label_files import label_shards, read_label_views
+from wdistill.label_views import LabelViews, renamed
 from wdistill.published import MANIFEST_FILE
 from wdistill.run_folder import IDENTITY
 from wdistill.splits import ImageSplit
@@ -36,6 +38,8 @@ class Subject:
     images: ImageSplit | np.ndarray  # (n, H, W, 3) uint8 where they are this tool's own
     weights: np.ndarray | None
     soft_labels: np.ndarray | None
+    views: LabelViews | None = None
+    label_bytes: int = 0  # of the files that the views are in
     folder: Path | None = None
     manifest: dict[str, Any] | None = None
 
@@ -59,6 +63,8 @@ def open_subject(source: str, config: DataConfig) -> Subject:
 def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
     distilled: DistilledSet = read_distilled(publish)
     manifest = read_manifest(publish)
+    count, classes = distilled.soft_labels.shape
+    views = read_label_views(publish, count, classes, distilled.images.shape[1])
     return Subject(
         kind=kind,
         id=(folder or publish).resolve().name,
@@ -70,6 +76,8 @@ def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
         images=distilled.images,
         weights=distilled.weights,
         soft_labels=distilled.soft_labels,
+        views=views,
+        label_bytes=sum(path.stat().st_size for path in label_shards(publish)),
         folder=folder,
         manifest=manifest,
     )
@@ -174,6 +182,7 @@ def in_order_of(subject: Subject, names: tuple[str, ...], where: str) -> Subject
         images=images.take(order) if isinstance(images, ImageSplit) else images[order],
         weights=None if subject.weights is None else subject.weights[order],
         soft_labels=None if soft is None else soft[order],
+        views=None if subject.views is None else renamed(subject.views, order, target),
     )
 
 
