@@ -33,17 +33,23 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def handle_one(self) -> None:
-        self.body = self._read_body()
         parts = urlsplit(self.path)
         self.query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         fault = self.hub.next_fault(self.command, parts.path)
+        self.lost = bool(fault and fault.lost)
+        if fault and fault.after is not None:
+            self.rfile.read(fault.after)
+        else:
+            self.body = self._read_body()
         try:
-            if fault and fault.status == 0:
+            if fault and fault.action:
+                fault.action()
+            elif fault and fault.status == 0 and not fault.lost:
                 self.hub.log.append((self.command, parts.path, 0))
                 self.close_connection = True
                 return
-            if fault:
-                return self.answer(fault.status, fault.body)
+            elif fault and not fault.lost:
+                return self.answer(fault.status, fault.body, fault.headers)
             with self.hub.lock:
                 self.route(parts.path)
         except HubRefusal as error:
@@ -68,6 +74,9 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"Content-Type": "application/json", **(headers or {})}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.hub.log.append((self.command, urlsplit(self.path).path, status))
+        if self.lost:
+            self.close_connection = True
+            return
         self.send_response(status)
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
@@ -97,11 +106,12 @@ class Handler(BaseHTTPRequestHandler):
             raise HubRefusal(403 if user else 401, message, "GatedRepo")
         return repo
 
-    def require_write(self, namespace: str, pull_request: bool = False) -> User:
+    def require_write(self, repo_id: str, pull_request: bool = False) -> User:
         user = self.user()
         if user is None:
             raise HubRefusal(401, "Invalid username or password.")
-        if user.role != "write" or not (pull_request or self.member(namespace)):
+        if not user.may_write(repo_id) and not (pull_request and user.role != "read"):
+            namespace = repo_id.partition("/")[0]
             raise HubRefusal(403, f"You don't have the rights to write under {namespace}")
         return user
 
@@ -132,16 +142,23 @@ class Handler(BaseHTTPRequestHandler):
         user = self.user()
         if user is None:
             raise HubRefusal(401, "Invalid username or password.")
-        token = {"displayName": "test", "role": user.role}
-        orgs = [{"type": "org", "name": org, "roleInOrg": "write"} for org in user.orgs]
+        token: dict[str, Any] = {"displayName": "test", "role": user.role}
+        if user.role == "fineGrained":
+            scoped = [
+                {"entity": {"_id": "0", "type": scope_type(name, user), "name": name},
+                 "permissions": list(permissions)}
+                for name, permissions in user.scopes.items()
+            ]  # fmt: skip
+            token["fineGrained"] = {"canReadGatedRepos": False, "global": [], "scoped": scoped}
+        orgs = [{"type": "org", "name": org, "roleInOrg": user.org_role} for org in user.orgs]
         auth = {"type": "access_token", "accessToken": token}
         self.answer(200, {"type": "user", "name": user.name, "orgs": orgs, "auth": auth})
 
     def create(self, request: dict[str, Any]) -> None:
         user = self.user()
         namespace = request.get("organization") or (user.name if user else "")
-        self.require_write(namespace)
         kind, id = request.get("type", "model"), f"{namespace}/{request['name']}"
+        self.require_write(id)
         url = f"{self.hub.url}/{'datasets/' if kind == 'dataset' else ''}{id}"
         if (kind, id) in self.hub.repos:
             error = f"You already created this {kind} repo"
@@ -152,11 +169,10 @@ class Handler(BaseHTTPRequestHandler):
     def api(self, kind: str, id: str, parts: dict[str, str]) -> None:
         action, rev = parts.get("action", "revision"), parts.get("rev", "main")
         repo = self.repo(kind, id)
-        namespace = id.partition("/")[0]
         pull_request = "create_pr" in self.query or rev.startswith("refs/pr/")
         writes = action in ("commit", "branch", "tag", "preupload", "settings")
         if writes or (action, rev) == ("auth-check", "write"):
-            self.require_write(namespace, pull_request)
+            self.require_write(id, pull_request)
         if action == "revision":
             self.answer(200, repo.info(rev, "blobs" in self.query))
         elif action == "tree":
@@ -169,11 +185,14 @@ class Handler(BaseHTTPRequestHandler):
         elif action == "commits":
             keys = [(c.oid, c.title, c.date) for c in repo.history(rev)]
             commits = [{"id": o, "title": t, "date": d, "message": ""} for o, t, d in keys]
-            self.answer(200, [{**commit, "authors": [{"user": namespace}]} for commit in commits])
+            user = id.partition("/")[0]
+            self.answer(200, [{**commit, "authors": [{"user": user}]} for commit in commits])
         elif action == "preupload":
             self.preupload(repo, rev)
         elif action == "commit":
             self.commit(repo, rev)
+        elif action in ("branch", "tag") and self.command == "DELETE":
+            self.delete_ref(repo, f"refs/{'heads' if action == 'branch' else 'tags'}/{rev}")
         elif action in ("branch", "tag"):
             self.make_ref(repo, action, rev)
         elif action == "settings":
@@ -212,6 +231,12 @@ class Handler(BaseHTTPRequestHandler):
         repo.refs[name] = repo.resolve(start).oid
         self.answer(200, {})
 
+    def delete_ref(self, repo: Repo, name: str) -> None:
+        if name not in repo.refs:
+            raise HubRefusal(404, f"Invalid rev id: {name}", "RevisionNotFound")
+        del repo.refs[name]
+        self.answer(200, {})
+
     # ---- writing
 
     def preupload(self, repo: Repo, rev: str) -> None:
@@ -225,7 +250,7 @@ class Handler(BaseHTTPRequestHandler):
     def lfs_batch(self, kind: str, id: str, _: dict[str, str]) -> None:
         request = json.loads(self.body)
         self.repo(kind, id)
-        self.require_write(id.partition("/")[0], pull_request="ref" not in request)
+        self.require_write(id, pull_request="ref" not in request)
         objects = []
         for item in request["objects"]:
             if item["oid"] not in self.hub.lfs:
@@ -248,6 +273,8 @@ class Handler(BaseHTTPRequestHandler):
     def commit(self, repo: Repo, rev: str) -> None:
         lines = [json.loads(line) for line in self.body.splitlines() if line]
         head, header = repo.resolve(rev), lines[0]["value"]
+        if "create_pr" in self.query and "parentCommit" in header:
+            head = repo.resolve(header["parentCommit"])  # a pull request may start further back
         if header.get("parentCommit") not in (None, head.oid):
             raise HubRefusal(412, "A commit has happened since. Please refresh and try again.")
         changed: dict[str, bytes] = {}
@@ -295,6 +322,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(416, b"", {**headers, "Content-Range": f"bytes */{size}"})
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
         self.answer(206, blob.data[start:stop], headers)
+
+
+def scope_type(name: str, user: User) -> str:
+    return "dataset" if "/" in name else "user" if name == user.name else "org"
 
 
 def wants_private(request: dict[str, Any]) -> bool:

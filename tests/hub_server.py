@@ -15,7 +15,8 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
@@ -32,6 +33,10 @@ class Fault:
     path: str
     method: str
     body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    after: int | None = None  # cut within the request, after so many bytes of its body
+    lost: bool = False  # what was asked for is done, but the answer does not arrive
+    action: Callable[[], object] | None = None  # no failure: this happens, then the answer
 
 
 class HubServer:
@@ -56,9 +61,16 @@ class HubServer:
         self._http.server_close()
 
     def add_user(
-        self, name: str, token: str, role: str = "write", orgs: tuple[str, ...] = ()
+        self,
+        name: str,
+        token: str,
+        role: str = "write",
+        orgs: tuple[str, ...] = (),
+        org_role: str = "write",
+        scopes: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
-        self.users[token] = User(name, role, orgs)
+        """``scopes``: permissions by namespace or dataset of a token whose role is fineGrained."""
+        self.users[token] = User(name, role, orgs, org_role, scopes or {})
 
     def create_repo(self, type: str, id: str, private: bool = False, gated: bool = False) -> Repo:
         return self.repos.setdefault((type, id), Repo(type, id, private, gated))
@@ -81,6 +93,14 @@ class HubServer:
     def files(self, type: str, id: str, revision: str = "main") -> dict[str, bytes]:
         return {p: b.data for p, b in self.repos[type, id].resolve(revision).files.items()}
 
+    def tags(self, type: str, id: str) -> dict[str, str]:
+        refs = self.repos[type, id].refs.items()
+        return {r.removeprefix("refs/tags/"): o for r, o in refs if r.startswith("refs/tags/")}
+
+    def sent(self, method: str, path: str) -> list[str]:
+        """Paths containing ``path`` that were asked for with ``method`` and answered well."""
+        return [p for m, p, status in self.log if m == method and path in p and status == 200]
+
     def fail_next(
         self,
         status: int,
@@ -88,9 +108,17 @@ class HubServer:
         path: str = "",
         method: str = "",
         body: bytes = b'{"error": "injected"}',
+        headers: dict[str, str] | None = None,
+        after: int | None = None,
+        lost: bool = False,
     ) -> None:
-        """The next ``count`` requests whose path contains ``path`` fail; status 0 cuts them off."""
-        self.faults.append(Fault(status, count, path, method, body))
+        """The next ``count`` requests whose path contains ``path`` fail; status 0 cuts them off:
+        when they are read, after ``after`` bytes of their body, or (``lost``) when all is done."""
+        self.faults.append(Fault(status, count, path, method, body, headers or {}, after, lost))
+
+    def before_next(self, action: Callable[[], object], path: str, method: str = "") -> None:
+        """``action`` happens before the next such request is answered, as if by somebody else."""
+        self.faults.append(Fault(200, 1, path, method, b"", action=action))
 
     def next_fault(self, method: str, path: str) -> Fault | None:
         with self.lock:

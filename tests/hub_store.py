@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -35,8 +36,18 @@ class HubRefusal(Exception):
 @dataclass(frozen=True)
 class User:
     name: str
-    role: str  # of the token: "read" or "write"
+    role: str  # of the token: "read", "write" or "fineGrained"
     orgs: tuple[str, ...] = ()
+    org_role: str = "write"  # in each of them
+    scopes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of a fine-grained token
+
+    def may_write(self, repo_id: str) -> bool:
+        namespace = repo_id.partition("/")[0]
+        if self.role == "fineGrained":
+            given = (*self.scopes.get(namespace, ()), *self.scopes.get(repo_id, ()))
+            return "repo.write" in given
+        in_org = namespace in self.orgs and self.org_role != "read"
+        return self.role == "write" and (namespace == self.name or in_org)
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,9 @@ class Repo:
                 if "lfs" in entry:
                     sibling["lfs"] = {"sha256": entry["lfs"]["oid"]} | entry["lfs"]
         card = commit.files.get("README.md")
-        metadata = card_metadata(card.data.decode()) if card else None
+        metadata = None
+        with suppress(yaml.YAMLError):  # a damaged card is shown without
+            metadata = card_metadata(card.data.decode()) if card else None
         return {
             "_id": hashlib.md5(self.id.encode()).hexdigest()[:24],
             "id": self.id,

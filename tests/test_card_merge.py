@@ -138,7 +138,9 @@ def test_a_card_that_is_up_to_date_stays_letter_by_letter() -> None:
     assert merge_cards(OLD, marked(OLD), pushed_before=True) == marked(OLD)
 
 
-@pytest.mark.parametrize("block", ["a: [", "- a", "just words", "1: 2", "a: !!python/object:x.y {}"])
+@pytest.mark.parametrize(
+    "block", ["a: [", "- a", "just words", "1: 2", "a: !!python/object:x.y {}"]
+)
 def test_a_damaged_yaml_block_is_one_line(block: str) -> None:
     with pytest.raises(HubError, match="damaged YAML block") as caught:
         merge_cards(NEW, f"---\n{block}\n---\ntext", pushed_before=True)

@@ -1,4 +1,4 @@
-"""Publish a finished folder on the Hugging Face Hub. The only module that writes there.
+"""Publish a finished folder on the Hugging Face Hub. Only this writes there, through `hub_repo`.
 
 It reads files: no torch, no model, and for a dry run no network.
 """
@@ -6,30 +6,23 @@ It reads files: no torch, no model, and for a dry run no network.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_token
-
-# HTTPError is httpx's in 1.x and httpx2's in 2.x; this name is right in both.
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub.errors import RevisionNotFoundError
 
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.errors import HubError, RunFolderError
+from wdistill.hub_access import check_access, check_id
+from wdistill.hub_errors import explained
+from wdistill.hub_repo import CARD, Change, Head, commit, read_head, refuse_other_contents, set_tag
+from wdistill.hub_retry import patiently
 from wdistill.published import MANIFEST_FILE, human_bytes, publish_folder
 
-REQUIRED = ("README.md", MANIFEST_FILE, "data/*.parquet")
+REQUIRED = (CARD, MANIFEST_FILE, "data/*.parquet")
 OPTIONAL = ("soft_labels/*.parquet", "preview.png", "results.json")
 
 
@@ -68,32 +61,35 @@ def push(folder: Path, repo_id: str, options: PushOptions | None = None) -> Push
     """Uploads the publishable files of ``folder`` to the dataset ``repo_id`` in one commit.
 
     ``folder`` is a run folder or its ``publish/``. Files that are on the Hub already are not sent
-    again, other files there are left alone. Raises `RunFolderError` or `HubError`.
+    again, other people's files and words there stay. The main branch gets a tag that names the
+    format. Raises `RunFolderError` or `HubError`; the push can then be repeated as it is.
     """
     options = options or PushOptions()
     root = publish_folder(folder, REQUIRED).resolve()
     plan = _plan(root, repo_id, options.private)
     if options.dry_run:
         return PushResult(**vars(plan))
-    check_write_access()
-    with _explained(repo_id):
+    plan = replace(plan, repo_id=check_access(repo_id, options.create_pr))
+    with explained(plan.repo_id):
         return _upload(root, plan, options)
 
 
-def check_write_access() -> str:
-    """Name of the user whose token may write. Raises `HubError` otherwise; cheap, call it early."""
-    token = get_token()
-    login = "run `hf auth login` or set HF_TOKEN to a token that may write"
-    if token is None:
-        raise HubError(f"no Hugging Face token found; {login}")
-    if not (token.isascii() and token.isprintable()):
-        raise HubError(f"the Hugging Face token has characters that no token has; {login}")
-    with _explained():
-        identity = HfApi().whoami()
-    access = identity.get("auth", {}).get("accessToken", {})
-    if access.get("role") == "read":
-        raise HubError(f"the token of {identity['name']!r} may read but not write; {login}")
-    return str(identity["name"])
+def check_target(repo_id: str) -> None:
+    """Raises `HubError` if a push to ``repo_id`` would surely fail; cheap, call it early."""
+    full = check_access(repo_id)
+    with explained(full):
+        head = read_head(HfApi(), full)
+    if head is not None:
+        refuse_other_contents(head)
+
+
+def push_finished(folder: Path, repo_id: str) -> PushResult:
+    """`push` at the end of a run: what it raises says how to go on, for the run is done."""
+    try:
+        return push(folder, repo_id)
+    except (HubError, RunFolderError) as error:
+        again = shlex.join(["wdistill", "push", str(folder), repo_id])
+        raise HubError(f"{error}; the run itself is finished, push it with: {again}") from error
 
 
 def format_plan(plan: PushPlan) -> str:
@@ -105,7 +101,10 @@ def format_plan(plan: PushPlan) -> str:
     lines.append(f"  {f'{len(plan.files)} files':<{width}}  {human_bytes(total):>9}")
     if plan.notice:
         lines.append(plan.notice)
-    return "\n".join([*lines, "", plan.card])
+    card = "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in plan.card
+    )
+    return "\n".join([*lines, "", card])
 
 
 def format_result(result: PushResult) -> str:
@@ -120,17 +119,11 @@ def format_result(result: PushResult) -> str:
 
 
 def _plan(root: Path, repo_id: str, private: bool | None) -> PushPlan:
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError:
-        raise HubError(
-            f"{repo_id!r} is not a repository id; give 'name' or 'user/name' "
-            "of letters, digits, '-', '_' and '.', up to 96 characters"
-        ) from None
+    check_id(repo_id)
     files = tuple((name, (root / name).stat().st_size) for name in _files(root))
     source = _manifest(root)["source"]
     notice = _terms(source) if private is None else None
-    card = (root / "README.md").read_text(encoding="utf-8", errors="replace")
+    card = (root / CARD).read_text(encoding="utf-8", errors="replace")
     card = card.replace(PLACEHOLDER_REPO, repo_id)
     return PushPlan(repo_id, files, card, True if notice else private, notice)
 
@@ -140,6 +133,8 @@ def _files(root: Path) -> list[str]:
     for path in found:
         if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
             raise RunFolderError(f"{str(path)!r} is a link or not a file; only files are published")
+        if not path.name.isprintable():
+            raise RunFolderError(f"{str(path)!r} has control characters in its name; rename it")
     return [path.relative_to(root).as_posix() for path in found]
 
 
@@ -149,7 +144,9 @@ def _manifest(root: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_bytes())
         if not isinstance(manifest["source"], dict):
             raise TypeError("source is not an object")
-    except (ValueError, KeyError, TypeError) as error:
+        if type(manifest["format_version"]) is not int:
+            raise TypeError("format_version is not a whole number")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(f"{str(path)!r} is damaged ({error}); run again or restore") from None
     return dict(manifest)
 
@@ -170,93 +167,79 @@ def _terms(source: dict[str, Any]) -> str | None:
 
 def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
     api = HfApi()
-    url = api.create_repo(plan.repo_id, repo_type="dataset", private=plan.private, exist_ok=True)
-    repo_id = url.repo_id  # with the user's name, which a short id lacks
-    if options.private is not None and api.dataset_info(repo_id).private != options.private:
-        api.update_repo_settings(repo_id, private=options.private, repo_type="dataset")
-    before = _head(api, repo_id, options.revision)
-    commit = api.create_commit(
-        repo_id,
-        [_operation(root, name, repo_id) for name, _ in plan.files],
-        commit_message=options.commit_message or _message(root),
-        repo_type="dataset",
+    head = _open_branch(api, plan, options)
+    card = (root / CARD).read_text(encoding="utf-8", errors="replace")
+    change = Change(
+        repo_id=head.repo_id,
+        files={name: root / name for name, _ in plan.files if name != CARD},
+        card=card.replace(PLACEHOLDER_REPO, head.repo_id),
+        message=options.commit_message or _message(root),
         revision=options.revision,
         create_pr=options.create_pr,
     )
+    done = commit(api, change, head)
+    if not options.create_pr and options.revision in (None, "main"):
+        _tag(api, head.repo_id, f"wdistill-v{_manifest(root)['format_version']}", done)
     return PushResult(
-        **{**vars(plan), "repo_id": repo_id},
-        commit_url=str(commit.commit_url),
-        pr_url=commit.pr_url,
-        changed=commit.oid != before,
+        **{**vars(plan), "repo_id": head.repo_id},
+        commit_url=str(done.commit_url),
+        pr_url=done.pr_url,
+        changed=done.oid != head.sha,
     )
 
 
-def _operation(root: Path, name: str, repo_id: str) -> CommitOperationAdd:
-    if name != "README.md":
-        return CommitOperationAdd(name, root / name)
-    card = (root / name).read_text(encoding="utf-8", errors="replace")
-    return CommitOperationAdd(name, card.replace(PLACEHOLDER_REPO, repo_id).encode())
-
-
-def _head(api: HfApi, repo_id: str, revision: str | None) -> str:
-    """Commit that the push builds on. ``revision`` becomes a branch if there is no such thing."""
+def _open_branch(api: HfApi, plan: PushPlan, options: PushOptions) -> Head:
+    """The branch that the push builds on; it and the repository are made if there are none."""
+    branch = None
     try:
-        return str(api.dataset_info(repo_id, revision=revision).sha)
+        head = read_head(api, plan.repo_id, options.revision)
     except RevisionNotFoundError:
-        api.create_branch(repo_id, branch=revision, repo_type="dataset", exist_ok=True)
-        return str(api.dataset_info(repo_id, revision=revision).sha)
+        head, branch = read_head(api, plan.repo_id), options.revision
+    if head is None:
+        head, branch = _create(api, plan), options.revision
+    elif not options.create_pr:
+        refuse_other_contents(head)
+    repo_id, sha = head.repo_id, head.sha
+    if options.private is not None and head.private != options.private:
+        patiently(
+            lambda: api.update_repo_settings(repo_id, private=options.private, repo_type="dataset")
+        )
+    if branch not in (None, "main"):
+        patiently(
+            lambda: api.create_branch(
+                repo_id, branch=branch, revision=sha, repo_type="dataset", exist_ok=True
+            )
+        )
+    return head
+
+
+def _create(api: HfApi, plan: PushPlan) -> Head:
+    made = patiently(
+        lambda: api.create_repo(
+            plan.repo_id, repo_type="dataset", private=plan.private, exist_ok=True
+        )
+    )
+    head = read_head(api, made.repo_id)
+    if head is None:
+        raise HubError(f"dataset {made.repo_id!r} was made, but the token cannot read it")
+    return head
+
+
+def _tag(api: HfApi, repo_id: str, name: str, done: CommitInfo) -> None:
+    """Whoever reads one format finds its newest set under the tag, also after a later format."""
+    try:
+        with explained(repo_id):
+            set_tag(api, repo_id, name, done.oid)
+    except HubError as error:
+        raise HubError(
+            f"pushed {done.commit_url}, but its tag {name!r} is missing: {error}"
+        ) from error
 
 
 def _message(root: Path) -> str:
     manifest = _manifest(root)
-    return (
+    text = (
         f"Distilled {manifest['source'].get('id')}, {manifest.get('ipc')} images per class, "
         f"with wdistill {manifest.get('wdistill_version')}"
     )
-
-
-@contextmanager
-def _explained(repo_id: str | None = None) -> Iterator[None]:
-    """Turns what the client raises into one line that says what to do."""
-    try:
-        yield
-    except (HTTPError, OSError, ValueError, RuntimeError) as error:
-        # what stopped a file's upload comes wrapped in a RuntimeError that does not say it
-        cause = error.__cause__ if isinstance(error, RuntimeError) else None
-        raise HubError(_explain(cause or error, repo_id)) from error
-
-
-def _explain(error: BaseException, repo_id: str | None) -> str:
-    endpoint = HfApi().endpoint
-    if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set, so nothing can be pushed; unset it, or use --dry-run"
-    if isinstance(error, HfHubHTTPError):
-        return _refused(error, repo_id, endpoint)
-    if isinstance(error, json.JSONDecodeError):
-        return f"{endpoint} did not answer as a Hub does; check HF_ENDPOINT and try again later"
-    if isinstance(error, HTTPError | ConnectionError):
-        kind = type(error).__name__
-        return (
-            f"cannot reach {endpoint} ({kind}); check the network and HF_ENDPOINT, then try again"
-        )
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _refused(error: HfHubHTTPError, repo_id: str | None, endpoint: str) -> str:
-    status = error.response.status_code
-    said = " ".join((error.server_message or "").split()) or "no reason given"
-    if isinstance(error, RepositoryNotFoundError):
-        return f"no dataset {repo_id!r} that this token can see at {endpoint}; check the id"
-    if status == 401:
-        return (
-            f"{endpoint} does not accept the token; "
-            "run `hf auth login` or set HF_TOKEN to a token that may write"
-        )
-    if status == 403:
-        target = f" {repo_id!r}" if repo_id else ""
-        return f"no right to write{target}: {said}; use a token that may, or pass --create-pr"
-    if status == 412:
-        return f"{repo_id!r} changed during the push: {said}; push again"
-    if status == 429 or status >= 500:
-        return f"{endpoint} answered {status} ({said}); push again later, that is safe"
-    return f"{endpoint} refused {repo_id!r} with {status}: {said}"
+    return " ".join(text.split())[:200]
