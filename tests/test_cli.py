@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from hub_server import HubServer, hub_env
 from PIL import Image
 from runs import QUICK, embedded_table, one_thread, run_wdistill, small_source, wdistill_command
@@ -242,6 +243,29 @@ def test_the_revision_of_the_backbone_is_looked_up_on_the_hub(tmp_path: Path) ->
         arguments = ("run", "--backbone", "lab/net", "--output", tmp_path / "run")
         line = refused(*arguments, "--backbone-revision", "v9", env=env)
     assert "--backbone 'lab/net' has no revision 'v9'" in line
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_only_the_main_process_pushes(
+    rank: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from wdistill import artifact, hub, pipeline
+
+    calls: list[tuple[object, ...]] = []
+    pushed = hub.PushResult("me/set", (), "", None, commit_url="https://h/commit/1", changed=True)
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(pipeline, "run", lambda *_: calls.append(("run",)) or tmp_path)
+    monkeypatch.setattr(artifact, "read_results", lambda _: None)
+    monkeypatch.setattr(hub, "check_target", lambda *a: calls.append(("check", *a)))
+    monkeypatch.setattr(hub, "push_finished", lambda *a: calls.append(("push", *a)) or pushed)
+    arguments = ["run", "--push-to", "me/set", "--output", str(tmp_path)]
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    if rank == "0":
+        assert calls == [("check", "me/set"), ("run",), ("push", tmp_path, "me/set")]
+        assert "pushed: https://h/commit/1\n" in done.output
+    else:
+        assert calls == [("run",)]
+        assert done.output == ""
 
 
 def test_a_weak_teacher_stops_the_run(source: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -193,17 +194,23 @@ def test_run_from_the_hub_push_and_load(finished: Path, source: Path, tmp_path: 
         hub.commit_files("model", "alice/teacher", teacher)
         env = hub_env(hub, tmp_path / "home", TOKEN)
         run = tmp_path / "run"
+        hub.fail_next(400, path="/commit/main")
         done = run_wdistill(
             "run", "--dataset", "alice/fashion", "--backbone", "alice/teacher", *QUICK,
-            "--output", run, env=env,
+            "--output", run, "--push-to", "alice/fashion-distilled", env=env,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 1
+        error = done.stderr.splitlines()[-1]
+        assert "with 400: injected; the run itself is finished, push it with: " in error
+        again = shlex.split(error.partition("push it with: wdistill ")[2])
+        assert again == ["push", str(run), "alice/fashion-distilled"]
         manifest = json.loads((run / "publish" / "wdistill.json").read_text())
         assert manifest["source"]["revision"] == hub.head("dataset", "alice/fashion")
         assert manifest["source"]["license"] == "mit"
         assert manifest["teacher"]["revision"] == hub.head("model", "alice/teacher")
         assert manifest["teacher"]["origin"] == "as_is"
-        pushed = run_wdistill("push", run, "alice/fashion-distilled", env=env)
+        assert hub.files("dataset", "alice/fashion-distilled").keys() == {".gitattributes"}
+        pushed = run_wdistill(*again, env=env)
         assert pushed.returncode == 0, pushed.stderr
         assert TOKEN not in done.stdout + done.stderr + pushed.stdout + pushed.stderr
         out = tmp_path / "loaded.npz"

@@ -186,6 +186,10 @@ def test_dry_run_needs_no_network(run: Path, tmp_path: Path) -> None:
     assert "data/train-00000-of-00001.parquet" in text
     assert "5 files" in text
     assert text.endswith(CARD)
+    (run / "publish" / "README.md").write_text("# x\x1b]0;own your terminal\x07\n\u202eb")
+    text = format_plan(push(run, "alice/shapes", PushOptions(dry_run=True)))
+    assert not set(text) & set("\x1b\x07\u202e")
+    assert "# x\ufffd]0;own your terminal\ufffd\n\ufffdb" in text
 
 
 @pytest.mark.parametrize(
@@ -237,6 +241,16 @@ def test_what_cannot_be_published_is_named(run: Path) -> None:
     with pytest.raises(RunFolderError, match="is a link"):
         push(run, "alice/shapes", options)
     (run / "publish" / "preview.png").unlink()
+    data.with_name("a\x1b[2J.parquet").write_bytes(b"")
+    with pytest.raises(RunFolderError, match=r"'.*a\\x1b\[2J\.parquet' has control characters"):
+        push(run, "alice/shapes", options)
+    data.with_name("a\x1b[2J.parquet").unlink()
+    data.parent.rename(run / "elsewhere")
+    data.parent.symlink_to(run / "elsewhere")
+    with pytest.raises(RunFolderError, match="is a link"):
+        push(run, "alice/shapes", options)
+    data.parent.unlink()
+    (run / "elsewhere").rename(data.parent)
     (run / "publish" / "wdistill.json").write_text("[]")
     with pytest.raises(RunFolderError, match=r"wdistill\.json' is damaged"):
         push(run, "alice/shapes", options)

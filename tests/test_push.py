@@ -28,6 +28,7 @@ from pushes import (
     run_push,
     six_rows,
 )
+from runs import run_wdistill
 
 from wdistill.card_merge import BEGIN, END
 
@@ -380,3 +381,54 @@ def test_a_hostile_manifest_is_refused_or_tamed(
         path.write_text(manifest().replace('"format_version": 1', f'"format_version": {version}'))
         assert "is damaged" in run_push(env, run, ID)["error"]
     assert (hub.head("dataset", ID), list(hub.tags("dataset", ID))) == (head, [TAG])
+
+
+def every_byte(*folders: Path) -> Iterator[tuple[str, bytes]]:
+    for folder in folders:
+        for path in folder.rglob("*"):
+            yield str(path), str(path).encode()
+            if path.is_file():
+                yield str(path), path.read_bytes()
+
+
+def test_the_token_is_in_no_file_and_no_line(
+    hub: HubServer, run: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Also with --debug, the client's own log at its loudest, and whatever goes wrong."""
+    env |= {"HF_HUB_VERBOSITY": "debug", "HF_DEBUG": "1"}
+    weird = "hf_weirdSecretToken\x01"
+    said = []
+    for status, path, token, code in (
+        (200, "", TOKEN, 0),
+        (0, "/commit/main", TOKEN, 0),
+        (400, "/commit/main", TOKEN, 1),
+        (413, "/api/validate-yaml", TOKEN, 1),
+        (400, "/lfs/", TOKEN, 1),
+        (200, "", "hf_wrongSecretToken", 1),
+        (200, "", weird, 1),
+    ):
+        change_set(run, weight=[len(said) / 8] * 6)
+        if path:
+            hub.fail_next(status, path=path)
+        done = run_wdistill("push", run, ID, "--debug", env=env | {"HF_TOKEN": token})
+        assert done.returncode == code, (status, path, token)
+        assert "Traceback" in done.stderr or code == 0
+        said.append(done.stdout + done.stderr)
+        hub.faults.clear()
+    for secret in ("aliceSecretWriteToken", "wrongSecretToken", "weirdSecretToken"):
+        assert not [text for text in said if secret in text]
+        assert not [name for name, data in every_byte(tmp_path) if secret.encode() in data]
+        pushed = hub.files("dataset", ID) | {"titles": "".join(titles(hub)).encode()}
+        assert not [name for name, data in pushed.items() if secret.encode() in data]
+
+
+def test_a_run_that_may_not_push_does_not_begin(
+    hub: HubServer, env: dict[str, str], tmp_path: Path
+) -> None:
+    for target, expected in (("bob/x", "is not a member of 'bob'"), ("a b", "repository id")):
+        done = run_wdistill("run", "--push-to", target, "--output", tmp_path / "run", env=env)
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: ")
+        assert expected in done.stderr
+    assert not (tmp_path / "run").exists()
+    assert not hub.repos

@@ -58,6 +58,11 @@ def run(**options: Any) -> None:
       wdistill run --dataset imagenet-1k --backbone microsoft/resnet-18 --ipc 10
     """
     config, runtime = settings(options)
+    main, target = _is_main_process(), options["push_to"]
+    if main and target:
+        from wdistill import hub
+
+        hub.check_target(target)
     from wdistill import pipeline
     from wdistill.artifact import read_results
 
@@ -65,7 +70,7 @@ def run(**options: Any) -> None:
     folder = options["output"] or pipeline.default_output(config)
     say = _echo_quietly if options["quiet"] else click.echo
     publish = pipeline.run(config, runtime, folder, _command_line(), say)
-    if int(os.environ.get("RANK", "0")) != 0:
+    if not main:
         return
     results = read_results(publish)
     if results is not None:
@@ -73,7 +78,10 @@ def run(**options: Any) -> None:
     click.echo(f"pictures: {publish / 'preview.png'}")
     click.echo(f"card:     {publish / 'README.md'}")
     click.echo(f'load:     load_dataset("{publish}")')
-    click.echo(f"push:     wdistill push {shlex.quote(str(folder))} YOU/{folder.name}")
+    if target:
+        click.echo(hub.format_result(hub.push_finished(folder, target)))
+    else:
+        click.echo(f"push:     wdistill push {shlex.quote(str(folder))} YOU/{folder.name}")
 
 
 @cli.command()
@@ -98,7 +106,7 @@ def evaluate(source: str, **options: Any) -> None:
     folder = options["output"] or default_output(config)
     say = _echo_quietly if options["quiet"] else click.echo
     report = judge(config, runtime, folder, _command_line(), say)
-    if int(os.environ.get("RANK", "0")) != 0:
+    if not _is_main_process():
         return
     click.echo(report_table(report))
     click.echo(f"numbers: {folder / REPORT_FILE}")
@@ -157,6 +165,10 @@ def push(
         disable_progress_bars()
     result = hub.push(folder, repo_id, hub.PushOptions(dry_run=dry_run, **options))
     click.echo(hub.format_plan(result) if dry_run else hub.format_result(result))
+
+
+def _is_main_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _command_line() -> str:

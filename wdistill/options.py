@@ -255,6 +255,12 @@ OPTIONS = (
     click.option(
         "--no-evaluate", is_flag=True, help="Skip the students. [default: evaluate, our choice]"
     ),
+    click.option(
+        "--push-to",
+        metavar="REPO_ID",
+        help="Push the finished set to this dataset repository; your right to write there is "
+        "checked first. [default: no push]",
+    ),
     *RUNTIME_OPTIONS,
 )
 
