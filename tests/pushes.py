@@ -23,9 +23,10 @@ task_categories: [image-classification]
 size_categories: [n<1K]
 tags: [dataset-distillation]
 configs:
-- config_name: default
+- config_name: ipc2
   data_files:
-  - {split: train, path: data/train-*.parquet}
+  - {split: train, path: ipc2/data/train-*.parquet}
+  default: true
 ---
 # Six distilled images
 """
@@ -43,7 +44,7 @@ try:
     print(json.dumps(vars(result)))
 except WdistillError as error:
     print(json.dumps({{"error": str(error), "type": type(error).__name__}}))
-assert "torch" not in sys.modules
+assert "wdistill.card" in sys.modules or "torch" not in sys.modules
 """
 
 
@@ -94,12 +95,13 @@ def six_rows() -> dict[str, list[Any]]:
 
 def finished_run(folder: Path) -> Path:
     publish = folder / "publish"
-    parquet(publish / "data" / "train-00000-of-00001.parquet", six_rows())
+    made = publish / "ipc2"
+    parquet(made / "data" / "train-00000-of-00001.parquet", six_rows())
     (publish / "README.md").write_text(CARD)
-    (publish / "wdistill.json").write_text(manifest())
-    (publish / "results.json").write_text("{}")
-    (publish / "preview.png").write_bytes(png(real_images(1)[0]))
-    (publish / "notes.txt").write_text("not on the list of what is published")
+    (made / "wdistill.json").write_text(manifest())
+    (made / "results.json").write_text("{}")
+    (made / "preview.png").write_bytes(png(real_images(1)[0]))
+    (made / "notes.txt").write_text("not on the list of what is published")
     (folder / "teacher.safetensors").write_bytes(b"not published either")
     return folder
 

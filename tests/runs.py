@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import wdistill
+from wdistill.published import one_set
 
 EMBEDDED = Path(wdistill.__file__).parent / "embedded"
 QUICK = (
@@ -63,4 +64,4 @@ def run_wdistill(
 
 
 def parquet_bytes(run: Path) -> bytes:
-    return (run / "publish" / "data" / "train-00000-of-00001.parquet").read_bytes()
+    return (one_set(run) / "data" / "train-00000-of-00001.parquet").read_bytes()

@@ -35,15 +35,15 @@ from wdistill.artifact import (
 )
 from wdistill.card import render_card
 from wdistill.errors import RunFolderError
-from wdistill.published import publish_folder
+from wdistill.published import one_set, publish_folder, set_folders
 
 ARRAYS = ("images", "labels", "weights", "soft_labels")
 
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    write_publishable(tmp_path / "publish", distilled_set(), manifest(), results())
-    return tmp_path / "publish"
+    write_publishable(tmp_path / "ipc4", distilled_set(), manifest(), results())
+    return tmp_path / "ipc4"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -74,9 +74,11 @@ def test_reads_back_bit_for_bit(published: Path) -> None:
 @pytest.mark.parametrize("card", [False, True])
 def test_datasets_reads_it_without_our_code(published: Path, tmp_path: Path, card: bool) -> None:
     if card:
-        (published / "README.md").write_text(render_card(published), encoding="utf-8")
+        text = render_card(published.parent)
+        (published.parent / "README.md").write_text(text, encoding="utf-8")
     expected = distilled_set()
-    data = load_dataset(str(published), split="train", cache_dir=str(tmp_path / "cache"))
+    root = published.parent if card else published
+    data = load_dataset(str(root), split="train", cache_dir=str(tmp_path / "cache"))
     files = str(published / "data/*.parquet")
     plain = load_dataset(
         "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "plain")
@@ -232,10 +234,14 @@ def test_json_keeps_order_and_text_and_has_no_nan(tmp_path: Path) -> None:
 
 
 def test_publish_folder(published: Path, tmp_path: Path) -> None:
-    assert publish_folder(published) == publish_folder(published.parent) == published
+    write_publishable(tmp_path / "publish" / "ipc4", distilled_set(), manifest(), results())
+    whole = tmp_path / "publish"
+    assert publish_folder(tmp_path) == publish_folder(whole) == whole
+    assert one_set(tmp_path) == one_set(whole) == one_set(whole / "ipc4") == whole / "ipc4"
+    assert set_folders(published.parent) == [published]
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "none"):
-        with pytest.raises(RunFolderError, match=r"has no wdistill\.json; give the output folder"):
+        with pytest.raises(RunFolderError, match=r"has no ipc\*/wdistill\.json; give the output"):
             publish_folder(path)
 
 
@@ -312,8 +318,8 @@ def test_an_interrupted_rewrite_is_not_taken_for_a_whole_folder(
     monkeypatch.setattr(artifact, "write_json", stop)
     with pytest.raises(KeyboardInterrupt):
         write_publishable(published, distilled_set(ipc=2), manifest(), results())
-    with pytest.raises(RunFolderError, match=r"has no wdistill\.json"):
-        publish_folder(published)
+    with pytest.raises(RunFolderError, match=r"has no ipc\*/wdistill\.json"):
+        publish_folder(published.parent)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def publish(
     **changes: Any,
 ) -> Path:
     described = manifest(names, ipc, **changes)
-    write_publishable(folder, distilled_set(names, ipc), described, scores)
+    write_publishable(folder / f"ipc{ipc}", distilled_set(names, ipc), described, scores)
     return folder
 
 
@@ -60,10 +60,12 @@ def numbers(text: str) -> set[str]:
 def test_golden(tmp_path: Path) -> None:
     """After a wanted change: WDISTILL_GOLDEN=write pytest tests/test_card.py, and read the diff."""
     publish(tmp_path, scores=results())
-    save_png(tmp_path / "preview.png", preview_grid(distilled_set()))
-    written = read_manifest(tmp_path)
+    save_png(tmp_path / "ipc4" / "preview.png", preview_grid(distilled_set()))
+    written = read_manifest(tmp_path / "ipc4")
     written["bytes"] = {"images": 11768, "soft_labels": 144, "parquet": 18555, "label_views": 0}
-    write_json(tmp_path / "wdistill.json", written)  # zlib's version decides the true sizes
+    write_json(
+        tmp_path / "ipc4" / "wdistill.json", written
+    )  # zlib's version decides the true sizes
     card = re.sub(r"download_size: \d+", "download_size: 18555", render_card(tmp_path))
     if os.environ.get("WDISTILL_GOLDEN") == "write":
         GOLDEN.write_text(card, encoding="utf-8")
@@ -91,10 +93,10 @@ def test_yaml_is_what_push_to_hub_writes(tmp_path: Path) -> None:
     assert data["size_categories"] == ["n<1K"]
     assert data["source_datasets"] == ["extended|other"]
     assert {"dataset-distillation", "synthetic", "wdistill", "wmdd", "ipc-4"} == set(data["tags"])
-    info = DatasetInfosDict.from_dataset_card_data(DatasetCard(card).data)["default"]
+    info = DatasetInfosDict.from_dataset_card_data(DatasetCard(card).data)["ipc4"]
     assert info.features["label"].names == list(NAMES)
     assert info.splits["train"].num_examples == 12
-    assert info.download_size == shards(tmp_path)[0].stat().st_size
+    assert info.download_size == shards(tmp_path / "ipc4")[0].stat().st_size
     assert info.dataset_size == info.splits["train"].num_bytes > 0
 
 
@@ -136,7 +138,7 @@ def test_licence_is_inherited_and_never_invented(
 
 def test_every_number_of_the_results_is_in_the_files(tmp_path: Path) -> None:
     publish(tmp_path, scores=results(other_full=(0.9123, 0.0, 1)))
-    found = read_results(tmp_path)
+    found = read_results(tmp_path / "ipc4")
     assert found is not None
     rows = {(row["images"], row["labels"]): row for row in found["rows"]}
     known = {"2000", "1", "4", "10", "88.1"} | numbers(str(found["recipe"]))
@@ -206,7 +208,7 @@ def test_many_classes_are_folded(tmp_path: Path) -> None:
     table = section(card, "How close to the real data")
     assert "| class 19 |" in table
     assert "| class 20 |" not in table
-    assert "10 more classes are in `wdistill.json`" in table
+    assert "10 more classes are in `ipc1/wdistill.json`" in table
 
 
 def test_hostile_names_are_literal_text(tmp_path: Path) -> None:
@@ -230,7 +232,7 @@ def test_hostile_names_are_literal_text(tmp_path: Path) -> None:
     scores["recipe"][ATTACK] = ATTACK
     card = render_card(publish(tmp_path, names=names, scores=scores, **changes))
     data = data_of(card)
-    info = DatasetInfosDict.from_dataset_card_data(DatasetCard(card).data)["default"]
+    info = DatasetInfosDict.from_dataset_card_data(DatasetCard(card).data)["ipc4"]
     assert tuple(info.features["label"].names) == names
     assert data["license"] == "mit"
     assert data["source_datasets"] == ["extended|other"]
@@ -277,7 +279,9 @@ def test_a_source_without_a_pretty_name_goes_by_its_id(tmp_path: Path) -> None:
 def test_files_that_disagree_are_refused(tmp_path: Path) -> None:
     publish(tmp_path)
     for key, value in (("images", 13), ("classes", ["a", "b", "c"])):
-        write_json(tmp_path / "wdistill.json", read_manifest(tmp_path) | {key: value})
+        write_json(
+            tmp_path / "ipc4" / "wdistill.json", read_manifest(tmp_path / "ipc4") | {key: value}
+        )
         with pytest.raises(RunFolderError, match="disagree"):
             render_card(tmp_path)
 

@@ -25,6 +25,7 @@ from runs import QUICK, embedded_table, one_thread, run_wdistill, small_source, 
 
 from wdistill.cli import cli
 from wdistill.data import SIZE_SAMPLE
+from wdistill.published import one_set
 
 ROOT = Path(__file__).parent.parent
 OFFLINE = one_thread()
@@ -169,7 +170,7 @@ def test_a_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
     done = run_wdistill(*arguments, "--output", tmp_path / "skipped", "--skip-broken", "-q")
     assert done.returncode == 0, done.stderr
     assert "checking" not in done.stderr
-    publish = tmp_path / "skipped" / "publish"
+    publish = one_set(tmp_path / "skipped")
     assert json.loads((publish / "wdistill.json").read_text())["source"]["broken"] == 1
     assert "left out: they are broken" in (publish / "README.md").read_text()
 

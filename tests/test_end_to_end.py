@@ -25,6 +25,8 @@ from runs import (
     wdistill_command,
 )
 
+from wdistill.published import one_set
+
 TOKEN = "hf_aliceSecretWriteToken"
 
 
@@ -47,8 +49,8 @@ def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_a_run_leaves_can_be_loaded_and_adds_up(finished: Path) -> None:
     import datasets
 
-    manifest = json.loads((finished / "publish" / "wdistill.json").read_text())
-    results = json.loads((finished / "publish" / "results.json").read_text())
+    manifest = json.loads((one_set(finished) / "wdistill.json").read_text())
+    results = json.loads((one_set(finished) / "results.json").read_text())
     loaded = datasets.load_dataset(str(finished / "publish"), split="train")
     assert loaded.features["label"].names == manifest["classes"]
     assert len(loaded) == 20
@@ -103,7 +105,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "run" / "publish" / "wdistill.json").exists()
+    assert not any((tmp_path / "run" / "publish").glob("*/wdistill.json"))
     done = run_wdistill(*arguments)
     assert done.returncode == 0, done.stderr
     assert parquet_bytes(tmp_path / "run") == parquet_bytes(finished)
@@ -111,7 +113,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 
 
 def _accuracies(run: Path) -> list[list[float]]:
-    rows = json.loads((run / "publish" / "results.json").read_text())["rows"]
+    rows = json.loads((one_set(run) / "results.json").read_text())["rows"]
     return [row["top1"] for row in rows]
 
 
@@ -172,7 +174,7 @@ def test_groups_make_another_barycenter_and_one_group_the_same(
     plain, alone = run("plain"), run("alone", "--group-column", "one")
     assert parquet_bytes(plain) == parquet_bytes(alone)
     two = run("two", "--group-column", "cloth")
-    manifest = json.loads((two / "publish" / "wdistill.json").read_text())
+    manifest = json.loads((one_set(two) / "wdistill.json").read_text())
     assert manifest["source"]["groups"] == 2
     assert "2 groups named by column" in (two / "publish" / "README.md").read_text()
     assert parquet_bytes(two) != parquet_bytes(plain)
@@ -204,7 +206,7 @@ def test_run_from_the_hub_push_and_load(finished: Path, source: Path, tmp_path: 
         assert "with 400: injected; the run itself is finished, push it with: " in error
         again = shlex.split(error.partition("push it with: wdistill ")[2])
         assert again == ["push", str(run), "alice/fashion-distilled"]
-        manifest = json.loads((run / "publish" / "wdistill.json").read_text())
+        manifest = json.loads((one_set(run) / "wdistill.json").read_text())
         assert manifest["source"]["revision"] == hub.head("dataset", "alice/fashion")
         assert manifest["source"]["license"] == "mit"
         assert manifest["teacher"]["revision"] == hub.head("model", "alice/teacher")
@@ -217,7 +219,7 @@ def test_run_from_the_hub_push_and_load(finished: Path, source: Path, tmp_path: 
         loaded = run_python(LOAD.format(out=str(out)), env)
         assert loaded.returncode == 0, loaded.stderr
     names, imported = json.loads(loaded.stdout.splitlines()[-1])
-    ours, theirs = read_distilled(run / "publish"), np.load(out)
+    ours, theirs = read_distilled(one_set(run)), np.load(out)
     assert not imported
     assert tuple(names) == ours.class_names
     assert np.array_equal(theirs["images"], ours.images)
@@ -248,5 +250,5 @@ def test_backbones_without_batch_norm(architecture: str, source: Path, tmp_path:
     assert done.returncode == 0, done.stderr
     assert "from scratch" in done.stdout
     assert "no norm layer" not in done.stdout
-    manifest = json.loads((tmp_path / "run" / "publish" / "wdistill.json").read_text())
+    manifest = json.loads((one_set(tmp_path / "run") / "wdistill.json").read_text())
     assert manifest["teacher"]["accuracy"] > 0.2

@@ -74,10 +74,10 @@ def test_a_pushed_set_is_loaded_as_it_was_written(
     assert sorted(files) == [
         ".gitattributes",
         "README.md",
-        "data/train-00000-of-00001.parquet",
-        "preview.png",
-        "results.json",
-        "wdistill.json",
+        "ipc2/data/train-00000-of-00001.parquet",
+        "ipc2/preview.png",
+        "ipc2/results.json",
+        "ipc2/wdistill.json",
     ]
     assert files.pop("README.md").decode() == marked(CARD)
     assert all(
@@ -134,7 +134,7 @@ def test_branch_pull_request_organisation_and_other_peoples_files(
     for revision in ("ipc2", "refs/pr/1"):
         files = hub.files("dataset", "lab/shapes", revision)
         assert files["notes/by-hand.md"] == b"keep me"
-        assert "wdistill.json" in files
+        assert "ipc2/wdistill.json" in files
         assert hub.commits("dataset", "lab/shapes", revision)[0].parent == head
     assert hub.commits("dataset", "lab/shapes", "ipc2")[0].title == (
         "Distilled alice/real, 2 images per class, with wdistill 0.1.0"
@@ -158,7 +158,7 @@ def test_branch_pull_request_organisation_and_other_peoples_files(
 def test_a_set_is_private_where_its_source_asks_for_it(
     run: Path, source: dict[str, Any], asked: bool | None, private: bool | None, reason: str | None
 ) -> None:
-    (run / "publish" / "wdistill.json").write_text(manifest(**source))
+    (run / "publish" / "ipc2/wdistill.json").write_text(manifest(**source))
     plan = push(run, "alice/shapes", PushOptions(private=asked, dry_run=True))
     assert plan.private is private
     assert (reason in plan.notice) if reason and plan.notice else plan.notice is reason
@@ -168,7 +168,7 @@ def test_private_is_set_on_creation_and_changed_only_when_asked(
     hub: HubServer, run: Path, tmp_path: Path
 ) -> None:
     env = hub_env(hub, tmp_path, TOKEN)
-    (run / "publish" / "wdistill.json").write_text(manifest(gated=True))
+    (run / "publish" / "ipc2/wdistill.json").write_text(manifest(gated=True))
     run_push(env, run, "alice/shapes")
     repo = hub.repos["dataset", "alice/shapes"]
     assert repo.private
@@ -183,7 +183,7 @@ def test_dry_run_needs_no_network(run: Path, tmp_path: Path) -> None:
     planned = run_push(env, run, "alice/shapes", dry_run=True)
     assert planned["commit_url"] is None
     text = format_plan(push(run, "alice/shapes", PushOptions(dry_run=True)))
-    assert "data/train-00000-of-00001.parquet" in text
+    assert "ipc2/data/train-00000-of-00001.parquet" in text
     assert "5 files" in text
     assert text.endswith(CARD)
     (run / "publish" / "README.md").write_text("# x\x1b]0;own your terminal\x07\n\u202eb")
@@ -235,12 +235,12 @@ def test_what_cannot_be_published_is_named(run: Path) -> None:
     for bad in ("a/b/c", "alice/two words", "alice/--", "x" * 97):
         with pytest.raises(HubError, match="not a repository id"):
             push(run, bad, options)
-    data = run / "publish" / "data" / "train-00000-of-00001.parquet"
-    (run / "publish" / "preview.png").unlink()
-    (run / "publish" / "preview.png").symlink_to("/etc/hostname")
+    data = run / "publish" / "ipc2" / "data" / "train-00000-of-00001.parquet"
+    (run / "publish" / "ipc2/preview.png").unlink()
+    (run / "publish" / "ipc2/preview.png").symlink_to("/etc/hostname")
     with pytest.raises(RunFolderError, match="is a link"):
         push(run, "alice/shapes", options)
-    (run / "publish" / "preview.png").unlink()
+    (run / "publish" / "ipc2/preview.png").unlink()
     data.with_name("a\x1b[2J.parquet").write_bytes(b"")
     with pytest.raises(RunFolderError, match=r"'.*a\\x1b\[2J\.parquet' has control characters"):
         push(run, "alice/shapes", options)
@@ -251,11 +251,11 @@ def test_what_cannot_be_published_is_named(run: Path) -> None:
         push(run, "alice/shapes", options)
     data.parent.unlink()
     (run / "elsewhere").rename(data.parent)
-    (run / "publish" / "wdistill.json").write_text("[]")
+    (run / "publish" / "ipc2/wdistill.json").write_text("[]")
     with pytest.raises(RunFolderError, match=r"wdistill\.json' is damaged"):
         push(run, "alice/shapes", options)
     data.unlink()
-    with pytest.raises(RunFolderError, match=r"no data/\*\.parquet"):
+    with pytest.raises(RunFolderError, match=r"no ipc\*/data/\*\.parquet"):
         push(run, "alice/shapes", options)
     with pytest.raises(RunFolderError, match=r"no README\.md"):
         push(run / "absent", "alice/shapes", options)
@@ -318,7 +318,7 @@ def test_clients_read_datasets_and_models_from_the_test_hub(
     data = (tmp_path / "train.parquet").read_bytes()
     for id in ("user/ds", "ILSVRC/imagenet-1k", "alice/private"):
         hub.create_repo("dataset", id, private=id == "alice/private")
-        hub.commit_files("dataset", id, {"data/train-00000-of-00001.parquet": data})
+        hub.commit_files("dataset", id, {"ipc2/data/train-00000-of-00001.parquet": data})
     hub.commit_files("dataset", "ILSVRC/imagenet-1k", {"README.md": b"---\nlicense: mit\n---\n"})
     hub.alias("dataset", "imagenet-1k", "ILSVRC/imagenet-1k")
     hub.create_repo("dataset", "user/gated", gated=True)

@@ -10,6 +10,8 @@ from hub_server import HubServer, hub_env, run_python
 from miniature import imagenet_files, resnet18_files, unique_names
 from runs import run_wdistill
 
+from wdistill.published import one_set
+
 TOKEN = "hf_aliceSecretWriteToken"
 RESOLUTION = 16
 LOAD = """
@@ -43,7 +45,7 @@ def test_run_push_load(tmp_path: Path) -> None:
         assert pushed.returncode == 0, pushed.stderr
         loaded = run_python(LOAD, env)
         assert loaded.returncode == 0, loaded.stderr
-    manifest = json.loads((run / "publish" / "wdistill.json").read_text())
+    manifest = json.loads((one_set(run) / "wdistill.json").read_text())
     assert manifest["teacher"]["origin"] == "as_is"
     assert manifest["source"]["eval_split"] == "validation"
     count, names, labels, size = json.loads(loaded.stdout.splitlines()[-1])

@@ -19,6 +19,7 @@ from wdistill.artifact import read_distilled
 from wdistill.baselines import herding
 from wdistill.config import DataConfig
 from wdistill.errors import DataError, OptionError
+from wdistill.published import one_set
 from wdistill.schema import REPORT, mismatch
 from wdistill.subject import against, in_order_of, open_subject
 
@@ -273,8 +274,8 @@ def test_herding_follows_the_mean() -> None:
 
 def test_distilled_sets_are_read_as_they_are(run: Path) -> None:
     subject = open_subject(str(run), DataConfig())
-    stored = read_distilled(run / "publish")
+    stored = read_distilled(one_set(run))
     assert np.array_equal(subject.images, stored.images)
     published = open_subject(str(run / "publish"), DataConfig())
     assert (subject.kind, published.kind) == ("run", "published")
-    assert pq.read_table(run / "publish" / "data" / "train-00000-of-00001.parquet").num_rows == 20
+    assert pq.read_table(one_set(run) / "data" / "train-00000-of-00001.parquet").num_rows == 20

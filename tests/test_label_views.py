@@ -203,7 +203,7 @@ def with_views(folder: Path) -> tuple[LabelViews, Any]:
     network = teacher(28, len(NAMES))
     views = rounded(label_views(network, pixels, LabelViewsConfig(6), seed=1), 64)
     told = {"views": 6, "topk": 3, "levels": 64, "temperature": 20.0}
-    write_publishable(folder, images, manifest(labels__stored=told), None, views)
+    write_publishable(folder / "ipc4", images, manifest(labels__stored=told), None, views)
     (folder / "README.md").write_text(render_card(folder))
     return views, network
 
@@ -212,7 +212,7 @@ def test_a_published_view_can_be_replayed_without_our_code(tmp_path: Path) -> No
     """Loaded by `datasets`, cropped by Pillow: the teacher says what is stored."""
     _, network = with_views(tmp_path)
     images = datasets.load_dataset(str(tmp_path), split="train")
-    views = datasets.load_dataset(str(tmp_path), "soft_labels", split="train")
+    views = datasets.load_dataset(str(tmp_path), "ipc4_soft_labels", split="train")
     assert len(views) == 6 * len(images)
 
     def cut(row: dict[str, Any], image: Image.Image) -> np.ndarray:
@@ -240,9 +240,9 @@ def test_a_published_view_can_be_replayed_without_our_code(tmp_path: Path) -> No
 def test_the_card_names_both_configurations(tmp_path: Path) -> None:
     with_views(tmp_path)
     names = datasets.get_dataset_config_names(str(tmp_path))
-    assert sorted(names) == ["default", "soft_labels"]
+    assert sorted(names) == ["ipc4", "ipc4_soft_labels"]
     card = (tmp_path / "README.md").read_text()
-    assert 'load_dataset("you/this-dataset", "soft_labels", split="train")' in card
+    assert 'load_dataset("you/this-dataset", "ipc4_soft_labels", split="train")' in card
     assert "6 views" in card
 
 

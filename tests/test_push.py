@@ -33,7 +33,7 @@ from runs import run_wdistill
 from wdistill.card_merge import BEGIN, END
 
 ID = "alice/shapes"
-SHARD = "data/train-00000-of-00001.parquet"
+SHARD = "ipc2/data/train-00000-of-00001.parquet"
 TAG = "wdistill-v1"
 
 
@@ -140,7 +140,7 @@ def test_an_upload_cut_in_the_middle_goes_on_with_what_is_missing(
 ) -> None:
     rows = six_rows()
     (run / "publish" / SHARD).unlink()
-    shards = [run / "publish" / f"data/train-{i:05d}-of-00002.parquet" for i in range(2)]
+    shards = [run / "publish" / f"ipc2/data/train-{i:05d}-of-00002.parquet" for i in range(2)]
     for i, shard in enumerate(shards):
         parquet(shard, {name: column[3 * i : 3 * i + 3] for name, column in rows.items()})
     first, second = (f"/lfs/{sha256(shard.read_bytes()).hexdigest()}" for shard in shards)
@@ -249,16 +249,16 @@ def test_a_hand_edited_card_keeps_the_hands_words(
 def test_only_what_a_push_wrote_is_ever_removed(
     hub: HubServer, run: Path, env: dict[str, str]
 ) -> None:
-    two = "data/train-00001-of-00002.parquet"
+    two = "ipc2/data/train-00001-of-00002.parquet"
     hub.create_repo("dataset", ID)
     theirs = {"data/mine.parquet": b"x", "extra/train-00000-of-00001.parquet": b"x"}
-    ours = {two: b"x", "wdistill.json": b"{}", "results.json": b"{}"}
+    ours = {two: b"x", "ipc2/wdistill.json": b"{}", "ipc2/results.json": b"{}"}
     hub.commit_files("dataset", ID, theirs | ours)
-    (run / "publish" / "results.json").unlink()
+    (run / "publish" / "ipc2/results.json").unlink()
     run_push(env, run, ID)
     files = hub.files("dataset", ID)
     assert theirs.keys() | {SHARD} <= files.keys()
-    assert not {two, "results.json"} & files.keys()  # else read as part of the new set
+    assert not {two, "ipc2/results.json"} & files.keys()  # else read as part of the new set
 
 
 def test_a_dataset_of_another_kind_is_left_alone(
@@ -370,7 +370,7 @@ def test_a_fine_grained_token_pushes_where_it_may(
 def test_a_hostile_manifest_is_refused_or_tamed(
     hub: HubServer, run: Path, env: dict[str, str]
 ) -> None:
-    path = run / "publish" / "wdistill.json"
+    path = run / "publish" / "ipc2/wdistill.json"
     path.write_text(manifest(id="evil\n\nCo-authored-by: root\x1b[2J" + "x" * 999))
     run_push(env, run, ID)
     [title, _] = titles(hub)

@@ -7,6 +7,8 @@ template prints, and the YAML block is dumped from plain data, never written by 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,16 @@ from wdistill.card_metadata import HUB, license_id, license_url, metadata, sourc
 from wdistill.config import PLACEHOLDER_REPO, flat
 from wdistill.errors import HubError, RunFolderError
 from wdistill.markdown import Trusted, code, environment, escape, is_hub_id, link
-from wdistill.published import human_bytes
+from wdistill.published import (
+    LABELS_SUFFIX,
+    human_bytes,
+    publish_folder,
+    set_folders,
+    set_name,
+)
 from wdistill.scores import number, percent, results_view
+
+Json = dict[str, Any]
 
 _MAX_CLASSES = 20
 _ORIGINS = {
@@ -31,27 +41,89 @@ _STARTS = {
     "noise": "each image starts from noise that has the spectrum of the real images",
 }
 
-Json = dict[str, Any]
+
+@dataclass(frozen=True)
+class SetFiles:
+    """What a card tells of a set: the name of its configuration and folder, wdistill.json,
+    results.json, and whether there is a picture.
+    """
+
+    name: str
+    manifest: Json
+    results: Json | None
+    preview: bool
 
 
-def render_card(folder: Path, repo_id: str = PLACEHOLDER_REPO) -> str:
-    """README.md for ``folder``; ``repo_id`` is what its examples load."""
+def read_set(folder: Path, with_data: bool = True) -> SetFiles:
+    """The files of the set in ``folder``; with_data: whether its parquet files are there as well,
+    to be compared with. Raises RunFolderError where they disagree.
+    """
+    manifest, results = read_manifest(folder), read_results(folder)
+    if folder.name != set_name(manifest["ipc"]):
+        raise RunFolderError(
+            f"'{folder}' holds {manifest['ipc']} images per class; call it "
+            f"{set_name(manifest['ipc'])!r}"
+        )
+    _check(folder, manifest, with_data)
+    return SetFiles(folder.name, manifest, results, (folder / "preview.png").is_file())
+
+
+def render_card(
+    folder: Path, repo_id: str = PLACEHOLDER_REPO, others: Sequence[SetFiles] = (),
+    default: str | None = None,
+) -> str:  # fmt: skip
+    """README.md for the sets in ``folder``; ``repo_id`` is what its examples load.
+
+    others: sets that are in the repository already; default: the configuration that is loaded
+    without a name, else the largest set. Raises RunFolderError, also if sets differ in their source
+    or classes.
+    """
     if not is_hub_id(repo_id):
         raise HubError(f"'{repo_id}' is not a repository id; give one such as '{PLACEHOLDER_REPO}'")
-    manifest, results = read_manifest(folder), read_results(folder)
-    _check_data(folder, manifest)
-    view = _describe(manifest) | _make(manifest) | _lists(manifest)
-    view |= {
+    own = [read_set(path) for path in set_folders(publish_folder(folder))]
+    names = {files.name for files in own}
+    sets = [*own, *(files for files in others if files.name not in names)]
+    sets.sort(key=lambda files: int(files.manifest["ipc"]))
+    _check_alike(sets)
+    chosen = default if default in {files.name for files in sets} else sets[-1].name
+    view = {
+        "title": title([files.manifest for files in sets]),
         "repo_id": repo_id,
-        "preview": (folder / "preview.png").is_file(),
-        "results": results_view(results) if results else None,
+        "default": chosen,
+        "sets": [_view(files) for files in sets],
     }
     body = environment().get_template("dataset_card.md.jinja").render(view)
-    return f"---\n{metadata(folder, manifest).to_yaml()}\n---\n\n{body}"
+    front = metadata([files.manifest for files in sets], chosen).to_yaml()
+    return f"---\n{front}\n---\n\n{body}"
 
 
-def _check_data(folder: Path, manifest: Json) -> None:
-    rows, names = read_summary(folder)
+def _check_alike(sets: Sequence[SetFiles]) -> None:
+    first = sets[-1]
+    for files in sets:
+        own, theirs = files.manifest["source"]["id"], first.manifest["source"]["id"]
+        if own != theirs or files.manifest["classes"] != first.manifest["classes"]:
+            raise RunFolderError(
+                f"{files.name} was made from {own!r} and {first.name} from {theirs!r}, or their "
+                "classes differ; sets of one repository have one source: give another repository"
+            )
+
+
+def _view(files: SetFiles) -> Json:
+    """What the template prints of one set."""
+    manifest, results = files.manifest, files.results
+    return _describe(manifest) | _make(manifest) | _lists(manifest) | {
+        "name": files.name,
+        "labels_config": files.name + LABELS_SUFFIX,
+        "preview": files.preview,
+        "results": results_view(results) if results else None,
+        "parquet": human_bytes(manifest["bytes"]["parquet"]),
+    }  # fmt: skip
+
+
+def _check(folder: Path, manifest: Json, with_data: bool) -> None:
+    rows, names = manifest["images"], tuple(manifest["classes"])
+    if with_data:
+        rows, names = read_summary(folder)
     transport = manifest["barycenter"]
     wrong = rows != manifest["images"] or list(names) != manifest["classes"]
     nearest = manifest["distances"]["nearest_real_rmse"]
@@ -76,7 +148,6 @@ def _describe(manifest: Json) -> Json:
     source = manifest["source"]
     held_out = "held out of its training split" if source["eval_is_holdout"] else None
     return {
-        "title": title(manifest),
         "images": f"{manifest['images']}",
         "ipc": manifest["ipc"],
         "classes": len(manifest["classes"]),

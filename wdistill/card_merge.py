@@ -24,7 +24,9 @@ from wdistill.errors import HubError
 BEGIN = "<!-- wdistill:begin. Each push writes this part anew; text above and below it stays. -->"
 END = "<!-- wdistill:end -->"
 _MARKERS = re.compile(r"<!-- wdistill:(begin|end)\b[^>]*-->")
-_OWN_TAG = re.compile(r"ipc-\d+")  # of an earlier push, maybe of another number
+# Of an earlier push: ours name those of every set that is there now.
+_OWN_TAG = re.compile(r"ipc-\d+")
+_OWN_CONFIG = re.compile(r"ipc\d+(_soft_labels)?")
 _LICENCE = ("license_name", "license_link")  # they belong to the license beside them
 
 Json = dict[str, Any]
@@ -47,6 +49,13 @@ def merge_cards(ours: str, theirs: str, pushed_before: bool) -> str:
     if merged != data:
         head = f"---\n{_dumped(merged)}---\n"
     return head + _merged_text(_split(marked(ours))[2], text, pushed_before)
+
+
+def default_config(card: str) -> str | None:
+    """The configuration that ``card`` has loaded without a name, if it says so."""
+    entries = _listed(_split(card)[1].get("configs"))
+    named = [entry for entry in entries if isinstance(entry, dict) and entry.get("default")]
+    return str(_name(named[0])) if named else None
 
 
 def _merged_text(ours: str, theirs: str, pushed_before: bool) -> str:
@@ -109,7 +118,11 @@ def _merged_data(ours: Json, theirs: Json) -> Json:
 def _by_name(ours: Any, theirs: Any) -> Any:
     names = [_name(entry) for entry in _listed(ours)]
     entries = [entry for entry in _listed(theirs) if isinstance(entry, dict)]
-    others = [entry for entry in entries if _name(entry) not in names]
+    others = [
+        entry
+        for entry in entries
+        if _name(entry) not in names and not _OWN_CONFIG.fullmatch(str(_name(entry)))
+    ]
     if not others:
         return ours
     return [{"config_name": _name(entry), **entry} for entry in [*_listed(ours), *others]]

@@ -3,80 +3,81 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from datasets import DatasetInfo, SplitDict, SplitInfo
+from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
 from wdistill import label_files
-from wdistill.artifact import features, shards
+from wdistill.artifact import features
 from wdistill.markdown import Trusted, is_hub_id, is_url, link
+from wdistill.published import LABELS_SUFFIX, set_name
 
 HUB = "https://huggingface.co"
-LABELS_CONFIG = label_files.FOLDER
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 Json = dict[str, Any]
 
 
-def metadata(folder: Path, manifest: Json) -> DatasetCardData:
-    source, count = manifest["source"], manifest["images"]
+def metadata(manifests: Sequence[Json], default: str) -> DatasetCardData:
+    """The YAML block for sets of one source, of which ``default`` is loaded without a name."""
+    source, count = manifests[0]["source"], sum(m["images"] for m in manifests)
     data = DatasetCardData(
         **_license_fields(source),
-        pretty_name=title(manifest),
+        pretty_name=title(manifests),
         task_categories=["image-classification"],
         size_categories=[next((name for top, name in _SIZES if count < top), "1M<n<10M")],
         source_datasets=[source["id"] if _on_hub(source) else "extended|other"],
         annotations_creators=["machine-generated"],
-        tags=["dataset-distillation", "synthetic", "wdistill", "wmdd", f"ipc-{manifest['ipc']}"],
-        configs=_configs(manifest),
-    )
-    infos = {"default": _info(folder, manifest)}
-    if manifest["labels"]["stored"]:
-        infos[LABELS_CONFIG] = _labels_info(folder, manifest)
+        tags=[
+            "dataset-distillation", "synthetic", "wdistill", "wmdd",
+            *(f"ipc-{m['ipc']}" for m in manifests),
+        ],
+        configs=[entry for m in manifests for entry in _configs(m, default)],
+    )  # fmt: skip
+    infos = {name: info for m in manifests for name, info in _infos(m).items()}
     DatasetInfosDict(infos).to_dataset_card_data(data)
     return data
 
 
-def _configs(manifest: Json) -> list[Json]:
-    files = {"split": "train", "path": "data/train-*.parquet"}
-    found: list[Json] = [{"config_name": "default", "data_files": [files]}]
-    if manifest["labels"]["stored"]:
+def _configs(manifest: Json, default: str) -> list[Json]:
+    name = set_name(manifest["ipc"])
+    found = [_config(name, f"{name}/data")]
+    if name == default:
         found[0]["default"] = True
-        views = {"split": "train", "path": f"{LABELS_CONFIG}/train-*.parquet"}
-        found.append({"config_name": LABELS_CONFIG, "data_files": [views]})
+    if manifest["labels"]["stored"]:
+        found.append(_config(name + LABELS_SUFFIX, f"{name}/{label_files.FOLDER}"))
     return found
 
 
-def _info(folder: Path, manifest: Json) -> DatasetInfo:
-    """Features and sizes, as ``push_to_hub`` records them."""
-    sizes = manifest["bytes"]
+def _config(name: str, folder: str) -> Json:
+    files = [{"split": "train", "path": f"{folder}/train-*.parquet"}]
+    return {"config_name": name, "data_files": files}
+
+
+def _infos(manifest: Json) -> dict[str, DatasetInfo]:
+    """Features and sizes of each configuration, as ``push_to_hub`` records them."""
+    name, sizes = set_name(manifest["ipc"]), manifest["bytes"]
     size = sizes["images"] + sizes["soft_labels"] + manifest["images"] * (8 + 4)
-    splits = SplitDict(dataset_name="default")
-    splits["train"] = SplitInfo("train", num_bytes=size, num_examples=manifest["images"])
-    return DatasetInfo(
-        features=features(manifest["classes"]),
-        splits=splits,
-        download_size=sum(path.stat().st_size for path in shards(folder)),
-        dataset_size=size,
-    )
-
-
-def _labels_info(folder: Path, manifest: Json) -> DatasetInfo:
+    own = features(manifest["classes"])
+    infos = {name: _info(name, own, manifest["images"], size, sizes["parquet"])}
     stored, classes = manifest["labels"]["stored"], len(manifest["classes"])
-    rows, topk = stored["views"] * manifest["images"], stored["topk"]
-    size = rows * (3 * 4 + 1 + 4 * 4 + 4 * 4 + 4 * topk + (4 * topk + 4 if topk < classes else 0))
-    splits = SplitDict(dataset_name=LABELS_CONFIG)
+    if stored:
+        name, topk = name + LABELS_SUFFIX, stored["topk"]
+        rows, cut = stored["views"] * manifest["images"], topk < classes
+        size = rows * (3 * 4 + 1 + 4 * 4 + 4 * 4 + 4 * topk + (4 * topk + 4 if cut else 0))
+        columns = label_files.features(topk, classes)
+        infos[name] = _info(name, columns, rows, size, sizes["label_views"])
+    return infos
+
+
+def _info(name: str, columns: Features, rows: int, size: int, download: int) -> DatasetInfo:
+    splits = SplitDict(dataset_name=name)
     splits["train"] = SplitInfo("train", num_bytes=size, num_examples=rows)
-    return DatasetInfo(
-        features=label_files.features(topk, classes),
-        splits=splits,
-        download_size=sum(path.stat().st_size for path in label_files.label_shards(folder)),
-        dataset_size=size,
-    )
+    return DatasetInfo(features=columns, splits=splits, download_size=download, dataset_size=size)
 
 
 def _license_fields(source: Json) -> Json:
@@ -119,10 +120,12 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-") or "see-source"
 
 
-def title(manifest: Json) -> str:
-    name = " ".join(source_name(manifest["source"]).split())
-    noun = "image" if manifest["ipc"] == 1 else "images"
-    return f"{name}, distilled to {manifest['ipc']} {noun} per class"
+def title(manifests: Sequence[Json]) -> str:
+    name = " ".join(source_name(manifests[0]["source"]).split())
+    counts = [str(m["ipc"]) for m in manifests]
+    several = f"{', '.join(counts[:-1])} and {counts[-1]}" if len(counts) > 1 else counts[0]
+    noun = "image" if counts == ["1"] else "images"
+    return f"{name}, distilled to {several} {noun} per class"
 
 
 def source_name(source: Json) -> str:

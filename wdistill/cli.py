@@ -65,6 +65,7 @@ def run(**options: Any) -> None:
         hub.check_target(target)
     from wdistill import pipeline
     from wdistill.artifact import read_results
+    from wdistill.published import one_set
 
     _hush(options["quiet"])
     folder = options["output"] or pipeline.default_output(config)
@@ -72,10 +73,11 @@ def run(**options: Any) -> None:
     publish = pipeline.run(config, runtime, folder, _command_line(), say)
     if not main:
         return
-    results = read_results(publish)
+    made = one_set(publish)
+    results = read_results(made)
     if results is not None:
         click.echo(pipeline.results_table(results))
-    click.echo(f"pictures: {publish / 'preview.png'}")
+    click.echo(f"pictures: {made / 'preview.png'}")
     click.echo(f"card:     {publish / 'README.md'}")
     click.echo(f'load:     load_dataset("{publish}")')
     if target:

@@ -14,16 +14,19 @@ from typing import Any
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
+from wdistill.card_merge import default_config
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.errors import HubError, RunFolderError
 from wdistill.hub_access import check_access, check_id
 from wdistill.hub_errors import explained
 from wdistill.hub_repo import CARD, Change, Head, commit, read_head, refuse_other_contents, set_tag
 from wdistill.hub_retry import patiently
-from wdistill.published import MANIFEST_FILE, human_bytes, publish_folder
+from wdistill.published import MANIFEST_FILE, human_bytes, publish_folder, set_folders
 
-REQUIRED = (CARD, MANIFEST_FILE, "data/*.parquet")
-OPTIONAL = ("soft_labels/*.parquet", "preview.png", "results.json")
+REQUIRED = (CARD, f"ipc*/{MANIFEST_FILE}", "ipc*/data/*.parquet")
+IN_A_SET = (
+    MANIFEST_FILE, "data/*.parquet", "soft_labels/*.parquet", "preview.png", "results.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,25 +124,31 @@ def format_result(result: PushResult) -> str:
 def _plan(root: Path, repo_id: str, private: bool | None) -> PushPlan:
     check_id(repo_id)
     files = tuple((name, (root / name).stat().st_size) for name in _files(root))
-    source = _manifest(root)["source"]
-    notice = _terms(source) if private is None else None
+    terms = [_terms(manifest["source"]) for manifest in _manifests(root)]
+    notice = next(filter(None, terms), None) if private is None else None
     card = (root / CARD).read_text(encoding="utf-8", errors="replace")
     card = card.replace(PLACEHOLDER_REPO, repo_id)
     return PushPlan(repo_id, files, card, True if notice else private, notice)
 
 
 def _files(root: Path) -> list[str]:
-    found = sorted(path for pattern in REQUIRED + OPTIONAL for path in root.glob(pattern))
+    found = [root / CARD]
+    for folder in set_folders(root):
+        found += sorted(path for pattern in IN_A_SET for path in folder.glob(pattern))
     for path in found:
-        if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+        above = [path, *path.parents][: len(path.relative_to(root).parts)]
+        if any(part.is_symlink() for part in above) or not path.is_file():
             raise RunFolderError(f"{str(path)!r} is a link or not a file; only files are published")
         if not path.name.isprintable():
             raise RunFolderError(f"{str(path)!r} has control characters in its name; rename it")
     return [path.relative_to(root).as_posix() for path in found]
 
 
-def _manifest(root: Path) -> dict[str, Any]:
-    path = root / MANIFEST_FILE
+def _manifests(root: Path) -> list[dict[str, Any]]:
+    return [_manifest(folder / MANIFEST_FILE) for folder in set_folders(root)]
+
+
+def _manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
         if not isinstance(manifest["source"], dict):
@@ -168,24 +177,43 @@ def _terms(source: dict[str, Any]) -> str | None:
 def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
     api = HfApi()
     head = _open_branch(api, plan, options)
-    card = (root / CARD).read_text(encoding="utf-8", errors="replace")
     change = Change(
         repo_id=head.repo_id,
         files={name: root / name for name, _ in plan.files if name != CARD},
-        card=card.replace(PLACEHOLDER_REPO, head.repo_id),
+        card=lambda now: _card(api, root, now),
         message=options.commit_message or _message(root),
         revision=options.revision,
         create_pr=options.create_pr,
     )
     done = commit(api, change, head)
     if not options.create_pr and options.revision in (None, "main"):
-        _tag(api, head.repo_id, f"wdistill-v{_manifest(root)['format_version']}", done)
+        versions = [manifest["format_version"] for manifest in _manifests(root)]
+        _tag(api, head.repo_id, f"wdistill-v{max(versions)}", done)
     return PushResult(
         **{**vars(plan), "repo_id": head.repo_id},
         commit_url=str(done.commit_url),
         pr_url=done.pr_url,
         changed=done.oid != head.sha,
     )
+
+
+def _card(api: HfApi, root: Path, head: Head) -> str:
+    """The card of the folder; with other sets in the repository, that of all of them."""
+    own = {folder.name for folder in set_folders(root)}
+    others = [name for name in head.sets if name not in own]
+    if not others:
+        card = (root / CARD).read_text(encoding="utf-8", errors="replace")
+        return card.replace(PLACEHOLDER_REPO, head.repo_id)
+    from wdistill.card import read_set, render_card  # noqa: PLC0415 (brings torch, rarely needed)
+
+    sets = []
+    for name in others:
+        files = [f"{name}/{MANIFEST_FILE}", f"{name}/results.json"]
+        paths = [Path(head.download(api, file)) for file in files if file in head.contents]
+        found = read_set(paths[0].parent, with_data=False)
+        sets.append(replace(found, preview=f"{name}/preview.png" in head.contents))
+    theirs = Path(head.download(api, CARD)).read_text(errors="replace")
+    return render_card(root, head.repo_id, sets, default_config(theirs))
 
 
 def _open_branch(api: HfApi, plan: PushPlan, options: PushOptions) -> Head:
@@ -237,9 +265,10 @@ def _tag(api: HfApi, repo_id: str, name: str, done: CommitInfo) -> None:
 
 
 def _message(root: Path) -> str:
-    manifest = _manifest(root)
+    manifests = _manifests(root)
+    counts = ", ".join(str(manifest.get("ipc")) for manifest in manifests)
     text = (
-        f"Distilled {manifest['source'].get('id')}, {manifest.get('ipc')} images per class, "
-        f"with wdistill {manifest.get('wdistill_version')}"
+        f"Distilled {manifests[0]['source'].get('id')}, {counts} images per class, "
+        f"with wdistill {manifests[0].get('wdistill_version')}"
     )
     return " ".join(text.split())[:200]

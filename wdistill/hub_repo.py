@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,12 +14,14 @@ from huggingface_hub.utils.sha import git_hash
 from wdistill.card_merge import marked, merge_cards
 from wdistill.errors import HubError
 from wdistill.hub_retry import patiently
-from wdistill.published import MANIFEST_FILE
+from wdistill.published import MANIFEST_FILE, SET_NAME
 
 CARD = "README.md"
 STALE = 412  # the branch has moved since its head was read
 # What an earlier push of another set may have left, and what would then be read as part of this.
-LEFT_OVER = re.compile(r"data/train-\d{5}-of-\d{5}\.parquet|preview\.png|results\.json")
+LEFT_OVER = re.compile(
+    r"(data|soft_labels)/train-\d{5}-of-\d{5}\.parquet|preview\.png|results\.json"
+)
 DOCUMENTS = {".md", ".rst", ".bib", ".cff", ".gitattributes", ".gitignore"}
 
 
@@ -33,17 +35,34 @@ class Head:
     contents: Mapping[str, str]  # of each path: SHA-256 if it is an LFS file, else git's blob id
 
     @property
+    def sets(self) -> list[str]:
+        """Folders of the sets that are there."""
+        found = [PurePosixPath(path) for path in self.contents]
+        return [
+            path.parts[0]
+            for path in found
+            if path.name == MANIFEST_FILE and len(path.parts) == 2
+            and SET_NAME.fullmatch(path.parts[0])
+        ]  # fmt: skip
+
+    @property
     def pushed_before(self) -> bool:
-        return MANIFEST_FILE in self.contents
+        return bool(self.sets)
+
+    def download(self, api: HfApi, path: str) -> str:
+        """``path`` of this very commit, in the client's cache."""
+        return str(api.hf_hub_download(self.repo_id, path, repo_type="dataset", revision=self.sha))
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one push commits: files by their path in the repository, and where to."""
+    """What one push commits: files by their path in the repository, the card as it is to be on top
+    of a head, and where to.
+    """
 
     repo_id: str
     files: Mapping[str, Path]
-    card: str
+    card: Callable[[Head], str]
     message: str
     revision: str | None = None
     create_pr: bool = False
@@ -70,7 +89,7 @@ def refuse_other_contents(head: Head) -> None:
         name = PurePosixPath(path)
         if name.stem.upper() != "LICENSE" and (name.suffix or name.name) not in DOCUMENTS:
             raise HubError(
-                f"dataset {head.repo_id!r} holds something else ({path!r} and no {MANIFEST_FILE}); "
+                f"dataset {head.repo_id!r} holds something else ({path!r} and no set of ours); "
                 "give the id of a new dataset or of one that wdistill has pushed"
             )
 
@@ -101,21 +120,22 @@ def commit(api: HfApi, change: Change, first: Head) -> CommitInfo:
 
 
 def _card_operation(api: HfApi, change: Change, head: Head) -> CommitOperationAdd:
-    card = marked(change.card)
-    if CARD in head.contents:
-        path = api.hf_hub_download(change.repo_id, CARD, repo_type="dataset", revision=head.sha)
-        theirs = Path(path).read_bytes().decode("utf-8", errors="replace")
-        card = merge_cards(change.card, theirs, head.pushed_before)
-    return CommitOperationAdd(CARD, card.encode())
+    ours = change.card(head)
+    if CARD not in head.contents:
+        return CommitOperationAdd(CARD, marked(ours).encode())
+    theirs = Path(head.download(api, CARD)).read_bytes().decode("utf-8", errors="replace")
+    return CommitOperationAdd(CARD, merge_cards(ours, theirs, head.pushed_before).encode())
 
 
 def _left_over(change: Change, head: Head) -> list[CommitOperationDelete]:
     if not head.pushed_before:
         return []
+    own = {path.partition("/")[0] for path in change.files}
     return [
         CommitOperationDelete(path)
         for path in sorted(head.contents)
-        if LEFT_OVER.fullmatch(path) and path not in change.files
+        for name, _, rest in [path.partition("/")]
+        if name in own and LEFT_OVER.fullmatch(rest) and path not in change.files
     ]
 
 

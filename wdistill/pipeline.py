@@ -34,6 +34,7 @@ from wdistill.label_files import label_shards
 from wdistill.label_views import LabelViews
 from wdistill.manifest import build_manifest, device_name, versions
 from wdistill.memory import keep_freed_memory
+from wdistill.published import set_name
 from wdistill.run_folder import Run, claim, locked
 from wdistill.synthesis import TERMS
 from wdistill.teacher import Networks, find_networks, open_pool, prepare_teacher
@@ -202,14 +203,15 @@ def _publishable(
     results: dict[str, Any] | None,
     stored: LabelViews | None,
 ) -> None:
-    folder = this.folder / PUBLISH
+    root = this.folder / PUBLISH
+    folder = root / set_name(this.config.barycenter.ipc)
     if _published(folder, distilled, manifest, results):
         return
     if results is not None:
         results |= {"device": device_name(this.accelerator.device), "versions": versions()}
     save_png(folder / "preview.png", preview_grid(distilled))
     write_publishable(folder, distilled, manifest, results, stored)
-    atomic_write(folder / "README.md", render_card(folder).encode())
+    atomic_write(root / "README.md", render_card(root).encode())
 
 
 def _published(
@@ -226,7 +228,7 @@ def _published(
         return False
     return (
         same_pixels
-        and (folder / "README.md").exists()
+        and (folder.parent / "README.md").exists()
         and sum(p.stat().st_size for p in label_shards(folder)) == known["bytes"]["label_views"]
         and _stable(known) == _stable(manifest)
         and (results is None or results["rows"] == (known_results or {}).get("rows"))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from wdistill.errors import RunFolderError
 
 MANIFEST_FILE = "wdistill.json"
+SET_NAME = re.compile(r"ipc\d{1,4}")  # folder and configuration of a set
+LABELS_SUFFIX = "_soft_labels"  # of the configuration of its label views
 
 
-def publish_folder(path: Path, required: Sequence[str] = (MANIFEST_FILE,)) -> Path:
+def set_name(ipc: int) -> str:
+    return f"ipc{ipc}"
+
+
+def publish_folder(path: Path, required: Sequence[str] = (f"ipc*/{MANIFEST_FILE}",)) -> Path:
     """The publishable folder that ``path`` is or, being a run folder, has in ``publish/``.
 
     Raises RunFolderError unless there is a file for each pattern of ``required``.
@@ -25,10 +32,32 @@ def publish_folder(path: Path, required: Sequence[str] = (MANIFEST_FILE,)) -> Pa
     return root
 
 
+def set_folders(root: Path) -> list[Path]:
+    """The sets in a publishable folder, the smallest first."""
+    found = [path.parent for path in root.glob(f"ipc*/{MANIFEST_FILE}")]
+    named = [path for path in found if SET_NAME.fullmatch(path.name)]
+    return sorted(named, key=lambda path: int(path.name[3:]))
+
+
+def one_set(path: Path) -> Path:
+    """The folder of the only set in a publishable folder, or of the set that ``path`` is.
+
+    Raises RunFolderError unless there is exactly one.
+    """
+    if (path / MANIFEST_FILE).is_file():
+        return path
+    found = set_folders(publish_folder(path))
+    if len(found) != 1:
+        names = " or ".join(str(folder) for folder in found)
+        raise RunFolderError(f"{str(path)!r} holds {len(found)} sets; give one of them: {names}")
+    return found[0]
+
+
 def inside(folder: Path, path: Path) -> Path:
     """Refuse links that lead out of the folder, other than those of a Hub cache snapshot."""
     real, home = path.resolve(), folder.resolve()
-    homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    above = [parent for parent in list(home.parents)[:2] if parent.name == "snapshots"]
+    homes = [home, *(parent.parent / "blobs" for parent in above)]
     if not any(real.is_relative_to(allowed) for allowed in homes):
         raise RunFolderError(f"'{path}' is a link that leads out of its folder; copy the file")
     return path

@@ -15,7 +15,7 @@ from wdistill.data import Rows, load_rows
 from wdistill.errors import DataError, OptionError, RunFolderError
 from wdistill.label_files import label_shards, read_label_views
 from wdistill.label_views import LabelViews, renamed
-from wdistill.published import MANIFEST_FILE
+from wdistill.published import MANIFEST_FILE, one_set
 from wdistill.run_folder import IDENTITY
 from wdistill.splits import ImageSplit
 
@@ -50,13 +50,13 @@ def open_subject(source: str, config: DataConfig) -> Subject:
     """
     path = Path(source).expanduser()
     if (path / IDENTITY).is_file():
-        if not (path / "publish" / MANIFEST_FILE).is_file():
+        if not any((path / "publish").glob(f"ipc*/{MANIFEST_FILE}")):
             raise RunFolderError(
                 f"the run in {source!r} is not finished; run its command again, then evaluate"
             )
-        return _own(path / "publish", "run", path)
-    if (path / MANIFEST_FILE).is_file():
-        return _own(path, "published", None)
+        return _own(one_set(path), "run", path)
+    if (path / MANIFEST_FILE).is_file() or any(path.glob(f"ipc*/{MANIFEST_FILE}")):
+        return _own(one_set(path), "published", None)
     return _dataset(replace(config, dataset=source))
 
 

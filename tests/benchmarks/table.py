@@ -9,10 +9,12 @@ import json
 import sys
 from pathlib import Path
 
+from wdistill.published import one_set
+
 
 def lines(folder: Path) -> list[str]:
     """One markdown row per kind of label."""
-    root = folder / "publish" if (folder / "publish").exists() else folder
+    root = one_set(folder)
     manifest = json.loads((root / "wdistill.json").read_text())
     results = json.loads((root / "results.json").read_text())
     name = f"{manifest['source']['pretty_name'] or manifest['source']['id']}"
