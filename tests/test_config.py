@@ -34,7 +34,7 @@ NAN, INF = float("nan"), float("inf")
     [
         (DataConfig, "resolution", "--resolution", "from 8 to 1024", (0, 7, 1025, -1)),
         (TeacherConfig, "epochs", "--teacher-epochs", "from 0 to 10000", (-1, 10_001)),
-        (BarycenterConfig, "ipc", "--ipc", "from 1 to 100", (0, -1, 101)),
+        (BarycenterConfig, "ipc", "--ipc", "from 1 to 100", (0, -1)),
         (BarycenterConfig, "weights", "--weights", "uniform, free", ("equal", "", "Free")),
         (SynthesisConfig, "init", "--init", "real, mean, noise", ("median", "Real")),
         (SynthesisConfig, "iterations", "--iterations", "from 0 to 100000", (-1, 100_001)),
@@ -87,6 +87,12 @@ def test_values_at_the_bounds_are_accepted(kind: type, name: str, good: tuple[An
 def test_settings_are_checked_also_when_replaced() -> None:
     with pytest.raises(OptionError, match="--ipc is 0"):
         dataclasses.replace(BarycenterConfig(), ipc=0)
+
+
+def test_a_run_has_fewer_images_per_class_than_a_set_that_is_judged_may_have() -> None:
+    many = BarycenterConfig(ipc=101)
+    with pytest.raises(OptionError, match="--ipc is 101; give a number from 1 to 100"):
+        RunConfig(barycenter=many)
 
 
 def test_settings_cannot_be_changed_in_place() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,10 +11,17 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from wdistill.artifact import read_json
-from wdistill.backbone import Backbone, BackboneSource, find_backbone, load_backbone, new_network
-from wdistill.barycenter import Barycenter, barycenter
+from wdistill.atoms import Atoms, class_barycenter, stored_atoms, told_settings, transport_key
+from wdistill.backbone import (
+    Backbone,
+    BackboneSource,
+    find_backbone,
+    load_backbone,
+    new_network,
+    weights_sha256,
+)
 from wdistill.baselines import herding
-from wdistill.config import BUILT_IN, BarycenterConfig, JudgeConfig, RuntimeConfig
+from wdistill.config import BUILT_IN, JudgeConfig, RuntimeConfig
 from wdistill.data import ImageData, load_data
 from wdistill.errors import BackboneError, DataError, OptionError
 from wdistill.evaluate import STORED, Candidate, mean_one
@@ -25,7 +32,7 @@ from wdistill.run_folder import IDENTITY
 from wdistill.seeds import stream
 from wdistill.subject import Subject, against, in_order_of, open_subject
 from wdistill.survey import survey_class
-from wdistill.teacher import NO_NORMALISATION, check_accepts, pixel_statistics
+from wdistill.teacher import NO_NORMALISATION, check_accepts, features_key, pixel_statistics
 
 SURVEY_BATCH = 128
 SIZE_SAMPLE = 200  # real images whose mean size stands for that of all
@@ -87,18 +94,27 @@ class Bench:
         return [survey_class(network, part).features for part in parts]
 
     @cached_property
-    def transport(self) -> list[Barycenter]:
-        """The barycenter of each class, with as many atoms as the set has images of it."""
+    def transport(self) -> list[Atoms]:
+        """The atoms of each class, as many as the set has images of it: those of its run where they
+        are stored and of these real images and this teacher, else computed again.
+        """
+        subject, teacher, groups = self.subject, self.teacher, self.real.train.groups
+        config = told_settings(subject.manifest, self.candidate.ipc)
+        if subject.folder is not None and teacher is not None:
+            digest = weights_sha256(teacher.model)
+            key = features_key(self.real, teacher, digest, self.seed)
+            key = transport_key(key, config, self.seed, groups)
+            stored = stored_atoms(subject.folder / "work", key, config, self.classes)
+            if stored is not None:
+                return stored
         counts = torch.bincount(self.candidate.labels, minlength=self.classes).tolist()
-        weights = (self.subject.manifest or {}).get("barycenter", {}).get("weights", "free")
-        return [
-            barycenter(
-                self.features[c],
-                BarycenterConfig(ipc=min(100, counts[c], len(self.features[c])), weights=weights),
-                stream(self.seed, "transport", c),
-            )
-            for c in range(self.classes)
-        ]
+        made = []
+        for c, features in enumerate(self.features):
+            own = replace(config, ipc=min(counts[c], len(features)))
+            rows, draw = self.rows(c), stream(self.seed, "transport", c)
+            found = class_barycenter(features, rows, groups, own, draw)
+            made.append(Atoms(found.atoms, found.weights, rows[found.nearest]))
+        return made
 
     @cached_property
     def own_bytes(self) -> int:
@@ -172,11 +188,13 @@ def _teacher_source(
         return None
     if subject.folder is not None:  # the manifest names no folder of this machine, the run does
         name = read_json(subject.folder / IDENTITY)["teacher.backbone"]
-        return find_backbone(name, resolution=size, trust_remote_code=trust, option="--teacher")
-    if known.get("revision") is None:
+    elif known.get("revision") is None:
         return None
+    else:
+        name = known["backbone"]
+    revision = known.get("revision")
     return find_backbone(
-        known["backbone"], resolution=size, revision=known["revision"], trust_remote_code=trust
+        name, resolution=size, revision=revision, trust_remote_code=trust, option="--teacher"
     )
 
 
@@ -248,11 +266,14 @@ def _check_regimes(bench: Bench) -> None:
             f"{needs[0]} needs a network that knows the classes; name one with --teacher"
         )
     counts = np.bincount(bench.real.train.labels, minlength=bench.classes)
-    if baselines and counts.min() < (ipc := bench.candidate.ipc):
-        least = bench.real.class_names[int(counts.argmin())]
+    wanted = np.bincount(bench.candidate.labels, minlength=bench.classes)
+    wanted = np.maximum(wanted, bench.candidate.ipc)  # random ones are as many of each class
+    least = int((counts - wanted).argmin())
+    if baselines and counts[least] < wanted[least]:
         raise DataError(
-            f"class {least!r} of {bench.real.source.id!r} has {counts.min()} real images, fewer "
-            f"than the {ipc} of the set; leave out --baselines or choose another --against"
+            f"class {bench.real.class_names[least]!r} of {bench.real.source.id!r} has "
+            f"{counts[least]} real images, fewer than the {wanted[least]} of the set; leave out "
+            "--baselines or choose another --against"
         )
 
 
@@ -267,6 +288,9 @@ def chosen_rows(bench: Bench) -> dict[str, tuple[Tensor, Tensor]]:
         found["herding"] = rows, torch.ones(len(rows))
     if "nearest" in bench.config.baselines:
         atoms = bench.transport
-        rows = torch.cat([bench.rows(c)[atoms[c].nearest] for c in classes])
-        found["nearest"] = rows, torch.cat([b.weights * len(b.weights) for b in atoms]).float()
+        rows = torch.cat([found.rows for found in atoms])
+        found["nearest"] = (
+            rows,
+            torch.cat([found.weights * len(found.weights) for found in atoms]).float(),
+        )
     return found

@@ -25,6 +25,7 @@ Precision = Literal["no", "bf16"]
 
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 LARGE_SET = 500
+MOST_IPC = 100  # of a run; sets of others may have more
 BUILT_IN = ("resnet18", "resnet10-w16", "convnet", "convnet-w64", "vit")
 
 
@@ -89,7 +90,7 @@ class BarycenterConfig:
     max_iterations: int = 100  # [own] Lloyd converges long before
 
     def __post_init__(self) -> None:
-        _check(1 <= self.ipc <= 100, f"--ipc is {self.ipc}; give a number from 1 to 100")
+        _check(self.ipc >= 1, f"--ipc is {self.ipc}; give a number from 1 to {MOST_IPC}")
         _choice("--weights", self.weights, get_args(Weights))
         _choice("--group-weights", self.group_weights, get_args(GroupWeights))
 
@@ -264,6 +265,8 @@ class RunConfig:
     mixed_precision: Precision = "no"
 
     def __post_init__(self) -> None:
+        ipc = self.barycenter.ipc
+        _check(ipc <= MOST_IPC, f"--ipc is {ipc}; give a number from 1 to {MOST_IPC}")
         _check(0 <= self.seed < 2**31, f"--seed is {self.seed}; give a number from 0 to 2147483647")
         _check(
             "views" not in self.evaluate.labels or self.label_views.count > 0,

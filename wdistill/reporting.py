@@ -178,7 +178,7 @@ def _projection(bench: Bench) -> Json | None:
     return {
         "method": "principal components of the teacher's features of real images",
         "real": points(real),
-        "atoms": points([bench.transport[c].atoms for c in classes]),
+        "atoms": points([bench.transport[c].positions for c in classes]),
         "distilled": points([out.features.cpu() for out in own]),
     }
 

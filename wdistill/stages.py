@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from wdistill import evaluate
 from wdistill.artifact import DistilledSet
-from wdistill.barycenter import barycenter, barycenter_of_groups
+from wdistill.atoms import STAGE, class_barycenter, transport_key
 from wdistill.config import stable_hash
 from wdistill.distances import nearest_real
 from wdistill.jobs import Jobs, job_key, run_jobs
@@ -44,8 +43,7 @@ def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
     """Survey each class and compute its barycenter. Returns the stage's key and its units."""
     config, seed = run.config.barycenter, run.config.seed
     groups = run.data.train.groups
-    digest = None if groups is None else hashlib.sha256(groups.tobytes()).hexdigest()
-    key = stable_hash([ready.key, vars(config), run.config.seed, digest, "transport"])
+    key = transport_key(ready.key, config, seed, groups)
 
     def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
         tensors: Tensors = {}
@@ -53,13 +51,7 @@ def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
             rows = class_rows(ready.train, label)
             survey = survey_class(ready.network, ready.train.batches(rows, SURVEY_BATCH))
             draw = stream(seed, "transport", label)
-            if groups is None:
-                found = barycenter(survey.features, config, draw)
-            else:
-                own = torch.from_numpy(groups)[rows]
-                found = barycenter_of_groups(
-                    survey.features, own, config, draw, config.group_weights
-                )
+            found = class_barycenter(survey.features, rows, groups, config, draw)
             tensors |= {
                 f"{label}.atoms": found.atoms,
                 f"{label}.weights": found.weights,
@@ -73,10 +65,8 @@ def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
             advance(1)
         return tensors
 
-    run_units(
-        "transport", run.units, run.work, key, compute, 1, "class", run.accelerator, run.quiet
-    )
-    return key, collect_units(run.work, "transport", run.units, key)
+    run_units(STAGE, run.units, run.work, key, compute, 1, "class", run.accelerator, run.quiet)
+    return key, collect_units(run.work, STAGE, run.units, key)
 
 
 def class_plan(tensors: Tensors, label: int) -> Plan:

@@ -195,21 +195,28 @@ def save_checkpoint(backbone: Backbone, folder: Path) -> None:
     partial.rename(folder)
 
 
-def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore) -> Teacher:
-    digest = weights_sha256(backbone.model)
-    # A hold-out is drawn with the seed; the evaluation split of a dataset is not.
-    seed = run.config.seed if run.data.eval_is_holdout else None
-    network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
-    key = stable_hash(
+def features_key(data: ImageData, backbone: Backbone, digest: str, seed: int) -> str:
+    """What the features of the images depend on; digest: of the backbone's weights."""
+    return stable_hash(
         {
             "format": FORMAT_VERSION,
-            "data": run.data.source.fingerprint,
+            "data": data.source.fingerprint,
             "weights": digest,
             "network": network_settings(backbone),
-            "images": [len(run.data.train), len(run.data.eval), run.data.eval_split, seed],
+            # A hold-out is drawn with the seed; the evaluation split of a dataset is not.
+            "images": [
+                len(data.train), len(data.eval), data.eval_split,
+                seed if data.eval_is_holdout else None,
+            ],
             "pixels": vars(backbone.preprocessing),
         }
-    )
+    )  # fmt: skip
+
+
+def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore) -> Teacher:
+    digest = weights_sha256(backbone.model)
+    network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
+    key = features_key(run.data, backbone, digest, run.config.seed)
     record = run.work / "teacher-accuracy.json"
     if record.exists() and (known := read_json(record)).get("key") == key:
         accuracy = float(known["accuracy"])
