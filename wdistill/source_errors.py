@@ -88,6 +88,23 @@ def _access(config: DataConfig, chain: list[BaseException], text: str) -> str | 
     return None
 
 
+def missing_source(name: str, error: DataError) -> DataError | None:
+    """The line for a SOURCE to judge that is no local path, and that the Hub does not give either;
+    None if ``error`` is about something else.
+    """
+    chain = list(_chain(error))
+    here = f"SOURCE {name!r} is no folder or file here, and {constants.ENDPOINT}"
+    if any(isinstance(link, GatedRepoError) for link in chain):
+        return None
+    if any(isinstance(link, NOT_FOUND) for link in chain):
+        advice = "check the path or the id, or log in with `hf auth login` if it is private"
+        return DataError(f"{here} has no dataset of that name; {advice}")
+    if is_network(error):
+        advice = "check the path, or the network and HF_ENDPOINT"
+        return DataError(f"{here} cannot be reached to look for a dataset of that name; {advice}")
+    return None
+
+
 def _other(name: str | None, chain: list[BaseException], text: str) -> str:
     full = any(getattr(link, "errno", None) == errno.ENOSPC for link in chain)
     if full or "No space left" in text:

@@ -39,9 +39,15 @@ def open_source(config: DataConfig) -> Opened:
             raise DataError(f"{name!r} is local, but --revision is for the Hub; drop it")
         with Explained(config):
             return _local(path, config)
-    if re.match(r"[./~]", name) or name.endswith(".parquet") or name.count("/") > 1 or "\\" in name:
+    if is_only_local(name):
         raise DataError(f"{name!r} does not exist; give {ALLOWED}")
     return _hub(name, config)
+
+
+def is_only_local(name: str) -> bool:
+    """Whether ``name`` can be a path, but no Hub id."""
+    other = name.endswith(".parquet") or name.count("/") > 1 or "\\" in name
+    return other or re.match(r"[./~]", name) is not None
 
 
 def _embedded() -> Opened:

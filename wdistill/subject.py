@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
+import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,13 @@ from wdistill.columns import read_numbers, read_vectors
 from wdistill.config import DataConfig
 from wdistill.data import Rows, load_rows
 from wdistill.errors import DataError, OptionError, RunFolderError
+from wdistill.hub_set import fetch_set
 from wdistill.label_files import label_shards, read_label_views
 from wdistill.label_views import LabelViews, renamed
 from wdistill.published import MANIFEST_FILE, one_set
 from wdistill.run_folder import IDENTITY
+from wdistill.source_errors import ALLOWED, missing_source
+from wdistill.sources import is_only_local
 from wdistill.splits import ImageSplit
 
 WEIGHT, SOFT_LABEL = "weight", "soft_label"  # the columns of a published set
@@ -45,8 +51,8 @@ class Subject:
 
 
 def open_subject(source: str, config: DataConfig) -> Subject:
-    """``source``: a run folder, a published folder, or whatever `wdistill run --dataset` reads;
-    config: columns and split, for the last.
+    """``source``: a run folder, a published folder, the Hub id of a published set, or whatever
+    `wdistill run --dataset` reads; config: columns and split, for the last.
     """
     path = Path(source).expanduser()
     if (path / IDENTITY).is_file():
@@ -57,7 +63,26 @@ def open_subject(source: str, config: DataConfig) -> Subject:
         return _own(one_set(path), "run", path)
     if (path / MANIFEST_FILE).is_file() or any(path.glob(f"ipc*/{MANIFEST_FILE}")):
         return _own(one_set(path), "published", None)
-    return _dataset(replace(config, dataset=source))
+    config = replace(config, dataset=source)
+    if path.exists() or glob.has_magic(source):
+        return _dataset(config)
+    if is_only_local(source):
+        raise DataError(f"SOURCE {source!r} does not exist; give a run folder, or {ALLOWED}")
+    try:
+        return _of_the_hub(config, source)
+    except DataError as error:
+        missing = missing_source(source, error)
+        if missing is None:
+            raise
+        raise missing from error
+
+
+def _of_the_hub(config: DataConfig, name: str) -> Subject:
+    found = fetch_set(name)
+    if found is None:
+        return _dataset(config)
+    own = _own(found.folder, "published", None)
+    return replace(own, id=found.id, url=found.url, revision=found.revision)
 
 
 def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
@@ -70,7 +95,7 @@ def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
         id=(folder or publish).resolve().name,
         url=None,
         revision=None,
-        fingerprint=None,
+        fingerprint=fingerprint_of(distilled),
         class_names=distilled.class_names,
         labels=distilled.labels,
         images=distilled.images,
@@ -81,6 +106,16 @@ def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
         folder=folder,
         manifest=manifest,
     )
+
+
+def fingerprint_of(distilled: DistilledSet) -> str:
+    """SHA-256 over class names, pixels, labels, weights and soft labels."""
+    digest = hashlib.sha256(json.dumps(distilled.class_names).encode())
+    given = (distilled.images, distilled.labels, distilled.weights, distilled.soft_labels)
+    for array in given:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
 
 
 def _dataset(config: DataConfig) -> Subject:
@@ -127,16 +162,19 @@ def against(subject: Subject, given: DataConfig) -> DataConfig:
         names = {f"data.{field.name}": field.name for field in fields(DataConfig)}
         known = {names[key]: value for key, value in stored.items() if key in names}
         return DataConfig(**known)
-    source = (subject.manifest or {}).get("source", {})
+    manifest = subject.manifest or {}
+    source = manifest.get("source", {})
     if source.get("kind") == "embedded":
         return DataConfig()
     if source.get("kind") == "hub":
+        groups = manifest["config"]["data"].get("group_column")
         return DataConfig(
             dataset=source["id"],
             config_name=source["config_name"],
             revision=source["revision"],
             image_column=source["image_column"],
             label_column=source["label_column"],
+            group_column=groups if isinstance(groups, str) else None,
             train_split=source["train_split"],
             eval_split=None if source["eval_is_holdout"] else source["eval_split"],
         )
