@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from runs import embedded_table, run_wdistill, small_source
+from runs import embedded_table, run_wdistill, small_source, wdistill_command
 from torch import Tensor
 
 from wdistill.artifact import read_distilled
@@ -120,6 +122,38 @@ def test_a_second_start_computes_nothing_again(run: Path, report: dict[str, Any]
     assert row["top1"] == next(
         r["top1"] for r in report["rows"] if (r["images"], r["labels"]) == ("distilled", "hard")
     )
+
+
+def test_two_processes_give_the_same_numbers_as_one(
+    run: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
+    """Seeds, labels and images are shared out; the ladder of random images needs all of them."""
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    arguments = wdistill_command(
+        "evaluate", run, *STEPS, "--labels", "hard", "--labels", "soft",
+        "--baselines", "random,nearest", "--output", tmp_path / "two",
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *launch, "-m", *arguments[2:]],
+        env=cached(tmp_path), capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    two = json.loads((tmp_path / "two" / "report.json").read_text())
+    kept = [
+        row for row in report["rows"]
+        if row["images"] in ("distilled", "random", "nearest") and row["labels"] != "teacher"
+    ]  # fmt: skip
+    assert {len(row["seeds"]) for row in two["rows"]} == {2}
+    assert _without_seconds(two["rows"]) == _without_seconds(kept)
+    assert two["equivalents"] == [e for e in report["equivalents"] if e["labels"] != "teacher"]
+    assert two["projection"] == report["projection"]
+    assert done.stdout.count("judging: ") == done.stdout.count("page: ") == 1
+
+
+def _without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return sorted(kept, key=lambda row: (row["labels"], row["images"], row["ipc"]))
 
 
 def test_the_page_shows_the_numbers(run: Path, report: dict[str, Any]) -> None:
