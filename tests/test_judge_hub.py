@@ -16,6 +16,7 @@ from runs import run_wdistill, small_source
 
 from wdistill.artifact import read_distilled
 from wdistill.config import DataConfig
+from wdistill.published import one_set
 from wdistill.schema import REPORT, mismatch
 from wdistill.subject import fingerprint_of, open_subject
 
@@ -72,7 +73,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
             done = run_wdistill(*command, env=env)
             assert done.returncode == 0, done.stderr
         hub.create_repo("dataset", THEIRS)
-        data = made.run / "publish" / "data" / "train-00000-of-00001.parquet"
+        data = one_set(made.run) / "data" / "train-00000-of-00001.parquet"
         hub.commit_files("dataset", THEIRS, {"train.parquet": data.read_bytes()})
         yield made
 
@@ -86,7 +87,7 @@ def subject_of(source: str, env: dict[str, str]) -> dict[str, Any]:
 
 def assert_whole(found: dict[str, Any], run: Path) -> None:
     """Labels, weights, soft labels and class names are those of the run."""
-    ours = read_distilled(run / "publish")
+    ours = read_distilled(one_set(run))
     labels, weights, soft = found["arrays"]
     assert labels == ours.labels.tolist()
     assert np.array_equal(np.array(weights, np.float32), ours.weights)
@@ -100,7 +101,7 @@ def test_a_published_set_is_known_by_its_manifest(published: Published, tmp_path
     found = subject_of(OURS, env)
     asked = [path for _, path, _ in hub.log if f"{OURS}/resolve/" in path]
     assert {path.rpartition("/")[2] for path in asked} == {
-        "wdistill.json", "train-00000-of-00001.parquet",
+        "README.md", "wdistill.json", "train-00000-of-00001.parquet",
     }  # fmt: skip
     assert (found["kind"], found["id"]) == ("published", OURS)
     assert found["url"] == f"{hub.url}/datasets/{OURS}"
@@ -110,6 +111,7 @@ def test_a_published_set_is_known_by_its_manifest(published: Published, tmp_path
     assert found["against"]["revision"] == hub.head("dataset", "alice/fashion")
     offline = subject_of(OURS, env | {"HF_HUB_OFFLINE": "1"})
     assert offline == found
+    assert subject_of(f"{OURS}/ipc2", env) == found
 
 
 def test_a_set_of_others_brings_its_columns(published: Published, tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_evaluate_needs_no_more_than_the_id(published: Published, tmp_path: Path
     source, against = report["source"], report["against"]
     assert (source["kind"], source["id"]) == ("published", OURS)
     assert source["revision"] == hub.head("dataset", OURS)
-    assert source["fingerprint"] == fingerprint_of(read_distilled(published.run / "publish"))
+    assert source["fingerprint"] == fingerprint_of(read_distilled(one_set(published.run)))
     assert against["id"] == "alice/fashion"
     assert against["revision"] == hub.head("dataset", "alice/fashion")
     assert report["teacher"]["name"] == "alice/teacher"
@@ -152,8 +154,8 @@ def test_the_fingerprint_is_that_of_the_content(published: Published, tmp_path: 
     publish = published.run / "publish"
     shutil.copytree(publish, tmp_path / "moved")
     run, moved = (open_subject(str(p), DataConfig()) for p in (published.run, tmp_path / "moved"))
-    assert run.fingerprint == moved.fingerprint == fingerprint_of(read_distilled(publish))
-    stored = read_distilled(publish)
+    stored = read_distilled(one_set(publish))
+    assert run.fingerprint == moved.fingerprint == fingerprint_of(stored)
     for name in ("images", "labels", "weights", "soft_labels"):
         changed = getattr(stored, name).copy()
         changed.flat[0] = 1 - changed.flat[0]
@@ -168,6 +170,7 @@ def test_the_fingerprint_is_that_of_the_content(published: Published, tmp_path: 
         ("runs/cifar-ipc1", False, "is no folder or file here, and {hub} cannot be reached"),
         ("./cifar-ipc1", True, "SOURCE './cifar-ipc1' does not exist; give a run folder"),
         ("runs/all/cifar-ipc1", True, "SOURCE 'runs/all/cifar-ipc1' does not exist"),
+        (f"{OURS}/ipc5", True, f"dataset '{OURS}' has no set 'ipc5'; it has ipc2"),
         ("alice/secret", True, "dataset 'alice/secret' is gated; accept its terms"),
     ],
 )
@@ -176,7 +179,7 @@ def test_a_source_that_is_nowhere_is_told_in_one_line(
 ) -> None:
     hub = published.hub
     hub.create_repo("dataset", "alice/secret", gated=True)
-    files = {"wdistill.json": b"{}", "data/train-00000-of-00001.parquet": b""}
+    files = {"ipc2/wdistill.json": b"{}", "ipc2/data/train-00000-of-00001.parquet": b""}
     hub.commit_files("dataset", "alice/secret", files)
     env = hub_env(hub, tmp_path, None) | ({} if network else {"HF_HUB_OFFLINE": "1"})
     done = run_wdistill("evaluate", source, env=env, cwd=tmp_path)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from wdistill.card_merge import default_config
 from wdistill.config import DataConfig
-from wdistill.published import MANIFEST_FILE
+from wdistill.errors import DataError
+from wdistill.published import MANIFEST_FILE, SET_NAME, set_folders
 from wdistill.source_errors import Explained, is_network
 
-FILES = ("data/train-*.parquet", MANIFEST_FILE, "results.json")
+IN_A_SET = ("data/train-*.parquet", "soft_labels/train-*.parquet", MANIFEST_FILE, "results.json")
+FILES = ("README.md", *(f"ipc*/{pattern}" for pattern in IN_A_SET))
 
 
 @dataclass(frozen=True)
 class HubSet:
-    """id, url: of the dataset; revision: the commit whose files are in ``folder``."""
+    """id, url: of the dataset; revision: the commit of which ``folder`` holds one set."""
 
     id: str
     url: str
@@ -27,30 +30,39 @@ class HubSet:
 
 def fetch_set(name: str) -> HubSet | None:
     """The dataset ``name`` as it is on the Hub now, or was when it could last be reached; None if
-    there is one, but not of this tool, or if that cannot be told.
+    there is one, but not of this tool, or if that cannot be told. Of several sets the one that
+    `load_dataset` takes without a name, or that of ``name``/ipcN.
 
-    Raises DataError if there is no such dataset, or no access to it.
+    Raises DataError if there is no such dataset or set, or no access to it.
     """
+    name, chosen = split_name(name)
     with Explained(DataConfig(dataset=name)):
         try:
             info = HfApi().dataset_info(name, timeout=30)
         except Exception as error:
             if not is_network(error):
                 raise
-            return _fetched_before(name)
-        if all(file.rfilename != MANIFEST_FILE for file in info.siblings or ()):
+            return _fetched_before(name, chosen)
+        names = [PurePosixPath(file.rfilename) for file in info.siblings or ()]
+        if not any(path.name == MANIFEST_FILE and len(path.parts) == 2 for path in names):
             return None
         # Not by the commit's hash: only a branch can be found again without the Hub.
         folder = _snapshot(info.id, False)
-    return _hub_set(info.id, folder)
+    return _hub_set(info.id, folder, chosen)
 
 
-def _fetched_before(name: str) -> HubSet | None:
+def split_name(name: str) -> tuple[str, str | None]:
+    """``you/set/ipc10`` as the id of a dataset and the name of a set in it."""
+    repo, _, last = name.rpartition("/")
+    return (repo, last) if repo.count("/") == 1 and SET_NAME.fullmatch(last) else (name, None)
+
+
+def _fetched_before(name: str, chosen: str | None) -> HubSet | None:
     try:
         folder = _snapshot(name, True)
     except LocalEntryNotFoundError:
         return None
-    return _hub_set(name, folder) if (folder / MANIFEST_FILE).is_file() else None
+    return _hub_set(name, folder, chosen) if set_folders(folder) else None
 
 
 def _snapshot(name: str, local_files_only: bool) -> Path:
@@ -64,5 +76,11 @@ def _snapshot(name: str, local_files_only: bool) -> Path:
     )
 
 
-def _hub_set(name: str, folder: Path) -> HubSet:
-    return HubSet(name, f"{constants.ENDPOINT}/datasets/{name}", folder.name, folder)
+def _hub_set(name: str, root: Path, chosen: str | None) -> HubSet:
+    sets = {folder.name: folder for folder in set_folders(root)}
+    card = root / "README.md"
+    default = default_config(card.read_text(errors="replace")) if card.is_file() else None
+    folder = sets.get(chosen or default or "", list(sets.values())[-1])
+    if chosen is not None and folder.name != chosen:
+        raise DataError(f"dataset {name!r} has no set {chosen!r}; it has {', '.join(sets)}")
+    return HubSet(name, f"{constants.ENDPOINT}/datasets/{name}", root.name, folder)

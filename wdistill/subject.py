@@ -16,7 +16,7 @@ from wdistill.columns import read_numbers, read_vectors
 from wdistill.config import DataConfig
 from wdistill.data import Rows, load_rows
 from wdistill.errors import DataError, OptionError, RunFolderError
-from wdistill.hub_set import fetch_set
+from wdistill.hub_set import fetch_set, split_name
 from wdistill.label_files import label_shards, read_label_views
 from wdistill.label_views import LabelViews, renamed
 from wdistill.published import MANIFEST_FILE, one_set
@@ -66,7 +66,7 @@ def open_subject(source: str, config: DataConfig) -> Subject:
     config = replace(config, dataset=source)
     if path.exists() or glob.has_magic(source):
         return _dataset(config)
-    if is_only_local(source):
+    if is_only_local(split_name(source)[0]):
         raise DataError(f"SOURCE {source!r} does not exist; give a run folder, or {ALLOWED}")
     try:
         return _of_the_hub(config, source)
@@ -92,7 +92,7 @@ def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
     views = read_label_views(publish, count, classes, distilled.images.shape[1])
     return Subject(
         kind=kind,
-        id=(folder or publish).resolve().name,
+        id=(folder or publish.parent).resolve().name,
         url=None,
         revision=None,
         fingerprint=fingerprint_of(distilled),
