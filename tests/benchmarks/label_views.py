@@ -1,0 +1,142 @@
+"""What stored labels of views are worth against their bytes: a student of them, and of a teacher.
+
+    python -m tests.benchmarks.label_views RUN --seeds 4 -o label-views.json
+
+RUN is a finished run. For every setting views of its images are labelled by its teacher, rounded
+and written to parquet in memory; students are trained on them, on the one stored soft label of each
+image, and with the teacher labelling every batch. Full FKD labels are 300 views with all logits in
+fp16. Rows are written as they are found; the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from wdistill.artifact import write_json
+from wdistill.bench import Bench, open_bench
+from wdistill.config import (
+    EvalConfig,
+    JudgeConfig,
+    Labels,
+    LabelViewsConfig,
+    RelabelConfig,
+    RuntimeConfig,
+)
+from wdistill.devices import open_accelerator
+from wdistill.evaluate import Contest, Job, run_job
+from wdistill.label_files import fit
+from wdistill.label_views import label_views, rounded
+from wdistill.manifest import device_name, versions
+from wdistill.memory import keep_freed_memory
+
+FKD_VIEWS, FKD_BYTES = 300, 2  # epochs and bytes of a logit (fp16), arXiv 2112.01528 and SRe2L
+
+
+def setting(text: str) -> LabelViewsConfig:
+    """E.g. ``64``, ``64/4`` (levels), ``64/4/20`` (logits kept), ``64/4/-/15000`` (bytes)."""
+    parts = [None if part == "-" else int(part) for part in text.split("/")]
+    views, levels, topk, budget = parts + [None] * (4 - len(parts))
+    return LabelViewsConfig(views or 0, topk, levels or LabelViewsConfig().levels, budget=budget)
+
+
+def contest(bench: Bench, steps: int | None) -> Contest:
+    config = EvalConfig(steps=steps).fixed(len(bench.candidate.labels))
+    return Contest(
+        bench.candidate, bench.real.class_names, bench.train, bench.test, bench.network, config,
+        RelabelConfig(), 0, bench.accelerator.device,
+    )  # fmt: skip
+
+
+def rows_of(
+    bench: Bench, found: Contest, labels: Labels, seeds: int, more: dict[str, Any]
+) -> dict[str, Any]:
+    (student, source), *_ = bench.students.items()
+    ipc = bench.candidate.ipc
+    jobs = [Job(student, "distilled", labels, ipc, seed) for seed in range(seeds)]
+    scores = [run_job(found, job, source)["top1"] for job in jobs]
+    return {"labels": labels, "student": student, "top1": scores, **more}
+
+
+def table(rows: list[dict[str, Any]], images: int, classes: int) -> str:
+    full = FKD_VIEWS * images * classes * FKD_BYTES
+    lines = [
+        "| labels | logits a view | levels | bytes | of FKD's | accuracy |",
+        "|---|" + "---:|" * 5,
+    ]
+    for row in rows:
+        size = row.get("bytes")
+        scores = 100 * np.array(row["top1"])
+        spread = f" ± {scores.std(ddof=1):.1f}" if len(scores) > 1 else ""
+        name = f"{row['views']} views" if "views" in row else row["labels"]
+        share = f"1/{full / size:.0f}" if size else ""
+        cells = (
+            name,
+            row.get("topk", ""),
+            row.get("levels", ""),
+            f"{size:,}" if size else "",
+            share,
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + f" | {scores.mean():.1f}{spread} |")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True))
+@click.option("--dataset", help="where the real images are [default: what the run was made from]")
+@click.option("--student", default="resnet10-w16", show_default=True)
+@click.option("--steps", type=int, help="[default: those of `wdistill evaluate`]")
+@click.option("--seeds", default=4, show_default=True)
+@click.option(
+    "--setting", "settings", multiple=True, show_default=True,
+    default=("16", "64", "64/256", "150", "300", "300/4/-/15000"),
+    help="VIEWS[/LEVELS[/TOPK[/BYTES]]], - for the default",
+)  # fmt: skip
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+def main(
+    run: Path, dataset: str | None, student: str, steps: int | None, seeds: int,
+    settings: tuple[str, ...], output: Path,
+) -> None:  # fmt: skip
+    keep_freed_memory()
+    config = JudgeConfig(str(run), evaluate=EvalConfig(students=(student,)), baselines=())
+    if dataset:
+        config = replace(config, against=replace(config.against, dataset=dataset))
+    bench = open_bench(config, RuntimeConfig("cpu", quiet=True), open_accelerator("no", "cpu"))
+    found, network = contest(bench, steps), bench.network
+    if network is None:
+        raise click.ClickException(f"{run} has no teacher")
+    images, classes = len(bench.candidate.labels), bench.classes
+    known = json.loads(output.read_text()) if output.exists() else {"rows": []}
+    done = {row["setting"] for row in known["rows"]}
+    header = {
+        "run": run.resolve().name, "images": images, "classes": classes,
+        "steps": found.config.budget(images)[0], "device": device_name(bench.accelerator.device),
+        "threads": torch.get_num_threads(), "versions": versions(),
+    }  # fmt: skip
+    for name in tqdm(["teacher", "soft", *settings], unit="row"):
+        if name in done:
+            continue
+        if name in ("teacher", "soft"):
+            row = rows_of(bench, found, name, seeds, {})  # type: ignore[arg-type]
+        else:
+            wanted = setting(name)
+            every = rounded(label_views(network, bench.candidate.pixels, wanted, 0), wanted.levels)
+            views, size = fit(every, classes, wanted.budget)
+            more = {"views": views.count, "topk": views.logits.shape[1]}
+            more |= {"levels": wanted.levels, "bytes": size}
+            mine = replace(found, candidate=replace(found.candidate, views=views))
+            row = rows_of(bench, mine, "views", seeds, more)
+        known["rows"].append({"setting": name, **row})
+        write_json(output, {**header, "rows": known["rows"]})
+    click.echo(table(known["rows"], images, classes))
+
+
+if __name__ == "__main__":
+    main()
