@@ -184,3 +184,48 @@ def test_hash_is_the_same_in_another_process(hash_seed: str) -> None:
     config = RunConfig(seed=5, data=DataConfig(dataset="é/ü"))
     assert other.stdout.strip() == stable_hash(config.to_dict())
     assert len(other.stdout.strip()) == 16
+
+
+# --- from JSON ----------------------------------------------------------------------------------
+
+
+def test_settings_survive_json() -> None:
+    config = RunConfig(
+        data=DataConfig(dataset="cifar10", resolution=32, skip_broken=True),
+        synthesis=SynthesisConfig(feature_spaces=("convnet", "lab/net:3"), bn_weight=2.5),
+        evaluate=EvalConfig(students=("convnet",), epochs=None, steps=70),
+        seed=4,
+        mixed_precision="bf16",
+    )
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_settings_that_are_missing_are_the_defaults() -> None:
+    assert RunConfig.from_dict({}) == RunConfig()
+    assert RunConfig.from_dict({"synthesis": {"lr": 1}}).synthesis == SynthesisConfig(lr=1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([], "config is list instead of a mapping"),
+        ({"evaluate": {"labels": ["hard", "soft", None]}}, "evaluate.labels is NoneType instead"),
+        ({"evaluate": {"labels": ["best"]}}, "evaluate.labels is 'best'; choose one of hard"),
+        ({"barycenter": {"ipc": 2.0}}, "barycenter.ipc is float instead of a whole number"),
+        ({"barycenter": {"ipc": 0}}, "--ipc is 0; give a number from 1 to 100"),
+        ({"data": {"skip_broken": 1}}, "data.skip_broken is int instead of true or false"),
+        ({"data": {"train_split": "a\nb"}}, "data.train_split has control characters"),
+        ({"synthesis": {"lr": INF}}, "synthesis.lr is not a number of a sensible size"),
+        ({"synthesis": {"crop_min": 0}}, "synthesis.crop_min is 0.0; give a number from"),
+        ({"relabel": {"views": -1}}, "relabel.views is -1"),
+        ({"relabel": {"__class__": 1}}, "'relabel.__class__' is no setting of this version"),
+    ],
+)
+def test_what_is_no_setting_is_refused_by_name(values: Any, words: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        RunConfig.from_dict(values)
+    assert str(caught.value).startswith(words)
+
+
+def test_trust_in_code_is_not_read() -> None:
+    assert RunConfig.from_dict({"teacher": {"trust_remote_code": True}}) == RunConfig()

@@ -15,7 +15,7 @@ import click
 from wdistill import __version__
 from wdistill.errors import WdistillError
 from wdistill.judge_options import judge_options, judge_settings
-from wdistill.options import run_options, settings
+from wdistill.options import machine_options, run_options, runtime_settings, settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
@@ -41,6 +41,7 @@ def cli() -> None:
     Example:
       wdistill run --dataset cifar10 --backbone resnet18 --ipc 10
       wdistill push runs/cifar10-ipc10 you/cifar10-wdistill-ipc10
+      wdistill reproduce you/cifar10-wdistill-ipc10
     """
 
 
@@ -113,6 +114,51 @@ def evaluate(source: str, **options: Any) -> None:
     click.echo(report_table(report))
     click.echo(f"numbers: {folder / REPORT_FILE}")
     click.echo(f"page:    {folder / PAGE_FILE}")
+
+
+@cli.command()
+@click.argument("source", metavar="ID")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Run folder; the same command resumes it. [default: runs/reproduced-<name>]",
+)
+@click.option(
+    "--dataset",
+    metavar="ID|PATH",
+    help="The data that the set was made from, if they were on a disk. [default: the source at its "
+    "recorded revision]",
+)
+@click.option(
+    "--backbone",
+    metavar="ID|PATH",
+    help="Its backbone, if that was on a disk. [default: as recorded, at its revision]",
+)
+@machine_options
+@_common
+def reproduce(source: str, output: Path | None, **options: Any) -> None:
+    """Make the published set ID again from its settings, and say how far the two are apart.
+
+    ID is a dataset that wdistill pushed to the Hub, a published folder or a run folder. Killed at
+    any moment, the same command goes on where it was. The exit code is 0 also where they differ.
+
+    \b
+    Example:
+      wdistill reproduce you/cifar10-wdistill-ipc10
+    """
+    from wdistill import reproduce as again
+    from wdistill.differences_text import verdict
+
+    _hush(options["quiet"])
+    given = again.Given(options["dataset"], options["backbone"], options["trust_remote_code"])
+    folder = output or again.default_output(source)
+    say = _echo_quietly if options["quiet"] else click.echo
+    runtime = runtime_settings(options)
+    found = again.reproduce(source, given, runtime, folder, _command_line(), say)
+    if _is_main_process():
+        click.echo(verdict(found))
+        click.echo(f"made again in {folder}")
 
 
 @cli.command()

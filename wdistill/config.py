@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from wdistill.errors import OptionError
+from wdistill.from_json import from_json
 
 Weights = Literal["uniform", "free"]
 Init = Literal["real", "mean", "noise"]
@@ -26,6 +27,7 @@ Precision = Literal["no", "bf16"]
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 LARGE_SET = 500
 MOST_IPC = 100  # of a run; sets of others may have more
+SMALLEST_CROP = 0.01  # share of the image's area
 BUILT_IN = ("resnet18", "resnet10-w16", "convnet", "convnet-w64", "vit")
 
 
@@ -36,6 +38,21 @@ def _check(condition: bool, message: str) -> None:
 
 def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
     _check(value in allowed, f"{option} is {value!r}; choose one of {', '.join(allowed)}")
+
+
+def _between(option: str, value: float | None, low: float, high: float, of: str = "") -> None:
+    """None passes: it means that nothing was given."""
+    message = f"{option} is {value}; give a number{of} from {low} to {high}"
+    _check(value is None or low <= value <= high, message)
+
+
+def _positive(option: str, value: float) -> None:
+    _check(0 < value < math.inf, f"{option} is {value}; give a finite number above 0")
+
+
+def _not_negative(option: str, value: float) -> None:
+    message = f"{option} is {value}; give a finite number that is not negative"
+    _check(0 <= value < math.inf, message)
 
 
 @dataclass(frozen=True)
@@ -54,11 +71,7 @@ class DataConfig:
     skip_broken: bool = False
 
     def __post_init__(self) -> None:
-        if self.resolution is not None:
-            _check(
-                8 <= self.resolution <= 1024,
-                f"--resolution is {self.resolution}; give a number of pixels from 8 to 1024",
-            )
+        _between("--resolution", self.resolution, 8, 1024, of=" of pixels")
 
 
 @dataclass(frozen=True)
@@ -73,10 +86,8 @@ class TeacherConfig:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        _check(
-            0 <= self.epochs <= 10_000,
-            f"--teacher-epochs is {self.epochs}; give a number from 0 to 10000",
-        )
+        _between("--teacher-epochs", self.epochs, 0, 10_000)
+        _between("teacher.batch_size", self.batch_size, 1, 100_000)
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,8 @@ class BarycenterConfig:
         _check(self.ipc >= 1, f"--ipc is {self.ipc}; give a number from 1 to {MOST_IPC}")
         _choice("--weights", self.weights, get_args(Weights))
         _choice("--group-weights", self.group_weights, get_args(GroupWeights))
+        _between("barycenter.restarts", self.restarts, 1, 10_000)
+        _between("barycenter.max_iterations", self.max_iterations, 1, 100_000)
 
 
 @dataclass(frozen=True)
@@ -114,14 +127,14 @@ class SynthesisConfig:
 
     def __post_init__(self) -> None:
         _choice("--init", self.init, get_args(Init))
-        _check(
-            0 <= self.iterations <= 100_000,
-            f"--iterations is {self.iterations}; give a number from 0 to 100000",
-        )
-        _check(
-            0 <= self.bn_weight < float("inf"),
-            f"--bn-weight is {self.bn_weight}; give a finite number that is not negative",
-        )
+        _between("--iterations", self.iterations, 0, 100_000)
+        _positive("synthesis.lr", self.lr)
+        _not_negative("--bn-weight", self.bn_weight)
+        for name in ("feature_weight", "ce_weight", "space_weight", "space_mean_weight"):
+            _not_negative(f"synthesis.{name}", getattr(self, name))
+        _between("synthesis.crop_min", self.crop_min, SMALLEST_CROP, 1)
+        _between("synthesis.whole_share", self.whole_share, 0, 1)
+        _between("synthesis.images_per_step", self.images_per_step, 1, 100_000)
         self.pool()
 
     def pool(self) -> tuple[tuple[str, int], ...]:
@@ -152,6 +165,10 @@ class RelabelConfig:
     views: int = 16  # [own]
     crop_min: float = 0.4  # [own] as in synthesis
 
+    def __post_init__(self) -> None:
+        _between("relabel.views", self.views, 1, 100_000)
+        _between("relabel.crop_min", self.crop_min, SMALLEST_CROP, 1)
+
 
 @dataclass(frozen=True)
 class LabelViewsConfig:
@@ -164,10 +181,9 @@ class LabelViewsConfig:
     budget: int | None = None  # bytes of the stored views; None: no limit
 
     def __post_init__(self) -> None:
-        _check(
-            0 <= self.count <= 1000,
-            f"--label-views is {self.count}; give a number from 0 to 1000",
-        )
+        _between("--label-views", self.count, 0, 1000)
+        _between("label_views.levels", self.levels, 1, 2**16)
+        _between("label_views.crop_min", self.crop_min, SMALLEST_CROP, 1)
         _check(
             self.topk is None or self.topk >= 1,
             f"--label-topk is {self.topk}; give a number of logits from 1",
@@ -197,25 +213,14 @@ class EvalConfig:
     def __post_init__(self) -> None:
         for labels in self.labels:
             _choice("--labels", labels, get_args(Labels))
-        _check(
-            self.epochs is None or 1 <= self.epochs <= 100_000,
-            f"--eval-epochs is {self.epochs}; give a number from 1 to 100000",
-        )
-        _check(
-            self.batch_size is None or 1 <= self.batch_size <= 100_000,
-            f"--batch-size is {self.batch_size}; give a number from 1 to 100000",
-        )
-        for option, value in (("--lr", self.lr), ("--temperature", self.temperature)):
-            _check(0 < value < math.inf, f"{option} is {value}; give a finite number above 0")
-        _check(
-            0 <= self.weight_decay < math.inf,
-            f"--weight-decay is {self.weight_decay}; give a finite number that is not negative",
-        )
-        _check(
-            self.steps is None or 1 <= self.steps <= 10**7,
-            f"--steps is {self.steps}; give a number from 1 to 10000000",
-        )
-        _check(1 <= self.seeds <= 100, f"--eval-seeds is {self.seeds}; give a number from 1 to 100")
+        _between("--eval-epochs", self.epochs, 1, 100_000)
+        _between("--batch-size", self.batch_size, 1, 100_000)
+        _positive("--lr", self.lr)
+        _positive("--temperature", self.temperature)
+        _not_negative("--weight-decay", self.weight_decay)
+        _between("--steps", self.steps, 1, 10**7)
+        _between("--eval-seeds", self.seeds, 1, 100)
+        _between("evaluate.crop_min", self.crop_min, SMALLEST_CROP, 1)
 
     def budget(self, images: int) -> tuple[int, int]:
         """(optimiser steps, batch size) for a set of ``images``."""
@@ -247,7 +252,7 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         for baseline in self.baselines:
             _choice("--baselines", baseline, get_args(Baseline))
-        _check(0 <= self.seed < 2**31, f"--seed is {self.seed}; give a number from 0 to 2147483647")
+        _between("--seed", self.seed, 0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -265,9 +270,8 @@ class RunConfig:
     mixed_precision: Precision = "no"
 
     def __post_init__(self) -> None:
-        ipc = self.barycenter.ipc
-        _check(ipc <= MOST_IPC, f"--ipc is {ipc}; give a number from 1 to {MOST_IPC}")
-        _check(0 <= self.seed < 2**31, f"--seed is {self.seed}; give a number from 0 to 2147483647")
+        _between("--ipc", self.barycenter.ipc, 1, MOST_IPC)
+        _between("--seed", self.seed, 0, 2**31 - 1)
         _check(
             "views" not in self.evaluate.labels or self.label_views.count > 0,
             "--labels views needs stored views; give their number with --label-views",
@@ -276,6 +280,17 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> RunConfig:
+        """The settings that :meth:`to_dict` wrote, also as JSON and by anyone.
+
+        What is missing has its default; ``teacher.trust_remote_code`` is never taken over. Raises
+        OptionError on a name, type or value that is not allowed.
+        """
+        config = from_json(cls, values)
+        teacher = dataclasses.replace(config.teacher, trust_remote_code=False)
+        return dataclasses.replace(config, teacher=teacher)
 
     def changed(self) -> dict[str, Any]:
         """Settings that differ from their defaults, as ``{"section.name": value}``."""
@@ -296,10 +311,7 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         _choice("--device", self.device, get_args(Device))
-        _check(
-            0 <= self.num_workers <= 256,
-            f"--num-workers is {self.num_workers}; give a number from 0 to 256",
-        )
+        _between("--num-workers", self.num_workers, 0, 256)
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from wdistill.config import (
     RuntimeConfig,
 )
 from wdistill.errors import OptionError
-from wdistill.options import RUNTIME_OPTIONS
+from wdistill.options import RUNTIME_OPTIONS, runtime_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 EVALUATE = EvalConfig()
@@ -204,8 +204,7 @@ def judge_settings(source: str, options: dict[str, Any]) -> tuple[JudgeConfig, R
         seed=options["seed"],
         mixed_precision=options["mixed_precision"],
     )
-    runtime = RuntimeConfig(options["device"], options["num_workers"], options["quiet"])
-    return config, runtime
+    return config, runtime_settings(options)
 
 
 def _recipe(options: dict[str, Any]) -> EvalConfig:

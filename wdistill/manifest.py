@@ -143,4 +143,5 @@ def build_manifest(
         "versions": versions(),
         "device": device_name(device),
         "processes": processes,
+        "threads": torch.get_num_threads(),  # sums on a CPU are rounded differently
     }

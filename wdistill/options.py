@@ -37,27 +37,13 @@ class ByteSize(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 
 DEFAULTS = RunConfig()
-RUNTIME_OPTIONS = (  # of `wdistill evaluate` as well
-    click.option(
-        "--seed",
-        type=int,
-        default=DEFAULTS.seed,
-        show_default=True,
-        help="Of everything random. [source: convention]",
-    ),
+MACHINE_OPTIONS = (  # of `wdistill evaluate` and `wdistill reproduce` as well
     click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda", "mps"]),
         default="auto",
         show_default=True,
         help="Where to compute. auto: CUDA, then MPS, then CPU. [source: Accelerate]",
-    ),
-    click.option(
-        "--mixed-precision",
-        type=click.Choice(["no", "bf16"]),
-        default=DEFAULTS.mixed_precision,
-        show_default=True,
-        help="bf16 forward passes in training and synthesis. [source: Accelerate]",
     ),
     click.option(
         "--num-workers",
@@ -71,6 +57,23 @@ RUNTIME_OPTIONS = (  # of `wdistill evaluate` as well
         is_flag=True,
         help="Run code that a network's repository brings. [default: no, as in transformers]",
     ),
+)
+RUNTIME_OPTIONS = (  # of `wdistill evaluate` as well
+    click.option(
+        "--seed",
+        type=int,
+        default=DEFAULTS.seed,
+        show_default=True,
+        help="Of everything random. [source: convention]",
+    ),
+    click.option(
+        "--mixed-precision",
+        type=click.Choice(["no", "bf16"]),
+        default=DEFAULTS.mixed_precision,
+        show_default=True,
+        help="bf16 forward passes in training and synthesis. [source: Accelerate]",
+    ),
+    *MACHINE_OPTIONS,
 )
 OPTIONS = (
     click.option(
@@ -272,6 +275,13 @@ def run_options(command: F) -> F:
     return command
 
 
+def machine_options(command: F) -> F:
+    """Decorate ``command`` with MACHINE_OPTIONS alone: those that do not change the result."""
+    for option in reversed(MACHINE_OPTIONS):
+        command = option(command)
+    return command
+
+
 def settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
     """What the given options say, validated. Raises OptionError."""
     data = DataConfig(
@@ -323,5 +333,8 @@ def settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
         seed=options["seed"],
         mixed_precision=options["mixed_precision"],
     )
-    runtime = RuntimeConfig(options["device"], options["num_workers"], options["quiet"])
-    return config, runtime
+    return config, runtime_settings(options)
+
+
+def runtime_settings(options: dict[str, Any]) -> RuntimeConfig:
+    return RuntimeConfig(options["device"], options["num_workers"], options["quiet"])

@@ -43,7 +43,9 @@ from wdistill.units import Tensors
 PUBLISH = "publish"
 PICTURES = "pictures"
 SECONDS = "seconds.json"
-VOLATILE = ("created", "command", "seconds", "processes", "bytes")  # differ between equal runs
+VOLATILE = (  # differ between equal runs
+    "created", "command", "seconds", "processes", "threads", "bytes",
+)  # fmt: skip
 
 
 def default_output(config: RunConfig) -> Path:
@@ -59,17 +61,19 @@ def run(
     folder: Path,
     command: str,
     echo: Callable[[str], None],
+    check: Callable[[ImageData], object] = lambda _: None,
 ) -> Path:
     """Distil, evaluate and write the publishable folder, which is returned.
 
-    What an earlier start of the same run has finished is not computed again. Raises WdistillError
-    on anything that the user can mend.
+    What an earlier start of the same run has finished is not computed again. ``check`` may refuse
+    the data before any work starts. Raises WdistillError on anything that the user can mend.
     """
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
     main = accelerator.is_main_process
     with accelerator.main_process_first():
         data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet)
+        check(data)
         networks = find_networks(config, data)
     say = echo if main else _silent
     this = Run(config, data, folder, accelerator, runtime.num_workers, runtime.quiet, say)

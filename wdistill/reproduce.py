@@ -1,0 +1,158 @@
+"""Make a published set again with the settings that it was made with, and compare the two.
+
+The settings may have been written by anyone: they are checked as those of the command line are,
+they name no folder of this machine, and code of a network's repository runs only if the user says
+so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wdistill import pipeline
+from wdistill.config import BUILT_IN, DataConfig, RunConfig, RuntimeConfig, TeacherConfig, flat
+from wdistill.data import ImageData
+from wdistill.differences import Differences, compare
+from wdistill.errors import DataError, HubError, OptionError, RunFolderError
+from wdistill.hub_access import check_id
+from wdistill.published import MANIFEST_FILE
+from wdistill.published_set import open_published, read_published
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user says beside the set: where its source and its backbone are on this machine."""
+
+    dataset: str | None = None
+    backbone: str | None = None
+    trust_remote_code: bool = False
+
+
+def default_output(source: str) -> Path:
+    """runs/reproduced-<name of the run, folder or repository>."""
+    path = Path(source).expanduser()
+    if path.exists():
+        path = path.resolve()
+        path = path.parent if path.name == pipeline.PUBLISH else path
+    return Path("runs") / f"reproduced-{path.name}"
+
+
+def reproduce(
+    source: str,
+    given: Given,
+    runtime: RuntimeConfig,
+    folder: Path,
+    command: str,
+    echo: Callable[[str], None],
+) -> Differences:
+    """Run the set ``source`` again in ``folder``, or go on with that, and compare.
+
+    source: see :func:`open_published`. Raises WdistillError on anything that the user can mend.
+    """
+    known = open_published(source)
+    if known.folder.resolve() in (folder.resolve(), (folder / pipeline.PUBLISH).resolve()):
+        raise RunFolderError(f"{str(folder)!r} holds the set itself; choose another --output")
+    config = settings_of(known.manifest, given)
+    missing = sorted(flat(config.to_dict()).keys() - flat(known.manifest["config"]).keys())
+    if missing:
+        echo(f"{MANIFEST_FILE} does not say {', '.join(missing)}: using what is the default today")
+    recorded = known.manifest["source"]
+
+    def check(data: ImageData) -> None:
+        check_data(data, recorded)
+
+    publish = pipeline.run(config, runtime, folder, command, echo, check)
+    return compare(known, read_published(publish))
+
+
+def settings_of(manifest: dict[str, Any], given: Given) -> RunConfig:
+    """The settings of the run that wrote ``manifest``, with data and backbone at their revisions.
+
+    Raises RunFolderError if they are not allowed, OptionError if the user has to say more.
+    """
+    try:
+        config = RunConfig.from_dict(manifest["config"])
+    except OptionError as error:
+        raise RunFolderError(f"{MANIFEST_FILE} is not what wdistill writes: {error}") from error
+    if config.barycenter.ipc != manifest["ipc"]:
+        raise RunFolderError(
+            f"{MANIFEST_FILE} is not what wdistill writes: it has two values of ipc"
+        )
+    for name in (*config.evaluate.students, *(name for name, _ in config.synthesis.pool())):
+        _remote(name, "network")
+    return replace(
+        config,
+        data=_data(config.data, manifest["source"], given.dataset),
+        teacher=_teacher(config.teacher, manifest["teacher"]["revision"], given),
+    )
+
+
+def _data(stored: DataConfig, source: dict[str, Any], given: str | None) -> DataConfig:
+    """Columns and splits as they were found, so that nothing is inferred anew."""
+    found = replace(
+        stored,
+        dataset=given,
+        config_name=source["config_name"],
+        revision=None,
+        image_column=source["image_column"],
+        label_column=source["label_column"],
+        train_split=source["train_split"],
+        eval_split=None if source["eval_is_holdout"] else source["eval_split"],
+    )
+    if given is not None:
+        return found
+    if source["kind"] == "embedded":
+        return replace(found, config_name=None)
+    if source["kind"] == "hub" and source["revision"]:
+        name = _remote(source["id"], "source", "--dataset")
+        return replace(found, dataset=name, revision=source["revision"])
+    raise OptionError(
+        f"the source {source['id'][:100]!r} was on the disk of who made this set; "
+        "say where your copy is with --dataset PATH"
+    )
+
+
+def _teacher(stored: TeacherConfig, revision: str | None, given: Given) -> TeacherConfig:
+    named = replace(stored, trust_remote_code=given.trust_remote_code, backbone_revision=None)
+    if given.backbone is not None:
+        return replace(named, backbone=given.backbone)
+    if stored.backbone in BUILT_IN:
+        return named
+    if revision:
+        name = _remote(stored.backbone, "backbone", "--backbone")
+        return replace(named, backbone=name, backbone_revision=revision)
+    raise OptionError(
+        f"the backbone {stored.backbone[:100]!r} was on the disk of who made this set; "
+        "say where your copy is with --backbone PATH"
+    )
+
+
+def _remote(name: str, what: str, option: str | None = None) -> str:
+    """``name``, which may only mean something on the Hub; a local folder would win over it."""
+    if name in BUILT_IN:
+        return name
+    try:
+        check_id(name)
+    except HubError as error:
+        raise RunFolderError(f"the {what} of {MANIFEST_FILE}: {error}") from error
+    if Path(name).exists():
+        advice = f", or say what you mean with {option}" if option else ""
+        raise RunFolderError(
+            f"the {what} {name!r} is on the Hub, but there is a folder of that name here; "
+            f"run from another folder{advice}"
+        )
+    return name
+
+
+def check_data(data: ImageData, recorded: dict[str, Any]) -> None:
+    """Raises DataError unless ``data`` are those that the set was made from."""
+    now, was = data.source.fingerprint, recorded["fingerprint"]
+    if was and now != was:
+        raise DataError(
+            f"{data.source.id!r} is not the data that this set was made from: its fingerprint is "
+            f"{now[:16]} and was {was[:16]}; it has {len(data.train)} training images and had "
+            f"{recorded['train_images']}"
+        )
