@@ -101,10 +101,22 @@ def render(images: Tensor, partners: Tensor, views: LabelViews) -> Tensor:
     return torch.where(inside[:, None], other, own)
 
 
+def seen(views: LabelViews, pixels: Tensor, device: torch.device) -> Tensor:
+    """(B, 3, R, R) float in [0, 1]: what ``views`` show of ``pixels``, (N, 3, R, R) uint8."""
+    own, other = (to_float(pixels[i], device) for i in (views.image, views.partner))
+    return render(own, other, views)
+
+
 def kept_share(views: LabelViews, size: int) -> Tensor:
     """(B,) share of the image that is its own, not its partner's."""
     top, left, bottom, right = views.mix.unbind(1)
     return 1 - ((bottom - top) * (right - left)).float() / size**2
+
+
+def view_weights(views: LabelViews, weights: Tensor, size: int) -> Tensor:
+    """(B,) weights of the images and partners that ``views`` show, by their share of the area."""
+    kept = kept_share(views, size)
+    return kept * weights[views.image] + (1 - kept) * weights[views.partner]
 
 
 @torch.no_grad()
@@ -129,8 +141,8 @@ def label_views(
         shapes = view_shapes(len(pixels), size, number, config.crop_min, seed).rows(wanted)
         for index in torch.arange(len(wanted)).split(BATCH):
             part = shapes.rows(index)
-            own, other = (to_float(pixels[i], device) for i in (part.image, part.partner))
-            logits = network(render(own, other, part), moments=False).logits.float().cpu()
+            shown = seen(part, pixels, device)
+            logits = network(shown, moments=False).logits.float().cpu()
             if not bool(torch.isfinite(logits).all()):
                 raise NumericalError("the teacher's labels are not finite; try another precision")
             parts.append(_with_logits(part, logits, config.topk, temperature))
@@ -228,11 +240,9 @@ def replay(
         order = torch.randperm(len(views), generator=generator)
         for index in torch.tensor_split(order, math.ceil(len(views) / batch_size)):
             part = views.rows(index)
-            own, other = (to_float(pixels[i], device) for i in (part.image, part.partner))
-            batch = render(own, other, part)
+            batch = seen(part, pixels, device)
             if bool(torch.rand((), generator=generator) < 0.5):
                 batch = batch.flip(3)
-            kept = kept_share(part, pixels.shape[-1])
-            share = kept * weights[part.image] + (1 - kept) * weights[part.partner]
+            share = view_weights(part, weights, pixels.shape[-1])
             target = (all_logits(part, classes) / temperature).softmax(1)
             yield batch, target.to(device), share.to(device)
