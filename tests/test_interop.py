@@ -31,7 +31,7 @@ def publish(folder: Path, topk: int | None) -> LabelViews:
     config = LabelViewsConfig(VIEWS, topk, levels=64)
     views = rounded(label_views(teacher(28, len(NAMES)), pixels, config, seed=1), config.levels)
     told = {"views": VIEWS, "topk": topk or len(NAMES), "levels": 64, "temperature": 20.0}
-    write_publishable(folder, images, manifest(labels__stored=told), None, views)
+    write_publishable(folder / "ipc4", images, manifest(labels__stored=told), None, views)
     (folder / "README.md").write_text(render_card(folder))
     return views
 
@@ -60,7 +60,7 @@ def test_the_images_stream(published: tuple[Path, LabelViews]) -> None:
 
 def test_the_label_views_stream(published: tuple[Path, LabelViews]) -> None:
     folder, views = published
-    stream = datasets.load_dataset(str(folder), "soft_labels", split="train", streaming=True)
+    stream = datasets.load_dataset(str(folder), "ipc4_soft_labels", split="train", streaming=True)
     rows = list(stream)
     assert len(rows) == len(views) == VIEWS * 12
     for name in ("image", "partner", "view", "flip", "mix", "crop", "logits"):

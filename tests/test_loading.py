@@ -36,7 +36,7 @@ print(json.dumps([len(data), data.class_names, target, mean]))
 
 def plain(folder: Path) -> Path:
     """A published folder without stored views."""
-    write_publishable(folder, distilled_set(), manifest(), None)
+    write_publishable(folder / "ipc4", distilled_set(), manifest(), None)
     return folder
 
 
@@ -131,7 +131,7 @@ def test_the_loop_of_the_readme_trains(tmp_path: Path) -> None:
 
 def test_from_the_hub_only_what_is_needed_is_downloaded(tmp_path: Path) -> None:
     with_views(tmp_path / "set")
-    (tmp_path / "set" / "preview.png").write_bytes(b"not needed")
+    (tmp_path / "set" / "ipc4" / "preview.png").write_bytes(b"not needed")
     paths = [path for path in (tmp_path / "set").rglob("*") if path.is_file()]
     files = {path.relative_to(tmp_path / "set").as_posix(): path.read_bytes() for path in paths}
     with HubServer() as hub:
@@ -146,7 +146,6 @@ def test_from_the_hub_only_what_is_needed_is_downloaded(tmp_path: Path) -> None:
     assert mean == pytest.approx(float(ours[0]["image"].mean()))
     assert "soft_labels/train-00000-of-00001.parquet" in asked
     assert "preview.png" not in asked
-    assert "README.md" not in asked
 
 
 def test_what_cannot_be_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +157,7 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="'alice/unknown'"):
         wdistill.load("alice/unknown")
-    known = read_manifest(folder)
+    known = read_manifest(folder / "ipc4")
     stored = {"views": 6, "topk": 3, "levels": 64, "temperature": 20}
     for key, value in (
         ("images", 13),
@@ -166,7 +165,7 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         ("classes", ["a", "b", "c"]),
         ("labels", {"views": 1, "stored": stored}),
     ):
-        write_json(folder / "wdistill.json", known | {key: value})
+        write_json(folder / "ipc4" / "wdistill.json", known | {key: value})
         with pytest.raises(RunFolderError, match="disagree"):
             wdistill.load(folder)
 

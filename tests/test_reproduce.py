@@ -15,6 +15,7 @@ from pushes import run_json
 from runs import QUICK, parquet_bytes, run_wdistill, small_source
 
 from wdistill.errors import OptionError, RunFolderError, WdistillError
+from wdistill.published import one_set
 from wdistill.published_set import open_published
 from wdistill.reproduce import Given, default_output, settings_of
 
@@ -72,7 +73,7 @@ def test_from_the_hub_it_is_bit_identical(
     again = tmp_path / "runs" / "reproduced-fashion-distilled"
     assert f"made again in {again.relative_to(tmp_path)}" in done.stdout
     assert parquet_bytes(again) == parquet_bytes(finished)
-    written = json.loads((again / "publish" / "wdistill.json").read_text())
+    written = json.loads((one_set(again) / "wdistill.json").read_text())
     assert written["source"]["revision"] == recorded
     assert TOKEN not in done.stdout + done.stderr
     made = {path: path.stat().st_mtime_ns for path in (again / "work").rglob("*.safetensors")}
@@ -98,7 +99,7 @@ def test_another_setting_or_other_data_is_told(
     finished: Path, source: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     shutil.copytree(finished / "publish", tmp_path / "set")
-    path = tmp_path / "set" / "wdistill.json"
+    path = one_set(tmp_path / "set") / "wdistill.json"
     stored = json.loads(path.read_text())
     stored["config"]["synthesis"]["lr"] = 0.2
     path.write_text(json.dumps(stored))
@@ -146,7 +147,7 @@ def test_what_is_no_set_on_the_hub_is_refused(hub: HubServer, env: dict[str, str
 def test_what_is_no_folder_of_a_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="does not exist; give a run, its publish folder or a"):
         open_published("./nothing")
-    with pytest.raises(RunFolderError, match=r"has no wdistill\.json"):
+    with pytest.raises(RunFolderError, match=r"has no ipc\*/wdistill\.json"):
         open_published(tmp_path)
 
 

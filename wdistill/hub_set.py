@@ -28,7 +28,7 @@ class HubSet:
     folder: Path
 
 
-def fetch_set(name: str) -> HubSet | None:
+def fetch_set(name: str, revision: str | None = None) -> HubSet | None:
     """The dataset ``name`` as it is on the Hub now, or was when it could last be reached; None if
     there is one, but not of this tool, or if that cannot be told. Of several sets the one that
     `load_dataset` takes without a name, or that of ``name``/ipcN.
@@ -36,18 +36,18 @@ def fetch_set(name: str) -> HubSet | None:
     Raises DataError if there is no such dataset or set, or no access to it.
     """
     name, chosen = split_name(name)
-    with Explained(DataConfig(dataset=name)):
+    with Explained(DataConfig(dataset=name, revision=revision)):
         try:
-            info = HfApi().dataset_info(name, timeout=30)
+            info = HfApi().dataset_info(name, revision=revision, timeout=30)
         except Exception as error:
             if not is_network(error):
                 raise
-            return _fetched_before(name, chosen)
+            return _fetched_before(name, revision, chosen)
         names = [PurePosixPath(file.rfilename) for file in info.siblings or ()]
         if not any(path.name == MANIFEST_FILE and len(path.parts) == 2 for path in names):
             return None
         # Not by the commit's hash: only a branch can be found again without the Hub.
-        folder = _snapshot(info.id, False)
+        folder = _snapshot(info.id, revision, False)
     return _hub_set(info.id, folder, chosen)
 
 
@@ -57,19 +57,20 @@ def split_name(name: str) -> tuple[str, str | None]:
     return (repo, last) if repo.count("/") == 1 and SET_NAME.fullmatch(last) else (name, None)
 
 
-def _fetched_before(name: str, chosen: str | None) -> HubSet | None:
+def _fetched_before(name: str, revision: str | None, chosen: str | None) -> HubSet | None:
     try:
-        folder = _snapshot(name, True)
+        folder = _snapshot(name, revision, True)
     except LocalEntryNotFoundError:
         return None
     return _hub_set(name, folder, chosen) if set_folders(folder) else None
 
 
-def _snapshot(name: str, local_files_only: bool) -> Path:
+def _snapshot(name: str, revision: str | None, local_files_only: bool) -> Path:
     return Path(
         snapshot_download(
             name,
             repo_type="dataset",
+            revision=revision,
             allow_patterns=list(FILES),
             local_files_only=local_files_only,
         )

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi
 
 from wdistill.artifact import DistilledSet, read_distilled, read_manifest, read_results
 from wdistill.config import DataConfig
 from wdistill.errors import RunFolderError
+from wdistill.hub_set import fetch_set, split_name
 from wdistill.label_files import read_label_views
 from wdistill.label_views import LabelViews
-from wdistill.published import MANIFEST_FILE, publish_folder
+from wdistill.published import MANIFEST_FILE, one_set
 from wdistill.source_errors import Explained
-
-FILES = (MANIFEST_FILE, "results.json", "data/*.parquet", "soft_labels/*.parquet")
+from wdistill.sources import is_only_local
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,31 +35,27 @@ class PublishedSet:
 
 def open_published(source: str | Path, revision: str | None = None) -> PublishedSet:
     """``source``: a run folder, a published folder, or the id of a dataset on the Hub, of which
-    ``revision`` is a branch, tag or commit. A folder wins over an id of the same name.
+    ``revision`` is a branch, tag or commit. A folder wins over an id of the same name. Where there
+    are several sets, the folder of one, or on the Hub id/ipcN; an id alone means the set that
+    `load_dataset` takes without a name.
 
     Raises DataError if the Hub has no such dataset, RunFolderError if it is none of wdistill's.
     """
-    return read_published(located(source, revision))
-
-
-def located(source: str | Path, revision: str | None = None) -> Path:
-    """The folder with the files of ``source``, see :func:`open_published`."""
     path, name = Path(source).expanduser(), str(source)
     if path.exists():
-        return publish_folder(path)
-    if isinstance(source, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        return read_published(one_set(path))
+    if isinstance(source, Path) or is_only_local(split_name(name)[0]):
         raise RunFolderError(f"{name!r} does not exist; give a run, its publish folder or a Hub id")
-    with Explained(DataConfig(dataset=name, revision=revision)):
-        found = snapshot_download(
-            name, repo_type="dataset", revision=revision, allow_patterns=list(FILES)
-        )
-    if not (Path(found) / MANIFEST_FILE).exists():
+    found = fetch_set(name, revision)
+    if found is None:
+        with Explained(DataConfig(dataset=name)):
+            HfApi().dataset_info(split_name(name)[0], timeout=30)  # or say why it is not there
         raise RunFolderError(f"dataset {name!r} has no {MANIFEST_FILE}; wdistill did not make it")
-    return Path(found)
+    return read_published(found.folder)
 
 
 def read_published(folder: Path) -> PublishedSet:
-    """The set in a published folder. Raises RunFolderError if its files are damaged or disagree."""
+    """The set in a set's folder. Raises RunFolderError if its files are damaged or disagree."""
     manifest, distilled = read_manifest(folder), read_distilled(folder)
     count, classes = distilled.soft_labels.shape
     side = distilled.images.shape[1]

@@ -18,7 +18,7 @@ from wdistill.data import ImageData
 from wdistill.differences import Differences, compare
 from wdistill.errors import DataError, HubError, OptionError, RunFolderError
 from wdistill.hub_access import check_id
-from wdistill.published import MANIFEST_FILE
+from wdistill.published import MANIFEST_FILE, one_set
 from wdistill.published_set import open_published, read_published
 
 
@@ -53,7 +53,7 @@ def reproduce(
     source: see :func:`open_published`. Raises WdistillError on anything that the user can mend.
     """
     known = open_published(source)
-    if known.folder.resolve() in (folder.resolve(), (folder / pipeline.PUBLISH).resolve()):
+    if folder.resolve() in known.folder.resolve().parents:
         raise RunFolderError(f"{str(folder)!r} holds the set itself; choose another --output")
     config = settings_of(known.manifest, given)
     missing = sorted(flat(config.to_dict()).keys() - flat(known.manifest["config"]).keys())
@@ -65,7 +65,7 @@ def reproduce(
         check_data(data, recorded)
 
     publish = pipeline.run(config, runtime, folder, command, echo, check)
-    return compare(known, read_published(publish))
+    return compare(known, read_published(one_set(publish)))
 
 
 def settings_of(manifest: dict[str, Any], given: Given) -> RunConfig:

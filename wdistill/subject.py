@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from wdistill.artifact import DistilledSet, read_distilled, read_json, read_manifest
+from wdistill.artifact import DistilledSet, read_json
 from wdistill.columns import read_numbers, read_vectors
 from wdistill.config import DataConfig
 from wdistill.data import Rows, load_rows
 from wdistill.errors import DataError, OptionError, RunFolderError
 from wdistill.hub_set import fetch_set, split_name
-from wdistill.label_files import label_shards, read_label_views
+from wdistill.label_files import label_shards
 from wdistill.label_views import LabelViews, renamed
 from wdistill.published import MANIFEST_FILE, one_set
+from wdistill.published_set import read_published
 from wdistill.run_folder import IDENTITY
 from wdistill.source_errors import ALLOWED, missing_source
 from wdistill.sources import is_only_local
@@ -86,10 +87,8 @@ def _of_the_hub(config: DataConfig, name: str) -> Subject:
 
 
 def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
-    distilled: DistilledSet = read_distilled(publish)
-    manifest = read_manifest(publish)
-    count, classes = distilled.soft_labels.shape
-    views = read_label_views(publish, count, classes, distilled.images.shape[1])
+    found = read_published(publish)
+    distilled: DistilledSet = found.distilled
     return Subject(
         kind=kind,
         id=(folder or publish.parent).resolve().name,
@@ -101,10 +100,10 @@ def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
         images=distilled.images,
         weights=distilled.weights,
         soft_labels=distilled.soft_labels,
-        views=views,
+        views=found.views,
         label_bytes=sum(path.stat().st_size for path in label_shards(publish)),
         folder=folder,
-        manifest=manifest,
+        manifest=found.manifest,
     )
 
 
