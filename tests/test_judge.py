@@ -111,6 +111,15 @@ def test_every_student_and_labels_has_its_worth_and_its_scores(report: dict[str,
     assert scores["hard_label_recovery"] == pytest.approx(recovery)
 
 
+def test_the_card_of_a_run_tells_it(run: Path, report: dict[str, Any]) -> None:
+    card = (run / "publish" / "README.md").read_text()
+    assert "`wdistill evaluate` trained students" in card
+    assert "| Worth |" in card
+    own = next(r for r in report["rows"] if (r["images"], r["labels"]) == ("distilled", "hard"))
+    assert f"{100 * own['top1_mean']:.1f}" in card
+    assert (one_set(run) / "report.json").is_file()
+
+
 def test_a_second_start_computes_nothing_again(run: Path, report: dict[str, Any]) -> None:
     work = run / "report" / "work"
     before = {path.name: path.stat().st_mtime_ns for path in work.iterdir()}

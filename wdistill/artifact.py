@@ -35,7 +35,7 @@ from wdistill.files import (
 from wdistill.label_files import write_label_views
 from wdistill.label_views import LabelViews
 from wdistill.published import MANIFEST_FILE, inside
-from wdistill.schema import MANIFEST, RESULTS, mismatch
+from wdistill.schema import MANIFEST, REPORT, RESULTS, mismatch
 
 __all__ = [
     "FORMAT_VERSION",
@@ -45,6 +45,7 @@ __all__ = [
     "read_distilled",
     "read_json",
     "read_manifest",
+    "read_report",
     "read_results",
     "read_summary",
     "read_tensors",
@@ -56,6 +57,7 @@ __all__ = [
 
 FORMAT_VERSION = 1
 RESULTS_FILE = "results.json"
+REPORT_FILE = "report.json"  # of `wdistill evaluate`
 SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
 
 _SHARD_BYTES = 300 * 10**6  # as `push_to_hub` cuts them, within its 500 MB
@@ -117,7 +119,8 @@ def write_publishable(
     count = 1 + (size + distilled.soft_labels.nbytes) // _SHARD_BYTES
     names = [f"train-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
     stale = [path for path in _shards(folder) if path.name not in names]
-    remove(folder / MANIFEST_FILE, *stale, *([folder / RESULTS_FILE] if results is None else []))
+    stale += [folder / REPORT_FILE, *([folder / RESULTS_FILE] if results is None else [])]
+    remove(folder / MANIFEST_FILE, *stale)
     schema, parquet_size = features(distilled.class_names).arrow_schema, 0
     for name, rows in zip(names, np.array_split(np.arange(len(distilled)), count), strict=True):
         data = _parquet(distilled, pictures, rows, schema)
@@ -265,6 +268,13 @@ def read_results(folder: Path) -> dict[str, Any] | None:
     if not (folder / RESULTS_FILE).exists():
         return None
     return _read_checked(folder, RESULTS_FILE, RESULTS)
+
+
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """None if `wdistill evaluate` has not judged the set."""
+    if not (folder / REPORT_FILE).exists():
+        return None
+    return _read_checked(folder, REPORT_FILE, REPORT)
 
 
 def _read_checked(folder: Path, name: str, schema: Any) -> dict[str, Any]:

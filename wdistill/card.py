@@ -13,8 +13,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from wdistill.artifact import read_manifest, read_results, read_summary
+from wdistill.artifact import read_manifest, read_report, read_results, read_summary
 from wdistill.card_metadata import HUB, license_id, license_url, metadata, source_link, title
+from wdistill.card_report import report_view
 from wdistill.config import PLACEHOLDER_REPO, flat
 from wdistill.errors import HubError, RunFolderError
 from wdistill.markdown import Trusted, code, environment, escape, is_hub_id, link
@@ -45,12 +46,13 @@ _STARTS = {
 @dataclass(frozen=True)
 class SetFiles:
     """What a card tells of a set: the name of its configuration and folder, wdistill.json,
-    results.json, and whether there is a picture.
+    results.json, report.json, and whether there is a picture.
     """
 
     name: str
     manifest: Json
     results: Json | None
+    report: Json | None
     preview: bool
 
 
@@ -65,7 +67,8 @@ def read_set(folder: Path, with_data: bool = True) -> SetFiles:
             f"{set_name(manifest['ipc'])!r}"
         )
     _check(folder, manifest, with_data)
-    return SetFiles(folder.name, manifest, results, (folder / "preview.png").is_file())
+    report, preview = read_report(folder), (folder / "preview.png").is_file()
+    return SetFiles(folder.name, manifest, results, report, preview)
 
 
 def render_card(
@@ -116,6 +119,7 @@ def _view(files: SetFiles) -> Json:
         "labels_config": files.name + LABELS_SUFFIX,
         "preview": files.preview,
         "results": results_view(results) if results else None,
+        "report": report_view(files.report) if files.report else None,
         "parquet": human_bytes(manifest["bytes"]["parquet"]),
     }  # fmt: skip
 

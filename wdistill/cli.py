@@ -102,7 +102,8 @@ def evaluate(source: str, **options: Any) -> None:
       wdistill evaluate runs/cifar10-ipc10 --student convnet --labels hard --labels soft
     """
     config, runtime = judge_settings(source, options)
-    from wdistill.judge import PAGE_FILE, REPORT_FILE, default_output, judge
+    from wdistill.artifact import REPORT_FILE
+    from wdistill.judge import PAGE_FILE, default_output, judge
     from wdistill.report_text import report_table
 
     _hush(options["quiet"])

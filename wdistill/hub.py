@@ -26,6 +26,7 @@ from wdistill.published import MANIFEST_FILE, human_bytes, publish_folder, set_f
 REQUIRED = (CARD, f"ipc*/{MANIFEST_FILE}", "ipc*/data/*.parquet")
 IN_A_SET = (
     MANIFEST_FILE, "data/*.parquet", "soft_labels/*.parquet", "preview.png", "results.json",
+    "report.json",
 )  # fmt: skip
 
 
@@ -208,7 +209,7 @@ def _card(api: HfApi, root: Path, head: Head) -> str:
 
     sets = []
     for name in others:
-        files = [f"{name}/{MANIFEST_FILE}", f"{name}/results.json"]
+        files = [f"{name}/{file}" for file in (MANIFEST_FILE, "results.json", "report.json")]
         paths = [Path(head.download(api, file)) for file in files if file in head.contents]
         found = read_set(paths[0].parent, with_data=False)
         sets.append(replace(found, preview=f"{name}/preview.png" in head.contents))

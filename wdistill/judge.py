@@ -14,21 +14,24 @@ import torch
 from huggingface_hub import constants
 from torch import Tensor
 
-from wdistill.artifact import atomic_write, write_json
+from wdistill.artifact import REPORT_FILE, atomic_write, write_json
 from wdistill.backbone import weights_sha256
 from wdistill.bench import Bench, chosen_rows, open_bench
+from wdistill.card import render_card
+from wdistill.card_report import for_publication
 from wdistill.config import EvalConfig, JudgeConfig, RelabelConfig, RuntimeConfig, stable_hash
 from wdistill.devices import open_accelerator
 from wdistill.equivalent import Equivalent, equivalent_ipc
 from wdistill.evaluate import Contest, Job, jobs
 from wdistill.jobs import Jobs, job_key, run_jobs
 from wdistill.memory import keep_freed_memory
+from wdistill.published import one_set, publish_folder
 from wdistill.report import render_report
 from wdistill.reporting import build_report, gallery
 from wdistill.run_folder import locked
 
 MOST_TIMES = 16
-REPORT_FILE, PAGE_FILE = "report.json", "report.html"
+PAGE_FILE = "report.html"
 
 Outcome = dict[str, Any]
 Pair = tuple[str, str]  # student, labels
@@ -74,8 +77,17 @@ def judge(
             write_json(folder / REPORT_FILE, report)
             page = render_report(report, gallery(bench))
             atomic_write(folder / PAGE_FILE, page.encode())
+            if bench.subject.folder is not None:
+                _tell_the_card(bench.subject.folder, report)
         accelerator.wait_for_everyone()
     return report
+
+
+def _tell_the_card(run: Path, report: dict[str, Any]) -> None:
+    """What was found belongs to the set of a run, and is published with it."""
+    write_json(one_set(run) / REPORT_FILE, for_publication(report))
+    root = publish_folder(run)
+    atomic_write(root / "README.md", render_card(root).encode())
 
 
 def _announce(bench: Bench, echo: Callable[[str], None]) -> None:
