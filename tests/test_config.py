@@ -108,14 +108,14 @@ def test_nothing_changed() -> None:
 def test_only_what_differs_from_the_defaults_is_listed() -> None:
     config = RunConfig(
         data=DataConfig(dataset="cifar10"),
-        barycenter=BarycenterConfig(ipc=50, weights="uniform"),
+        barycenter=BarycenterConfig(ipc=50, weights="free"),
         evaluate=EvalConfig(students=("convnet", "resnet18"), epochs=250),
         seed=3,
     )
     assert config.changed() == {
         "data.dataset": "cifar10",
         "barycenter.ipc": 50,
-        "barycenter.weights": "uniform",
+        "barycenter.weights": "free",
         "evaluate.students": ["convnet", "resnet18"],
         "evaluate.epochs": 250,
         "seed": 3,
@@ -148,7 +148,7 @@ def test_hash_does_not_depend_on_the_order_of_keys() -> None:
     [
         {"data": DataConfig(revision="abc")},
         {"teacher": TeacherConfig(epochs=11)},
-        {"barycenter": BarycenterConfig(weights="uniform")},
+        {"barycenter": BarycenterConfig(weights="free")},
         {"synthesis": SynthesisConfig(lr=0.031)},
         {"relabel": RelabelConfig(views=17)},
         {"evaluate": EvalConfig(students=("convnet",))},

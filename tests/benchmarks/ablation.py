@@ -1,4 +1,5 @@
-"""What each part of synthesis is worth: one change at a time, students on real data.
+"""What each part of synthesis is worth: one change at a time from the defaults with free weights,
+students on real data.
 
     python -m tests.benchmarks.ablation --dataset cifar10 --teacher RUN/teacher -o ablation.json
 
@@ -76,13 +77,13 @@ PAPER = replace(
 )
 PLAIN = replace(DEFAULT, feature_spaces=NONE, ce_weight=0)
 SETTINGS = {
-    "default": Setting(),
+    "base: free weights": Setting(),
+    "default: uniform weights": Setting(weights="uniform"),
     "0 steps: the medoids": Setting(replace(DEFAULT, iterations=0)),
     "start: mean": Setting(replace(DEFAULT, init="mean")),
     "start: noise": Setting(replace(DEFAULT, init="noise")),
     "no random ConvNets": Setting(replace(DEFAULT, feature_spaces=NONE)),
     "50 steps": Setting(replace(DEFAULT, iterations=50)),
-    "weights: uniform": Setting(weights="uniform"),
     "no statistics": Setting(replace(DEFAULT, bn_weight=0)),
     "no cross-entropy": Setting(replace(DEFAULT, ce_weight=0)),
     "crops alone": Setting(replace(DEFAULT, whole_share=0)),
