@@ -285,8 +285,11 @@ def test_a_folder_that_is_no_run_is_left_alone(source: Path, tmp_path: Path) -> 
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
-def test_interrupt_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
-    """Ctrl-C during the teacher's training."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_says_how_to_go_on(
+    number: signal.Signals, code: int, source: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C, or a scheduler's signal, during the teacher's training."""
     folder = tmp_path / "run"
     process = subprocess.Popen(
         wdistill_command("run", "--dataset", source, "--output", folder, "--teacher-epochs", "500"),
@@ -295,9 +298,9 @@ def test_interrupt_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
     while not (folder / "work" / "teacher-epoch.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=180)
-    assert process.returncode == 130, errors
+    assert process.returncode == code, errors
     assert "Traceback" not in errors, errors
     assert f"To go on: wdistill run --dataset {source}" in errors
 

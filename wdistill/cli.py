@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,6 @@ from wdistill.judge_options import judge_options, judge_settings
 from wdistill.options import machine_options, run_options, runtime_settings, settings
 
 F = TypeVar("F", bound=Callable[..., Any])
-INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 
 
 def _common(command: F) -> F:
@@ -244,6 +244,7 @@ def _hush(quiet: bool) -> None:
 def main() -> None:
     """Entry point: a foreseen error is one line on stderr and a non-zero exit code."""
     debug = "--debug" in sys.argv
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.exit(cli.main(prog_name="wdistill", standalone_mode=False))
     except click.ClickException as error:
@@ -252,14 +253,25 @@ def main() -> None:
         else:
             click.echo(f"Error: {_misused(error)}", err=True)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
         _end_progress_bars()
         click.echo(f"\nInterrupted. To go on: {_command_line()}", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(128 + _signal_of(error))  # as shells expect
     except WdistillError as error:
         _fail(error, debug, error.exit_code)
     except Exception as error:
         _fail(error, debug, 1)
+
+
+def _terminate(number: int, _: object) -> None:
+    """A scheduler's SIGTERM stops a command as Ctrl-C does."""
+    raise KeyboardInterrupt(number)
+
+
+def _signal_of(error: BaseException) -> int:
+    """`click` turns KeyboardInterrupt into Abort, and names it as the cause."""
+    arguments = (error.__cause__ or error).args
+    return int(arguments[0]) if arguments else signal.SIGINT
 
 
 def _misused(error: click.ClickException) -> str:
