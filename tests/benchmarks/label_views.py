@@ -18,6 +18,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from wdistill.artifact import write_json
@@ -88,6 +89,27 @@ def table(rows: list[dict[str, Any]], images: int, classes: int) -> str:
     return "\n".join(lines)
 
 
+def draw(path: Path, rows: list[dict[str, Any]], full: int) -> None:
+    """Accuracy against bytes, between one soft label per image and a teacher online."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.add_subplot(xscale="log", xlabel="bytes of the labels", ylabel="accuracy, %")
+    for row in rows:
+        scores = 100 * np.array(row["top1"])
+        spread = scores.std(ddof=1) if len(scores) > 1 else 0.0
+        if "bytes" not in row:
+            words = {"teacher": "teacher online", "soft": "one soft label per image"}
+            style = "-" if row["labels"] == "teacher" else ":"
+            axes.axhline(scores.mean(), color="#62666e", ls=style, label=words[row["labels"]])
+            continue
+        axes.errorbar(row["bytes"], scores.mean(), spread, color="#e42536", marker="o", capsize=2)
+        name = f"{row['views']} views" + ("" if row["levels"] == 4 else f", {row['levels']} levels")
+        axes.annotate(name, (row["bytes"], scores.mean()), (4, 5), textcoords="offset points",
+                      fontsize=7)  # fmt: skip
+    axes.axvline(full / 40, color="#5790fc", ls="--", label="1/40 of FKD's labels")
+    axes.legend(fontsize=7, loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path, exists=True))
 @click.option("--dataset", help="where the real images are [default: what the run was made from]")
@@ -99,10 +121,11 @@ def table(rows: list[dict[str, Any]], images: int, classes: int) -> str:
     default=("16", "64", "64/256", "150", "300", "300/4/-/15000"),
     help="VIEWS[/LEVELS[/TOPK[/BYTES]]], - for the default",
 )  # fmt: skip
+@click.option("--plot", type=click.Path(path_type=Path), help="a picture of the rows")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def main(
     run: Path, dataset: str | None, student: str, steps: int | None, seeds: int,
-    settings: tuple[str, ...], output: Path,
+    settings: tuple[str, ...], plot: Path | None, output: Path,
 ) -> None:  # fmt: skip
     keep_freed_memory()
     config = JudgeConfig(str(run), evaluate=EvalConfig(students=(student,)), baselines=())
@@ -136,6 +159,8 @@ def main(
         known["rows"].append({"setting": name, **row})
         write_json(output, {**header, "rows": known["rows"]})
     click.echo(table(known["rows"], images, classes))
+    if plot:
+        draw(plot, known["rows"], FKD_VIEWS * images * classes * FKD_BYTES)
 
 
 if __name__ == "__main__":
