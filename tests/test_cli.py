@@ -294,6 +294,8 @@ def test_interrupt_says_how_to_go_on(
     process = subprocess.Popen(
         wdistill_command("run", "--dataset", source, "--output", folder, "--teacher-epochs", "500"),
         env=OFFLINE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        # In the background of a shell a process is born deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     while not (folder / "work" / "teacher-epoch.safetensors").exists():
         assert process.poll() is None

@@ -158,7 +158,7 @@ def test_the_fingerprint_is_that_of_the_content(published: Published, tmp_path: 
     assert run.fingerprint == moved.fingerprint == fingerprint_of(stored)
     for name in ("images", "labels", "weights", "soft_labels"):
         changed = getattr(stored, name).copy()
-        changed.flat[0] = 1 - changed.flat[0]
+        changed.flat[0] += 1
         assert fingerprint_of(replace(stored, **{name: changed})) != run.fingerprint
 
 

@@ -103,7 +103,7 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
     other = replace(
         CONFIG,
         seed=1,
-        barycenter=BarycenterConfig(ipc=3, weights="uniform"),
+        barycenter=BarycenterConfig(ipc=3, weights="free"),
         synthesis=SynthesisConfig(iterations=7, lr=0.5),
     )
     text = refusal(begun(tmp_path), other)
