@@ -44,7 +44,7 @@ try:
     print(json.dumps(vars(result)))
 except WdistillError as error:
     print(json.dumps({{"error": str(error), "type": type(error).__name__}}))
-assert "wdistill.card" in sys.modules or "torch" not in sys.modules
+assert {joins} or "torch" not in sys.modules
 """
 
 
@@ -112,8 +112,15 @@ def add_users(server: HubServer) -> None:
     server.add_user("bob", BOB_TOKEN)
 
 
-def run_push(env: dict[str, str], folder: Path, repo_id: str, **options: Any) -> dict[str, Any]:
-    done = run_python(PUSH.format(args=json.dumps([str(folder), repo_id, options])), env)
+def push_code(folder: Path, repo_id: str, joins: bool = False, **options: Any) -> str:
+    """joins: whether other sets are in the repository, for whose card more is imported."""
+    return PUSH.format(args=json.dumps([str(folder), repo_id, options]), joins=joins)
+
+
+def run_push(
+    env: dict[str, str], folder: Path, repo_id: str, joins: bool = False, **options: Any
+) -> dict[str, Any]:
+    done = run_python(push_code(folder, repo_id, joins, **options), env)
     assert done.returncode == 0, done.stderr
     assert not any(secret in done.stdout + done.stderr for secret in SECRETS)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

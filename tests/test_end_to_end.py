@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,7 +49,6 @@ def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_a_run_leaves_can_be_loaded_and_adds_up(finished: Path) -> None:
-    import datasets
 
     manifest = json.loads((one_set(finished) / "wdistill.json").read_text())
     results = json.loads((one_set(finished) / "results.json").read_text())
@@ -80,6 +81,23 @@ def test_the_same_command_again_computes_and_changes_nothing(finished: Path, sou
     assert done.returncode == 0, done.stderr
     assert {p: p.read_bytes() for p in before} == before
     assert {p: p.stat().st_mtime_ns for p in made} == made
+
+
+def test_label_views_are_added_without_computing_anything_else(
+    finished: Path, source: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    made = {p: p.stat().st_mtime_ns for p in (folder / "work").rglob("*-*") if p.is_file()}
+    assert any(path.parent.name == "evaluate" for path in made)
+    done = run_wdistill(
+        "run", "--dataset", source, "--output", folder, *QUICK, "--label-views", "3"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "label views: 3 of each image, 10 logits a view: " in done.stdout
+    assert {p: p.stat().st_mtime_ns for p in made} == made
+    assert parquet_bytes(folder) == parquet_bytes(finished)
+    views = datasets.load_dataset(str(folder / "publish"), "ipc2_soft_labels", split="train")
+    assert len(views) == 3 * 20
 
 
 def test_another_run_is_refused_by_a_folder_that_holds_one(finished: Path, source: Path) -> None:

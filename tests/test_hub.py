@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ from pushes import (
     NAMES,
     READ_TOKEN,
     TOKEN,
-    add_users,
-    finished_run,
     manifest,
     parquet,
     png,
@@ -34,23 +31,6 @@ from wdistill.published import human_bytes
 @pytest.fixture(scope="module")
 def rows() -> dict[str, list[Any]]:
     return six_rows()
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finished_run(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture
-def run(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "run"))
-
-
-@pytest.fixture
-def hub() -> Any:
-    with HubServer() as server:
-        add_users(server)
-        yield server
 
 
 def test_a_pushed_set_is_loaded_as_it_was_written(

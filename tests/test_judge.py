@@ -120,6 +120,19 @@ def test_the_card_of_a_run_tells_it(run: Path, report: dict[str, Any]) -> None:
     assert (one_set(run) / "report.json").is_file()
 
 
+def test_what_other_data_say_is_not_on_the_card(
+    run: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
+    card = (run / "publish" / "README.md").read_bytes()
+    other = small_source(tmp_path / "other", per_class=30)
+    done = run_wdistill(
+        "evaluate", run, "--against", other, *STEPS, "--baselines", "none",
+        "--output", tmp_path / "elsewhere", env=cached(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (run / "publish" / "README.md").read_bytes() == card
+
+
 def test_a_second_start_computes_nothing_again(run: Path, report: dict[str, Any]) -> None:
     work = run / "report" / "work"
     before = {path.name: path.stat().st_mtime_ns for path in work.iterdir()}

@@ -112,6 +112,12 @@ def test_a_published_set_is_known_by_its_manifest(published: Published, tmp_path
     offline = subject_of(OURS, env | {"HF_HUB_OFFLINE": "1"})
     assert offline == found
     assert subject_of(f"{OURS}/ipc2", env) == found
+    other = {"ipc9/wdistill.json": b"{}", "ipc9/data/train-00000-of-00001.parquet": b"not asked"}
+    hub.commit_files("dataset", OURS, other)
+    hub.log.clear()
+    again = subject_of(OURS, env)
+    assert again["arrays"] == found["arrays"]  # of two sets the one that the card names
+    assert not any("ipc9/data" in path for _, path, _ in hub.log)
 
 
 def test_a_set_of_others_brings_its_columns(published: Published, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -17,13 +16,11 @@ from hub_server import ROOT, HubServer, hub_env
 from pushes import (
     BOB_TOKEN,
     CARD,
-    PUSH,
     READ_TOKEN,
     TOKEN,
-    add_users,
-    finished_run,
     manifest,
     parquet,
+    push_code,
     run_json,
     run_push,
     six_rows,
@@ -35,28 +32,6 @@ from wdistill.card_merge import BEGIN, END
 ID = "alice/shapes"
 SHARD = "ipc2/data/train-00000-of-00001.parquet"
 TAG = "wdistill-v1"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finished_run(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture
-def run(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "run"))
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        add_users(server)
-        yield server
-
-
-@pytest.fixture
-def env(hub: HubServer, tmp_path: Path) -> dict[str, str]:
-    return hub_env(hub, tmp_path, TOKEN)
 
 
 def titles(hub: HubServer, id: str = ID) -> list[str]:
@@ -145,7 +120,7 @@ def test_an_upload_cut_in_the_middle_goes_on_with_what_is_missing(
         parquet(shard, {name: column[3 * i : 3 * i + 3] for name, column in rows.items()})
     first, second = (f"/lfs/{sha256(shard.read_bytes()).hexdigest()}" for shard in shards)
     hub.fail_next(0, count=100, path=second, after=1000)
-    code = PUSH.format(args=json.dumps([str(run), ID, {}]))
+    code = push_code(run, ID)
     process = subprocess.Popen([sys.executable, "-c", code], env=env, cwd=ROOT)
     deadline = time.monotonic() + 60
     while hub.faults[0].count == 100 or first not in hub.sent("PUT", "/lfs/"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import datasets
 import pytest
 import yaml
 from examples import NAMES, distilled_set, manifest, results
-from hub_server import HubServer, hub_env
+from hub_server import HubServer
 from huggingface_hub import DatasetCard
-from pushes import TOKEN, add_users, run_json, run_push
+from pushes import run_json, run_push
 
 from wdistill.artifact import write_publishable
 from wdistill.card import render_card
@@ -38,18 +37,6 @@ def whole(folder: Path, *counts: int) -> Path:
     for ipc in counts:
         shutil.copytree(one_set(run_of(folder, ipc)), root / f"ipc{ipc}")
     return root
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        add_users(server)
-        yield server
-
-
-@pytest.fixture
-def env(hub: HubServer, tmp_path: Path) -> dict[str, str]:
-    return hub_env(hub, tmp_path, TOKEN)
 
 
 def front(card: str) -> dict[str, Any]:
@@ -96,7 +83,7 @@ def test_a_second_set_joins_the_first(hub: HubServer, env: dict[str, str], tmp_p
     small, large = run_of(tmp_path, 1), run_of(tmp_path, 4)
     assert run_push(env, small, ID)["changed"]
     first = hub.files("dataset", ID)
-    assert run_push(env, large, ID)["changed"]
+    assert run_push(env, large, ID, joins=True)["changed"]
     both = hub.files("dataset", ID)
     assert {path: both[path] for path in first if path != "README.md"} == {
         path: data for path, data in first.items() if path != "README.md"
@@ -107,8 +94,8 @@ def test_a_second_set_joins_the_first(hub: HubServer, env: dict[str, str], tmp_p
     assert configs["ipc1"]["default"] is True  # what is loaded without a name stays the same
     assert "default" not in configs["ipc4"]
     assert "### How it was made" in card
-    assert not run_push(env, large, ID)["changed"]
-    assert not run_push(env, small, ID)["changed"]
+    assert not run_push(env, large, ID, joins=True)["changed"]
+    assert not run_push(env, small, ID, joins=True)["changed"]
 
     loaded = run_json(
         f"""
@@ -122,13 +109,23 @@ print(json.dumps([len(load_dataset({ID!r}, *name, split="train"))
     assert loaded == [3, 3, 12]
 
 
+def test_a_repository_without_a_card_gets_one_of_all_sets(
+    hub: HubServer, env: dict[str, str], tmp_path: Path
+) -> None:
+    run_push(env, run_of(tmp_path, 1), ID)
+    hub.repos["dataset", ID].commit("refs/heads/main", "no card", {}, ("README.md",))
+    run_push(env, run_of(tmp_path, 4), ID, joins=True)
+    card = hub.files("dataset", ID)["README.md"].decode()
+    assert "distilled to 1 and 4 images per class" in card
+
+
 def test_words_written_by_hand_survive_a_second_set(
     hub: HubServer, env: dict[str, str], tmp_path: Path
 ) -> None:
     run_push(env, run_of(tmp_path, 1), ID)
     card = hub.files("dataset", ID)["README.md"].decode()
     hub.commit_files("dataset", ID, {"README.md": f"{card}\nAsk Alice.\n".encode()})
-    run_push(env, run_of(tmp_path, 4), ID)
+    run_push(env, run_of(tmp_path, 4), ID, joins=True)
     merged = hub.files("dataset", ID)["README.md"].decode()
     assert merged.rstrip().endswith("Ask Alice.")
     assert "distilled to 1 and 4 images per class" in merged
@@ -142,7 +139,7 @@ def test_a_set_of_another_source_does_not_join(
 ) -> None:
     run_push(env, run_of(tmp_path, 1), ID)
     head = hub.head("dataset", ID)
-    answer = run_push(env, run_of(tmp_path, 4, **other), ID)
+    answer = run_push(env, run_of(tmp_path, 4, **other), ID, joins=True)
     assert "sets of one repository have one source" in answer["error"]
     assert hub.head("dataset", ID) == head
 

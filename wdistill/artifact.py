@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,14 @@ from wdistill.files import (
 )
 from wdistill.label_files import write_label_views
 from wdistill.label_views import LabelViews
-from wdistill.published import MANIFEST_FILE, inside
+from wdistill.published import (
+    MANIFEST_FILE,
+    inside,
+    lacking,
+    shard_files,
+    shard_names,
+    whole_shards,
+)
 from wdistill.schema import MANIFEST, REPORT, RESULTS, mismatch
 
 __all__ = [
@@ -58,7 +64,7 @@ __all__ = [
 FORMAT_VERSION = 1
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.json"  # of `wdistill evaluate`
-SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
+DATA = "data"
 
 _SHARD_BYTES = 300 * 10**6  # as `push_to_hub` cuts them, within its 500 MB
 _GROUP_ROWS = 100  # a page of the Hub's viewer
@@ -117,14 +123,14 @@ def write_publishable(
     pictures = [_png(image) for image in distilled.images]
     size = sum(map(len, pictures))
     count = 1 + (size + distilled.soft_labels.nbytes) // _SHARD_BYTES
-    names = [f"train-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
-    stale = [path for path in _shards(folder) if path.name not in names]
+    names = shard_names(count)
+    stale = [path for path in shard_files(folder, DATA) if path.name not in names]
     stale += [folder / REPORT_FILE, *([folder / RESULTS_FILE] if results is None else [])]
     remove(folder / MANIFEST_FILE, *stale)
     schema, parquet_size = features(distilled.class_names).arrow_schema, 0
     for name, rows in zip(names, np.array_split(np.arange(len(distilled)), count), strict=True):
         data = _parquet(distilled, pictures, rows, schema)
-        atomic_write(folder / "data" / name, data)
+        atomic_write(folder / DATA / name, data)
         parquet_size += len(data)
     views_size = write_label_views(folder, views, len(distilled.class_names))
     if results is not None:
@@ -180,16 +186,11 @@ def _parquet(
     return buffer.getvalue()
 
 
-def _shards(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("data/train-*.parquet") if SHARD_NAME.fullmatch(p.name))
-
-
 def shards(folder: Path) -> list[Path]:
     """The parquet files of ``folder``: all of ``train-*-of-K``, in order."""
-    found = [inside(folder, path) for path in _shards(folder)]
-    expected = [f"train-{index:05d}-of-{len(found):05d}.parquet" for index in range(len(found))]
-    if not found or [path.name for path in found] != expected:
-        raise RunFolderError(f"'{folder / 'data'}' lacks train-*.parquet files; write it again")
+    found = whole_shards(folder, DATA)
+    if not found:
+        raise lacking(folder, DATA)
     return found
 
 

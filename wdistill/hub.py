@@ -213,8 +213,10 @@ def _card(api: HfApi, root: Path, head: Head) -> str:
         paths = [Path(head.download(api, file)) for file in files if file in head.contents]
         found = read_set(paths[0].parent, with_data=False)
         sets.append(replace(found, preview=f"{name}/preview.png" in head.contents))
-    theirs = Path(head.download(api, CARD)).read_text(errors="replace")
-    return render_card(root, head.repo_id, sets, default_config(theirs))
+    default = None
+    if CARD in head.contents:
+        default = default_config(Path(head.download(api, CARD)).read_text(errors="replace"))
+    return render_card(root, head.repo_id, sets, default)
 
 
 def _open_branch(api: HfApi, plan: PushPlan, options: PushOptions) -> Head:

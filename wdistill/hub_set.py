@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -14,8 +15,8 @@ from wdistill.errors import DataError
 from wdistill.published import MANIFEST_FILE, SET_NAME, set_folders
 from wdistill.source_errors import Explained, is_network
 
-IN_A_SET = ("data/train-*.parquet", "soft_labels/train-*.parquet", MANIFEST_FILE, "results.json")
-FILES = ("README.md", *(f"ipc*/{pattern}" for pattern in IN_A_SET))
+INDEX = ("README.md", f"ipc*/{MANIFEST_FILE}")
+IN_A_SET = ("data/train-*.parquet", "soft_labels/train-*.parquet", "results.json")
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,13 @@ def fetch_set(name: str, revision: str | None = None) -> HubSet | None:
             if not is_network(error):
                 raise
             return _fetched_before(name, revision, chosen)
-        names = [PurePosixPath(file.rfilename) for file in info.siblings or ()]
-        if not any(path.name == MANIFEST_FILE and len(path.parts) == 2 for path in names):
+        names = [file.rfilename.split("/") for file in info.siblings or ()]
+        if not any(SET_NAME.fullmatch(path[0]) and path[1:] == [MANIFEST_FILE] for path in names):
             return None
         # Not by the commit's hash: only a branch can be found again without the Hub.
-        folder = _snapshot(info.id, revision, False)
-    return _hub_set(info.id, folder, chosen)
+        folder = _chosen(info.id, _snapshot(info.id, revision, INDEX), chosen)
+        _snapshot(info.id, revision, [f"{folder.name}/{pattern}" for pattern in IN_A_SET])
+    return _hub_set(info.id, folder)
 
 
 def split_name(name: str) -> tuple[str, str | None]:
@@ -59,29 +61,37 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 def _fetched_before(name: str, revision: str | None, chosen: str | None) -> HubSet | None:
     try:
-        folder = _snapshot(name, revision, True)
+        root = _snapshot(name, revision, INDEX, local_files_only=True)
     except LocalEntryNotFoundError:
         return None
-    return _hub_set(name, folder, chosen) if set_folders(folder) else None
+    return _hub_set(name, _chosen(name, root, chosen)) if set_folders(root) else None
 
 
-def _snapshot(name: str, revision: str | None, local_files_only: bool) -> Path:
+def _snapshot(
+    name: str, revision: str | None, patterns: Sequence[str], local_files_only: bool = False
+) -> Path:
     return Path(
         snapshot_download(
             name,
             repo_type="dataset",
             revision=revision,
-            allow_patterns=list(FILES),
+            allow_patterns=list(patterns),
             local_files_only=local_files_only,
         )
     )
 
 
-def _hub_set(name: str, root: Path, chosen: str | None) -> HubSet:
+def _chosen(name: str, root: Path, chosen: str | None) -> Path:
+    """The folder of the set that is meant."""
     sets = {folder.name: folder for folder in set_folders(root)}
     card = root / "README.md"
     default = default_config(card.read_text(errors="replace")) if card.is_file() else None
     folder = sets.get(chosen or default or "", list(sets.values())[-1])
     if chosen is not None and folder.name != chosen:
         raise DataError(f"dataset {name!r} has no set {chosen!r}; it has {', '.join(sets)}")
+    return folder
+
+
+def _hub_set(name: str, folder: Path) -> HubSet:
+    root = folder.parent
     return HubSet(name, f"{constants.ENDPOINT}/datasets/{name}", root.name, folder)

@@ -77,14 +77,18 @@ def judge(
             write_json(folder / REPORT_FILE, report)
             page = render_report(report, gallery(bench))
             atomic_write(folder / PAGE_FILE, page.encode())
-            if bench.subject.folder is not None:
-                _tell_the_card(bench.subject.folder, report)
+            _tell_the_card(bench, report)
         accelerator.wait_for_everyone()
     return report
 
 
-def _tell_the_card(run: Path, report: dict[str, Any]) -> None:
-    """What was found belongs to the set of a run, and is published with it."""
+def _tell_the_card(bench: Bench, report: dict[str, Any]) -> None:
+    """What was found of a run's set, with its own data and teacher, is published with it."""
+    run, source = bench.subject.folder, (bench.subject.manifest or {}).get("source", {})
+    own = bench.config.teacher is None
+    own = own and bench.real.source.fingerprint == source.get("fingerprint")
+    if run is None or not own:
+        return
     write_json(one_set(run) / REPORT_FILE, for_publication(report))
     root = publish_folder(run)
     atomic_write(root / "README.md", render_card(root).encode())

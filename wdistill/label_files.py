@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from pathlib import Path
 
 import datasets
@@ -14,13 +13,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from wdistill.errors import OptionError, RunFolderError
+from wdistill.errors import OptionError
 from wdistill.files import atomic_write, guarded, remove
 from wdistill.label_views import LabelViews
-from wdistill.published import human_bytes, inside
+from wdistill.published import human_bytes, shard_files, shard_names, whole_shards
 
 FOLDER = "soft_labels"
-SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
 _SHARD_ROWS = 2 * 10**6  # below `push_to_hub`'s 500 MB, whatever is stored per row
 _GROUP_ROWS = 10**4  # a few 100 kB, a page of the Hub's viewer
 _MAX_ROWS = 10**9
@@ -97,25 +95,16 @@ def _encoded(views: LabelViews, classes: int) -> list[bytes]:
 def write_label_views(folder: Path, views: LabelViews | None, classes: int) -> int:
     """Write the files of ``views`` under ``folder``, remove others; returns their bytes."""
     data = [] if views is None else _encoded(views, classes)
-    names = [f"train-{i:05d}-of-{len(data):05d}.parquet" for i in range(len(data))]
-    remove(*(path for path in _shards(folder) if path.name not in names))
+    names = shard_names(len(data))
+    remove(*(path for path in shard_files(folder, FOLDER) if path.name not in names))
     for name, content in zip(names, data, strict=True):
         atomic_write(folder / FOLDER / name, content)
     return sum(map(len, data))
 
 
-def _shards(folder: Path) -> list[Path]:
-    found = folder.glob(f"{FOLDER}/train-*.parquet")
-    return sorted(path for path in found if SHARD_NAME.fullmatch(path.name))
-
-
 def label_shards(folder: Path) -> list[Path]:
     """The files of the label views, in order; none if there are none."""
-    found = [inside(folder, path) for path in _shards(folder)]
-    expected = [f"train-{i:05d}-of-{len(found):05d}.parquet" for i in range(len(found))]
-    if [path.name for path in found] != expected:
-        raise RunFolderError(f"'{folder / FOLDER}' lacks train-*.parquet files; write it again")
-    return found
+    return whole_shards(folder, FOLDER)
 
 
 def read_label_views(folder: Path, images: int, classes: int, size: int) -> LabelViews | None:

@@ -138,12 +138,12 @@ def _work(this: Run, networks: Networks, command: str) -> None:
         key, images = stages.synthesis(this, ready, pool, key, targets)
     with _timed(this, "relabel"):
         key, labels = stages.relabel(this, ready, key, images)
-        key, stored = stages.views(this, ready, key, images, this.config.evaluate.temperature)
+        views_key, stored = stages.views(this, ready, key, images, this.config.evaluate.temperature)
     distilled = _assemble(this.data, targets, images, labels, this)
     if this.accelerator.is_main_process:
         _pictures(this, distilled, images)
     with _timed(this, "evaluate"):
-        results = stages.evaluation(this, ready, networks, key, distilled, stored)
+        results = stages.evaluation(this, ready, networks, key, views_key, distilled, stored)
     if this.accelerator.is_main_process:
         nearest = torch.cat([unit["nearest"] for unit in labels]).numpy()
         manifest = build_manifest(

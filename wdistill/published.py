@@ -10,6 +10,7 @@ from wdistill.errors import RunFolderError
 
 MANIFEST_FILE = "wdistill.json"
 SET_NAME = re.compile(r"ipc\d{1,4}")  # folder and configuration of a set
+SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
 LABELS_SUFFIX = "_soft_labels"  # of the configuration of its label views
 
 
@@ -61,6 +62,31 @@ def inside(folder: Path, path: Path) -> Path:
     if not any(real.is_relative_to(allowed) for allowed in homes):
         raise RunFolderError(f"'{path}' is a link that leads out of its folder; copy the file")
     return path
+
+
+def shard_files(folder: Path, name: str) -> list[Path]:
+    """The parquet files in the subfolder ``name``, of however many and whatever writing."""
+    found = folder.glob(f"{name}/train-*.parquet")
+    return sorted(path for path in found if SHARD_NAME.fullmatch(path.name))
+
+
+def whole_shards(folder: Path, name: str) -> list[Path]:
+    """All of ``train-*-of-K`` in the subfolder ``name``, in order; none if there are none.
+
+    Raises RunFolderError if one is missing, or a link that leads elsewhere.
+    """
+    found = [inside(folder, path) for path in shard_files(folder, name)]
+    if [path.name for path in found] != shard_names(len(found)):
+        raise lacking(folder, name)
+    return found
+
+
+def shard_names(count: int) -> list[str]:
+    return [f"train-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
+
+
+def lacking(folder: Path, name: str) -> RunFolderError:
+    return RunFolderError(f"'{folder / name}' lacks train-*.parquet files; write it again")
 
 
 def human_bytes(size: int) -> str:

@@ -187,10 +187,10 @@ def relabel(
 def views(
     run: Run, ready: Teacher, key: str, images: Sequence[Tensors], temperature: float
 ) -> tuple[str, LabelViews | None]:
-    """The teacher's logits for single views of the images; None if none are wanted."""
+    """The key of the labels of single views, and the labels; None if none are wanted."""
     config, classes = run.config.label_views, len(run.data.class_names)
     if config.count == 0:
-        return key, None
+        return "", None
     made = {name: value for name, value in vars(config).items() if name != "budget"}
     units_key = stable_hash([key, made, temperature, "views"])
     pixels = torch.cat([unit["pixels"].flatten(0, 1) for unit in images])
@@ -223,10 +223,13 @@ def evaluation(
     ready: Teacher,
     networks: Networks,
     key: str,
+    views_key: str,
     distilled: DistilledSet,
     stored: LabelViews | None,
 ) -> dict[str, Any] | None:
-    """Train and test the students, each job once; None with --no-evaluate."""
+    """Train and test the students, each job once; None with --no-evaluate. Only those that see
+    label views depend on ``views_key``.
+    """
     config = run.config.evaluate
     if not config.enabled:
         return None
@@ -239,7 +242,12 @@ def evaluation(
     )  # fmt: skip
     ready.test.preload()
     every = evaluate.jobs(config, list(sources), run.config.barycenter.ipc)
-    keys = {job: stable_hash([key, job_key(contest, job, sources[job.student])]) for job in every}
+
+    def depends(job: evaluate.Job) -> str:
+        own = [views_key] if job.labels == "views" else []
+        return stable_hash([key, job_key(contest, job, sources[job.student]), *own])
+
+    keys = {job: depends(job) for job in every}
     place = Jobs(run.work / "evaluate", run.accelerator, run.quiet)
     outcomes = run_jobs(place, contest, every, keys, sources)
     return evaluate.summarise(

@@ -60,8 +60,7 @@ def main(
 ) -> None:
     keep_freed_memory()
     bench = Bench(dataset, teacher, 10, torch.device("cpu"))
-    for weights in ("free", "uniform"):
-        bench.transport(weights, 0)
+    bench.transport("uniform", 0)
     budget = Budget(400, 1000, 1e-3, 3e-3).config(bench.classes * bench.ipc, False)
 
     def score(images: Tensor, weights: Tensor) -> float:
@@ -75,7 +74,7 @@ def main(
     rows[0] |= {"top1": score(plain, torch.ones(len(plain)))}
     for steps in STEPS:
         began = time.perf_counter()
-        images, weights = bench.distil(Setting(replace(DEFAULT, iterations=steps)), 0)
+        images, weights = bench.distil(Setting(replace(DEFAULT, iterations=steps), "uniform"), 0)
         seconds = round(time.perf_counter() - began, 1)
         top1 = score(images, weights)
         rows.append({"images": "ours", "steps": steps, "seconds": seconds, "top1": top1})
