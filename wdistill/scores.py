@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+_STORED = ("soft", "views")  # labels that a teacher gave
 _KINDS = {"distilled": "Distilled", "random": "Random real"}
 
 Json = dict[str, Any]
@@ -38,7 +39,7 @@ def results_view(results: Json) -> Json:
         "teacher_accuracy": percent(results["teacher_accuracy"]),
         "recipe": ", ".join(_setting(name, value) for name, value in recipe.items()),
         "eval_images": f"{eval_images:,}" if isinstance(eval_images, int) else "the",
-        "soft": any(row["images"] == "random" and row["labels"] == "soft" for row in rows),
+        "soft": any(row["images"] == "random" and row["labels"] in _STORED for row in rows),
         "few_seeds": any(row["n"] < 5 for row in rows),
     }
 
