@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -133,27 +132,6 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 def _accuracies(run: Path) -> list[list[float]]:
     rows = json.loads((one_set(run) / "results.json").read_text())["rows"]
     return [row["top1"] for row in rows]
-
-
-def test_two_processes_give_the_same_dataset_as_one(
-    finished: Path, source: Path, tmp_path: Path
-) -> None:
-    """Given the same teacher; ipc 40 makes several groups of classes."""
-    common = ["run", "--dataset", source, "--backbone", finished / "teacher", "--ipc", "40"]
-    common += ["--iterations", "3", "--eval-epochs", "1", "--eval-seeds", "1"]
-    one = run_wdistill(*common, "--output", tmp_path / "one")
-    assert one.returncode == 0, one.stderr
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command = [sys.executable, *launch, "-m", *wdistill_command(*common)[2:]]
-    two = subprocess.run(
-        [*command, "--output", str(tmp_path / "two")],
-        env=one_thread(), capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert two.returncode == 0, two.stderr
-    assert parquet_bytes(tmp_path / "one") == parquet_bytes(tmp_path / "two")
-    assert _accuracies(tmp_path / "one") == _accuracies(tmp_path / "two")
-    assert two.stdout.count("dataset: ") == one.stdout.count("dataset: ")
 
 
 LOAD = """

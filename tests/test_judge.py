@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from runs import embedded_table, run_wdistill, small_source, wdistill_command
+from runs import embedded_table, run_wdistill, small_source
 from torch import Tensor
 
 from wdistill.artifact import read_distilled
@@ -150,15 +148,10 @@ def test_two_processes_give_the_same_numbers_as_one(
     run: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
     """Seeds, labels and images are shared out; the ladder of random images needs all of them."""
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    arguments = wdistill_command(
+    done = run_wdistill(
         "evaluate", run, *STEPS, "--labels", "hard", "--labels", "soft",
-        "--baselines", "random,nearest", "--output", tmp_path / "two",
-    )  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, *launch, "-m", *arguments[2:]],
-        env=cached(tmp_path), capture_output=True, text=True, timeout=600, check=False,
+        "--baselines", "random,nearest", "--output", tmp_path / "two", "--num-processes", "2",
+        env=cached(tmp_path),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     two = json.loads((tmp_path / "two" / "report.json").read_text())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wdistill.errors import RunFolderError
 from wdistill.seeds import stream, stream_seed
-from wdistill.units import Unit, class_units, collect_units, read_unit, run_units, unit_path
+from wdistill.units import StoredUnits, Unit, class_units, read_unit, run_units, unit_path
 
 # --- seeds --------------------------------------------------------------------------------------
 
@@ -105,43 +105,40 @@ class Work:
         return {"pixels": torch.stack([draw("work", label) for label in unit.classes])}
 
 
-def process(folder: Path, rank: int = 0, processes: int = 1, key: str = "k") -> list[int]:
-    """What one of several processes computes."""
-    place = SimpleNamespace(
-        process_index=rank,
-        num_processes=processes,
-        is_main_process=rank == 0,
-        wait_for_everyone=lambda: None,
-    )
-    work = Work()
+ALONE = SimpleNamespace(
+    process_index=0, num_processes=1, is_main_process=True, wait_for_everyone=lambda: None
+)
+
+
+def process(folder: Path, key: str = "k") -> list[int]:
+    """What a process computes; several are in test_work.py."""
+    work, place = Work(), ALONE
     did = run_units("stage", UNITS, folder, key, work, 1, "class", place, quiet=True)
     assert did == bool(work.asked)
     return work.asked
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3, 5])
-def test_any_number_of_processes_gives_the_same_tensors(tmp_path: Path, processes: int) -> None:
-    asked: list[int] = []
-    for rank in reversed(range(processes)):
-        asked += process(tmp_path, rank, processes)
-    assert sorted(asked) == [0, 1, 2]
-    found = torch.cat([t["pixels"] for t in collect_units(tmp_path, "stage", UNITS, "k")])
+def test_units_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    stored = StoredUnits(tmp_path, "stage", UNITS, "k")
+    assert process(tmp_path) == [0, 1, 2]
+    found = torch.cat([tensors["pixels"] for tensors in stored])
     assert torch.equal(found, torch.stack([draw("work", label) for label in range(7)]))
+    assert torch.equal(stored[1]["pixels"], stored[:2][1]["pixels"])
+    assert len(stored) == 3
 
 
 def test_finished_units_are_not_computed_again(tmp_path: Path) -> None:
     assert process(tmp_path) == [0, 1, 2]
     assert process(tmp_path) == []
     unit_path(tmp_path, "stage", UNITS[1]).unlink()
-    assert process(tmp_path, rank=1, processes=2) == [1]
-    assert process(tmp_path) == []
+    assert process(tmp_path) == [1]
 
 
 def test_another_key_is_computed_again(tmp_path: Path) -> None:
     process(tmp_path, key="old")
     assert read_unit(tmp_path, "stage", UNITS[0], "new") is None
     with pytest.raises(RunFolderError, match="missing or damaged"):
-        collect_units(tmp_path, "stage", UNITS, "new")
+        StoredUnits(tmp_path, "stage", UNITS, "new")[0]
     assert process(tmp_path, key="new") == [0, 1, 2]
     assert read_unit(tmp_path, "stage", UNITS[0], "new") is not None
 
@@ -153,9 +150,9 @@ def test_a_truncated_file_is_computed_again(tmp_path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     assert read_unit(tmp_path, "stage", UNITS[2], "k") is None
     with pytest.raises(RunFolderError, match="stage-00002"):
-        collect_units(tmp_path, "stage", UNITS, "k")
+        StoredUnits(tmp_path, "stage", UNITS, "k")[2]
     assert process(tmp_path) == [2]
-    assert len(collect_units(tmp_path, "stage", UNITS, "k")) == 3
+    assert StoredUnits(tmp_path, "stage", UNITS, "k")[2]
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
@@ -179,8 +176,7 @@ def test_a_failed_unit_leaves_the_finished_ones(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
             return super().__call__(unit, advance)
 
-    place = SimpleNamespace(num_processes=1, process_index=0, is_main_process=True)
     with pytest.raises(KeyboardInterrupt):
-        run_units("stage", UNITS, tmp_path, "k", Broken(), 1, "class", place, quiet=True)
+        run_units("stage", UNITS, tmp_path, "k", Broken(), 1, "class", ALONE, quiet=True)
     assert [p.name for p in tmp_path.iterdir()] == ["stage-00000.safetensors"]
     assert process(tmp_path) == [1, 2]

@@ -191,6 +191,17 @@ def test_pixels_kept_in_memory_train_the_same_network(train: Recorder, tmp_path:
     assert train(fresh(), epochs=1, path=tmp_path / "b") == first
 
 
+def test_rows_held_in_memory_are_those_of_the_store(train: Recorder) -> None:
+    store = PixelStore(train.split, PIXELS)
+    rows = torch.tensor([5, 2, 9])
+    held = store.held(rows)
+    assert torch.equal(held.get([9, 5, 5]), store.get([9, 5, 5]))
+    with pytest.raises(IndexError, match="does not hold"):
+        held.get([9, 3])
+    store.preload()
+    assert store.held(rows) is store
+
+
 def test_a_batch_may_be_larger_than_the_dataset(train: Recorder) -> None:
     backbone = fresh()
     before = weights_sha256(backbone.model)

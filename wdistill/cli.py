@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shlex
 import signal
 import sys
@@ -14,6 +12,17 @@ from typing import Any, TypeVar
 import click
 
 from wdistill import __version__
+from wdistill.ending import (
+    COMMAND,
+    command_line,
+    end_progress_bars,
+    fail,
+    is_main_process,
+    launched,
+    misused,
+    signal_of,
+    terminate,
+)
 from wdistill.errors import WdistillError
 from wdistill.judge_options import judge_options, judge_settings
 from wdistill.options import machine_options, run_options, runtime_settings, settings
@@ -47,8 +56,14 @@ def cli() -> None:
 
 @cli.command()
 @run_options
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only part I of N, alone, for job arrays; `wdistill merge` joins the parts. It needs a "
+    "trained --backbone. [default: all of it]",
+)
 @_common
-def run(**options: Any) -> None:
+def run(shard: str | None, **options: Any) -> None:
     """Distil a dataset, evaluate the result, and write a folder ready to publish.
 
     Squeeze, recover and relabel in one command. Killed at any moment, the same command goes on
@@ -59,7 +74,8 @@ def run(**options: Any) -> None:
       wdistill run --dataset imagenet-1k --backbone microsoft/resnet-18 --ipc 10
     """
     config, runtime = settings(options)
-    main, target = _is_main_process(), options["push_to"]
+    _share_out(options)
+    main, target = is_main_process(), options["push_to"]
     if main and target:
         from wdistill import hub
 
@@ -67,17 +83,24 @@ def run(**options: Any) -> None:
     from wdistill import pipeline
     from wdistill.artifact import read_results
     from wdistill.published import one_set
+    from wdistill.run_text import results_table
+    from wdistill.units import Shard
 
     _hush(options["quiet"])
-    folder = options["output"] or pipeline.default_output(config)
+    part = Shard.parse(shard) if shard else None
+    folder = options["output"] or pipeline.default_output(config, part)
     say = _echo_quietly if options["quiet"] else click.echo
-    publish = pipeline.run(config, runtime, folder, _command_line(), say)
+    publish = pipeline.run(config, runtime, folder, command_line(), say, shard=part)
     if not main:
+        return
+    if part:
+        click.echo(f"part {part.index} of {part.count} is done: {folder}")
+        click.echo("next:     wdistill merge PART... --output DIR, when all parts are done")
         return
     made = one_set(publish)
     results = read_results(made)
     if results is not None:
-        click.echo(pipeline.results_table(results))
+        click.echo(results_table(results))
     click.echo(f"pictures: {made / 'preview.png'}")
     click.echo(f"card:     {publish / 'README.md'}")
     click.echo(f'load:     load_dataset("{publish}")')
@@ -85,6 +108,33 @@ def run(**options: Any) -> None:
         click.echo(hub.format_result(hub.push_finished(folder, target)))
     else:
         click.echo(f"push:     wdistill push {shlex.quote(str(folder))} YOU/{folder.name}")
+
+
+@cli.command()
+@click.argument(
+    "parts", metavar="PART...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Run folder."
+)
+@_common
+def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> None:
+    """Join the folders of `wdistill run --shard` in one, in which the run can be finished.
+
+    Parts of different runs are refused. What a missing or unfinished part lacks is computed by the
+    run.
+
+    \b
+    Example:
+      wdistill merge runs/cifar10-ipc10-shard-* --output runs/cifar10-ipc10
+    """
+    from wdistill.shards import merge as join
+
+    merged = join(parts, output)
+    click.echo(f"joined:   {merged.units} finished pieces of work in {output}")
+    for shard in merged.absent:
+        click.echo(f"absent:   part {shard.index} of {shard.count}; the run will do its work")
+    click.echo(f"next:     {merged.command}")
 
 
 @cli.command()
@@ -102,6 +152,7 @@ def evaluate(source: str, **options: Any) -> None:
       wdistill evaluate runs/cifar10-ipc10 --student convnet --labels hard --labels soft
     """
     config, runtime = judge_settings(source, options)
+    _share_out(options)
     from wdistill.artifact import REPORT_FILE
     from wdistill.judge import PAGE_FILE, default_output, judge
     from wdistill.report_text import report_table
@@ -109,8 +160,8 @@ def evaluate(source: str, **options: Any) -> None:
     _hush(options["quiet"])
     folder = options["output"] or default_output(config)
     say = _echo_quietly if options["quiet"] else click.echo
-    report = judge(config, runtime, folder, _command_line(), say)
-    if not _is_main_process():
+    report = judge(config, runtime, folder, command_line(), say)
+    if not is_main_process():
         return
     click.echo(report_table(report))
     click.echo(f"numbers: {folder / REPORT_FILE}")
@@ -148,6 +199,7 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
     Example:
       wdistill reproduce you/cifar10-wdistill-ipc10
     """
+    _share_out(options)
     from wdistill import reproduce as again
     from wdistill.differences_text import verdict
 
@@ -156,8 +208,8 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
     folder = output or again.default_output(source)
     say = _echo_quietly if options["quiet"] else click.echo
     runtime = runtime_settings(options)
-    found = again.reproduce(source, given, runtime, folder, _command_line(), say)
-    if _is_main_process():
+    found = again.reproduce(source, given, runtime, folder, command_line(), say)
+    if is_main_process():
         click.echo(verdict(found))
         click.echo(f"made again in {folder}")
 
@@ -216,12 +268,14 @@ def push(
     click.echo(hub.format_plan(result) if dry_run else hub.format_result(result))
 
 
-def _is_main_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
+def _share_out(options: dict[str, Any]) -> None:
+    """Do the command in several processes, and end with it, if the user asked for them."""
+    processes = options["num_processes"]
+    if processes > 1 and not launched():
+        from wdistill.launch import launch
 
-
-def _command_line() -> str:
-    return shlex.join(["wdistill", *sys.argv[1:]])
+        told = {COMMAND: command_line()}
+        sys.exit(launch(sys.argv[1:], processes, options["device"], told))
 
 
 def _echo_quietly(_: str) -> None:
@@ -244,65 +298,21 @@ def _hush(quiet: bool) -> None:
 def main() -> None:
     """Entry point: a foreseen error is one line on stderr and a non-zero exit code."""
     debug = "--debug" in sys.argv
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     try:
         sys.exit(cli.main(prog_name="wdistill", standalone_mode=False))
     except click.ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # from click 8.2 on
             error.show()
         else:
-            click.echo(f"Error: {_misused(error)}", err=True)
+            click.echo(f"Error: {misused(error)}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
-        _end_progress_bars()
-        click.echo(f"\nInterrupted. To go on: {_command_line()}", err=True)
-        sys.exit(128 + _signal_of(error))  # as shells expect
+        end_progress_bars()
+        if not launched():  # else the process that launched this one says so
+            click.echo(f"\nInterrupted. To go on: {command_line()}", err=True)
+        sys.exit(128 + signal_of(error))  # as shells expect
     except WdistillError as error:
-        _fail(error, debug, error.exit_code)
+        fail(error, debug, error.exit_code)
     except Exception as error:
-        _fail(error, debug, 1)
-
-
-def _terminate(number: int, _: object) -> None:
-    """A scheduler's SIGTERM stops a command as Ctrl-C does."""
-    raise KeyboardInterrupt(number)
-
-
-def _signal_of(error: BaseException) -> int:
-    """`click` turns KeyboardInterrupt into Abort, and names it as the cause."""
-    arguments = (error.__cause__ or error).args
-    return int(arguments[0]) if arguments else signal.SIGINT
-
-
-def _misused(error: click.ClickException) -> str:
-    """What `click` says in several sentences and lines, in one, and where to look."""
-    text = " ".join(error.format_message().split()).rstrip(".")
-    text = re.sub(r"\.? \(?Did you mean (.+?)\?\)?$", r" (did you mean \1?)", text)
-    context = getattr(error, "ctx", None)
-    return f"{text}; see '{context.command_path if context else 'wdistill'} --help'"
-
-
-def _end_progress_bars() -> None:
-    """Leave the line of an unfinished bar, so that what is said next stands on its own."""
-    if "tqdm" in sys.modules:
-        from tqdm import tqdm
-
-        for bar in list(getattr(tqdm, "_instances", ())):
-            bar.close()
-
-
-def _fail(error: Exception, debug: bool, code: int) -> None:
-    _end_progress_bars()
-    if debug:
-        raise error
-    text = " ".join(str(error).split())
-    if "No space left" in text:
-        text = (
-            f"no space left on the device ({text}); free some space and run the same command again"
-        )
-    elif type(error).__name__ == "OutOfMemoryError":
-        text = f"the device is out of memory ({text[:120]}); lower --resolution or --ipc"
-    elif not isinstance(error, WdistillError):
-        text = f"{type(error).__name__}: {text} (a defect of wdistill? --debug shows where)"
-    click.echo(f"Error: {text}", err=True)
-    sys.exit(code)
+        fail(error, debug, 1)

@@ -23,6 +23,7 @@ Baseline = Literal["random", "nearest", "herding", "full"]
 GroupWeights = Literal["equal", "proportional"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["no", "bf16"]
+Tracker = Literal["trackio", "tensorboard"]
 
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 LARGE_SET = 500
@@ -308,6 +309,7 @@ class RuntimeConfig:
     device: Device = "auto"
     num_workers: int = 0
     quiet: bool = False
+    track: Tracker | None = None
 
     def __post_init__(self) -> None:
         _choice("--device", self.device, get_args(Device))

@@ -7,6 +7,7 @@
     ├── WeakTeacherError the teacher is near chance, distilling it would be wasted work
     ├── RunFolderError   the output folder holds something else, is damaged or cannot be written
     ├── HubError         the Hub refused, or cannot be reached
+    ├── ProcessError     one of several processes was killed
     └── NumericalError   a loss or a statistic is not finite
 
 Each message is one line: what was given, what is allowed, what to do.
@@ -45,6 +46,10 @@ class RunFolderError(WdistillError):
 
 class HubError(WdistillError):
     """The Hub refused a request or cannot be reached."""
+
+
+class ProcessError(WdistillError):
+    """One of several processes was killed."""
 
 
 class NumericalError(WdistillError):

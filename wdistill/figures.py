@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -18,6 +17,7 @@ from wdistill.artifact import DistilledSet, atomic_write
 _SMALL, _LARGE = 56, 112  # pixels of a cell's side: small images are enlarged, large ones reduced
 _GAP, _MARGIN, _BLOCK_GAP = 4, 14, 28
 _LABEL_WIDTH = 210
+MOST_CLASSES = 20
 _TEXT, _FAINT, _PAPER = "#1a1a1a", "#6b6b6b", "#ffffff"
 
 
@@ -48,7 +48,7 @@ class _Layout:
 
 def preview_grid(
     distilled: DistilledSet,
-    max_classes: int = 20,
+    max_classes: int = MOST_CLASSES,
     max_per_class: int = 10,
     footer: str | None = None,
 ) -> Image.Image:
@@ -76,29 +76,24 @@ def preview_grid(
     return canvas
 
 
-def progress_grid(stages: Sequence[DistilledSet], shown: int = 3) -> Image.Image:
-    """The first images of each class at the start, the middle and the end of synthesis, side by
-    side. stages: the same set at these three moments.
+def progress_grid(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], class_names: tuple[str, ...]
+) -> Image.Image:
+    """Some images of some classes at the start, the middle and the end of synthesis, side by side.
+
+    images: (K, n, 3, H, W, 3), of the classes ``labels`` (K,), at the three moments.
     """
-    last = stages[-1]
-    picked = [
-        images
-        for label in np.unique(last.labels)
-        for image in np.flatnonzero(last.labels == label)[:shown]
-        for images in (stage.images[image] for stage in stages)
-    ]
-    first = np.concatenate(
-        [np.flatnonzero(last.labels == c)[:shown] for c in np.unique(last.labels)]
-    )
-    sequence = replace(
-        last,
-        images=np.stack(picked),
-        labels=last.labels[first].repeat(len(stages)),
-        weights=last.weights[first].repeat(len(stages)),
-        soft_labels=last.soft_labels[first].repeat(len(stages), axis=0),
+    classes, count, moments, *shape = images.shape
+    rows = classes * count * moments
+    sequence = DistilledSet(
+        images=images.reshape(rows, *shape),
+        labels=labels.repeat(count * moments),
+        weights=np.zeros(rows, np.float32),
+        soft_labels=np.zeros((rows, len(class_names)), np.float32),
+        class_names=class_names,
     )
     told = "each image at the start, after half of the steps, at the end"
-    return preview_grid(sequence, max_per_class=shown * len(stages), footer=told)
+    return preview_grid(sequence, max_per_class=count * moments, footer=told)
 
 
 def loss_plot(steps: NDArray[np.float32], curves: dict[str, NDArray[np.float32]]) -> Image.Image:
@@ -136,12 +131,16 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
 
 
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """At most ``most`` of ``count`` positions, evenly spaced."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
+
+
 def _lay_out(
     distilled: DistilledSet, max_classes: int, max_per_class: int, font: ImageFont.FreeTypeFont
 ) -> _Layout:
     present = np.unique(distilled.labels)
-    chosen = np.linspace(0, len(present) - 1, min(max_classes, len(present))).round().astype(int)
-    classes = [int(label) for label in present[chosen]]
+    classes = [int(label) for label in present[evenly(len(present), max_classes)]]
     per_class = int(np.bincount(distilled.labels).max())
     columns = min(max_per_class, per_class)
     blocks = min(len(classes), 1 if columns > 4 else 2 if columns > 1 else 3)

@@ -1,19 +1,19 @@
-"""Students as jobs: each trained once, by whichever process it belongs to, and kept."""
+"""Students as jobs: each trained once, by whichever process takes it, and kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from tqdm.auto import tqdm
 
 from wdistill.artifact import read_json, write_json
 from wdistill.backbone import BackboneSource
 from wdistill.errors import RunFolderError
 from wdistill.evaluate import Contest, Job, run_job
+from wdistill.work import Work, share_out
 
 SHARED = ("seeds", "students", "labels", "enabled")  # settings that no single job depends on
 
@@ -44,17 +44,27 @@ def run_jobs(
     sources: Mapping[str, BackboneSource],
 ) -> list[dict[str, Any]]:
     """The outcomes of ``every`` job, in order; those known under their key are not run again."""
-    accelerator = place.accelerator
-    mine = every[accelerator.process_index :: accelerator.num_processes]
-    missing = [job for job in mine if _outcome(_path(place, job, keys[job]), keys[job]) is None]
-    silent = place.quiet or not missing or not accelerator.is_main_process
+    paths = [_path(place, job, keys[job]) for job in every]
     steps, _ = contest.config.budget(len(contest.candidate.labels))
-    with tqdm(total=len(missing) * steps, desc="students", unit="step", disable=silent) as bar:
-        for job in missing:
-            outcome = run_job(contest, job, sources[job.student], bar.update)
-            write_json(_path(place, job, keys[job]), {"key": keys[job], "outcome": outcome})
-    accelerator.wait_for_everyone()
-    found = [_outcome(_path(place, job, keys[job]), keys[job]) for job in every]
+
+    def known(index: int) -> dict[str, Any] | None:
+        return _outcome(paths[index], keys[every[index]])
+
+    def compute(index: int, advance: Callable[[int], object]) -> None:
+        job = every[index]
+        outcome = run_job(contest, job, sources[job.student], lambda: advance(1))
+        write_json(paths[index], {"key": keys[job], "outcome": outcome})
+
+    pieces = Work(
+        name="students",
+        paths=paths,
+        valid=lambda index: known(index) is not None,
+        compute=compute,
+        ticks=lambda _: steps,
+        tick_name="step",
+    )
+    share_out(pieces, place.accelerator, place.quiet)
+    found = [known(index) for index in range(len(every))]
     return [outcome for outcome in found if outcome is not None]
 
 

@@ -19,6 +19,7 @@ from wdistill.config import (
     RuntimeConfig,
     SynthesisConfig,
     TeacherConfig,
+    Tracker,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,6 +52,14 @@ MACHINE_OPTIONS = (  # of `wdistill evaluate` and `wdistill reproduce` as well
         default=0,
         show_default=True,
         help="Processes that decode images. [source: PyTorch's DataLoader]",
+    ),
+    click.option(
+        "--num-processes",
+        type=click.IntRange(1, 1024),
+        default=1,
+        show_default=True,
+        help="Processes that share the work on this machine, each on a GPU of its own where there "
+        "are some; several machines: `accelerate launch -m wdistill ...`.",
     ),
     click.option(
         "--trust-remote-code",
@@ -108,6 +117,11 @@ OPTIONS = (
         type=click.Path(path_type=Path),
         metavar="DIR",
         help="Run folder; the same command resumes it. [default: runs/<dataset>-ipc<n>]",
+    ),
+    click.option(
+        "--track",
+        type=click.Choice(get_args(Tracker)),
+        help="Where losses and accuracies can be followed. [default: nowhere]",
     ),
     click.option(
         "--config-name", metavar="NAME", help="Configuration of a Hub dataset. [default: its own]"
@@ -338,4 +352,6 @@ def settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
 
 
 def runtime_settings(options: dict[str, Any]) -> RuntimeConfig:
-    return RuntimeConfig(options["device"], options["num_workers"], options["quiet"])
+    return RuntimeConfig(
+        options["device"], options["num_workers"], options["quiet"], options.get("track")
+    )

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,34 +24,46 @@ from wdistill.artifact import (
     write_publishable,
 )
 from wdistill.card import render_card
-from wdistill.config import RunConfig, RuntimeConfig
+from wdistill.config import RunConfig, RuntimeConfig, flat
 from wdistill.data import ImageData, load_data
 from wdistill.devices import open_accelerator
 from wdistill.errors import RunFolderError
-from wdistill.figures import loss_plot, preview_grid, progress_grid, save_png
+from wdistill.figures import (
+    MOST_CLASSES,
+    evenly,
+    loss_plot,
+    preview_grid,
+    progress_grid,
+    save_png,
+)
 from wdistill.label_files import label_shards
 from wdistill.label_views import LabelViews
+from wdistill.log import logged
 from wdistill.manifest import build_manifest, device_name, versions
 from wdistill.memory import keep_freed_memory
 from wdistill.published import set_name
 from wdistill.run_folder import Run, claim, locked
+from wdistill.run_text import transport_table
+from wdistill.shards import write_shard
 from wdistill.synthesis import TERMS
 from wdistill.teacher import Networks, find_networks, open_pool, prepare_teacher
-from wdistill.units import Tensors
+from wdistill.units import Shard, Tensors
 
 PUBLISH = "publish"
 PICTURES = "pictures"
+SHOWN_IMAGES = 3  # of a class, on their way through synthesis
 SECONDS = "seconds.json"
 VOLATILE = (  # differ between equal runs
     "created", "command", "seconds", "processes", "threads", "bytes",
 )  # fmt: skip
 
 
-def default_output(config: RunConfig) -> Path:
-    """runs/<last part of the dataset's name>-ipc<n>."""
+def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
+    """runs/<last part of the dataset's name>-ipc<n>, and which part it is."""
     dataset = config.data.dataset or "fashion-mnist-subset"
     name = Path(dataset.rstrip("/")).name.removesuffix(".parquet") or "dataset"
-    return Path("runs") / f"{name}-ipc{config.barycenter.ipc}"
+    part = f"-{shard.name}" if shard else ""
+    return Path("runs") / f"{name}-ipc{config.barycenter.ipc}{part}"
 
 
 def run(
@@ -62,32 +73,35 @@ def run(
     command: str,
     echo: Callable[[str], None],
     check: Callable[[ImageData], object] = lambda _: None,
+    shard: Shard | None = None,
 ) -> Path:
     """Distil, evaluate and write the publishable folder, which is returned.
 
     What an earlier start of the same run has finished is not computed again. ``check`` may refuse
-    the data before any work starts. Raises WdistillError on anything that the user can mend.
+    the data before any work starts. A ``shard`` ends with its images and their labels, see
+    :func:`wdistill.shards.merge`. Raises WdistillError on anything that the user can mend.
     """
     keep_freed_memory()
-    accelerator = open_accelerator(config.mixed_precision, runtime.device)
+    accelerator = open_accelerator(config.mixed_precision, runtime.device, runtime.track, folder)
     main = accelerator.is_main_process
     with accelerator.main_process_first():
         data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet)
         check(data)
         networks = find_networks(config, data)
-    say = echo if main else _silent
-    this = Run(config, data, folder, accelerator, runtime.num_workers, runtime.quiet, say)
     with locked(folder) if main else nullcontext():
         if main:
             claim(folder, config, data.source.fingerprint)
         accelerator.wait_for_everyone()  # nobody works in a folder that is refused
-        _announce(this)
-        _work(this, networks, command)
+        with logged(folder, accelerator, echo) as say:
+            if runtime.track is not None:
+                settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
+                accelerator.init_trackers("wdistill", settings)
+            workers, quiet = runtime.num_workers, runtime.quiet
+            this = Run(config, data, folder, accelerator, workers, quiet, say, shard)
+            _announce(this)
+            _work(this, networks, command)
+    accelerator.end_training()
     return folder / PUBLISH
-
-
-def _silent(_: str) -> None:
-    """What processes other than the main one say."""
 
 
 def _announce(this: Run) -> None:
@@ -107,6 +121,7 @@ def _timed(this: Run, stage: str) -> Iterator[None]:
     began = time.perf_counter()
     try:
         yield
+        this.echo(f"{stage}: finished after {time.perf_counter() - began:.1f} s")
     finally:
         if this.accelerator.is_main_process:
             seconds = _seconds(this)
@@ -127,23 +142,34 @@ def _work(this: Run, networks: Networks, command: str) -> None:
         f"teacher: {ready.description['backbone']} ({origin}) has accuracy "
         f"{ready.accuracy:.1%} on {this.data.eval_split!r}"
     )
+    this.accelerator.log({"teacher/accuracy": ready.accuracy})
     if not ready.network.norms:
         this.echo("warning: the backbone has no norm layer; synthesis uses its features alone")
     with _timed(this, "transport"):
         key, targets = stages.transport(this, ready)
-    w2 = _per_class(targets, this, "w2")
-    this.echo(transport_table(this.data.class_names, w2))
+    if this.shard is None:
+        w2 = _per_class(targets, this, "w2")
+        this.echo(transport_table(this.data.class_names, w2))
+        this.accelerator.log({"transport/w2": w2[:, 0].mean(), "transport/random": w2[:, 1].mean()})
     with _timed(this, "synthesis"):
         pool = open_pool(this, ready, networks)
         key, images = stages.synthesis(this, ready, pool, key, targets)
     with _timed(this, "relabel"):
         key, labels = stages.relabel(this, ready, key, images)
+    if this.shard is not None:
+        if this.accelerator.is_main_process:
+            write_shard(this.work, this.shard, command)
+        return
+    with _timed(this, "relabel"):
         views_key, stored = stages.views(this, ready, key, images, this.config.evaluate.temperature)
     distilled = _assemble(this.data, targets, images, labels, this)
     if this.accelerator.is_main_process:
-        _pictures(this, distilled, images)
+        _pictures(this, images)
     with _timed(this, "evaluate"):
         results = stages.evaluation(this, ready, networks, key, views_key, distilled, stored)
+    for row in (results or {"rows": []})["rows"]:
+        name = f"students/{row['student']}/{row['labels']}/{row['images']}"
+        this.accelerator.log({name: row["top1_mean"]})
     if this.accelerator.is_main_process:
         nearest = torch.cat([unit["nearest"] for unit in labels]).numpy()
         manifest = build_manifest(
@@ -167,11 +193,6 @@ def _per_class(targets: Sequence[Tensors], this: Run, name: str) -> Any:
     )
 
 
-def _stacked(images: Sequence[Tensors], name: str) -> Any:
-    pixels = torch.cat([unit[name].flatten(0, 1) for unit in images])
-    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
-
-
 def _assemble(
     data: ImageData,
     targets: Sequence[Tensors],
@@ -180,8 +201,9 @@ def _assemble(
     this: Run,
 ) -> DistilledSet:
     ipc = this.config.barycenter.ipc
+    pixels = [unit["pixels"].flatten(0, 1).permute(0, 2, 3, 1).numpy() for unit in images]
     return DistilledSet(
-        images=_stacked(images, "pixels"),
+        images=np.concatenate(pixels),
         labels=np.repeat(np.arange(len(data.class_names), dtype=np.int64), ipc),
         weights=_per_class(targets, this, "weights").astype(np.float32).reshape(-1),
         soft_labels=torch.cat([unit["soft_labels"] for unit in labels]).numpy(),
@@ -189,13 +211,23 @@ def _assemble(
     )
 
 
-def _pictures(this: Run, distilled: DistilledSet, images: Sequence[Tensors]) -> None:
+def _pictures(this: Run, images: Sequence[Tensors]) -> None:
     """How synthesis went, for people: images on their way, and the terms of the loss."""
-    moments = [replace(distilled, images=_stacked(images, name)) for name in ("start", "middle")]
-    save_png(this.folder / PICTURES / "synthesis.png", progress_grid([*moments, distilled]))
-    trace = torch.stack([unit["trace"] for unit in images]).mean(0).numpy()
-    names = [f"{space}: {term}" for space in ("teacher", "pool") for term in TERMS]
-    curves = {name: row for name, row in zip(names, trace.T[1:], strict=True) if row.any()}
+    names, traces, on_the_way = this.data.class_names, [], []
+    shown = evenly(len(names), MOST_CLASSES)
+    for unit, tensors in zip(this.units, images, strict=True):
+        traces.append(tensors["trace"])
+        stages = torch.stack([tensors[name] for name in ("start", "middle", "pixels")], 2)
+        kept = [index for index, label in enumerate(unit.classes) if label in shown]
+        on_the_way.append(stages[kept, :SHOWN_IMAGES])
+    grid = torch.cat(on_the_way).permute(0, 1, 2, 4, 5, 3).contiguous().numpy()
+    save_png(this.folder / PICTURES / "synthesis.png", progress_grid(grid, shown, names))
+    trace = torch.stack(traces).mean(0).numpy()
+    terms = [f"{space}: {term}" for space in ("teacher", "pool") for term in TERMS]
+    curves = {name: row for name, row in zip(terms, trace.T[1:], strict=True) if row.any()}
+    for step, *values in trace.tolist():
+        numbers = {f"synthesis/{name}": value for name, value in zip(terms, values, strict=True)}
+        this.accelerator.log(numbers, step=int(step))
     if curves:
         save_png(this.folder / PICTURES / "loss.png", loss_plot(trace[:, 0], curves))
 
@@ -242,40 +274,3 @@ def _published(
 def _stable(manifest: dict[str, Any]) -> Any:
     kept = {key: value for key, value in manifest.items() if key not in VOLATILE}
     return json.loads(json.dumps(kept))
-
-
-def transport_table(class_names: Sequence[str], w2: Any, most: int = 20) -> str:
-    """W2^2 of the atoms and of random real images per class, as text; the mean comes last."""
-    width = min(28, max(len(name) for name in (*class_names, "mean of all classes")))
-    lines = [f"{'W2^2 to the real features':{width}}  {'atoms':>9}  {'random':>9}  ratio"]
-    shown = [(name, *values) for name, values in zip(class_names[:most], w2, strict=False)]
-    if len(class_names) > most:
-        shown.append((f"... {len(class_names) - most} more", float("nan"), float("nan")))
-    for name, atoms, random in [*shown, ("mean of all classes", *w2.mean(0))]:
-        if np.isnan(atoms):
-            lines.append(name)
-            continue
-        ratio = f"{atoms / random:5.2f}" if random > 0 else "    -"
-        lines.append(f"{name[:width]:{width}}  {atoms:9.3f}  {random:9.3f}  {ratio}")
-    return "\n".join(lines)
-
-
-def results_table(results: dict[str, Any]) -> str:
-    """Accuracy of students on the distilled and on random real images, as text."""
-    rows = {(row["student"], row["labels"], row["images"]): row for row in results["rows"]}
-    pairs = sorted({(student, labels) for student, labels, _ in rows})
-    width = max(7, *(len(student) for student, _ in pairs))
-    lines = [f"{'student':{width}}  labels  {'distilled':>14}  {'random real':>14}  difference"]
-    for student, labels in pairs:
-        ours, random = (rows[student, labels, images] for images in ("distilled", "random"))
-        cells = [_score(row) for row in (ours, random)]
-        gain = 100 * (ours["top1_mean"] - random["top1_mean"])
-        lines.append(
-            f"{student:{width}}  {labels:6}  {cells[0]:>14}  {cells[1]:>14}  {gain:+10.1f}"
-        )
-    return "\n".join(lines)
-
-
-def _score(row: dict[str, Any]) -> str:
-    spread = f" ± {100 * row['top1_std']:4.1f}" if row["n"] > 1 else ""
-    return f"{row['top1_mean']:7.1%}{spread}"

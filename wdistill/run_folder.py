@@ -16,7 +16,7 @@ from wdistill.artifact import read_json, write_json
 from wdistill.config import RunConfig, flat
 from wdistill.data import ImageData
 from wdistill.errors import RunFolderError
-from wdistill.units import Unit, class_units
+from wdistill.units import Shard, Unit, class_units
 
 IDENTITY = "run.json"
 
@@ -32,6 +32,7 @@ class Run:
     workers: int
     quiet: bool
     echo: Callable[[str], None]
+    shard: Shard | None = None
 
     @property
     def work(self) -> Path:
@@ -48,6 +49,11 @@ class Run:
             self.config.barycenter.ipc,
             self.config.synthesis.images_per_step,
         )
+
+    @property
+    def mine(self) -> tuple[Unit, ...]:
+        """Those to be computed here."""
+        return self.shard.of(self.units) if self.shard else self.units
 
 
 @contextmanager

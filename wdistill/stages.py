@@ -28,7 +28,7 @@ from wdistill.spectrum import Spectrum, measure_spectrum
 from wdistill.survey import survey_class
 from wdistill.synthesis import ClassTarget, synthesise
 from wdistill.teacher import Networks, Teacher
-from wdistill.units import Tensors, Unit, collect_units, run_units
+from wdistill.units import StoredUnits, Tensors, Unit, run_units
 
 SURVEY_BATCH = 128
 SPACE_SAMPLE = 300  # real images per class and space of the pool; its means need no more
@@ -39,13 +39,13 @@ def class_rows(store: PixelStore, label: int) -> Tensor:
     return (store.labels == label).nonzero()[:, 0]
 
 
-def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
+def transport(run: Run, ready: Teacher) -> tuple[str, Sequence[Tensors]]:
     """Survey each class and compute its barycenter. Returns the stage's key and its units."""
     config, seed = run.config.barycenter, run.config.seed
     groups = run.data.train.groups
     key = transport_key(ready.key, config, seed, groups)
 
-    def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
+    def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
         tensors: Tensors = {}
         for label in unit.classes:
             rows = class_rows(ready.train, label)
@@ -65,8 +65,8 @@ def transport(run: Run, ready: Teacher) -> tuple[str, list[Tensors]]:
             advance(1)
         return tensors
 
-    run_units(STAGE, run.units, run.work, key, compute, 1, "class", run.accelerator, run.quiet)
-    return key, collect_units(run.work, STAGE, run.units, key)
+    run_units(STAGE, run.mine, run.work, key, compute, 1, "class", run.accelerator, run.quiet)
+    return key, StoredUnits(run.work, STAGE, run.units, key)
 
 
 def class_plan(tensors: Tensors, label: int) -> Plan:
@@ -76,17 +76,17 @@ def class_plan(tensors: Tensors, label: int) -> Plan:
 
 
 def class_target(
-    run: Run, ready: Teacher, spaces: Sequence[FeatureSpace], tensors: Tensors, label: int
+    run: Run, store: PixelStore, spaces: Sequence[FeatureSpace], tensors: Tensors, label: int
 ) -> ClassTarget:
     """What a class aims at in every space: in the teacher's by all its images, in those of the pool
-    by a sample.
+    by a sample. store: of the training images, or of those of the class.
     """
     seed, whole = run.config.seed, class_plan(tensors, label)
     part = whole.sample(SPACE_SAMPLE, stream(seed, "space-rows", label))
     aims = tuple(
         space_target(
             space.network,
-            ready.train,
+            store,
             part if index else whole,
             stream(seed, "space", space.name, label),
             moments=space.terms.moments > 0,
@@ -98,13 +98,13 @@ def class_target(
 
 
 def class_start(
-    run: Run, ready: Teacher, spectrum: Spectrum, tensors: Tensors, label: int
+    run: Run, store: PixelStore, spectrum: Spectrum, tensors: Tensors, label: int
 ) -> Tensor:
     """(n, 3, R, R) float pixels in [0, 1] from which a class's images start.
 
     Noise has the spectrum of real images; the official code's has one deviation for all pixels.
     """
-    store, init = ready.train, run.config.synthesis.init
+    init = run.config.synthesis.init
     if init == "real":
         return to_float(store.get(tensors[f"{label}.nearest"]), torch.device("cpu"))
     if init == "mean":
@@ -122,7 +122,7 @@ def real_spectrum(run: Run, ready: Teacher) -> Spectrum:
 
 def synthesis(
     run: Run, ready: Teacher, pool: Sequence[FeatureSpace], key: str, targets: Sequence[Tensors]
-) -> tuple[str, list[Tensors]]:
+) -> tuple[str, Sequence[Tensors]]:
     """Distil the images of each unit. Returns the stage's key and its units.
 
     Units hold ``pixels``, ``start`` and ``middle`` (uint8) and ``trace``, see :class:`Distilled`.
@@ -134,14 +134,17 @@ def synthesis(
     spaces = [FeatureSpace("teacher", ready.network, terms, ready.key), *pool]
     measured = cache(lambda: real_spectrum(run, ready))  # not before a unit is missing
 
-    def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
+    def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
         tensors, spectrum = targets[unit.index], measured()
-        start = torch.stack(
-            [class_start(run, ready, spectrum, tensors, label) for label in unit.classes]
-        )
+        starts, aims = [], []
+        for label in unit.classes:
+            store = ready.train.held(class_rows(ready.train, label))
+            starts.append(class_start(run, store, spectrum, tensors, label))
+            aims.append(class_target(run, store, spaces, tensors, label))
+        start = torch.stack(starts)
         done = synthesise(
             spaces,
-            [class_target(run, ready, spaces, tensors, label) for label in unit.classes],
+            aims,
             start,
             spectrum,
             config,
@@ -153,21 +156,21 @@ def synthesis(
 
     steps = config.iterations * run.config.barycenter.ipc
     run_units(
-        "synthesis", run.units, run.work, key, compute, steps, "img", run.accelerator, run.quiet
+        "synthesis", run.mine, run.work, key, compute, steps, "img", run.accelerator, run.quiet
     )
-    return key, collect_units(run.work, "synthesis", run.units, key)
+    return key, StoredUnits(run.work, "synthesis", run.units, key)
 
 
 def relabel(
     run: Run, ready: Teacher, key: str, images: Sequence[Tensors]
-) -> tuple[str, list[Tensors]]:
+) -> tuple[str, Sequence[Tensors]]:
     """Label each unit's images, and measure how close they are to real ones.
 
     Units hold ``soft_labels`` (G * n, C) and ``nearest`` (G, n), see :func:`nearest_real`.
     """
     key = stable_hash([key, vars(run.config.relabel), "relabel"])
 
-    def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
+    def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
         labels, nearest = [], []
         for label, pixels in zip(unit.classes, images[unit.index]["pixels"], strict=True):
             generator = stream(run.config.seed, "relabel", label)
@@ -180,8 +183,8 @@ def relabel(
             "nearest": torch.stack(nearest),
         }
 
-    run_units("relabel", run.units, run.work, key, compute, 1, "class", run.accelerator, run.quiet)
-    return key, collect_units(run.work, "relabel", run.units, key)
+    run_units("relabel", run.mine, run.work, key, compute, 1, "class", run.accelerator, run.quiet)
+    return key, StoredUnits(run.work, "relabel", run.units, key)
 
 
 def views(
@@ -195,7 +198,7 @@ def views(
     units_key = stable_hash([key, made, temperature, "views"])
     pixels = torch.cat([unit["pixels"].flatten(0, 1) for unit in images])
 
-    def compute(unit: Unit, advance: Callable[[int], None]) -> Tensors:
+    def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
         ipc = run.config.barycenter.ipc
         rows = torch.arange(unit.classes[0] * ipc, (unit.classes[-1] + 1) * ipc)
         seed, ticks = run.config.seed, len(unit.classes)
@@ -208,7 +211,7 @@ def views(
     run_units(
         "views", run.units, run.work, units_key, compute, ticks, "view", run.accelerator, run.quiet
     )
-    found = collect_units(run.work, "views", run.units, units_key)
+    found = StoredUnits(run.work, "views", run.units, units_key)
     every = rounded(join([LabelViews(**unit) for unit in found]), config.levels)
     kept, size = fit(every, classes, config.budget)
     run.echo(

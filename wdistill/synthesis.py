@@ -142,7 +142,7 @@ def synthesise(
     config: SynthesisConfig,
     generators: Sequence[torch.Generator],
     autocast: torch.dtype | None = None,
-    on_step: Callable[[int], None] | None = None,
+    on_step: Callable[[int], object] | None = None,
 ) -> Distilled:
     """Distil the images of a group of classes.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, replace
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from wdistill.backbone import (
 )
 from wdistill.config import RunConfig, stable_hash
 from wdistill.data import ImageData
-from wdistill.errors import BackboneError, RunFolderError
+from wdistill.errors import BackboneError, OptionError, RunFolderError
 from wdistill.features import FeatureNetwork
 from wdistill.manifest import without_folders
 from wdistill.pixels import PixelStore
@@ -29,6 +30,7 @@ from wdistill.run_folder import Run
 from wdistill.seeds import stream, stream_seed
 from wdistill.spaces import FeatureSpace, open_spaces
 from wdistill.training import check_not_weak, measure_accuracy, train_teacher
+from wdistill.work import agreed, share_file, share_folder
 
 STATISTICS_SAMPLE = 5000  # training images behind the normalisation of a network without processor
 NO_NORMALISATION: PixelStatistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -91,6 +93,7 @@ def prepare_teacher(run: Run, networks: Networks) -> Teacher:
     check_accepts(backbone)
     train.preload()
     if backbone.origin != "as_is":
+        _check_whole(run, backbone)
         backbone = _trained(run, backbone, train)
     return _measured(run, backbone, train, test)
 
@@ -124,6 +127,16 @@ def check_accepts(backbone: Backbone) -> None:
         backbone.model.requires_grad_(True)
 
 
+def _check_whole(run: Run, backbone: Backbone) -> None:
+    """Raise OptionError if each part of a run would train a teacher of its own."""
+    if run.shard is not None:
+        raise OptionError(
+            f"--shard needs a teacher that is trained, and {backbone.name!r} is not: train it once "
+            "(`wdistill run` with the same options, --iterations 0 --no-evaluate and --output "
+            "teacher), then give each part --backbone teacher/teacher"
+        )
+
+
 def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
     """The backbone as saved after training, now or by an earlier start of this run.
 
@@ -143,16 +156,18 @@ def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
         }
     )
     folder, record = run.folder / "teacher", run.work / "teacher.json"
-    if not (record.exists() and read_json(record).get("key") == key and folder.is_dir()):
+    done = record.exists() and read_json(record).get("key") == key and folder.is_dir()
+    if not agreed(done, run.accelerator):
         how = "from scratch" if backbone.origin == "from_scratch" else "with a new head"
         run.echo(f"teacher: training {backbone.name} {how}, {settings.epochs} epochs")
         checkpoint = run.work / "teacher-epoch.safetensors"
+        share_file(checkpoint, run.accelerator)
         train_teacher(backbone, train, settings, run.config.seed, run.accelerator, checkpoint, key)
         if run.accelerator.is_main_process:
             save_checkpoint(backbone, folder)
             write_json(record, {"key": key})
-            checkpoint.unlink(missing_ok=True)
-        run.accelerator.wait_for_everyone()
+        checkpoint.unlink(missing_ok=True)
+    share_folder(folder, run.accelerator)
     try:
         kind = type(backbone.model)
         saved = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
@@ -218,9 +233,9 @@ def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore)
     network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
     key = features_key(run.data, backbone, digest, run.config.seed)
     record = run.work / "teacher-accuracy.json"
-    if record.exists() and (known := read_json(record)).get("key") == key:
-        accuracy = float(known["accuracy"])
-    else:
+    known = read_json(record) if record.exists() else {}
+    accuracy = agreed(known["accuracy"] if known.get("key") == key else nan, run.accelerator)
+    if isnan(accuracy):
         test.preload()
         accuracy = measure_accuracy(network, test, run.accelerator)
         if run.accelerator.is_main_process:

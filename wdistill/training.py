@@ -110,6 +110,7 @@ def train_teacher(
                 f"the teacher's loss is not finite in epoch {epoch + 1}; use --mixed-precision no"
             )
         bar.set_postfix(loss=f"{value:.3f}", epoch=epoch + 1)
+        accelerator.log({"teacher/loss": value}, step=epoch + 1)
         if accelerator.is_main_process:
             _save(checkpoint, key, plain, optimizer, epoch + 1)
     bar.close()

@@ -1,17 +1,19 @@
-"""Work units: fixed groups of whole classes, computed once, by whichever process they belong to."""
+"""Work units: fixed groups of whole classes, each computed once, by whichever process takes it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from accelerate import Accelerator
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from wdistill.artifact import read_tensors, write_tensors
-from wdistill.errors import RunFolderError
+from wdistill.errors import OptionError, RunFolderError
+from wdistill.work import Work, share_out
 
 Tensors = dict[str, Tensor]
 
@@ -37,6 +39,30 @@ def class_units(classes: int, ipc: int, images_per_step: int) -> tuple[Unit, ...
     )
 
 
+@dataclass(frozen=True)
+class Shard:
+    """Part ``index`` of ``count``, from 1 on: every count-th unit."""
+
+    index: int
+    count: int
+
+    def of(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
+        return tuple(units[self.index - 1 :: self.count])
+
+    @property
+    def name(self) -> str:
+        return f"shard-{self.index}-of-{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """From ``2/8``. Raises OptionError."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        shard = cls(*map(int, found.groups())) if found else cls(0, 0)
+        if not 1 <= shard.index <= shard.count <= 10_000:
+            raise OptionError(f"--shard is {text!r}; give I/N, a part from 1/N to N/N, such as 2/8")
+        return shard
+
+
 def unit_path(work: Path, stage: str, unit: Unit) -> Path:
     return work / f"{stage}-{unit.index:05d}.safetensors"
 
@@ -55,38 +81,61 @@ def run_units(
     units: Sequence[Unit],
     work: Path,
     key: str,
-    compute: Callable[[Unit, Callable[[int], None]], Tensors],
+    compute: Callable[[Unit, Callable[[int], object]], Tensors],
     ticks_per_class: int,
     tick_name: str,
     accelerator: Accelerator,
     quiet: bool,
 ) -> bool:
-    """Compute the units that are missing; every process takes each n-th one and waits for the rest.
+    """Compute those of ``units`` that are missing, see :func:`share_out`.
 
     ``compute(unit, advance)`` returns the unit's tensors and calls ``advance(ticks)`` as it goes.
     Returns whether this process computed anything.
     """
-    mine = [u for u in units if u.index % accelerator.num_processes == accelerator.process_index]
-    missing = [unit for unit in mine if read_unit(work, stage, unit, key) is None]
-    total = ticks_per_class * sum(len(unit.classes) for unit in missing)
-    silent = quiet or not missing or not accelerator.is_main_process
-    with tqdm(total=total, desc=stage, unit=tick_name, unit_scale=True, disable=silent) as bar:
-        for unit in missing:
-            tensors = compute(unit, bar.update)
-            write_tensors(unit_path(work, stage, unit), tensors, {"key": key})
-    accelerator.wait_for_everyone()
-    return bool(missing)
+
+    def write(index: int, advance: Callable[[int], object]) -> None:
+        tensors = compute(units[index], advance)
+        write_tensors(unit_path(work, stage, units[index]), tensors, {"key": key})
+
+    pieces = Work(
+        name=stage,
+        paths=[unit_path(work, stage, unit) for unit in units],
+        valid=lambda index: read_unit(work, stage, units[index], key) is not None,
+        compute=write,
+        ticks=lambda index: ticks_per_class * len(units[index].classes),
+        tick_name=tick_name,
+    )
+    return bool(share_out(pieces, accelerator, quiet))
 
 
-def collect_units(work: Path, stage: str, units: Sequence[Unit], key: str) -> list[Tensors]:
-    """All units of a finished stage, in order. Raises RunFolderError if one is missing."""
-    found = []
-    for unit in units:
-        tensors = read_unit(work, stage, unit, key)
+@dataclass(frozen=True)
+class StoredUnits(Sequence[Tensors]):
+    """What :func:`run_units` wrote, by the unit's index. Read when it is asked for and not kept, so
+    that memory does not grow with the number of units.
+    """
+
+    work: Path
+    stage: str
+    units: tuple[Unit, ...]
+    key: str
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensors: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensors]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensors | Sequence[Tensors]:
+        """Raises RunFolderError if the unit is not there."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        tensors = read_unit(self.work, self.stage, self.units[index], self.key)
         if tensors is None:
+            path = unit_path(self.work, self.stage, self.units[index])
             raise RunFolderError(
-                f"{unit_path(work, stage, unit)} is missing or damaged; "
-                "run the same command again to compute it"
+                f"{str(path)!r} is missing or damaged; delete it and run the same command again"
             )
-        found.append(tensors)
-    return found
+        return tensors

@@ -1,0 +1,121 @@
+"""Students of several kinds on distilled and on real images, in one table.
+
+    python -m tests.benchmarks.proof RUN... -o proof.json
+    python -m tests.benchmarks.proof RUN... -o proof.json --student convnet --labels hard --labels teacher --images distilled --images random
+    python -m tests.benchmarks.proof -o proof.json     # prints the table of what there is
+
+Every student is trained and tested as `wdistill evaluate RUN` does it, whose jobs these are: the
+same optimiser steps on every set of images, the last step, all test images, a new draw of the
+random ones per seed. Only the rungs of random images at other IPCs are left out, which cost as much
+again. Interrupted, the same command goes on.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from wdistill.artifact import write_json
+from wdistill.bench import open_bench
+from wdistill.config import EvalConfig, JudgeConfig, RuntimeConfig
+from wdistill.devices import open_accelerator
+from wdistill.evaluate import Job, run_job
+from wdistill.judge import Trial
+from wdistill.manifest import device_name, versions
+from wdistill.memory import keep_freed_memory
+
+STUDENTS = ("resnet10-w16", "convnet-w64", str(Path(__file__).with_name("vit-mini")))
+IMAGES = ("distilled", "random", "nearest", "herding", "full")
+LABELS = ("hard", "soft", "teacher")
+STEPS = {1: 200, 10: 400, 50: 640}
+SEEDS = 3
+ROW = ("set", "student", "labels", "images", "ipc", "seed")
+
+
+def opened(run: Path, students: tuple[str, ...], images: tuple[str, ...], steps: int) -> Trial:
+    """The contest of one set of images, without anything trained yet."""
+    config = EvalConfig(students=students, labels=LABELS, steps=steps, batch_size=32, seeds=SEEDS)  # type: ignore[arg-type]
+    baselines = tuple(name for name in images if name in ("random", "nearest", "herding"))
+    judged = JudgeConfig(source=str(run), evaluate=config, baselines=baselines)  # type: ignore[arg-type]
+    runtime = RuntimeConfig("cpu", quiet=True)
+    bench = open_bench(judged, runtime, open_accelerator("no", "cpu"))
+    return Trial(bench, run / "report" / "work")
+
+
+def wanted(
+    trial: Trial, students: tuple[str, ...], images: tuple[str, ...], labels: tuple[str, ...]
+) -> list[Job]:
+    """Seed by seed, so that an interrupted table has whole rows. Images that a rule picks, and the
+    full data, are tried with hard labels alone.
+    """
+    ipc, whole = trial.bench.candidate.ipc, len(trial.bench.train) // trial.bench.classes
+    every = itertools.product(range(SEEDS), labels, students, images)
+    jobs = [Job(student, kind, told, ipc, seed) for seed, told, student, kind in every]  # type: ignore[arg-type]
+    jobs = [j for j in jobs if j.labels == "hard" or j.images in ("distilled", "random")]
+    return [replace(job, ipc=whole) if job.images == "full" else job for job in jobs]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: one line per set, student and labels; mean and deviation over seeds."""
+    scores: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for row in rows:
+        key = (row["set"], row["student"], row["labels"])
+        scores.setdefault(key, {}).setdefault(row["images"], []).append(100 * row["top1"])
+    lines = ["| set | student | labels | " + " | ".join(IMAGES) + " | gain |"]
+    lines.append("|---|---|---|" + "---:|" * (len(IMAGES) + 1))
+    order = list(dict.fromkeys(row["set"] for row in rows))
+    kinds = list(dict.fromkeys(row["student"] for row in rows))
+    for key in sorted(scores, key=lambda k: (order.index(k[0]), kinds.index(k[1]), k[2])):
+        found = scores[key]
+        cells = [_cell(found.get(name, [])) for name in IMAGES]
+        gain = float(np.mean(found.get("distilled", [0])) - np.mean(found.get("random", [0])))
+        lines.append(
+            f"| {' | '.join(key)} | {' | '.join(cells)} | {gain:+.1f} |".replace("-0.0", "0.0")
+        )
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{spread}"
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--student", "students", multiple=True, default=STUDENTS)
+@click.option("--images", multiple=True, type=click.Choice(IMAGES), default=IMAGES)
+@click.option("--labels", multiple=True, type=click.Choice(LABELS), default=LABELS)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+def main(
+    runs: tuple[Path, ...], students: tuple[str, ...], images: tuple[str, ...],
+    labels: tuple[str, ...], output: Path,
+) -> None:  # fmt: skip
+    keep_freed_memory()
+    record = json.loads(output.read_text()) if output.exists() else {"rows": []}
+    done = {tuple(row[name] for name in ROW) for row in record["rows"]}
+    for run in runs:
+        ipc = int(json.loads((run / "run.json").read_text())["barycenter.ipc"])
+        trial = opened(run, students, images, STEPS[ipc])
+        for job in tqdm(wanted(trial, students, images, labels), desc=run.name):
+            row = {"set": run.name, **vars(job), "student": Path(job.student).name}
+            if tuple(row[name] for name in ROW) in done:
+                continue
+            outcome = run_job(trial.contest, job, trial.bench.students[job.student])
+            kept = ("top1", "top5", "steps", "seconds")
+            record["rows"].append({**row, **{name: outcome[name] for name in kept}})
+            record |= {"device": device_name(trial.bench.accelerator.device)}
+            write_json(output, record | {"versions": versions()})
+    click.echo(table(record["rows"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""How a command ends: one line for an error, by one of its processes, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import sys
+import time
+
+import click
+
+from wdistill.errors import ProcessError, WdistillError
+
+LOST = re.compile(r"onnection (closed|reset|refused)|[Bb]roken pipe|NCCL|gloo", re.ASCII)
+PATIENCE = 2.0  # seconds
+COMMAND = "WDISTILL_COMMAND"  # in the environment of launched processes: what the user typed
+
+
+def command_line() -> str:
+    return os.environ.get(COMMAND) or shlex.join(["wdistill", *sys.argv[1:]])
+
+
+def launched() -> bool:
+    """Whether another wdistill has started this process, beside others, and speaks of its end."""
+    return COMMAND in os.environ
+
+
+def is_main_process() -> bool:
+    return _rank() == 0
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def terminate(number: int, _: object) -> None:
+    """A scheduler's SIGTERM stops a command as Ctrl-C does."""
+    raise KeyboardInterrupt(number)
+
+
+def signal_of(error: BaseException) -> int:
+    """`click` turns KeyboardInterrupt into Abort, and names it as the cause."""
+    arguments = (error.__cause__ or error).args
+    return int(arguments[0]) if arguments else signal.SIGINT
+
+
+def misused(error: click.ClickException) -> str:
+    """What `click` says in several sentences and lines, in one, and where to look."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    text = re.sub(r"\.? \(?Did you mean (.+?)\?\)?$", r" (did you mean \1?)", text)
+    context = getattr(error, "ctx", None)
+    return f"{text}; see '{context.command_path if context else 'wdistill'} --help'"
+
+
+def end_progress_bars() -> None:
+    """Leave the line of an unfinished bar, so that what is said next stands on its own."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
+
+
+def fail(error: Exception, debug: bool, code: int) -> None:
+    """Print one line on ``error`` and exit with ``code``; with ``debug``, raise it."""
+    end_progress_bars()
+    if debug:
+        raise error
+    text = " ".join(str(error).split())
+    rank, foreseen = _rank(), isinstance(error, WdistillError)
+    lost = LOST.search(text) and "RANK" in os.environ and not foreseen
+    if (
+        lost and launched()
+    ):  # that process has said why it ended, or its end is told by the launcher
+        sys.exit(code)
+    if lost or rank > 0:
+        time.sleep(PATIENCE)  # one of several that fail alike is enough; torchrun ends the others
+    if lost:
+        text = "another process of this job has ended; what was finished is kept"
+    if "No space left" in text:
+        text = (
+            f"no space left on the device ({text}); free some space and run the same command again"
+        )
+    elif type(error).__name__ == "OutOfMemoryError":
+        text = f"the device is out of memory ({text[:120]}); lower --resolution or --ipc"
+    elif not foreseen:
+        text = f"{type(error).__name__}: {text} (a defect of wdistill? --debug shows where)"
+    if rank or isinstance(error, ProcessError):
+        click.echo(err=True)  # the main process may have left an unfinished bar
+    click.echo(f"Error: {f'process {rank + 1}: ' if rank else ''}{text}", err=True)
+    sys.exit(code)

@@ -1,0 +1,68 @@
+"""A command as several processes on this machine, by torchrun, as `accelerate launch` does it.
+
+`accelerate launch` itself starts a single process where there is no GPU (and no MPI).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Mapping, Sequence
+
+import torch
+from accelerate.utils import patch_environment
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import parse_args, run
+
+from wdistill.errors import OptionError, ProcessError
+
+
+def launch(
+    arguments: Sequence[str], processes: int, device: str, environment: Mapping[str, str]
+) -> int:
+    """Run ``wdistill`` with ``arguments`` in ``processes`` processes and return its exit code.
+
+    They print what there is to say; ``environment`` is added to theirs, and OMP_NUM_THREADS if it
+    is not set: each has its share of the cores. Raises OptionError if there are fewer GPUs than
+    processes, ProcessError if one was killed, KeyboardInterrupt if this one was.
+    """
+    _check_devices(processes, device)
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    added = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), **environment}
+    options = ["--standalone", "--nproc-per-node", str(processes), "--module", "wdistill"]
+    if "--debug" not in arguments:
+        logging.disable(logging.CRITICAL)  # torchrun logs every end of a process as a traceback
+    try:
+        with patch_environment(**added):
+            run(parse_args([*options, *arguments]))
+    except SignalException as error:
+        raise KeyboardInterrupt(int(error.sigval)) from None
+    except ChildFailedError as error:
+        return exit_code({rank: f.exitcode for rank, f in error.failures.items()}, processes)
+    return 0
+
+
+def exit_code(codes: Mapping[int, int], processes: int) -> int:
+    """The exit code of the job; codes: of its processes, negative for a signal. One that fails has
+    said why, and torchrun ends the others with SIGTERM.
+    """
+    ended = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    failed = [code for code in codes.values() if code > 0]
+    if failed and not ended:
+        return failed[0]
+    rank = (ended or list(codes))[0]
+    raise ProcessError(
+        f"process {rank + 1} of {processes} was ended by {signal.Signals(-codes[rank]).name}; what "
+        "was finished is kept, run the same command again"
+    )
+
+
+def _check_devices(processes: int, device: str) -> None:
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if 0 < gpus < processes:
+        raise OptionError(
+            f"--num-processes is {processes} but PyTorch sees {gpus} "
+            f"CUDA device{'s' if gpus > 1 else ''}; give {gpus} or fewer, or --device cpu"
+        )
