@@ -63,22 +63,18 @@ def wanted(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: one line per set, student and labels; mean and deviation over seeds."""
-    scores: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    """Markdown: one line per set and student; mean and deviation over seeds, in percent."""
+    scores: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
     for row in rows:
-        key = (row["set"], row["student"], row["labels"])
-        scores.setdefault(key, {}).setdefault(row["images"], []).append(100 * row["top1"])
-    lines = ["| set | student | labels | " + " | ".join(IMAGES) + " | gain |"]
-    lines.append("|---|---|---|" + "---:|" * (len(IMAGES) + 1))
-    order = list(dict.fromkeys(row["set"] for row in rows))
-    kinds = list(dict.fromkeys(row["student"] for row in rows))
-    for key in sorted(scores, key=lambda k: (order.index(k[0]), kinds.index(k[1]), k[2])):
-        found = scores[key]
-        cells = [_cell(found.get(name, [])) for name in IMAGES]
-        gain = float(np.mean(found.get("distilled", [0])) - np.mean(found.get("random", [0])))
-        lines.append(
-            f"| {' | '.join(key)} | {' | '.join(cells)} | {gain:+.1f} |".replace("-0.0", "0.0")
-        )
+        found = scores.setdefault((row["set"], row["student"]), {})
+        found.setdefault((row["labels"], row["images"]), []).append(100 * row["top1"])
+    columns = [("hard", name) for name in IMAGES]
+    columns += [(labels, name) for labels in LABELS[1:] for name in IMAGES[:2]]
+    heads = ["set", "student", *(f"{labels}: {name}" for labels, name in columns)]
+    lines = [f"| {' | '.join(heads)} |", "|---|---|" + "---:|" * len(columns)]
+    for key, found in scores.items():
+        cells = [_cell(found.get(column, [])) for column in columns]
+        lines.append(f"| {' | '.join([*key, *cells])} |")
     return "\n".join(lines)
 
 
