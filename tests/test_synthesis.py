@@ -10,30 +10,29 @@ from typing import Any
 import pytest
 import torch
 from moment_helpers import moments_of
+from synthesis_helpers import (
+    CLASSES,
+    CPU,
+    SIZE,
+    network_of,
+    pixels_themselves,
+    resnet,
+    streams,
+    uniform,
+)
 from torch import Tensor, nn
-from transformers import ResNetConfig, ResNetForImageClassification
 
 from wdistill.augment import apply_views, random_views
 from wdistill.config import SynthesisConfig
 from wdistill.errors import NumericalError
 from wdistill.features import Activations, FeatureNetwork
-from wdistill.pixels import Preprocessing, to_uint8
+from wdistill.pixel_gradient import feature_losses, moment_loss, pixel_gradient
+from wdistill.pixels import to_uint8
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, SpaceTarget, Terms
-from wdistill.spectrum import Spectrum
-from wdistill.synthesis import (
-    TERMS,
-    ClassTarget,
-    Distilled,
-    _group,
-    _pixel_gradient,
-    feature_losses,
-    moment_loss,
-)
+from wdistill.synthesis import TERMS, ClassTarget, Distilled, _group
 from wdistill.synthesis import synthesise as synthesise_in
 
-SIZE, CLASSES = 8, 5
-CPU = torch.device("cpu")
 WHOLE = SynthesisConfig(iterations=200, lr=0.05, crop_min=1.0)
 FEATURES = Terms(features=1.0)
 
@@ -52,27 +51,9 @@ class Rows(nn.Module):
         return SimpleNamespace(logits=self.head(self.norm(x).mean(3).flatten(1)))
 
 
-def network_of(model: nn.Module, size: int = SIZE) -> FeatureNetwork:
-    plain = Preprocessing(size, 0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return FeatureNetwork(model, plain, CPU)
-
-
 def rows_network() -> FeatureNetwork:
     torch.manual_seed(0)
     return network_of(Rows())
-
-
-def resnet(size: int = 16) -> FeatureNetwork:
-    torch.manual_seed(0)
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic",
-        num_labels=CLASSES,
-    )  # fmt: skip
-    return network_of(ResNetForImageClassification(config), size)
-
-
-def uniform(*shape: int, key: str) -> Tensor:
-    return torch.rand(*shape, generator=stream(0, key))
 
 
 def target(network: FeatureNetwork, label: int, images: Tensor, n: int) -> ClassTarget:
@@ -99,14 +80,6 @@ def space_of(network: FeatureNetwork, terms: Terms = FEATURES) -> FeatureSpace:
     return FeatureSpace("one", network, terms, "key")
 
 
-def pixels_themselves(size: int) -> Spectrum:
-    """Coordinates in which a step is the same in every pixel, as in the paper."""
-    shape = (3, size, size)
-    return Spectrum(
-        torch.eye(size), torch.eye(3), torch.zeros(shape), torch.ones(shape), torch.ones(size, size)
-    )
-
-
 def distil(
     network: FeatureNetwork,
     targets: Sequence[ClassTarget],
@@ -130,10 +103,6 @@ def feature_loss(features: Tensor, atoms: Tensor, weights: Tensor) -> Tensor:
     parts = zip(atoms.split(weights.shape[1]), weights, strict=True)
     aims = [aim_of(label, own, b) for label, (own, b) in enumerate(parts)]
     return feature_losses(features, _group(aims, 0, CPU))[0]
-
-
-def streams(labels: Sequence[int], seed: int = 0) -> list[torch.Generator]:
-    return [stream(seed, "synthesis", label) for label in labels]
 
 
 # --- optimisation -------------------------------------------------------------------------------
@@ -447,7 +416,7 @@ def test_the_pool_pulls_at_each_image_by_its_share_of_the_teachers_pull(share: f
     groups = [_group(aims, k, CPU) for k in range(2)]
     views = random_views(2, 1.0, stream(0, "views"))
     active = list(zip(spaces, groups, strict=True))
-    gradient, _ = _pixel_gradient(active, pixels, views, share, None)
+    gradient, _ = pixel_gradient(active, pixels, views, share, None)
     length = gradient.flatten(2).norm(dim=2)  # the spaces see one channel each
     assert (gradient[:, :2].sum((2, 3)) <= 0).all()
     torch.testing.assert_close(length[:, 1], share * length[:, 0])

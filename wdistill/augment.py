@@ -28,6 +28,9 @@ class Views:
     def __len__(self) -> int:
         return len(self.flip)
 
+    def part(self, rows: slice) -> Views:
+        return Views(self.box[rows], self.flip[rows])
+
 
 def random_views(
     count: int, crop_min: float, generator: torch.Generator, whole: float = 0.0

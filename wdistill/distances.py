@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from wdistill.splitting import Capacity
 
 
 def nearest_real(
@@ -20,12 +23,17 @@ def nearest_real(
     ours = pixels.to(device).flatten(1).float() / 255
     best = torch.full((len(ours),), math.inf, device=device)
     where, seen = torch.zeros(len(ours), dtype=torch.int64, device=device), 0
+    capacity = Capacity()
     for batch in real:
-        theirs = batch.to(device).flatten(1).float() / 255
-        # The product form is fast but inexact near zero: it chooses, the difference measures.
-        chosen = torch.cdist(ours, theirs).argmin(1)
-        distance = (ours - theirs[chosen]).norm(dim=1)
-        where = torch.where(distance < best, chosen + seen, where)
-        best = torch.minimum(best, distance)
-        seen += len(batch)
+        for chosen, distance, count in capacity.map(partial(_nearest, ours), batch):
+            where = torch.where(distance < best, chosen + seen, where)
+            best = torch.minimum(best, distance)
+            seen += count
     return where.cpu(), best.cpu() / math.sqrt(ours.shape[1])
+
+
+def _nearest(ours: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, int]:
+    theirs = batch.to(ours.device).flatten(1).float() / 255
+    # The product form is fast but inexact near zero: it chooses, the difference measures.
+    chosen = torch.cdist(ours, theirs).argmin(1)
+    return chosen, (ours - theirs[chosen]).norm(dim=1), len(batch)

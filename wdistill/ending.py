@@ -61,6 +61,14 @@ def end_progress_bars() -> None:
         bar.close()
 
 
+def _out_of_memory(error: Exception) -> bool:
+    if not isinstance(error, RuntimeError):
+        return False
+    from wdistill.splitting import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
 def fail(error: Exception, debug: bool, code: int) -> None:
     """Print one line on ``error`` and exit with ``code``; with ``debug``, raise it."""
     end_progress_bars()
@@ -81,8 +89,11 @@ def fail(error: Exception, debug: bool, code: int) -> None:
         text = (
             f"no space left on the device ({text}); free some space and run the same command again"
         )
-    elif type(error).__name__ == "OutOfMemoryError":
-        text = f"the device is out of memory ({text[:120]}); lower --resolution or --ipc"
+    elif _out_of_memory(error):
+        text = (
+            f"the device is out of memory ({text[:120]}); lower --resolution or --ipc, or choose a "
+            "smaller --backbone or --student"
+        )
     elif not foreseen:
         text = f"{type(error).__name__}: {text} (a defect of wdistill? --debug shows where)"
     if rank or isinstance(error, ProcessError):

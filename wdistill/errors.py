@@ -8,7 +8,8 @@
     ├── RunFolderError   the output folder holds something else, is damaged or cannot be written
     ├── HubError         the Hub refused, or cannot be reached
     ├── ProcessError     one of several processes was killed
-    └── NumericalError   a loss or a statistic is not finite
+    ├── NumericalError   a loss or a statistic is not finite
+    └── MemoryLimitError one image alone does not fit into the device's memory
 
 Each message is one line: what was given, what is allowed, what to do.
 """
@@ -54,3 +55,7 @@ class ProcessError(WdistillError):
 
 class NumericalError(WdistillError):
     """A loss or a statistic is not finite."""
+
+
+class MemoryLimitError(WdistillError):
+    """One image alone does not fit into the device's memory."""

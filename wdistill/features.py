@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wdistill.errors import BackboneError
 from wdistill.norms import is_norm, tap
 from wdistill.pixels import Preprocessing
+from wdistill.splitting import Capacity
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,23 @@ class Activations:
     logits: Tensor
     means: tuple[Tensor, ...]
     variances: tuple[Tensor, ...]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them, in the order of the fields."""
+        return (self.features, self.logits, *self.means, *self.variances)
+
+
+def joined(parts: Sequence[Activations]) -> Activations:
+    """Those of consecutive images as those of one batch."""
+    if len(parts) == 1:
+        return parts[0]
+    return Activations(
+        features=torch.cat([part.features for part in parts]),
+        logits=torch.cat([part.logits for part in parts]),
+        means=tuple(map(torch.cat, zip(*(part.means for part in parts), strict=True))),
+        variances=tuple(map(torch.cat, zip(*(part.variances for part in parts), strict=True))),
+    )
 
 
 class FeatureNetwork:
@@ -47,6 +65,7 @@ class FeatureNetwork:
         self._std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
         self.heads = classification_heads(model)
         self.norms = [m for _, m in model.named_modules() if is_norm(m)]
+        self._capacity = Capacity()
 
     @contextmanager
     def _tapped(
@@ -67,7 +86,16 @@ class FeatureNetwork:
                 handle.remove()
 
     def __call__(self, pixels: Tensor, moments: bool = True) -> Activations:
-        """pixels: (B, 3, R, R) float in [0, 1] on the network's device."""
+        """pixels: (B, 3, R, R) float in [0, 1] on the network's device.
+
+        Without gradients, a batch that does not fit into the device's memory is taken in parts.
+        Raises MemoryLimitError if one image alone does not fit.
+        """
+        if torch.is_grad_enabled():
+            return self._pass(pixels, moments)
+        return joined(self._capacity.map(lambda part: self._pass(part, moments), pixels))
+
+    def _pass(self, pixels: Tensor, moments: bool) -> Activations:
         batch = len(pixels)
         with self._tapped(batch, moments) as (features, found):
             logits = self.model((pixels - self._mean) / self._std).logits

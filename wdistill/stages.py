@@ -25,6 +25,7 @@ from wdistill.run_folder import Run
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, Plan, Terms, plan_means, space_target
 from wdistill.spectrum import Spectrum, measure_spectrum
+from wdistill.splitting import Capacity
 from wdistill.survey import survey_class
 from wdistill.synthesis import ClassTarget, synthesise
 from wdistill.teacher import Networks, Teacher
@@ -133,6 +134,7 @@ def synthesis(
     terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
     spaces = [FeatureSpace("teacher", ready.network, terms, ready.key), *pool]
     measured = cache(lambda: real_spectrum(run, ready))  # not before a unit is missing
+    capacity = Capacity()
 
     def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
         tensors, spectrum = targets[unit.index], measured()
@@ -151,6 +153,7 @@ def synthesis(
             [stream(run.config.seed, "synthesis", label) for label in unit.classes],
             run.autocast,
             advance,
+            capacity,
         )
         return {"start": to_uint8(start), **vars(done)}
 
@@ -158,6 +161,11 @@ def synthesis(
     run_units(
         "synthesis", run.mine, run.work, key, compute, steps, "img", run.accelerator, run.quiet
     )
+    if capacity.most is not None:
+        run.echo(
+            f"synthesis: the device's memory holds {capacity.most} images at once; steps of more "
+            "were taken in parts, which is the same up to rounding"
+        )
     return key, StoredUnits(run.work, "synthesis", run.units, key)
 
 

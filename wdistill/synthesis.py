@@ -21,18 +21,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from wdistill.augment import Views, apply_views, concatenate, random_views
+from wdistill.augment import concatenate, random_views
 from wdistill.config import SynthesisConfig
 from wdistill.errors import NumericalError
-from wdistill.features import Activations
+from wdistill.pixel_gradient import Group, pixel_gradient
 from wdistill.pixels import to_uint8
 from wdistill.spaces import FeatureSpace, SpaceTarget
 from wdistill.spectrum import Spectrum
+from wdistill.splitting import Capacity
 
 LOOK_EVERY = 25  # steps between looks at the loss; each look waits for the device
 TERMS = ("features", "mean", "moments", "entropy")
@@ -61,26 +62,11 @@ class Distilled:
     trace: Tensor
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The targets of several classes in one space, on its device, class by class.
-
-    atoms: (G * n, d); weights: (G, n); scale: (G,), 1 / variance; means, variances: (G, channels).
-    """
-
-    labels: Tensor
-    weights: Tensor
-    atoms: Tensor
-    scale: Tensor
-    means: tuple[Tensor, ...]
-    variances: tuple[Tensor, ...]
-
-
-def _group(targets: Sequence[ClassTarget], space: int, device: torch.device) -> _Group:
+def _group(targets: Sequence[ClassTarget], space: int, device: torch.device) -> Group:
     own = [target.spaces[space] for target in targets]
     layers = range(len(own[0].means))
     ipc = len(targets[0].weights)
-    return _Group(
+    return Group(
         labels=torch.tensor([t.label for t in targets], device=device).repeat_interleave(ipc),
         weights=torch.stack([t.weights for t in targets]).to(device),
         atoms=torch.cat([t.atoms for t in own]).to(device),
@@ -88,50 +74,6 @@ def _group(targets: Sequence[ClassTarget], space: int, device: torch.device) -> 
         means=tuple(torch.stack([t.means[i] for t in own]).to(device) for i in layers),
         variances=tuple(torch.stack([t.variances[i] for t in own]).to(device) for i in layers),
     )
-
-
-def feature_losses(features: Tensor, group: _Group) -> tuple[Tensor, Tensor]:
-    """The features and the mean term, summed over classes. features: (G * n, d)."""
-    difference = (features - group.atoms).view(*group.weights.shape, -1)
-    weights = group.weights[:, :, None]
-    single = (weights * difference**2).sum((1, 2))
-    mean = ((weights * difference).sum(1) ** 2).sum(1)
-    return (single * group.scale).sum(), (mean * group.scale).sum()
-
-
-def moment_loss(out: Activations, group: _Group) -> Tensor:
-    """Distance of weighted class moments to the real ones: mean over layers, sum over classes."""
-    weights = group.weights[:, :, None]
-    total = out.logits.new_zeros(())
-    for layer, (mean, variance) in enumerate(zip(out.means, out.variances, strict=True)):
-        m = mean.view(*group.weights.shape, -1)
-        v = variance.view(*group.weights.shape, -1)
-        class_mean = (weights * m).sum(1)
-        class_variance = (weights * (v + (m - class_mean[:, None]) ** 2)).sum(1)
-        scale = m.shape[-1] ** -0.5
-        for ours, real in ((class_mean, group.means), (class_variance, group.variances)):
-            # The small constant keeps the norm's gradient finite where both agree.
-            total = total + scale * ((ours - real[layer]) ** 2).sum(1).add(1e-12).sqrt().sum()
-    return total / max(1, len(out.means))
-
-
-def _space_terms(
-    space: FeatureSpace, group: _Group, images: Tensor, autocast: torch.dtype | None
-) -> tuple[Tensor, Tensor]:
-    """The weighted loss of one space, and its TERMS without weights, (4,); absent ones are 0."""
-    terms = space.terms
-    with torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
-        out = space.network(images, moments=terms.moments > 0)
-    single, mean = feature_losses(out.features, group)
-    zero = torch.zeros_like(mean)
-    moments = moment_loss(out, group) if terms.moments > 0 else zero
-    entropy = zero
-    if terms.entropy > 0:
-        each = F.cross_entropy(out.logits, group.labels, reduction="none")
-        entropy = (group.weights.flatten() * each).sum()
-    values = torch.stack([single, mean, moments, entropy])
-    weights = values.new_tensor([terms.features, terms.mean, terms.moments, terms.entropy])
-    return (weights * values).sum(), values.detach()
 
 
 def synthesise(
@@ -143,13 +85,17 @@ def synthesise(
     generators: Sequence[torch.Generator],
     autocast: torch.dtype | None = None,
     on_step: Callable[[int], object] | None = None,
+    capacity: Capacity | None = None,
 ) -> Distilled:
     """Distil the images of a group of classes.
 
     spaces: the teacher first, then the pool; start: (G, n, 3, R, R) float in [0, 1]; spectrum: the
     coordinates in which the images move; generators: one CPU stream per class, which draws the
-    views of its images. Raises NumericalError if the loss or a pixel is not finite.
+    views of its images; capacity: how many of them the device holds at once, as far as known.
+    Raises NumericalError if the loss or a pixel is not finite, MemoryLimitError if one image alone
+    does not fit.
     """
+    capacity = capacity or Capacity()
     device = spaces[0].network.device
     groups = [_group(targets, index, device) for index in range(len(spaces))]
     ipc, count = len(targets[0].weights), start.shape[0] * start.shape[1]
@@ -167,7 +113,8 @@ def synthesise(
         )
         turn = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
         active = [(spaces[i], groups[i]) for i in turn]
-        gradient, values = _pixel_gradient(active, pixels, views, config.space_weight, autocast)
+        work = partial(pixel_gradient, active, pixels, views, config.space_weight, autocast)
+        gradient, values = capacity.run(work, count)
         coefficients.grad = spectrum.gradient(_greyed(gradient, grey))
         optimizer.step()
         schedule.step()
@@ -191,36 +138,6 @@ def synthesise(
 def _greyed(images: Tensor, grey: Tensor) -> Tensor:
     """images (B, 3, R, R); those marked by grey (B,) lose their colour."""
     return torch.where(grey.view(-1, 1, 1, 1), images.mean(1, keepdim=True), images)
-
-
-def _pixel_gradient(
-    active: Sequence[tuple[FeatureSpace, _Group]],
-    pixels: Tensor,
-    views: Views,
-    share: float,
-    autocast: torch.dtype | None,
-) -> tuple[Tensor, list[Tensor]]:
-    """dL/dx, and the TERMS of each active space: the teacher's, and perhaps one of the pool.
-
-    The pool's gradient is scaled, image by image, to ``share`` times the length of the teacher's:
-    features of a random network have no unit of their own.
-    """
-    leaf = pixels.detach().requires_grad_()
-    # Outside autocast: bf16 would blur the pixels.
-    images = apply_views(leaf, views)
-    seen = images.detach().requires_grad_()
-    gradients, values = [], []
-    for space, group in active:
-        loss, terms = _space_terms(space, group, seen, autocast)
-        gradients.append(torch.autograd.grad(loss, seen)[0])
-        values.append(terms)
-    total = gradients[0]
-    for gradient in gradients[1:]:
-        lengths = [g.flatten(1).norm(dim=1) for g in (gradients[0], gradient)]
-        scale = share * lengths[0] / lengths[1].clamp(min=1e-20)
-        total = total + scale.view(-1, 1, 1, 1) * gradient
-    (result,) = torch.autograd.grad(images, leaf, total)
-    return result, values
 
 
 def _look(step: int, values: Sequence[Tensor]) -> Tensor:
