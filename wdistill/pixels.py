@@ -19,6 +19,11 @@ from wdistill.errors import DataError
 CACHE_BYTES = 2**28  # a split below this size (CIFAR-10 has 154 MB) is kept decoded
 
 
+def fits_in_memory(images: int, resolution: int) -> bool:
+    """Whether a split of so many images is kept decoded."""
+    return images * 3 * resolution**2 <= CACHE_BYTES
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes a network's input.
@@ -74,8 +79,7 @@ class PixelStore:
         self.workers = workers
         self.quiet = quiet
         self.labels = torch.from_numpy(split.labels)
-        side = preprocessing.resolution
-        self._fits = len(split) * 3 * side * side <= CACHE_BYTES
+        self._fits = fits_in_memory(len(split), preprocessing.resolution)
         self._cache: Tensor | None = None
         self._where: Tensor | None = None  # of each row in the cache, if that does not hold all
 
