@@ -138,6 +138,29 @@ def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> No
 
 
 @cli.command()
+@run_options
+@_common
+def estimate(**options: Any) -> None:
+    """Say how long `wdistill run` with these options would take, and how much memory and disk.
+
+    Takes seconds: short pieces of each stage are measured on this machine. The run is estimated
+    from its beginning, and nothing is written.
+
+    \b
+    Example:
+      wdistill estimate --dataset cifar10 --backbone resnet18 --ipc 10
+    """
+    config, runtime = settings(options)
+    from wdistill.estimate import estimate_run
+    from wdistill.estimate_text import estimate_table
+
+    _hush(options["quiet"])
+    found = estimate_run(config, runtime)
+    if found is not None:
+        click.echo(estimate_table(found))
+
+
+@cli.command()
 @click.argument("source", metavar="SOURCE")
 @judge_options
 @_common

@@ -28,6 +28,8 @@ from wdistill.config import RunConfig, RuntimeConfig, flat
 from wdistill.data import ImageData, load_data
 from wdistill.devices import open_accelerator
 from wdistill.errors import RunFolderError
+from wdistill.estimate import estimate
+from wdistill.estimate_text import estimate_table
 from wdistill.figures import (
     MOST_CLASSES,
     evenly,
@@ -99,6 +101,9 @@ def run(
             workers, quiet = runtime.num_workers, runtime.quiet
             this = Run(config, data, folder, accelerator, workers, quiet, say, shard)
             _announce(this)
+            if main and not (quiet or shard or any(this.work.glob("transport-*"))):
+                say(estimate_table(estimate(this, networks)))
+            accelerator.wait_for_everyone()  # what is measured should have the machine to itself
             _work(this, networks, command)
     accelerator.end_training()
     return folder / PUBLISH
