@@ -146,6 +146,9 @@ class _Alone:
         given = self.precision
         return torch.autocast(self.device.type, dtype=given, enabled=given is not None)
 
+    def log(self, *_: object, **__: object) -> None:
+        """Trackers do not follow what is only measured."""
+
     def backward(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
 

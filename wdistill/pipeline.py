@@ -48,7 +48,7 @@ from wdistill.run_folder import Run, claim, locked
 from wdistill.run_text import transport_table
 from wdistill.shards import write_shard
 from wdistill.synthesis import TERMS
-from wdistill.teacher import Networks, find_networks, open_pool, prepare_teacher
+from wdistill.teacher import Networks, Teacher, find_networks, open_pool, prepare_teacher
 from wdistill.units import Shard, Tensors
 
 PUBLISH = "publish"
@@ -139,7 +139,7 @@ def _seconds(this: Run) -> dict[str, float]:
     return dict(read_json(path)) if path.exists() else {}
 
 
-def _work(this: Run, networks: Networks, command: str) -> None:
+def _teacher(this: Run, networks: Networks) -> Teacher:
     with _timed(this, "teacher"):
         ready = prepare_teacher(this, networks)
     origin = ready.description["origin"].replace("_", " ")
@@ -150,6 +150,11 @@ def _work(this: Run, networks: Networks, command: str) -> None:
     this.accelerator.log({"teacher/accuracy": ready.accuracy})
     if not ready.network.norms:
         this.echo("warning: the backbone has no norm layer; synthesis uses its features alone")
+    return ready
+
+
+def _work(this: Run, networks: Networks, command: str) -> None:
+    ready = _teacher(this, networks)
     with _timed(this, "transport"):
         key, targets = stages.transport(this, ready)
     if this.shard is None:
@@ -161,12 +166,13 @@ def _work(this: Run, networks: Networks, command: str) -> None:
         key, images = stages.synthesis(this, ready, pool, key, targets)
     with _timed(this, "relabel"):
         key, labels = stages.relabel(this, ready, key, images)
+        if this.shard is None:
+            temperature = this.config.evaluate.temperature
+            views_key, stored = stages.views(this, ready, key, images, temperature)
     if this.shard is not None:
         if this.accelerator.is_main_process:
             write_shard(this.work, this.shard, command)
         return
-    with _timed(this, "relabel"):
-        views_key, stored = stages.views(this, ready, key, images, this.config.evaluate.temperature)
     distilled = _assemble(this.data, targets, images, labels, this)
     if this.accelerator.is_main_process:
         _pictures(this, images)
