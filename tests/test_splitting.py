@@ -17,9 +17,9 @@ from transformers import ViTConfig, ViTForImageClassification
 from wdistill.accuracy import score_network
 from wdistill.augment import random_views
 from wdistill.backbone import find_backbone, new_network
-from wdistill.cli import _fail
 from wdistill.config import LabelViewsConfig, RelabelConfig, SynthesisConfig
 from wdistill.distances import nearest_real
+from wdistill.ending import fail
 from wdistill.errors import MemoryLimitError
 from wdistill.features import FeatureNetwork
 from wdistill.label_views import label_views
@@ -384,7 +384,7 @@ def test_training_that_does_not_fit_is_told_in_one_line(
     error: RuntimeError, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
-        _fail(error, False, 1)
+        fail(error, False, 1)
     assert left.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Error: the device is out of memory (")
