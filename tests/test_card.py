@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from browser import CHROMIUM, chromium
 from datasets.info import DatasetInfosDict
 from examples import NAMES, distilled_set, manifest, results
 from huggingface_hub import DatasetCard
@@ -313,3 +316,47 @@ def test_the_training_snippet_trains(tmp_path: Path, monkeypatch: pytest.MonkeyP
         right = (loaded["model"](loaded["x"]).argmax(1) == loaded["data"]["label"]).float().mean()
     assert right > 0.9
     assert loaded["loss"] < 0.2
+
+
+LOOK = """
+addEventListener("load", () => {
+  const frame = document.querySelector("iframe").contentDocument
+  const shown = (element) => element.getBoundingClientRect().height > 0
+  document.body.dataset.found = JSON.stringify({
+    pictures: [...frame.images].map((image) => image.naturalWidth),
+    headings: [...frame.querySelectorAll("h1, h2")].filter(shown).map((h) => h.innerText),
+    rows: [...frame.querySelectorAll("table")].map((table) => table.rows.length),
+    folds: [...frame.querySelectorAll("details")].map((fold) => fold.open),
+    code: [...frame.querySelectorAll("pre code")].map((code) => code.innerText.split("\\n")[0]),
+    scripts: frame.scripts.length,
+    links: [...frame.links].map((link) => link.protocol),
+  })
+})
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("names", [NAMES, (ATTACK, BREAKOUT, *(f"class {c}" for c in range(40)))])
+def test_it_renders_in_a_browser(names: tuple[str, ...], tmp_path: Path) -> None:
+    """The picture is there, tables are tables, folds are closed, and nothing runs."""
+    folder = publish(tmp_path, names, scores=results())
+    save_png(folder / "ipc4" / "preview.png", preview_grid(distilled_set(names, 4)))
+    (tmp_path / "card.html").write_text(html(render_card(folder)), encoding="utf-8")
+    outer = f"<!doctype html><body><iframe src='card.html'></iframe><script>{LOOK}</script></body>"
+    done = chromium(tmp_path, outer, "--dump-dom", "--allow-file-access-from-files")
+    written = re.search(r'data-found="([^"]*)"', done.stdout)
+    assert written is not None, done.stderr
+    found = json.loads(unescape(written[1]))
+    assert found["pictures"]
+    assert all(width > 300 for width in found["pictures"])
+    text = DatasetCard(render_card(folder)).text
+    titles = re.findall(r"^##? (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)
+    assert len(found["headings"]) == len(titles)
+    assert found["rows"]
+    assert min(found["rows"]) >= 2
+    assert found["folds"]
+    assert not any(found["folds"])
+    assert any(line.startswith("from datasets import load_dataset") for line in found["code"])
+    assert found["scripts"] == 0
+    assert set(found["links"]) <= {"https:", "http:", "mailto:", "file:"}
+    assert ":CONSOLE" not in done.stderr

@@ -195,6 +195,7 @@ def test_run_from_the_hub_push_and_load(finished: Path, source: Path, tmp_path: 
         hub.fail_next(400, path="/commit/main")
         done = run_wdistill(
             "run", "--dataset", "alice/fashion", "--backbone", "alice/teacher", *QUICK,
+            "--student", "alice/teacher", "--num-processes", "2",
             "--output", run, "--push-to", "alice/fashion-distilled", env=env,
         )  # fmt: skip
         assert done.returncode == 1
@@ -207,6 +208,8 @@ def test_run_from_the_hub_push_and_load(finished: Path, source: Path, tmp_path: 
         assert manifest["source"]["license"] == "mit"
         assert manifest["teacher"]["revision"] == hub.head("model", "alice/teacher")
         assert manifest["teacher"]["origin"] == "as_is"
+        assert manifest["revisions"] == {"alice/teacher": hub.head("model", "alice/teacher")}
+        assert manifest["processes"] == 2
         assert hub.files("dataset", "alice/fashion-distilled").keys() == {".gitattributes"}
         pushed = run_wdistill(*again, env=env)
         assert pushed.returncode == 0, pushed.stderr

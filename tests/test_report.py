@@ -6,8 +6,6 @@ import base64
 import io
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html import escape, unescape
 from html.parser import HTMLParser
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import CHROMIUM, chromium
 from PIL import Image
 from report_helpers import IPC, NAMES, equivalent, gallery, report, report_row
 
@@ -26,8 +25,6 @@ from wdistill.report import Gallery, render_report
 from wdistill.schema import REPORT, mismatch
 
 ATTACK = "<script>alert(1)</script>"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 class Page(HTMLParser):
@@ -276,17 +273,6 @@ def test_links_and_lines() -> None:
         '<a href="https://a.b/c?d=e&amp;f=g" rel="noopener noreferrer">&lt;a&gt;</a>'
     )
     assert clean(" a\n\u2028b  c\u00a0d\u202e ") == "a b c\u00a0d"
-
-
-def chromium(folder: Path, html: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Headless and without a network; stderr has what the page logs."""
-    (folder / "page.html").write_text(html, encoding="utf-8")
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-             "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND",
-             f"--user-data-dir={folder / 'profile'}"]  # fmt: skip
-    assert CHROMIUM is not None
-    command = [CHROMIUM, *flags, *options, f"file://{folder / 'page.html'}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
 
 
 MEASURE = """

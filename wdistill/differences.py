@@ -165,10 +165,13 @@ def _changes(was: dict[str, Any], now: dict[str, Any]) -> Iterator[Change]:
 
 def _circumstances(manifest: dict[str, Any]) -> dict[str, str]:
     """What a result may depend on beside its settings."""
+    known = manifest.get("revisions")  # absent from sets of before
+    revisions = known if isinstance(known, dict) else {}
     threads = {"threads": str(manifest["threads"])} if "threads" in manifest else {}
     return {
         **manifest["versions"],
         "device": manifest["device"],
         "processes": str(manifest["processes"]),
         **threads,
+        **{f"revision of {name}": str(at) for name, at in revisions.items()},
     }

@@ -105,6 +105,7 @@ def build_manifest(
     data: ImageData,
     resolution: int,
     teacher: dict[str, Any],
+    revisions: dict[str, str],
     w2: NDArray[np.float64],
     w2_random: NDArray[np.float64],
     nearest_rmse: NDArray[np.float32],
@@ -115,7 +116,8 @@ def build_manifest(
 ) -> dict[str, Any]:
     """The manifest, but for ``bytes``, which writing the folder fills in.
 
-    w2, w2_random: one value per class; nearest_rmse: (classes, ipc).
+    revisions: commits of the students and feature spaces that are on the Hub, by their ids; w2,
+    w2_random: one value per class; nearest_rmse: (classes, ipc).
     """
     ipc = config.barycenter.ipc
     return {
@@ -132,6 +134,7 @@ def build_manifest(
         "resolution": resolution,
         "images": ipc * len(data.class_names),
         "teacher": teacher,
+        "revisions": revisions,
         "barycenter": {
             "weights": config.barycenter.weights,
             "w2": w2.tolist(),

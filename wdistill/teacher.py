@@ -57,6 +57,12 @@ class Networks:
     pool: tuple[tuple[BackboneSource, int], ...]
     resolution: int
 
+    @property
+    def revisions(self) -> dict[str, str]:
+        """Commits of the students and of the pool's networks that are on the Hub, by their ids."""
+        sources = [*self.students.values(), *(source for source, _ in self.pool)]
+        return {source.name: source.revision for source in sources if source.revision}
+
 
 def find_networks(config: RunConfig, data: ImageData) -> Networks:
     """Raises BackboneError if the backbone, a student or a feature space is not there."""
