@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wdistill import relabel
 from wdistill.augment import apply_views, random_views
 from wdistill.config import EvalConfig, RelabelConfig
 from wdistill.errors import NumericalError
@@ -93,6 +94,17 @@ def test_logits_are_averaged_over_views_before_the_softmax() -> None:
         )  # fmt: skip
     torch.testing.assert_close(labels, logits.mean(0).softmax(1), atol=1e-6, rtol=1e-5)
     assert (labels - logits.softmax(2).mean(0)).abs().max() > 1e-5
+
+
+def test_many_images_are_labelled_a_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RelabelConfig(3, 0.2)
+    whole = soft_labels(teacher(), pictures(), config, stream(1, "x"))
+    monkeypatch.setattr(relabel, "BATCH", 4)
+    network, sizes = teacher(), []
+    network.model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    parts = soft_labels(network, pictures(), config, stream(1, "x"))
+    torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
+    assert sizes == [4, 2] * 3
 
 
 def test_soft_labels_depend_on_their_stream_alone() -> None:

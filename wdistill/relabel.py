@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wdistill.augment import apply_views, random_views
+from wdistill.augment import Views, apply_views, random_views
 from wdistill.config import RelabelConfig
 from wdistill.errors import NumericalError
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import to_float
+
+BATCH = 128  # images at once; a run's groups of classes are smaller, random real images are not
 
 
 @torch.no_grad()
@@ -25,11 +27,14 @@ def soft_labels(
     pixels: (n, 3, R, R) uint8. Returns (n, C) float32, rows sum to 1. Raises NumericalError if a
     label is not finite.
     """
-    images = to_float(pixels, network.device)
-    total = torch.zeros(len(images), network.num_classes, device=network.device)
+    total = torch.zeros(len(pixels), network.num_classes, device=network.device)
     for _ in range(config.views):
-        views = random_views(len(images), config.crop_min, generator)
-        total += network(apply_views(images, views), moments=False).logits
+        views = random_views(len(pixels), config.crop_min, generator)
+        for rows in torch.arange(len(pixels)).split(BATCH):
+            seen = apply_views(
+                to_float(pixels[rows], network.device), Views(views.box[rows], views.flip[rows])
+            )
+            total[rows] += network(seen, moments=False).logits
     probabilities = (total / config.views).softmax(1).cpu()
     if not bool(torch.isfinite(probabilities).all()):
         raise NumericalError("the teacher's soft labels are not finite; try --mixed-precision no")
