@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +14,14 @@ from wdistill import __version__
 from wdistill.ending import (
     COMMAND,
     command_line,
-    end_progress_bars,
     fail,
+    interrupt,
     is_main_process,
     launched,
+    listen,
     misused,
     signal_of,
-    terminate,
+    stopped_by,
 )
 from wdistill.errors import WdistillError
 from wdistill.judge_options import judge_options, judge_settings
@@ -321,7 +321,7 @@ def _hush(quiet: bool) -> None:
 def main() -> None:
     """Entry point: a foreseen error is one line on stderr and a non-zero exit code."""
     debug = "--debug" in sys.argv
-    signal.signal(signal.SIGTERM, terminate)
+    listen()
     try:
         sys.exit(cli.main(prog_name="wdistill", standalone_mode=False))
     except click.ClickException as error:
@@ -331,11 +331,8 @@ def main() -> None:
             click.echo(f"Error: {misused(error)}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
-        end_progress_bars()
-        if not launched():  # else the process that launched this one says so
-            click.echo(f"\nInterrupted. To go on: {command_line()}", err=True)
-        sys.exit(128 + signal_of(error))  # as shells expect
-    except WdistillError as error:
-        fail(error, debug, error.exit_code)
+        interrupt(signal_of(error))
     except Exception as error:
-        fail(error, debug, 1)
+        if number := stopped_by():  # a library has made another error of it
+            interrupt(number)
+        fail(error, debug, error.exit_code if isinstance(error, WdistillError) else 1)

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from typing import NoReturn
 
 import click
 
@@ -15,6 +16,7 @@ from wdistill.errors import ProcessError, WdistillError
 
 LOST = re.compile(r"onnection (closed|reset|refused)|[Bb]roken pipe|NCCL|gloo", re.ASCII)
 PATIENCE = 2.0  # seconds
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COMMAND = "WDISTILL_COMMAND"  # in the environment of launched processes: what the user typed
 
 
@@ -35,9 +37,29 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def terminate(number: int, _: object) -> None:
-    """A scheduler's SIGTERM stops a command as Ctrl-C does."""
+def listen() -> None:
+    """Let Ctrl-C and a scheduler's SIGTERM stop the command; a second one ends it at once."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
     raise KeyboardInterrupt(number)
+
+
+def stopped_by() -> int | None:
+    """The signal that :func:`listen` has heard."""
+    return next((n for n in SIGNALS if signal.getsignal(n) == signal.SIG_DFL), None)
+
+
+def interrupt(number: int) -> NoReturn:
+    """Say how to go on, and exit as shells expect."""
+    end_progress_bars()
+    if not launched():  # else the process that launched this one says so
+        click.echo(f"\nInterrupted. To go on: {command_line()}", err=True)
+    sys.exit(128 + number)
 
 
 def signal_of(error: BaseException) -> int:
