@@ -1,4 +1,4 @@
-"""A Hub on loopback with the users of :mod:`pushes`, for the tests that push to it."""
+"""A small real dataset, and a Hub on loopback with the users of :mod:`pushes`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer, hub_env
 from pushes import TOKEN, add_users, finished_run
+from runs import small_source
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of parquet files; see :func:`small_source`."""
+    return small_source(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture

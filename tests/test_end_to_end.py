@@ -22,18 +22,12 @@ from runs import (
     one_thread,
     parquet_bytes,
     run_wdistill,
-    small_source,
     wdistill_command,
 )
 
 from wdistill.published import one_set
 
 TOKEN = "hf_aliceSecretWriteToken"
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_source(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,6 @@ SHA = "0123456789" * 4
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_source(tmp_path_factory.mktemp("source"))
-
-
-@pytest.fixture(scope="module")
 def hub(source: Path) -> Iterator[HubServer]:
     with HubServer() as server:
         server.add_user("alice", TOKEN)

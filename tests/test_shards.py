@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs import parquet_bytes, run_wdistill, small_source
+from runs import parquet_bytes, run_wdistill
 
 from wdistill.errors import OptionError
 from wdistill.units import Shard, Unit
@@ -16,11 +16,6 @@ QUICK = (  # ipc 40 makes five groups of classes
     "--ipc", "40", "--iterations", "4", "--eval-epochs", "1", "--eval-seeds", "1",
     "--feature-spaces", "convnet-w64:1",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_source(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +128,12 @@ def test_a_teacher_is_not_trained_by_each_part(source: Path, tmp_path: Path) -> 
         "run", "--dataset", source, "--shard", "1/2", "--output", tmp_path / "part", "-q", code=2
     )
     assert "train it once" in line
+
+
+def test_a_part_is_not_pushed(source: Path, tmp_path: Path) -> None:
+    arguments = ["run", "--dataset", source, "--output", tmp_path / "part", "--push-to", "me/set"]
+    assert "--push-to cannot push a part" in refused(*arguments, "--shard", "1/2", code=2)
+    assert not (tmp_path / "part").exists()
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "2", "1/0", "a/b", "-1/3"])

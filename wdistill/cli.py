@@ -23,7 +23,7 @@ from wdistill.ending import (
     signal_of,
     stopped_by,
 )
-from wdistill.errors import WdistillError
+from wdistill.errors import OptionError, WdistillError
 from wdistill.judge_options import judge_options, judge_settings
 from wdistill.options import machine_options, run_options, runtime_settings, settings
 
@@ -73,9 +73,17 @@ def run(shard: str | None, **options: Any) -> None:
     Example:
       wdistill run --dataset imagenet-1k --backbone microsoft/resnet-18 --ipc 10
     """
+    from wdistill.units import Shard
+
     config, runtime = settings(options)
+    part = None if shard is None else Shard.parse(shard)
+    target = options["push_to"]
+    if part and target:
+        raise OptionError(
+            "--push-to cannot push a part of a run; push the run that joins the parts"
+        )
     _share_out(options)
-    main, target = is_main_process(), options["push_to"]
+    main = is_main_process()
     if main and target:
         from wdistill import hub
 
@@ -84,10 +92,8 @@ def run(shard: str | None, **options: Any) -> None:
     from wdistill.artifact import read_results
     from wdistill.published import one_set
     from wdistill.run_text import results_table
-    from wdistill.units import Shard
 
     _hush(options["quiet"])
-    part = Shard.parse(shard) if shard else None
     folder = options["output"] or pipeline.default_output(config, part)
     say = _echo_quietly if options["quiet"] else click.echo
     publish = pipeline.run(config, runtime, folder, command_line(), say, shard=part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wdistill.augment import Views, apply_views, random_views
+from wdistill.augment import apply_views, random_views
 from wdistill.config import RelabelConfig
 from wdistill.errors import NumericalError
 from wdistill.features import FeatureNetwork
@@ -30,11 +30,10 @@ def soft_labels(
     total = torch.zeros(len(pixels), network.num_classes, device=network.device)
     for _ in range(config.views):
         views = random_views(len(pixels), config.crop_min, generator)
-        for rows in torch.arange(len(pixels)).split(BATCH):
-            seen = apply_views(
-                to_float(pixels[rows], network.device), Views(views.box[rows], views.flip[rows])
-            )
-            total[rows] += network(seen, moments=False).logits
+        for first in range(0, len(pixels), BATCH):
+            rows = slice(first, first + BATCH)
+            images = to_float(pixels[rows], network.device)
+            total[rows] += network(apply_views(images, views.part(rows)), moments=False).logits
     probabilities = (total / config.views).softmax(1).cpu()
     if not bool(torch.isfinite(probabilities).all()):
         raise NumericalError("the teacher's soft labels are not finite; try --mixed-precision no")
