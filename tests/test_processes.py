@@ -180,7 +180,7 @@ def test_thirty_kills_in_a_row_lose_nothing(two: Path, source: Path, tmp_path: P
         until = time.monotonic() + (draw.uniform(3, 20) if kills < 30 else 300)
         while time.monotonic() < until and process.poll() is None:
             time.sleep(0.05)
-        workers = children(process)
+        workers = children(process) if process.returncode is None else []
         if workers:
             os.kill(draw.choice(workers), signal.SIGKILL)
             kills += 1

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wdistill.calibration import Scene, random_label_views
 from wdistill.features import FeatureNetwork
+from wdistill.figures import MOST_CLASSES
 from wdistill.label_files import encode
 from wdistill.pieces import student_images, synthesis_images, training_images
 from wdistill.pixels import fits_in_memory, png_bytes, to_float
@@ -44,7 +45,7 @@ def sizes(scene: Scene, work: Workload) -> Sizes:
     images = ipc * classes
     png = PNG_GROWTH * float(np.mean(png_bytes(scene.pixels[:32])))
     cell = CELL_GROWTH * png * min(1.0, (LARGE_CELL / side) ** 2)
-    shown = min(classes, 20)
+    shown = min(classes, MOST_CLASSES)
     views = _label_views(scene)
     confusion = classes * classes if classes <= 100 else 0
     # Figures of a row of the results: a curve, an accuracy per class and a confusion matrix.

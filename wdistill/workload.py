@@ -144,14 +144,14 @@ def _synthesis(run: Run, networks: Networks) -> StageWork:
         started = sum(plans) if run.config.synthesis.init == "mean" else 0
         images = config.ipc * len(unit.classes)
         spaces = {f"space {source.name}": count * drawn for source, count in networks.pool}
-        passes = started + sum(plans) + sum(spaces.values())
+        held = sum(sizes[label] for label in unit.classes)  # decoded once for all passes
         parts.append(
             {
                 "target": sum(plans),
                 "mean": started,
                 **spaces,
                 **{name: steps * images for name, steps in turns.items()},
-                "decode": passes if again else 0,
+                "decode": held if again else 0,
             }
         )
     everyone = {"spectrum": sample, "decode": sample if again else 0, **pool}
