@@ -59,6 +59,7 @@ def main(root: Path, apart: bool) -> None:
     }  # fmt: skip
     (root / f"seen-{rank}.json").write_text(json.dumps(seen))
     accelerator.wait_for_everyone()
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

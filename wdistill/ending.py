@@ -54,12 +54,23 @@ def stopped_by() -> int | None:
     return next((n for n in SIGNALS if signal.getsignal(n) == signal.SIG_DFL), None)
 
 
+def _leave(code: int) -> NoReturn:
+    """Exit. One of several processes does so at once: the threads of a process group that is in use
+    would turn an orderly exit into SIGABRT.
+    """
+    if "RANK" not in os.environ:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def interrupt(number: int) -> NoReturn:
     """Say how to go on, and exit as shells expect."""
     end_progress_bars()
     if not launched():  # else the process that launched this one says so
         click.echo(f"\nInterrupted. To go on: {command_line()}", err=True)
-    sys.exit(128 + number)
+    _leave(128 + number)
 
 
 def signal_of(error: BaseException) -> int:
@@ -102,7 +113,7 @@ def fail(error: Exception, debug: bool, code: int) -> None:
     if (
         lost and launched()
     ):  # that process has said why it ended, or its end is told by the launcher
-        sys.exit(code)
+        _leave(code)
     if lost or rank > 0:
         time.sleep(PATIENCE)  # one of several that fail alike is enough; torchrun ends the others
     if lost:
@@ -121,4 +132,4 @@ def fail(error: Exception, debug: bool, code: int) -> None:
     if rank or isinstance(error, ProcessError):
         click.echo(err=True)  # the main process may have left an unfinished bar
     click.echo(f"Error: {f'process {rank + 1}: ' if rank else ''}{text}", err=True)
-    sys.exit(code)
+    _leave(code)

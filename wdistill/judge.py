@@ -79,6 +79,7 @@ def judge(
             atomic_write(folder / PAGE_FILE, page.encode())
             _tell_the_card(bench, report)
         accelerator.wait_for_everyone()
+    accelerator.end_training()
     return report
 
 
