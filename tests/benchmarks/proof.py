@@ -52,13 +52,11 @@ def opened(run: Path, students: tuple[str, ...], images: tuple[str, ...], steps:
 def wanted(
     trial: Trial, students: tuple[str, ...], images: tuple[str, ...], labels: tuple[str, ...]
 ) -> list[Job]:
-    """Seed by seed, so that an interrupted table has whole rows. Images that a rule picks, and the
-    full data, are tried with hard labels alone.
-    """
+    """Seed by seed, so that an interrupted table has whole rows. The full data have hard labels."""
     ipc, whole = trial.bench.candidate.ipc, len(trial.bench.train) // trial.bench.classes
     every = itertools.product(range(SEEDS), labels, students, images)
     jobs = [Job(student, kind, told, ipc, seed) for seed, told, student, kind in every]  # type: ignore[arg-type]
-    jobs = [j for j in jobs if j.labels == "hard" or j.images in ("distilled", "random")]
+    jobs = [job for job in jobs if job.labels == "hard" or job.images != "full"]
     return [replace(job, ipc=whole) if job.images == "full" else job for job in jobs]
 
 
