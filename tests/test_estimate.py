@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 from runs import QUICK, parquet_bytes, small_source
 
-from wdistill import evaluate, pipeline, stages, training
+from wdistill import evaluate, pipeline, stages, survey, training
 from wdistill.artifact import read_manifest
 from wdistill.calibration import Scene, measure, open_scene
 from wdistill.cli import cli
@@ -132,7 +132,7 @@ def watched_run(config: RunConfig, folder: Path, patch: pytest.MonkeyPatch) -> C
         return {"view": views.count * len(pixels if rows is None else rows)}
 
     tally.watch(training, "one_cycle", lambda step, steps: {"training step": 1})
-    tally.watch(stages, "survey_class", surveyed)
+    tally.watch(survey, "survey_class", surveyed)
     tally.watch(stages, "class_barycenter", lambda points, *_: {"barycenter": len(points)})
     tally.watch(stages, "space_target", aimed)
     tally.watch(stages, "synthesise", moved)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import SimpleNamespace
 
@@ -20,12 +21,14 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from wdistill.config import DataConfig
+from wdistill.data import load_data
 from wdistill.errors import NumericalError
 from wdistill.features import FeatureNetwork
 from wdistill.networks import ConvNet, ConvNetConfig
-from wdistill.pixels import Preprocessing
+from wdistill.pixels import PixelStore, Preprocessing
 from wdistill.seeds import stream
-from wdistill.survey import Moments, survey_class
+from wdistill.survey import Moments, survey_class, surveyed
 
 SIZE = 32
 PREPROCESSING = Preprocessing(SIZE, 0, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
@@ -191,3 +194,68 @@ def test_features_that_are_not_finite_are_refused() -> None:
     model.mix.weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(NumericalError, match="features are not finite"):
         survey_class(network_of(model), real_images().split(10))
+
+
+def test_classes_are_surveyed_and_used_in_order() -> None:
+    classes = [real_images()[start : start + 8] for start in (0, 8, 15)]
+    given = iter(part.split(3) for part in classes)
+    found = list(surveyed(network("BatchNorm of a ResNet"), given, lambda i, s: (i, s.features)))
+    for index, (place, features) in enumerate(found):
+        alone = survey_class(network("BatchNorm of a ResNet"), classes[index].split(3))
+        assert place == index
+        assert torch.equal(features, alone.features)
+
+
+def test_a_class_is_used_while_the_next_is_surveyed() -> None:
+    """The use of the first class waits for an image of the second; that of the second must not be
+    begun, as a third class would have to be held.
+    """
+    second, used = threading.Event(), []
+
+    def parts() -> Iterator[Iterator[Tensor]]:
+        for index in range(3):
+            yield images(index)
+
+    def images(index: int) -> Iterator[Tensor]:
+        assert len(used) >= index - 1
+        if index == 1:
+            second.set()
+        yield real_images()[:4]
+
+    def use(index: int, survey: object) -> int:
+        assert second.wait(30)
+        used.append(index)
+        return index
+
+    assert list(surveyed(network("BatchNorm of a ResNet"), parts(), use)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("where", ["survey", "use"])
+def test_what_goes_wrong_with_a_class_is_told(where: str) -> None:
+    def images() -> Iterator[Tensor]:
+        yield real_images()[:4]
+        if where == "survey":
+            raise NumericalError("no more")
+
+    def use(index: int, survey: object) -> None:
+        if where == "use" and index == 1:
+            raise NumericalError("no more")
+
+    parts = (images() if index == 1 else iter([real_images()[:4]]) for index in range(3))
+    with pytest.raises(NumericalError, match="no more"):
+        list(surveyed(network("BatchNorm of a ResNet"), parts, use))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kept", [False, True])
+def test_parts_are_the_batches_of_each_group(workers: int, kept: bool) -> None:
+    data = load_data(DataConfig(), 0, 1)
+    store = PixelStore(data.eval, PREPROCESSING, workers)
+    if kept:
+        store.preload()
+    groups = [torch.tensor([5, 3, 8, 1, 900]), torch.tensor([7]), torch.tensor([2, 2, 4])]
+    found = [list(part) for part in store.parts(groups, 2)]
+    assert [[len(batch) for batch in part] for part in found] == [[2, 2, 1], [1], [2, 1]]
+    for rows, part in zip(groups, found, strict=True):
+        expected = torch.stack([PREPROCESSING(data.eval.image(int(row))) for row in rows])
+        assert torch.equal(torch.cat(part), expected)

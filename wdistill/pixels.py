@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -58,14 +59,14 @@ class Preprocessing:
 
 
 class _Rows(Dataset[Tensor]):
-    def __init__(self, split: ImageSplit, rows: Sequence[int], preprocessing: Preprocessing):
-        self.split, self.rows, self.preprocessing = split, rows, preprocessing
+    def __init__(self, split: ImageSplit, preprocessing: Preprocessing):
+        self.split, self.preprocessing = split, preprocessing
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.split)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self.preprocessing(self.split.image(int(self.rows[index])))
+    def __getitem__(self, row: int) -> Tensor:
+        return self.preprocessing(self.split.image(row))
 
 
 class PixelStore:
@@ -86,11 +87,12 @@ class PixelStore:
     def __len__(self) -> int:
         return len(self.split)
 
-    def _decode(self, rows: Sequence[int], batch_size: int) -> Iterator[Tensor]:
+    def _decode(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Pixels of each batch of rows, by one set of worker processes for all."""
         loader = DataLoader(
-            _Rows(self.split, rows, self.preprocessing),
-            batch_size=batch_size,
-            num_workers=self.workers if len(rows) > batch_size else 0,
+            _Rows(self.split, self.preprocessing),
+            batch_sampler=[batch.tolist() for batch in batches],
+            num_workers=self.workers if len(batches) > 1 else 0,
         )
         try:
             yield from loader
@@ -106,7 +108,7 @@ class PixelStore:
         cache = torch.empty(len(self), 3, side, side, dtype=torch.uint8)
         filled = 0
         with tqdm(total=len(self), desc="decoding", unit="img", disable=self.quiet) as bar:
-            for batch in self._decode(range(len(self)), 256):
+            for batch in self._decode(torch.arange(len(self)).split(256)):
                 cache[filled : filled + len(batch)] = batch
                 filled += len(batch)
                 bar.update(len(batch))
@@ -125,11 +127,23 @@ class PixelStore:
     def batches(self, rows: Sequence[int] | Tensor, batch_size: int) -> Iterator[Tensor]:
         """Pixels of ``rows``, in this order, ``batch_size`` at a time."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
+        yield from self._pixels(rows.split(batch_size) if len(rows) else ())
+
+    def parts(self, groups: Sequence[Tensor], batch_size: int) -> Iterator[Iterator[Tensor]]:
+        """The :meth:`batches` of each group of rows, to be used up one after the other. Worker
+        processes go on with the next group while a caller is busy with the last.
+        """
+        batches = [group.split(batch_size) for group in groups]
+        pixels = self._pixels([rows for group in batches for rows in group])
+        for group in batches:
+            yield itertools.islice(pixels, len(group))
+
+    def _pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         if self._cache is None:
-            yield from self._decode(rows.tolist(), batch_size)
+            yield from self._decode(batches)
             return
-        for chunk in rows.split(batch_size):
-            where = chunk if self._where is None else self._where[chunk]
+        for rows in batches:
+            where = rows if self._where is None else self._where[rows]
             if self._where is not None and bool((where < 0).any()):
                 raise IndexError("a row that this store does not hold")
             yield self._cache[where]

@@ -26,7 +26,7 @@ from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, Plan, Terms, plan_means, space_target
 from wdistill.spectrum import Spectrum, measure_spectrum
 from wdistill.splitting import Capacity
-from wdistill.survey import survey_class
+from wdistill.survey import ClassSurvey, surveyed
 from wdistill.synthesis import ClassTarget, synthesise
 from wdistill.teacher import Networks, Teacher
 from wdistill.units import StoredUnits, Tensors, Unit, run_units
@@ -47,13 +47,13 @@ def transport(run: Run, ready: Teacher) -> tuple[str, Sequence[Tensors]]:
     key = transport_key(ready.key, config, seed, groups)
 
     def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
-        tensors: Tensors = {}
-        for label in unit.classes:
-            rows = class_rows(ready.train, label)
-            survey = survey_class(ready.network, ready.train.batches(rows, SURVEY_BATCH))
+        members = [class_rows(ready.train, label) for label in unit.classes]
+
+        def located(index: int, survey: ClassSurvey) -> Tensors:
+            label, rows = unit.classes[index], members[index]
             draw = stream(seed, "transport", label)
             found = class_barycenter(survey.features, rows, groups, config, draw)
-            tensors |= {
+            return {
                 f"{label}.atoms": found.atoms,
                 f"{label}.weights": found.weights,
                 f"{label}.nearest": rows[found.nearest],
@@ -63,6 +63,10 @@ def transport(run: Run, ready: Teacher) -> tuple[str, Sequence[Tensors]]:
                 f"{label}.grey": torch.tensor(survey.grey),
                 f"{label}.w2": torch.tensor([found.w2, found.w2_random], dtype=torch.float64),
             }
+
+        tensors: Tensors = {}
+        for found in surveyed(ready.network, ready.train.parts(members, SURVEY_BATCH), located):
+            tensors |= found
             advance(1)
         return tensors
 

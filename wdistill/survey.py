@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ from torch import Tensor
 from wdistill.errors import NumericalError
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import to_float
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,21 @@ def survey_class(network: FeatureNetwork, batches: Iterable[Tensor]) -> ClassSur
     if not torch.isfinite(stacked).all():
         raise NumericalError("the teacher's features are not finite; try --mixed-precision no")
     return ClassSurvey(stacked, grey)
+
+
+def surveyed(
+    network: FeatureNetwork, parts: Iterable[Iterable[Tensor]], use: Callable[[int, ClassSurvey], T]
+) -> Iterator[T]:
+    """``use(i, survey of parts[i])`` for each class in turn, in a thread beside the survey of the
+    next class: on a GPU the network runs while the CPU computes barycenters. At most two classes'
+    features are held.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        last: Future[T] | None = None
+        for index, batches in enumerate(parts):
+            survey = survey_class(network, batches)
+            if last is not None:
+                yield last.result()
+            last = beside.submit(use, index, survey)
+        if last is not None:
+            yield last.result()
