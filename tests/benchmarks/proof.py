@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from wdistill.artifact import write_json
@@ -30,6 +31,7 @@ from wdistill.evaluate import Job, run_job
 from wdistill.judge import Trial
 from wdistill.manifest import device_name, versions
 from wdistill.memory import keep_freed_memory
+from wdistill.plot_style import COLOURS, INK, MARKS, RULE, SETS, legend, name_axes
 
 STUDENTS = ("resnet10-w16", "convnet-w64", str(Path(__file__).with_name("vit-mini")))
 IMAGES = ("distilled", "random", "nearest", "herding", "full")
@@ -60,19 +62,29 @@ def wanted(
     return [replace(job, ipc=whole) if job.images == "full" else job for job in jobs]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: one line per set and student; mean and deviation over seeds, in percent."""
-    scores: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
+Scores = dict[tuple[str, int, str, str], dict[str, list[float]]]
+
+
+def scores(rows: list[dict[str, Any]]) -> Scores:
+    """Percent of each seed, by (dataset, IPC, student, labels) and then images."""
+    found: Scores = {}
     for row in rows:
-        found = scores.setdefault((row["set"], row["student"]), {})
-        found.setdefault((row["labels"], row["images"]), []).append(100 * row["top1"])
-    columns = [("hard", name) for name in IMAGES]
-    columns += [(labels, name) for labels in LABELS[1:] for name in IMAGES[:2]]
-    heads = ["set", "student", *(f"{labels}: {name}" for labels, name in columns)]
-    lines = [f"| {' | '.join(heads)} |", "|---|---|" + "---:|" * len(columns)]
-    for key, found in scores.items():
-        cells = [_cell(found.get(column, [])) for column in columns]
-        lines.append(f"| {' | '.join([*key, *cells])} |")
+        dataset, _, ipc = row["set"].rpartition("-ipc")
+        key = (dataset, int(ipc), row["student"], row["labels"])
+        found.setdefault(key, {}).setdefault(row["images"], []).append(100 * row["top1"])
+    order = {name: index for index, name in enumerate(LABELS)}
+    return dict(sorted(found.items(), key=lambda item: (*item[0][:3], order[item[0][3]])))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: mean and deviation over seeds, in percent."""
+    lines = [
+        f"| dataset | IPC | student | labels | {' | '.join(IMAGES)} |",
+        "|---|---:|---|---|" + "---:|" * len(IMAGES),
+    ]
+    for key, found in scores(rows).items():
+        cells = [_cell(found.get(name, [])) for name in IMAGES]
+        lines.append(f"| {' | '.join([*map(str, key), *cells])} |")
     return "\n".join(lines)
 
 
@@ -83,15 +95,53 @@ def _cell(values: list[float]) -> str:
     return f"{np.mean(values):.1f}{spread}"
 
 
+def draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Points above random real images, a panel for each dataset and IPC."""
+    found = scores(rows)
+    datasets, ipcs = (sorted({key[i] for key in found}) for i in (0, 1))  # type: ignore[type-var]
+    known = {key[2:] for key in found if len(found[key]) > 2}
+    names = sorted(known, key=lambda name: (LABELS.index(name[1]), name[0]))
+    figure = Figure(figsize=(9.5, 6.4), layout="constrained")
+    grid = figure.subplots(len(datasets), len(ipcs), sharex=True, sharey=True, squeeze=False)
+    for axes, (dataset, ipc) in zip(grid.flat, itertools.product(datasets, ipcs), strict=True):
+        axes.set_title(f"{dataset}, {ipc} per class", loc="left", fontsize=9, color=INK)
+        axes.axvline(0, color=COLOURS["random"], lw=1)
+        axes.set_yticks(range(len(names)), [", ".join(name) for name in names], fontsize=7.5)
+        axes.grid(color=RULE, lw=0.6)
+        axes.set_axisbelow(True)
+        for height, name in enumerate(names):
+            values = found.get((dataset, ipc, *name), {})
+            if "random" not in values:
+                continue
+            random, spread = np.mean(values["random"]), np.std(values["random"])
+            axes.plot([-spread, spread], [height] * 2, color=COLOURS["random"], lw=4, alpha=0.35)
+            for kind in (kind for kind in reversed(IMAGES) if kind in values and kind != "random"):
+                axes.plot(
+                    np.mean(values[kind]) - random, height, MARKS[kind], color=COLOURS[kind],
+                    ms=7 if kind == "full" else 5, mew=2 if kind == "full" else 1, ls="",
+                    label=SETS[kind] if axes is grid[0, 0] else None,
+                )  # fmt: skip
+    grid[0, 0].invert_yaxis()
+    for axes in grid[-1]:
+        name_axes(axes, "points above random", "")
+    handles: dict[str, Any] = {}
+    for axes in grid.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    legend(figure, 4, handles=list(handles.values()), labels=list(handles))
+    figure.savefig(path, dpi=130)
+
+
 @click.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--student", "students", multiple=True, default=STUDENTS)
 @click.option("--images", multiple=True, type=click.Choice(IMAGES), default=IMAGES)
 @click.option("--labels", multiple=True, type=click.Choice(LABELS), default=LABELS)
+@click.option("--plot", type=click.Path(path_type=Path), help="a picture of the rows")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def main(
     runs: tuple[Path, ...], students: tuple[str, ...], images: tuple[str, ...],
-    labels: tuple[str, ...], output: Path,
+    labels: tuple[str, ...], plot: Path | None, output: Path,
 ) -> None:  # fmt: skip
     keep_freed_memory()
     record = json.loads(output.read_text()) if output.exists() else {"rows": []}
@@ -109,6 +159,8 @@ def main(
             record |= {"device": device_name(trial.bench.accelerator.device)}
             write_json(output, record | {"versions": versions()})
     click.echo(table(record["rows"]))
+    if plot:
+        draw(plot, record["rows"])
 
 
 if __name__ == "__main__":
