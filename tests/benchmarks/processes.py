@@ -1,4 +1,4 @@
-"""Two processes of one thread each against one process of one thread, in one run of this script.
+"""Two processes of one thread on two cores against one on one core, in one run of this script.
 
     python -m tests.benchmarks.processes --dataset DIR --backbone TEACHER -o processes.json
 
@@ -32,6 +32,8 @@ STAGES = ("transport", "synthesis", "relabel")
 def seconds(command: list[str], folder: Path, processes: int) -> dict[str, float]:
     shutil.rmtree(folder, ignore_errors=True)
     call = [*command, "--num-processes", str(processes), "--output", str(folder)]
+    cores = sorted(os.sched_getaffinity(0))[:processes]
+    call = ["taskset", "-c", ",".join(map(str, cores)), *call]
     subprocess.run(call, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
     manifest = json.loads((one_set(folder) / "wdistill.json").read_text())
     assert manifest["processes"] == processes
