@@ -4,7 +4,8 @@ One averaged label per image loses what a teacher says to every view of it. Stor
 does; Shen and Xing, arXiv 2112.01528) keeps it: a student sees exactly what the teacher saw. View v
 crops all images alike, and pastes the same box of image i + s_v into image i (CutMix). So only the
 logits differ from row to row, and those are stored as one of a few values, chosen by
-:func:`codebook`: the student's loss averages the rounding away, and the files shrink.
+:func:`codebook`: the files shrink. In the same bytes few views with sixteen values teach more than
+twice as many with four (README, "Labels that travel").
 """
 
 from __future__ import annotations
