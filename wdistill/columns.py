@@ -44,7 +44,7 @@ def candidates(features: Any, config: DataConfig) -> tuple[str, list[str]]:
 def read_groups(dataset: Any, column: str) -> np.ndarray:
     """(N,) int64: the number of each row's value in --group-column; missing ones are a group."""
     _known(dataset.features, column, "--group-column")
-    if not _is_label(dataset.features[column]):
+    if not is_label(dataset.features[column]):
         raise DataError(
             f"--group-column {column!r} holds {_kind(dataset.features[column])}; "
             "name a column of names or numbers that images share, such as a domain or a client"
@@ -82,16 +82,16 @@ def _image_column(features: Any, given: str | None) -> str:
 def _label_columns(features: Any, given: str | None) -> list[str]:
     if given is not None:
         _known(features, given, "--label-column")
-        if not _is_label(features[given]):
+        if not is_label(features[given]):
             raise DataError(_no_label(given, features[given]))
         return [given]
     found = [name for name, feature in features.items() if _is_class(feature)]
     if not found:
         named = [name for name in LABEL_NAMES if name in features]
-        found = [name for name in named if _is_label(features[name])]
+        found = [name for name in named if is_label(features[name])]
         if not found and named:
             raise DataError(_no_label(named[0], features[named[0]]))
-    found = found or [name for name, feature in features.items() if _is_label(feature)]
+    found = found or [name for name, feature in features.items() if is_label(feature)]
     if not found:
         raise _no_label_column(features)
     return found
@@ -155,7 +155,7 @@ def _is_class(feature: Any) -> bool:
     return isinstance(feature, datasets.ClassLabel)
 
 
-def _is_label(feature: Any) -> bool:
+def is_label(feature: Any) -> bool:
     if _is_class(feature):
         return True
     kinds = ("int", "uint", "bool", "string", "large_string")

@@ -310,6 +310,7 @@ class RuntimeConfig:
     num_workers: int = 0
     quiet: bool = False
     track: Tracker | None = None
+    streaming: bool = False
 
     def __post_init__(self) -> None:
         _choice("--device", self.device, get_args(Device))

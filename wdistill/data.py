@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,16 +16,16 @@ from wdistill.columns import choose_columns, read_groups
 from wdistill.config import DataConfig
 from wdistill.errors import DataError
 from wdistill.images import digest_of_images, to_rgb
-from wdistill.provenance import Opened, Source
+from wdistill.provenance import BY_REVISION, Opened, Source
 from wdistill.sources import open_source
 from wdistill.splits import ImageSplit, hold_out, labelled_split, renamed, without_broken
+from wdistill.streaming import SIZE_SAMPLE, Scaling
 
 __all__ = ["ImageData", "ImageSplit", "Source", "load_data", "to_rgb"]
 
 EVAL_SPLITS = ("validation", "valid", "val", "test")
 FINGERPRINT_ALL = 100_000  # rows up to which every image enters the fingerprint
 FINGERPRINT_SAMPLE = 10_000
-SIZE_SAMPLE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,15 +47,22 @@ class ImageData:
     native_size: int  # median of the longer side over a sample, in pixels
 
 
-def load_data(config: DataConfig, seed: int, ipc: int, quiet: bool = True) -> ImageData:
+def load_data(
+    config: DataConfig,
+    seed: int,
+    ipc: int,
+    quiet: bool = True,
+    scaling: Callable[[int], Scaling] | None = None,
+) -> ImageData:
     """Open the dataset, infer what ``config`` leaves open, and check every class against ``ipc``.
 
-    The hold-out, where there is no evaluation split, is the only use of ``seed``.
+    The hold-out, where there is no evaluation split, is the only use of ``seed``. With ``scaling``
+    a dataset of the Hub is read as a stream.
     """
-    opened = open_source(config)
+    opened = open_source(config, scaling, quiet)
     read = _read_splits(opened, config)
     splits = read.splits
-    fingerprint = _fingerprint(read)
+    fingerprint = _fingerprint(read, opened.source.revision if opened.stream else None)
     unlabelled = sum(int((split.labels < 0).sum()) for split in splits)
     splits = [split.take(np.flatnonzero(split.labels >= 0)) for split in splits]
     labelled = sum(map(len, splits))
@@ -78,8 +86,12 @@ def load_data(config: DataConfig, seed: int, ipc: int, quiet: bool = True) -> Im
         label_column=read.label_column,
         unlabelled=unlabelled,
         broken=broken,
-        notes=opened.notes + _notes(config, read, (unlabelled, broken), (train, evaluation)),
-        native_size=_native_size(train),
+        notes=(
+            *opened.notes,
+            *_notes(config, read, (unlabelled, broken), (train, evaluation)),
+            *([opened.stream.note()] if opened.stream else []),
+        ),
+        native_size=opened.stream.native_size() if opened.stream else _native_size(train),
     )
 
 
@@ -206,10 +218,11 @@ def _check_classes(
         )
 
 
-def _fingerprint(read: _Read) -> str:
+def _fingerprint(read: _Read, revision: str | None = None) -> str:
     """SHA-256 over names, labels and encoded images: the same on every machine.
 
-    Of splits above ``FINGERPRINT_ALL`` rows, a fixed sample of the images enters.
+    Of splits above ``FINGERPRINT_ALL`` rows, a fixed sample of the images enters. Those of a stream
+    are not kept: their commit, ``revision``, stands for them.
     """
     header = [read.class_names, read.image_column, read.label_column]
     digest = hashlib.sha256(json.dumps(header).encode())
@@ -217,11 +230,15 @@ def _fingerprint(read: _Read) -> str:
         rows = len(split)
         digest.update(f"{split.name}\0{rows}\0".encode())
         digest.update(split.labels.astype("<i8").tobytes())
+        if revision is not None:
+            continue
         images = split.dataset
         if rows > FINGERPRINT_ALL:
             chosen = np.random.default_rng(0).choice(rows, FINGERPRINT_SAMPLE, replace=False)
             images = images.select(np.sort(chosen))
         digest.update(digest_of_images(images, split.column))
+    if revision is not None:
+        return f"{BY_REVISION}{revision}:{digest.hexdigest()[:16]}"
     return digest.hexdigest()
 
 

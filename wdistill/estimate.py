@@ -18,7 +18,7 @@ from wdistill.memory import keep_freed_memory
 from wdistill.pieces import pieces
 from wdistill.run_folder import Run
 from wdistill.sizes import Sizes, kept_in_memory, peak_memory, sizes, unseen_activations
-from wdistill.teacher import Networks, find_networks
+from wdistill.teacher import Networks, find_networks, scaling
 from wdistill.workload import Workload, workload
 
 PROCESSES = (1, 2, 4, 8)
@@ -61,7 +61,8 @@ def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate | None:
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
     with accelerator.main_process_first():
-        data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet)
+        scaled = scaling(config) if runtime.streaming else None
+        data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scaled)
         networks = find_networks(config, data)
     run = Run(config, data, Path(), accelerator, runtime.num_workers, runtime.quiet, _silent)
     return estimate(run, networks) if accelerator.is_main_process else None

@@ -156,6 +156,12 @@ OPTIONS = (
         help="Leave out images that cannot be decoded, and count them. [default: stop, our choice]",
     ),
     click.option(
+        "--streaming",
+        is_flag=True,
+        help="Do not store the dataset: read it from the Hub once, and keep of each image what the "
+        "backbone sees. [default: no, as in datasets]",
+    ),
+    click.option(
         "--teacher-epochs",
         type=int,
         default=DEFAULTS.teacher.epochs,
@@ -353,5 +359,9 @@ def settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
 
 def runtime_settings(options: dict[str, Any]) -> RuntimeConfig:
     return RuntimeConfig(
-        options["device"], options["num_workers"], options["quiet"], options.get("track")
+        options["device"],
+        options["num_workers"],
+        options["quiet"],
+        options.get("track"),
+        options.get("streaming", False),
     )

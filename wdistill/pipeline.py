@@ -48,7 +48,14 @@ from wdistill.run_folder import Run, claim, locked
 from wdistill.run_text import transport_table
 from wdistill.shards import write_shard
 from wdistill.synthesis import TERMS
-from wdistill.teacher import Networks, Teacher, find_networks, open_pool, prepare_teacher
+from wdistill.teacher import (
+    Networks,
+    Teacher,
+    find_networks,
+    open_pool,
+    prepare_teacher,
+    scaling,
+)
 from wdistill.units import Shard, Tensors
 
 PUBLISH = "publish"
@@ -87,7 +94,8 @@ def run(
     accelerator = open_accelerator(config.mixed_precision, runtime.device, runtime.track, folder)
     main = accelerator.is_main_process
     with accelerator.main_process_first():
-        data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet)
+        scaled = scaling(config) if runtime.streaming else None
+        data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scaled)
         check(data)
         networks = find_networks(config, data)
     with locked(folder) if main else nullcontext():

@@ -42,19 +42,23 @@ class Preprocessing:
     std: tuple[float, float, float]
     resample: int = int(Image.Resampling.BILINEAR)
 
+    def scaled(self, image: Image.Image) -> Image.Image:
+        """An RGB image whose centre is what the network sees. Scaled again it stays as it is."""
+        size = self.resolution
+        if image.size == (size, size) and self.resize <= size:
+            return image
+        sides = (size, size)
+        if self.resize:
+            short = min(image.size)  # the longer side is cut, not rounded, as processors do
+            width, height = (max(size, self.resize * side // short) for side in image.size)
+            sides = (width, height)
+        return image.resize(sides, Image.Resampling(self.resample))
+
     def __call__(self, image: Image.Image) -> Tensor:
         """(3, R, R) uint8 pixels of an RGB image."""
-        size = self.resolution
-        filter_ = Image.Resampling(self.resample)
-        if image.size != (size, size) or self.resize > size:
-            if self.resize:
-                short = min(image.size)  # the longer side is cut, not rounded, as processors do
-                width, height = (max(size, self.resize * side // short) for side in image.size)
-                image = image.resize((width, height), filter_)
-                left, top = (width - size) // 2, (height - size) // 2
-                image = image.crop((left, top, left + size, top + size))
-            else:
-                image = image.resize((size, size), filter_)
+        size, image = self.resolution, self.scaled(image)
+        left, top = ((side - size) // 2 for side in image.size)
+        image = image.crop((left, top, left + size, top + size))
         return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
 
 

@@ -18,6 +18,7 @@ from wdistill.data import ImageData
 from wdistill.differences import Differences, compare
 from wdistill.errors import DataError, HubError, OptionError, RunFolderError
 from wdistill.hub_access import check_id
+from wdistill.provenance import same_data
 from wdistill.published import MANIFEST_FILE, one_set
 from wdistill.published_set import open_published, read_published
 
@@ -150,7 +151,7 @@ def _remote(name: str, what: str, option: str | None = None) -> str:
 def check_data(data: ImageData, recorded: dict[str, Any]) -> None:
     """Raises DataError unless ``data`` are those that the set was made from."""
     now, was = data.source.fingerprint, recorded["fingerprint"]
-    if was and now != was:
+    if was and not same_data(data.source, was):
         raise DataError(
             f"{data.source.id!r} is not the data that this set was made from: its fingerprint is "
             f"{now[:16]} and was {was[:16]}; it has {len(data.train)} training images and had "

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from wdistill.config import DataConfig
-from wdistill.errors import DataError
+from wdistill.errors import DataError, WdistillError
 
 ALLOWED = "a Hub id, a folder of images, parquet files or a save_to_disk folder"
 HTTPX_ERROR = HfHubHTTPError.__bases__[0]  # the client's base class; its package was renamed once
@@ -38,7 +38,7 @@ class Explained:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, DataError):
+        if isinstance(error, Exception) and not isinstance(error, WdistillError):
             raise explain(error, self.config, self.revision) from error
 
 

@@ -22,11 +22,20 @@ from wdistill.errors import DataError
 from wdistill.provenance import Opened, Source, card_fields, local_card
 from wdistill.source_cache import prepared_before
 from wdistill.source_errors import ALLOWED, Explained, explain, is_network
+from wdistill.streaming import Scaling, Stream
 
 
-def open_source(config: DataConfig) -> Opened:
-    """What ``--dataset`` names. A local path wins over a Hub id of the same name."""
+def open_source(
+    config: DataConfig, scaling: Callable[[int], Scaling] | None = None, quiet: bool = True
+) -> Opened:
+    """What ``--dataset`` names. A local path wins over a Hub id of the same name.
+
+    With ``scaling`` it is read as a stream, see :mod:`wdistill.streaming`.
+    """
     name = config.dataset
+    local = name is None or Path(os.path.expanduser(name)).exists() or glob.has_magic(name)
+    if local and scaling is not None:
+        raise DataError("--streaming is for datasets on the Hub; drop it, or give a Hub id")
     if name is None:
         for option, value in (("config-name", config.config_name), ("revision", config.revision)):
             if value is not None:
@@ -41,7 +50,7 @@ def open_source(config: DataConfig) -> Opened:
             return _local(path, config)
     if is_only_local(name):
         raise DataError(f"{name!r} does not exist; give {ALLOWED}")
-    return _hub(name, config)
+    return _hub(name, config, scaling, quiet)
 
 
 def is_only_local(name: str) -> bool:
@@ -110,12 +119,14 @@ def _by_split(found: list[Path], root: Path) -> dict[str, list[str]]:
     return groups
 
 
-def _hub(name: str, config: DataConfig) -> Opened:
+def _hub(
+    name: str, config: DataConfig, scaling: Callable[[int], Scaling] | None, quiet: bool
+) -> Opened:
     """A dataset on the Hub, read at the commit that ``--revision`` is now."""
     try:
         info = HfApi().dataset_info(name, revision=config.revision, timeout=30)
     except Exception as error:
-        copy = prepared_before(name, config) if is_network(error) else None
+        copy = prepared_before(name, config) if is_network(error) and scaling is None else None
         if copy is None:
             raise explain(error, config) from error
         return copy
@@ -136,8 +147,17 @@ def _hub(name: str, config: DataConfig) -> Opened:
         **card_fields(info.card_data),
     )
     notes = () if info.id == name else (f"The Hub's name for {name!r} is {info.id!r}.",)
-    read = _prepared(builder, config, info.id, info.sha)
-    return Opened(source, _split_names(builder), read, notes)
+    if scaling is None:
+        read = _prepared(builder, config, info.id, info.sha)
+        return Opened(source, _split_names(builder), read, notes)
+    sizes = {str(name): split.num_examples for name, split in (builder.info.splits or {}).items()}
+    stream = Stream(info.id, info.sha or "main", config, sizes, scaling, quiet)
+
+    def streamed(split: str) -> Any:
+        with Explained(config, info.sha):
+            return stream(split)
+
+    return Opened(source, _split_names(builder), streamed, notes, stream)
 
 
 def _named_config(builder: Any) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isnan, nan
 from pathlib import Path
@@ -29,6 +30,7 @@ from wdistill.processors import PixelStatistics, preprocessing_for, working_reso
 from wdistill.run_folder import Run
 from wdistill.seeds import stream, stream_seed
 from wdistill.spaces import FeatureSpace, open_spaces
+from wdistill.streaming import Scaling
 from wdistill.training import check_not_weak, measure_accuracy, train_teacher
 from wdistill.work import agreed, share_file, share_folder
 
@@ -64,15 +66,31 @@ class Networks:
         return {source.name: source.revision for source in sources if source.revision}
 
 
-def find_networks(config: RunConfig, data: ImageData) -> Networks:
-    """Raises BackboneError if the backbone, a student or a feature space is not there."""
+def find_teacher(config: RunConfig, native_size: int) -> tuple[BackboneSource, int]:
+    """The backbone, and the side in pixels of the square images that it is given."""
     backbone = find_backbone(
         config.teacher.backbone,
-        resolution=config.data.resolution or data.native_size,
+        resolution=config.data.resolution or native_size,
         revision=config.teacher.backbone_revision,
         trust_remote_code=config.teacher.trust_remote_code,
     )
-    resolution = working_resolution(backbone, config.data.resolution, data.native_size)
+    return backbone, working_resolution(backbone, config.data.resolution, native_size)
+
+
+def scaling(config: RunConfig) -> Callable[[int], Scaling]:
+    """How a stream's images are scaled, by their native size."""
+
+    def found(native_size: int) -> Scaling:
+        source, resolution = find_teacher(config, native_size)
+        seen = preprocessing_for(source, resolution, NO_NORMALISATION)
+        return Scaling(f"{resolution}-{seen.resize}-{seen.resample}", seen.scaled)
+
+    return found
+
+
+def find_networks(config: RunConfig, data: ImageData) -> Networks:
+    """Raises BackboneError if the backbone, a student or a feature space is not there."""
+    backbone, resolution = find_teacher(config, data.native_size)
 
     def find(name: str, option: str) -> BackboneSource:
         trust = config.teacher.trust_remote_code
