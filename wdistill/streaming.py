@@ -32,7 +32,7 @@ from wdistill.columns import candidates, is_label
 from wdistill.config import DataConfig, stable_hash
 from wdistill.errors import RunFolderError
 from wdistill.files import atomic_write, read_json, write_json
-from wdistill.images import decode, encoded_bytes
+from wdistill.images import decode, encoded_bytes, to_rgb
 from wdistill.published import human_bytes
 
 PIECE = 512  # rows that are written at once, and at most lost when a run is killed
@@ -114,7 +114,7 @@ class Stream:
             sides = []
             for row in rows.take(SIZE_SAMPLE):
                 with suppress(Exception):  # a broken image is told when it is used
-                    sides.append(max(decode(encoded_bytes(row[image])).size))
+                    sides.append(max(_decoded(row[image]).size))
             write_json(self.folder / _SIZE, {"native": int(np.median(sides or [0]))})
         return self.native_size()
 
@@ -143,15 +143,24 @@ class Stream:
         write_json(folder / _DONE, {"pieces": count})
 
 
-def _kept(scaling: Scaling, cell: dict[str, Any] | None) -> dict[str, Any] | None:
+def _kept(scaling: Scaling, cell: Any) -> dict[str, Any] | None:
     """The scaled image as PNG, or the original file if that is smaller or cannot be decoded."""
-    if cell is None or (cell.get("bytes") is None and cell.get("path") is None):
+    if isinstance(cell, dict):
+        missing = cell.get("bytes") is None and cell.get("path") is None
+        cell = None if missing else cell | {"bytes": encoded_bytes(cell)}
+    if cell is None:
         return None
-    original = encoded_bytes(cell)
     file = io.BytesIO()
     with suppress(Exception):  # PIL raises many kinds on damaged files, which are told by row later
-        scaling.scale(decode(original)).save(file, "PNG")
-    return {"bytes": min(file.getvalue() or original, original, key=len), "path": cell.get("path")}
+        scaling.scale(_decoded(cell)).save(file, "PNG")
+    original = cell if isinstance(cell, dict) else {"bytes": b"", "path": None}
+    files = [content for content in (file.getvalue(), original["bytes"]) if content]
+    return {"bytes": min(files, key=len, default=b""), "path": original["path"]}
+
+
+def _decoded(cell: Any) -> Image.Image:
+    """`datasets` streams the files of tables, but decoded images of folders."""
+    return to_rgb(cell) if isinstance(cell, Image.Image) else decode(encoded_bytes(cell))
 
 
 def _path(folder: Path, index: int) -> Path:
