@@ -235,7 +235,8 @@ OPTIONS = (
         "--label-topk",
         type=int,
         metavar="K",
-        help="Logits kept of each view, the largest; the others become one. [default: all]",
+        help="Logits kept of each view, the largest; the others become one. Fewer views cost less "
+        "accuracy. [default: all]",
     ),
     click.option(
         "--label-budget",

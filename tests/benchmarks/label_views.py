@@ -72,7 +72,7 @@ def table(rows: list[dict[str, Any]], images: int, classes: int) -> str:
         "| labels | logits a view | levels | bytes | of FKD's | accuracy |",
         "|---|" + "---:|" * 5,
     ]
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.get("bytes", 0)):
         size = row.get("bytes")
         scores = 100 * np.array(row["top1"])
         spread = f" ± {scores.std(ddof=1):.1f}" if len(scores) > 1 else ""
@@ -102,9 +102,12 @@ def draw(path: Path, rows: list[dict[str, Any]], full: int) -> None:
             axes.axhline(scores.mean(), color="#62666e", ls=style, label=words[row["labels"]])
             continue
         axes.errorbar(row["bytes"], scores.mean(), spread, color="#e42536", marker="o", capsize=2)
-        name = f"{row['views']} views" + ("" if row["levels"] == 4 else f", {row['levels']} levels")
+        name = f"{row['views']} views" + (
+            "" if row["levels"] == LabelViewsConfig().levels else f", {row['levels']} levels"
+        )
         axes.annotate(name, (row["bytes"], scores.mean()), (4, 5), textcoords="offset points",
                       fontsize=7)  # fmt: skip
+    axes.margins(x=0.2)
     axes.axvline(full / 40, color="#5790fc", ls="--", label="1/40 of FKD's labels")
     axes.legend(fontsize=7, loc="lower right")
     figure.savefig(path, dpi=150)
@@ -118,7 +121,7 @@ def draw(path: Path, rows: list[dict[str, Any]], full: int) -> None:
 @click.option("--seeds", default=4, show_default=True)
 @click.option(
     "--setting", "settings", multiple=True, show_default=True,
-    default=("16", "64", "64/256", "150", "300", "300/4/-/15000"),
+    default=("64", "300/16/-/15000", "300/8/-/15000", "300/4/-/15000", "150/4", "64/256"),
     help="VIEWS[/LEVELS[/TOPK[/BYTES]]], - for the default",
 )  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), help="a picture of the rows")
