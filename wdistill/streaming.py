@@ -144,7 +144,7 @@ class Stream:
 
 
 def _kept(scaling: Scaling, cell: Any) -> dict[str, Any] | None:
-    """The scaled image as PNG, or the original file if that is smaller or cannot be decoded."""
+    """The scaled image as WebP, or the original file if that is smaller or cannot be decoded."""
     if isinstance(cell, dict):
         missing = cell.get("bytes") is None and cell.get("path") is None
         cell = None if missing else cell | {"bytes": encoded_bytes(cell)}
@@ -152,7 +152,7 @@ def _kept(scaling: Scaling, cell: Any) -> dict[str, Any] | None:
         return None
     file = io.BytesIO()
     with suppress(Exception):  # PIL raises many kinds on damaged files, which are told by row later
-        scaling.scale(_decoded(cell)).save(file, "PNG")
+        scaling.scale(_decoded(cell)).save(file, "WEBP", lossless=True, quality=0)
     original = cell if isinstance(cell, dict) else {"bytes": b"", "path": None}
     files = [content for content in (file.getvalue(), original["bytes"]) if content]
     return {"bytes": min(files, key=len, default=b""), "path": original["path"]}
