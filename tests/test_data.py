@@ -422,9 +422,6 @@ def test_train_split_must_be_chosen_when_it_has_no_usual_name(tmp_path: Path) ->
     assert message(path, train_split="sprung") == (
         "--train-split 'sprung': no split is called 'sprung'; choose from spring, autumn"
     )
-    assert "--eval-split is the training split" in message(
-        path, train_split="spring", eval_split="spring"
-    )
 
 
 def test_slices_of_splits(tmp_path: Path) -> None:
@@ -438,6 +435,36 @@ def test_slices_of_splits(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("trained", "tested", "split"),
+    [
+        ("train", "train", "train"),
+        ("train", "train[:50%]", "train"),
+        ("train[:50%]", "train[5:]", "train"),
+        ("train+test", "test", "test"),
+        ("train[:3]+test[:2]", "train[3:]+test[1:]", "test"),
+    ],
+)
+def test_no_image_is_trained_on_and_tested_on(
+    tmp_path: Path, trained: str, tested: str, split: str
+) -> None:
+    path = save(tmp_path / "s", train=dataset_of(THREE), test=dataset_of([0, 1, 2, 0]))
+    assert message(path, train_split=trained, eval_split=tested) == (
+        f"--eval-split {tested!r} has images of split {split!r} that are also in the training "
+        f"split {trained!r}; choose others"
+    )
+
+
+def test_an_evaluation_split_that_is_trained_on_is_not_taken(tmp_path: Path) -> None:
+    splits = {"train": dataset_of(THREE * 5), "test": dataset_of(THREE, first=60)}
+    data = load(save(tmp_path / "s", **splits), train_split="train+test")
+    assert data.eval_is_holdout
+    assert sorted([*data.train.rows, *data.eval.rows]) == list(range(72))
+    assert len(data.eval) == 6
+    more = save(tmp_path / "t", **splits, validation=dataset_of(THREE, first=80))
+    assert load(more, train_split="train+validation[:50%]").eval_split == "test"
+
+
 def test_holdout_is_stratified_seeded_and_disjoint(tmp_path: Path) -> None:
     path = save(tmp_path / "s", train=dataset_of([0] * 40 + [1] * 20 + [2] * 2))
     data = load(path)
@@ -446,7 +473,10 @@ def test_holdout_is_stratified_seeded_and_disjoint(tmp_path: Path) -> None:
     assert sorted([*data.train.rows, *data.eval.rows]) == list(range(62))
     assert load(path).eval.rows.tolist() == data.eval.rows.tolist()
     assert load(path, seed=1).eval.rows.tolist() != data.eval.rows.tolist()
-    assert any(note.startswith("No evaluation split with labels: 7 of 62") for note in data.notes)
+    assert (
+        "No evaluation split with labels beside 'train': 7 of its 62 images are held out, "
+        "a seeded tenth of each class."
+    ) in data.notes
 
 
 def test_classes_of_the_evaluation_split_are_matched_by_name(tmp_path: Path) -> None:
@@ -565,7 +595,7 @@ def test_fingerprint_follows_content_not_place(tmp_path: Path) -> None:
     assert fingerprint("b", THREE) == original
     assert fingerprint("c", THREE, first=1) != original
     assert fingerprint("d", THREE[::-1]) != original
-    assert load(str(tmp_path / "a"), eval_split="train[:3]").source.fingerprint != original
+    assert load(str(tmp_path / "a"), eval_split="test[:2]").source.fingerprint != original
 
 
 # --- names that lead nowhere ---------------------------------------------------------------------

@@ -221,7 +221,8 @@ def test_the_fingerprint_of_a_stream_knows_its_columns(photos: HubServer, tmp_pa
     found = read(env)["fingerprint"]
     assert found.startswith(f"revision:{photos.head('dataset', ID)}:")
     code = READ.replace(
-        'DataConfig("alice/photos"', 'DataConfig("alice/photos", eval_split="train[:9%]"'
+        'DataConfig("alice/photos"',
+        'DataConfig("alice/photos", train_split="train[9%:]", eval_split="train[:9%]"',
     )
     other = json.loads(run_python(code.format(piece=64, skip=False), env).stdout)
     assert other["fingerprint"] != found

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import datasets
@@ -26,6 +27,8 @@ __all__ = ["ImageData", "ImageSplit", "Source", "load_data", "to_rgb"]
 EVAL_SPLITS = ("validation", "valid", "val", "test")
 FINGERPRINT_ALL = 100_000  # rows up to which every image enters the fingerprint
 FINGERPRINT_SAMPLE = 10_000
+
+Piece = tuple[str, int, int]  # a stored split, its first row, and the row after the last
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +111,7 @@ class _Read:
 
 def _read_splits(opened: Opened, config: DataConfig) -> _Read:
     train_name = _train_name(opened, config)
-    dataset = _rows_of(opened, train_name, "--train-split")
+    dataset, trained = _rows_of(opened, train_name, "--train-split")
     if not len(dataset):
         raise DataError(f"split {train_name!r} is empty; choose another with --train-split")
     columns = choose_columns(dataset, config)
@@ -117,7 +120,8 @@ def _read_splits(opened: Opened, config: DataConfig) -> _Read:
         train = replace(train, groups=read_groups(dataset, config.group_column))
     splits, skipped = [train], []
     for name in _eval_names(opened, config, train_name):
-        stored = _rows_of(opened, name, "--eval-split")
+        stored, tested = _rows_of(opened, name, "--eval-split")
+        _check_apart(train_name, trained, name, tested)
         if columns[1] in stored.features:
             evaluation, names = labelled_split(stored, name, columns)
             if (evaluation.labels >= 0).any():
@@ -130,11 +134,10 @@ def _read_splits(opened: Opened, config: DataConfig) -> _Read:
 
 
 def _eval_names(opened: Opened, config: DataConfig, train_name: str) -> list[str]:
-    if config.eval_split is None:
-        return [name for name in EVAL_SPLITS if name in opened.names and name != train_name]
-    if config.eval_split == train_name:
-        raise DataError(f"--eval-split is the training split {train_name!r}; choose another")
-    return [config.eval_split]
+    if config.eval_split is not None:
+        return [config.eval_split]
+    trained = _names_in(train_name)
+    return [name for name in EVAL_SPLITS if name in opened.names and name not in trained]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +154,7 @@ def load_rows(config: DataConfig) -> Rows:
     """The split ``config.train_split`` (the only one, or train) of a dataset, to be judged."""
     opened = open_source(config)
     name = _train_name(opened, config, "--split")
-    table = _rows_of(opened, name, "--split")
+    table, _ = _rows_of(opened, name, "--split")
     split, class_names = labelled_split(table, name, choose_columns(table, config))
     split = split.take(np.flatnonzero(split.labels >= 0))
     if not len(split):
@@ -172,9 +175,15 @@ def _train_name(opened: Opened, config: DataConfig, option: str = "--train-split
     raise DataError(f"the dataset has no split 'train' but {found}; choose one with {option}")
 
 
-def _rows_of(opened: Opened, spec: str, option: str) -> Any:
-    """Rows of ``train``, ``train[:10%]`` or ``train+extra``, in the syntax of `datasets`."""
-    names = re.findall(r"(?:^|\+)([^\[+(]*)", spec)
+def _names_in(spec: str) -> list[str]:
+    return re.findall(r"(?:^|\+)([^\[+(]*)", spec)
+
+
+def _rows_of(opened: Opened, spec: str, option: str) -> tuple[Any, list[Piece]]:
+    """Rows of ``train``, ``train[:10%]`` or ``train+extra``, in the syntax of `datasets`, and which
+    rows of the stored splits they are.
+    """
+    names = _names_in(spec)
     unknown = [name for name in names if name not in opened.names]
     if unknown:
         allowed = ", ".join(opened.names)
@@ -183,17 +192,27 @@ def _rows_of(opened: Opened, spec: str, option: str) -> Any:
         )
     stored = {name: opened.read(name) for name in dict.fromkeys(names)}
     if spec in stored:
-        return stored[spec]
+        return stored[spec], [(spec, 0, len(stored[spec]))]
     try:
         sizes = {name: len(dataset) for name, dataset in stored.items()}
-        pieces = datasets.ReadInstruction.from_spec(spec).to_absolute(sizes)
+        found = datasets.ReadInstruction.from_spec(spec).to_absolute(sizes)
     except (ValueError, AssertionError) as error:
         raise DataError(
             f"{option} {spec!r} is not a split; write for example 'train[:10%]'"
         ) from error
-    return datasets.concatenate_datasets(
-        [stored[piece.splitname].select(range(piece.from_, piece.to)) for piece in pieces]
-    )
+    pieces = [(piece.splitname, piece.from_, piece.to) for piece in found]
+    rows = [stored[name].select(range(first, end)) for name, first, end in pieces]
+    return datasets.concatenate_datasets(rows), pieces
+
+
+def _check_apart(trained: str, ours: list[Piece], tested: str, theirs: list[Piece]) -> None:
+    """No image is both trained on and tested on."""
+    for (name, first, end), (other, begin, stop) in product(ours, theirs):
+        if name == other and max(first, begin) < min(end, stop):
+            raise DataError(
+                f"--eval-split {tested!r} has images of split {name!r} that are also in the "
+                f"training split {trained!r}; choose others"
+            )
 
 
 def _check_classes(
@@ -267,9 +286,8 @@ def _notes(
     notes += [f"Split {name!r} has no labels and is not used." for name in read.skipped]
     if len(read.splits) == 1:
         notes.append(
-            f"No evaluation split with labels: {len(evaluation)} of "
-            f"{len(train) + len(evaluation)} images of {train.name!r} are held out, "
-            "a seeded tenth of each class."
+            f"No evaluation split with labels beside {train.name!r}: {len(evaluation)} of its "
+            f"{len(train) + len(evaluation)} images are held out, a seeded tenth of each class."
         )
     elif config.dataset is not None and config.eval_split is None:
         notes.append(f"Evaluation is on split {evaluation.name!r}.")
