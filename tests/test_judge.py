@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from wdistill.artifact import read_distilled
 from wdistill.baselines import herding
 from wdistill.config import DataConfig
-from wdistill.errors import DataError, OptionError
+from wdistill.errors import DataError, OptionError, WdistillError
 from wdistill.published import one_set
 from wdistill.schema import REPORT, mismatch
 from wdistill.subject import against, in_order_of, open_subject
@@ -241,6 +242,90 @@ def test_a_class_that_only_one_of_them_has_is_named(tmp_path: Path) -> None:
     named = foreign(tmp_path / "named.parquet", ["0", "1", "2"], [0, 1, 2])
     with pytest.raises(DataError, match="has class '2', which 'real' lacks"):
         in_order_of(open_subject(str(named), DataConfig()), ("0", "1"), "real")
+
+
+def test_numbers_that_are_names_of_the_real_classes_are_matched_by_name(tmp_path: Path) -> None:
+    names, real = [str(c) for c in range(12)], tuple(sorted(str(c) for c in range(12)))
+    assert real[2] == "10"  # as the folders of images are sorted
+    labels = [c % 10 for c in range(12)]
+    path = foreign(tmp_path / "set.parquet", names[:10], labels)
+    table = datasets.load_dataset("parquet", data_files=str(path), split="train")
+
+    def matched(feature: object, values: list[object]) -> list[str]:
+        made = table.remove_columns("label").add_column("label", values)
+        made.cast_column("label", feature).to_parquet(str(tmp_path / "made.parquet"))
+        subject = open_subject(str(tmp_path / "made.parquet"), DataConfig())
+        found = in_order_of(subject, real, "real")
+        rows = found.images.rows  # type: ignore[union-attr]
+        return [real[found.labels[int(np.flatnonzero(rows == row)[0])]] for row in range(12)]
+
+    assert matched(datasets.ClassLabel(names=names), list(range(12))) == names
+    assert matched(datasets.Value("string"), list(names)) == names
+    assert matched(datasets.Value("int64"), list(range(12))) == list(real)
+
+
+def refused(*arguments: str | Path) -> str:
+    """What `wdistill evaluate` says, in this process."""
+    from click.testing import CliRunner
+
+    from wdistill.cli import cli
+
+    done = CliRunner().invoke(cli, ["evaluate", *map(str, arguments), "-q"])
+    assert isinstance(done.exception, WdistillError), done.output
+    assert str(done.exception).isprintable()
+    return str(done.exception)
+
+
+def test_options_choose_among_the_data_that_the_set_was_made_from(run: Path, real: Path) -> None:
+    subject = open_subject(str(run), DataConfig())
+    assert against(subject, DataConfig()).dataset == str(real)
+    found = against(subject, DataConfig(eval_split="test[:5]", config_name="small"))
+    assert (found.dataset, found.eval_split, found.config_name) == (str(real), "test[:5]", "small")
+    assert against(subject, DataConfig(dataset="other")) == DataConfig(dataset="other")
+    assert "no split is called 'nope'" in refused(run, "--eval-split", "nope")
+    assert "--revision is for the Hub" in refused(run, "--revision", "main")
+
+
+def test_options_for_sets_of_others_are_refused_for_ours(run: Path) -> None:
+    options = {"--split": "s", "--image-column": "i", "--label-column": "l", "--resolution": "16"}
+    for option, value in options.items():
+        said = refused(run, option, value)
+        assert said.startswith(f"{option} cannot apply to 'small', which is a set of wdistill")
+    both = refused(run, "--split", "train", "--resolution", "16")
+    assert both.startswith("--split and --resolution cannot apply")
+
+
+def test_other_data_of_the_same_name_are_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "small"
+    shutil.copytree(run, moved)
+    told = json.loads((moved / "run.json").read_text())
+    (moved / "run.json").write_text(json.dumps(told | {"data.dataset": "real"}))
+    small_source(tmp_path / "real", per_class=30)
+    monkeypatch.chdir(tmp_path)
+    said = refused(moved)
+    assert said.startswith("'real' is not the data that this set was made from: its fingerprint is")
+    assert said.endswith(
+        "it has 300 training images and had 400; say where they are with --against"
+    )
+
+
+def test_a_manifest_of_somebody_names_no_folder_of_this_machine(
+    run: Path, real: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run / "publish", tmp_path / "theirs")
+    file = one_set(tmp_path / "theirs") / "wdistill.json"
+    manifest = json.loads(file.read_text())
+    manifest["source"] |= {"kind": "hub", "id": str(real), "revision": None}
+    manifest["teacher"] |= {
+        "origin": "as_is", "backbone": str(run / "teacher"), "revision": "0" * 40,
+    }  # fmt: skip
+    file.write_text(json.dumps(manifest))
+    said = refused(tmp_path / "theirs")
+    assert said.startswith(f"the source of wdistill.json: {str(real)!r} is not a repository id")
+    said = refused(tmp_path / "theirs", "--against", real)
+    assert said.startswith(f"the teacher of wdistill.json: '{run / 'teacher'}' is not a repository")
 
 
 def test_what_a_set_stands_for_must_be_said(tmp_path: Path) -> None:

@@ -21,16 +21,17 @@ from wdistill.backbone import (
     weights_sha256,
 )
 from wdistill.baselines import herding
-from wdistill.config import BUILT_IN, JudgeConfig, RuntimeConfig
+from wdistill.config import BUILT_IN, DataConfig, JudgeConfig, RuntimeConfig
 from wdistill.data import ImageData, load_data
 from wdistill.errors import BackboneError, DataError, OptionError
 from wdistill.evaluate import STORED, Candidate, mean_one
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import PixelStore, Preprocessing, png_bytes
 from wdistill.processors import preprocessing_for, working_resolution
+from wdistill.recorded import check_data, remote
 from wdistill.run_folder import IDENTITY
 from wdistill.seeds import stream
-from wdistill.subject import Subject, against, in_order_of, open_subject
+from wdistill.subject import Subject, against, check_options, in_order_of, open_subject
 from wdistill.survey import survey_class
 from wdistill.teacher import NO_NORMALISATION, check_accepts, features_key, pixel_statistics
 
@@ -131,6 +132,7 @@ class Bench:
 def open_bench(config: JudgeConfig, runtime: RuntimeConfig, accelerator: Accelerator) -> Bench:
     """Everything that is needed, found and checked before any student is trained."""
     subject = open_subject(config.source, config.columns)
+    check_options(subject, config.columns, config.against.resolution)
     own = subject.manifest or {}
     seed = int(own["config"]["seed"]) if own else config.seed  # a run's hold-out is its own
     real = _real_data(config, subject, seed, runtime)
@@ -162,7 +164,7 @@ def _real_data(
     config: JudgeConfig, subject: Subject, seed: int, runtime: RuntimeConfig
 ) -> ImageData:
     try:
-        return load_data(against(subject, config.against), seed, 1, runtime.quiet)
+        real = load_data(against(subject, config.against), seed, 1, runtime.quiet)
     except DataError as error:
         if config.against.dataset is not None:
             raise
@@ -170,6 +172,9 @@ def _real_data(
             f"the real images of {subject.id!r} cannot be read ({error}); say where they are with "
             "--against"
         ) from error
+    if subject.manifest is not None and config.against == DataConfig():
+        check_data(real, subject.manifest["source"], "; say where they are with --against")
+    return real
 
 
 def _teacher_source(
@@ -191,7 +196,7 @@ def _teacher_source(
     elif known.get("revision") is None:
         return None
     else:
-        name = known["backbone"]
+        name = remote(known["backbone"], "teacher", "--teacher")
     revision = known.get("revision")
     return find_backbone(
         name, resolution=size, revision=revision, trust_remote_code=trust, option="--teacher"

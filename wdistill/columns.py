@@ -162,6 +162,11 @@ def is_label(feature: Any) -> bool:
     return isinstance(feature, datasets.Value) and str(feature.dtype).startswith(kinds)
 
 
+def is_named(feature: Any) -> bool:
+    """Whether the classes of a label column have names, be it those of numbers."""
+    return _is_class(feature) or str(feature.dtype).endswith("string")
+
+
 def read_labels(dataset: Any, column: str, split: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """(N,) int64 labels, -1 where there is none, and the name of each class.
 

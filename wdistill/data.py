@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from wdistill.columns import choose_columns, read_groups
+from wdistill.columns import choose_columns, is_named, read_groups
 from wdistill.config import DataConfig
 from wdistill.errors import DataError
 from wdistill.images import digest_of_images, to_rgb
@@ -148,6 +148,7 @@ class Rows:
     split: ImageSplit
     table: Any  # datasets.Dataset, of which split.rows are positions
     class_names: tuple[str, ...]
+    named: bool  # False: the classes are numbers
 
 
 def load_rows(config: DataConfig) -> Rows:
@@ -155,13 +156,14 @@ def load_rows(config: DataConfig) -> Rows:
     opened = open_source(config)
     name = _train_name(opened, config, "--split")
     table, _ = _rows_of(opened, name, "--split")
-    split, class_names = labelled_split(table, name, choose_columns(table, config))
+    columns = choose_columns(table, config)
+    split, class_names = labelled_split(table, name, columns)
     split = split.take(np.flatnonzero(split.labels >= 0))
     if not len(split):
         raise DataError(f"split {name!r} has no labelled images; choose another with --split")
     read = _Read([split], class_names, split.column, "", ())
     source = replace(opened.source, fingerprint=_fingerprint(read))
-    return Rows(source, split, table, class_names)
+    return Rows(source, split, table, class_names, is_named(table.features[columns[1]]))
 
 
 def _train_name(opened: Opened, config: DataConfig, option: str = "--train-split") -> str:

@@ -16,11 +16,10 @@ from wdistill import pipeline
 from wdistill.config import BUILT_IN, DataConfig, RunConfig, RuntimeConfig, TeacherConfig, flat
 from wdistill.data import ImageData
 from wdistill.differences import Differences, compare
-from wdistill.errors import DataError, HubError, OptionError, RunFolderError
-from wdistill.hub_access import check_id
-from wdistill.provenance import same_data
+from wdistill.errors import OptionError, RunFolderError
 from wdistill.published import MANIFEST_FILE, one_set
 from wdistill.published_set import open_published, read_published
+from wdistill.recorded import check_data, remote
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,8 @@ def settings_of(manifest: dict[str, Any], given: Given) -> RunConfig:
             f"{MANIFEST_FILE} is not what wdistill writes: it has two values of ipc"
         )
     for name in (*config.evaluate.students, *(name for name, _ in config.synthesis.pool())):
-        _remote(name, "network")
+        if name not in BUILT_IN:
+            remote(name, "network")
     return replace(
         config,
         data=_data(config.data, manifest["source"], given.dataset),
@@ -108,7 +108,7 @@ def _data(stored: DataConfig, source: dict[str, Any], given: str | None) -> Data
     if source["kind"] == "embedded":
         return replace(found, config_name=None)
     if source["kind"] == "hub" and source["revision"]:
-        name = _remote(source["id"], "source", "--dataset")
+        name = remote(source["id"], "source", "--dataset")
         return replace(found, dataset=name, revision=source["revision"])
     raise OptionError(
         f"the source {source['id'][:100]!r} was on the disk of who made this set; "
@@ -123,37 +123,9 @@ def _teacher(stored: TeacherConfig, revision: str | None, given: Given) -> Teach
     if stored.backbone in BUILT_IN:
         return named
     if revision:
-        name = _remote(stored.backbone, "backbone", "--backbone")
+        name = remote(stored.backbone, "backbone", "--backbone")
         return replace(named, backbone=name, backbone_revision=revision)
     raise OptionError(
         f"the backbone {stored.backbone[:100]!r} was on the disk of who made this set; "
         "say where your copy is with --backbone PATH"
     )
-
-
-def _remote(name: str, what: str, option: str | None = None) -> str:
-    """``name``, which may only mean something on the Hub; a local folder would win over it."""
-    if name in BUILT_IN:
-        return name
-    try:
-        check_id(name)
-    except HubError as error:
-        raise RunFolderError(f"the {what} of {MANIFEST_FILE}: {error}") from error
-    if Path(name).exists():
-        advice = f", or say what you mean with {option}" if option else ""
-        raise RunFolderError(
-            f"the {what} {name!r} is on the Hub, but there is a folder of that name here; "
-            f"run from another folder{advice}"
-        )
-    return name
-
-
-def check_data(data: ImageData, recorded: dict[str, Any]) -> None:
-    """Raises DataError unless ``data`` are those that the set was made from."""
-    now, was = data.source.fingerprint, recorded["fingerprint"]
-    if was and not same_data(data.source, was):
-        raise DataError(
-            f"{data.source.id!r} is not the data that this set was made from: its fingerprint is "
-            f"{now[:16]} and was {was[:16]}; it has {len(data.train)} training images and had "
-            f"{recorded['train_images']}"
-        )

@@ -21,11 +21,13 @@ from wdistill.label_files import label_shards
 from wdistill.label_views import LabelViews, renamed
 from wdistill.published import MANIFEST_FILE, one_set
 from wdistill.published_set import read_published
+from wdistill.recorded import remote
 from wdistill.run_folder import IDENTITY
 from wdistill.source_errors import ALLOWED, missing_source
 from wdistill.sources import is_only_local
 from wdistill.splits import ImageSplit
 
+CHOICES = ("config_name", "revision", "train_split", "eval_split")
 WEIGHT, SOFT_LABEL = "weight", "soft_label"  # the columns of a published set
 
 
@@ -41,6 +43,7 @@ class Subject:
     revision: str | None
     fingerprint: str | None
     class_names: tuple[str, ...]
+    named: bool  # False: the labels are numbers, and so are the names
     labels: np.ndarray
     images: ImageSplit | np.ndarray  # (n, H, W, 3) uint8 where they are this tool's own
     weights: np.ndarray | None
@@ -96,6 +99,7 @@ def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
         revision=None,
         fingerprint=fingerprint_of(distilled),
         class_names=distilled.class_names,
+        named=True,
         labels=distilled.labels,
         images=distilled.images,
         weights=distilled.weights,
@@ -132,6 +136,7 @@ def _dataset(config: DataConfig) -> Subject:
         revision=rows.source.revision,
         fingerprint=rows.source.fingerprint,
         class_names=rows.class_names,
+        named=rows.named,
         labels=split.labels,
         images=split,
         weights=weights if _are_shares(weights, split.labels) else None,
@@ -150,44 +155,75 @@ def _are_shares(values: np.ndarray | None, labels: np.ndarray | None) -> bool:
 
 
 def against(subject: Subject, given: DataConfig) -> DataConfig:
-    """The real data to judge with: as ``given``, else those that the set was made from.
+    """The real data to judge with: as ``given``, else those that the set was made from, of which
+    ``given`` may choose another configuration, revision or split.
 
-    Raises OptionError where nothing says which.
+    Raises OptionError where nothing says which, RunFolderError if a published manifest names what
+    is not on the Hub.
     """
     if given.dataset is not None:
         return given
-    if subject.folder is not None:
-        stored = read_json(subject.folder / IDENTITY)
-        names = {f"data.{field.name}": field.name for field in fields(DataConfig)}
-        known = {names[key]: value for key, value in stored.items() if key in names}
-        return DataConfig(**known)
+    chosen = {name: getattr(given, name) for name in CHOICES}
+    known = {name: value for name, value in chosen.items() if value is not None}
+    return replace(_made_from(subject), **known)
+
+
+def _made_from(subject: Subject) -> DataConfig:
     manifest = subject.manifest or {}
     source = manifest.get("source", {})
-    if source.get("kind") == "embedded":
-        return DataConfig()
-    if source.get("kind") == "hub":
+    if subject.folder is not None:
+        told = read_json(subject.folder / IDENTITY)
+        names = {f"data.{field.name}": field.name for field in fields(DataConfig)}
+        known = {names[key]: value for key, value in told.items() if key in names}
+        if source.get("kind") == "hub":
+            known["revision"] = source["revision"]  # the branch may have moved on since
+        return DataConfig(**known)
+    if source.get("kind") in ("embedded", "hub"):
         groups = manifest["config"]["data"].get("group_column")
-        return DataConfig(
-            dataset=source["id"],
-            config_name=source["config_name"],
-            revision=source["revision"],
+        stored = DataConfig(
             image_column=source["image_column"],
             label_column=source["label_column"],
             group_column=groups if isinstance(groups, str) else None,
             train_split=source["train_split"],
             eval_split=None if source["eval_is_holdout"] else source["eval_split"],
         )
+        if source["kind"] == "embedded":
+            return stored
+        return replace(
+            stored,
+            dataset=remote(source["id"], "source", "--against"),
+            config_name=source["config_name"],
+            revision=source["revision"],
+        )
     raise OptionError(
         f"{subject.id!r} does not say which real images it stands for; name them with --against"
     )
 
 
+def check_options(subject: Subject, columns: DataConfig, resolution: int | None) -> None:
+    """Raises OptionError if the user says how to read a set that says so itself."""
+    given = {
+        "--split": columns.train_split,
+        "--image-column": columns.image_column,
+        "--label-column": columns.label_column,
+        "--resolution": resolution,
+    }
+    named = [option for option, value in given.items() if value is not None]
+    if subject.manifest is not None and named:
+        raise OptionError(
+            f"{' and '.join(named)} cannot apply to {subject.id!r}, which is a set of wdistill and "
+            "says itself how to read it; leave out what is for sets of others"
+        )
+
+
 def in_order_of(subject: Subject, names: tuple[str, ...], where: str) -> Subject:
     """The subject with its classes in the order of ``names``, those of the real data, matched by
-    name. Raises DataError naming a class that only one of them has.
+    name; numbers that are no such names are positions in ``names``. Raises DataError naming a class
+    that only one of them has.
     """
     own = subject.class_names
-    if own != names and all(name.isdecimal() for name in own):
+    known = subject.named and {own[label] for label in np.unique(subject.labels)} <= set(names)
+    if own != names and not known and all(name.isdecimal() for name in own):
         # Numbers without names: the usual way of those who forget the names.
         own = tuple(names[int(n)] if int(n) < len(names) else n for n in own)
     present = {own[label] for label in np.unique(subject.labels)}
