@@ -397,6 +397,7 @@ def test_validation_comes_before_test(tmp_path: Path) -> None:
     data = load(path)
     assert data.eval_split == "validation"
     assert "Evaluation is on split 'validation'." in data.notes
+    assert data.eval_place == "in 'validation'"
     assert load(path, eval_split="test").eval_split == "test"
 
 
@@ -469,6 +470,7 @@ def test_holdout_is_stratified_seeded_and_disjoint(tmp_path: Path) -> None:
     path = save(tmp_path / "s", train=dataset_of([0] * 40 + [1] * 20 + [2] * 2))
     data = load(path)
     assert counts(data.eval.labels) == [4, 2, 1]
+    assert data.eval_place == "held out of 'train'"
     assert counts(data.train.labels) == [36, 18, 1]
     assert sorted([*data.train.rows, *data.eval.rows]) == list(range(62))
     assert load(path).eval.rows.tolist() == data.eval.rows.tolist()

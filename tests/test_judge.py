@@ -125,11 +125,33 @@ def test_what_other_data_say_is_not_on_the_card(
     card = (run / "publish" / "README.md").read_bytes()
     other = small_source(tmp_path / "other", per_class=30)
     done = run_wdistill(
-        "evaluate", run, "--against", other, *STEPS, "--baselines", "none",
-        "--output", tmp_path / "elsewhere", env=cached(tmp_path),
+        "evaluate", run, "--against", other, "--eval-split", "test[:50]", *STEPS,
+        "--baselines", "none", "--output", tmp_path / "elsewhere", env=cached(tmp_path),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (run / "publish" / "README.md").read_bytes() == card
+    told = json.loads((tmp_path / "elsewhere" / "report.json").read_text())["teacher"]
+    manifest = json.loads((one_set(run) / "wdistill.json").read_text())["teacher"]
+    assert told["name"] == manifest["backbone"]
+    assert told["accuracy"] == pytest.approx(accuracy_of(run / "teacher", other / "test.parquet"))
+    assert report["teacher"] == {"name": told["name"], "accuracy": manifest["accuracy"]}
+
+
+@torch.no_grad()
+def accuracy_of(teacher: Path, file: Path) -> float:
+    """On the first fifty images, as any user of transformers would measure it."""
+    import io
+
+    from PIL import Image
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    rows = pq.read_table(file).slice(0, 50)
+    images = [Image.open(io.BytesIO(cell["bytes"])) for cell in rows["image"].to_pylist()]
+    processor = AutoImageProcessor.from_pretrained(teacher)
+    model = AutoModelForImageClassification.from_pretrained(teacher, trust_remote_code=True)
+    inputs = processor([image.convert("RGB") for image in images], return_tensors="pt")
+    found = model.eval()(**inputs).logits.argmax(1).numpy()
+    return float((found == rows["label"].to_numpy()).mean())
 
 
 def test_a_second_start_computes_nothing_again(run: Path, report: dict[str, Any]) -> None:
@@ -369,10 +391,12 @@ def test_a_foreign_set_is_judged_with_settings_from_a_file(real: Path, tmp_path:
     settings.write_text("student: [convnet-w64]\nsteps: 4\nseeds: 1\nbaselines: none\n")
     out = tmp_path / "out"
     done = run_wdistill(
-        "evaluate", path, "--against", real, "--config", settings, "--output", out,
-        env=cached(tmp_path),
+        "evaluate", path, "--against", real, "--train-split", "train+test", "--config", settings,
+        "--output", out, env=cached(tmp_path),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "540 images in 'train+test', 60 test images held out of 'train+test'" in done.stdout
+    assert "(held out of &#39;train+test&#39;)" in (out / "report.html").read_text()
     report = json.loads((out / "report.json").read_text())
     assert mismatch(report, REPORT) is None
     assert report["source"]["kind"] == "dataset"

@@ -49,6 +49,11 @@ class ImageData:
     notes: tuple[str, ...]  # what was inferred or left out, one sentence each
     native_size: int  # median of the longer side over a sample, in pixels
 
+    @property
+    def eval_place(self) -> str:
+        """Where the evaluation images are, in words: ``in 'test'``, ``held out of 'train'``."""
+        return f"{'held out of' if self.eval_is_holdout else 'in'} {self.eval_split!r}"
+
 
 def load_data(
     config: DataConfig,

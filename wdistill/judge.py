@@ -104,7 +104,7 @@ def _announce(bench: Bench, echo: Callable[[str], None]) -> None:
     )
     echo(
         f"against: {real.source.id}, {len(real.train)} images in {real.train_split!r}, "
-        f"{len(real.eval)} test images in {real.eval_split!r}"
+        f"{len(real.eval)} test images {real.eval_place}"
     )
     for note in real.notes:
         echo(f"against: {note}")

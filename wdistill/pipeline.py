@@ -122,7 +122,7 @@ def _announce(this: Run) -> None:
     this.echo(
         f"dataset: {data.source.id}, {len(data.class_names)} classes, "
         f"{len(data.train)} images in {data.train_split!r}, "
-        f"{len(data.eval)} in {data.eval_split!r}"
+        f"{len(data.eval)} {data.eval_place}"
     )
     for note in data.notes:
         this.echo(f"dataset: {note}")
@@ -153,7 +153,7 @@ def _teacher(this: Run, networks: Networks) -> Teacher:
     origin = ready.description["origin"].replace("_", " ")
     this.echo(
         f"teacher: {ready.description['backbone']} ({origin}) has accuracy "
-        f"{ready.accuracy:.1%} on {this.data.eval_split!r}"
+        f"{ready.accuracy:.1%} on the images {this.data.eval_place}"
     )
     this.accelerator.log({"teacher/accuracy": ready.accuracy})
     if not ready.network.norms:

@@ -13,11 +13,13 @@ from torch import Tensor
 from wdistill.accuracy import score_network
 from wdistill.artifact import FORMAT_VERSION
 from wdistill.bench import Bench
+from wdistill.data import ImageData
 from wdistill.distances import nearest_real
 from wdistill.equivalent import Equivalent
 from wdistill.evaluate import Contest, summarise
 from wdistill.manifest import device_name, versions, without_folders
 from wdistill.pixels import to_float
+from wdistill.provenance import same_data
 from wdistill.ranking import augmentation_robust_score, label_robust_score
 from wdistill.report import Gallery
 from wdistill.seeds import stream
@@ -60,7 +62,7 @@ def build_report(
             **{name: getattr(real.source, name) for name in ("id", "url", "revision")},
             "fingerprint": real.source.fingerprint,
             "train_split": real.train_split,
-            "eval_split": real.eval_split,
+            "eval_split": real.eval_place if real.eval_is_holdout else real.eval_split,
             "train_images": len(real.train),
             "eval_images": len(real.eval),
         },
@@ -83,11 +85,17 @@ def build_report(
 def _teacher(bench: Bench) -> Json | None:
     if bench.teacher is None or bench.network is None:
         return None
-    known = (bench.subject.manifest or {}).get("teacher")
-    if bench.config.teacher is None and known is not None:
-        return {"name": known["backbone"], "accuracy": known["accuracy"]}
-    top1 = score_network(bench.network, bench.test).top1
-    return {"name": str(without_folders(bench.teacher.name)), "accuracy": top1}
+    known = bench.subject.manifest if bench.config.teacher is None else None
+    name = known["teacher"]["backbone"] if known else str(without_folders(bench.teacher.name))
+    if known and bench.subject.folder is not None and _is_of(bench.real, known["source"]):
+        return {"name": name, "accuracy": known["teacher"]["accuracy"]}
+    return {"name": name, "accuracy": score_network(bench.network, bench.test).top1}
+
+
+def _is_of(real: ImageData, recorded: Json) -> bool:
+    """Whether what ``recorded`` says of its evaluation images is said of those of ``real``."""
+    same = same_data(real.source, recorded["fingerprint"] or "")
+    return same and real.eval_split == recorded["eval_split"]
 
 
 def _bytes(bench: Bench, row: Json) -> int:
