@@ -18,7 +18,7 @@ from wdistill.artifact import read_distilled
 from wdistill.config import DataConfig
 from wdistill.published import one_set
 from wdistill.schema import REPORT, mismatch
-from wdistill.subject import fingerprint_of, open_subject
+from wdistill.subject import against, fingerprint_of, open_subject
 
 TOKEN = "hf_aliceSecretWriteToken"
 OURS, THEIRS = "alice/fashion-distilled", "bob/fashion-small"
@@ -153,6 +153,13 @@ def test_evaluate_needs_no_more_than_the_id(published: Published, tmp_path: Path
     assert source["revision"] in page
     assert source["fingerprint"] in page
     assert f'href="{hub.url}/datasets/{OURS}"' in page
+
+
+def test_a_run_is_judged_with_the_commit_that_it_read(published: Published) -> None:
+    read = json.loads((one_set(published.run) / "wdistill.json").read_text())["source"]["revision"]
+    subject = open_subject(str(published.run), DataConfig())
+    assert against(subject, DataConfig()).revision == read
+    assert against(subject, DataConfig(revision="main")).revision == "main"
 
 
 def test_the_fingerprint_is_that_of_the_content(published: Published, tmp_path: Path) -> None:
