@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from examples import distilled_set, manifest
+import numpy as np
+import pytest
+import torch
+from examples import distilled_set, manifest, results
 from report_helpers import equivalent, report, report_row
 
-from wdistill.artifact import read_report, write_json, write_publishable
+from wdistill.artifact import (
+    DistilledSet,
+    read_report,
+    read_results,
+    write_json,
+    write_publishable,
+)
 from wdistill.card import render_card
 from wdistill.card_report import for_publication, report_view
+from wdistill.label_views import LabelViews, join, view_shapes
 from wdistill.schema import REPORT, mismatch
 
 ATTACK = "</table><script>alert(1)</script>|"
@@ -68,7 +79,34 @@ def test_a_students_name_is_literal_text(tmp_path: Path) -> None:
 
 
 def test_another_set_in_the_folder_loses_the_report(tmp_path: Path) -> None:
-    judged(tmp_path, report())
-    assert read_report(tmp_path / "ipc4") is not None
-    write_publishable(tmp_path / "ipc4", distilled_set(), manifest(), None)
-    assert read_report(tmp_path / "ipc4") is None
+    folder = judged(tmp_path, report()) / "ipc4"
+    write_json(folder / "results.json", results())
+    assert write_publishable(folder, distilled_set(), manifest(), None) == []
+    assert read_report(folder) is not None
+    assert read_results(folder) is not None
+    other = replace(distilled_set(), soft_labels=np.full((12, 3), 1 / 3, np.float32))
+    removed = write_publishable(folder, other, manifest(), None)
+    assert removed == ["results.json", "report.json"]
+    assert read_report(folder) is None
+    assert read_results(folder) is None
+
+
+@pytest.mark.parametrize(("labels", "gone"), [("soft", []), ("views", ["report.json"])])
+def test_new_label_views_outdate_only_a_report_about_views(
+    labels: str, gone: list[str], tmp_path: Path
+) -> None:
+    rows = [report_row("distilled", labels), report_row("random", labels)]
+    folder = judged(tmp_path, report(rows=rows, equivalents=[], scores=[])) / "ipc4"
+    views = label_views_of(distilled_set())
+    assert write_publishable(folder, distilled_set(), manifest(), None, views) == gone
+    write_json(folder / "report.json", for_publication(report(rows=rows)) | {"format_version": 1})
+    assert write_publishable(folder, distilled_set(), manifest(), None, views) == []
+    assert read_report(folder) is not None
+
+
+def label_views_of(images: DistilledSet) -> LabelViews:
+    """Two views of each image, all logits zero."""
+    shown = [view_shapes(len(images), 28, view, 0.4, seed=0) for view in range(2)]
+    classes = torch.arange(3).expand(len(images), 3)
+    zero = torch.zeros(len(images), 3)
+    return join([replace(each, logits=zero, classes=classes) for each in shown])

@@ -31,7 +31,7 @@ from wdistill.files import (
     write_json,
     write_tensors,
 )
-from wdistill.label_files import write_label_views
+from wdistill.label_files import read_label_views, write_label_views
 from wdistill.label_views import LabelViews
 from wdistill.published import (
     MANIFEST_FILE,
@@ -114,19 +114,21 @@ def write_publishable(
     manifest: dict[str, Any],
     results: dict[str, Any] | None,
     views: LabelViews | None = None,
-) -> None:
+) -> list[str]:
     """Write data, label views, results and manifest; fill ``manifest["bytes"]``; leave other files
-    alone.
+    alone. Returns the names of removed files that were about another set than this: an evaluation
+    stays while the images and what its students saw of them are the same.
 
     The manifest goes last: a folder that has one is whole.
     """
+    outdated = _outdated(folder, distilled, views)
+    outdated = [name for name in outdated if name == REPORT_FILE or results is None]
     pictures = [_png(image) for image in distilled.images]
     size = sum(map(len, pictures))
     count = 1 + (size + distilled.soft_labels.nbytes) // _SHARD_BYTES
     names = shard_names(count)
     stale = [path for path in shard_files(folder, DATA) if path.name not in names]
-    stale += [folder / REPORT_FILE, *([folder / RESULTS_FILE] if results is None else [])]
-    remove(folder / MANIFEST_FILE, *stale)
+    remove(folder / MANIFEST_FILE, *stale, *(folder / name for name in outdated))
     schema, parquet_size = features(distilled.class_names).arrow_schema, 0
     for name, rows in zip(names, np.array_split(np.arange(len(distilled)), count), strict=True):
         data = _parquet(distilled, pictures, rows, schema)
@@ -142,6 +144,35 @@ def write_publishable(
         "label_views": views_size,
     }
     write_json(folder / MANIFEST_FILE, manifest)
+    return outdated
+
+
+def _outdated(folder: Path, distilled: DistilledSet, views: LabelViews | None) -> list[str]:
+    """Which of results and report in ``folder`` are about another set than the given one, or were
+    found by students that saw other label views. What cannot be read is about none.
+    """
+    readers = {RESULTS_FILE: read_results, REPORT_FILE: read_report}
+    found = [name for name in readers if (folder / name).exists()]
+    count, classes = distilled.soft_labels.shape
+
+    def holds(name: str) -> bool:
+        rows = (readers[name](folder) or {"rows": []})["rows"]
+        return all(row["labels"] != "views" for row in rows) or _equal(
+            read_label_views(folder, count, classes, distilled.images.shape[1]), views
+        )
+
+    try:
+        same = not found or _equal(read_distilled(folder), distilled)
+        return [name for name in found if not (same and holds(name))]
+    except RunFolderError:
+        return found
+
+
+def _equal(one: DistilledSet | LabelViews | None, other: DistilledSet | LabelViews | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    pairs = zip(vars(one).values(), vars(other).values(), strict=True)
+    return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

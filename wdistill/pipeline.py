@@ -14,6 +14,8 @@ import torch
 
 from wdistill import stages
 from wdistill.artifact import (
+    REPORT_FILE,
+    RESULTS_FILE,
     DistilledSet,
     atomic_write,
     read_distilled,
@@ -62,6 +64,10 @@ PUBLISH = "publish"
 PICTURES = "pictures"
 SHOWN_IMAGES = 3  # of a class, on their way through synthesis
 SECONDS = "seconds.json"
+_AGAIN = {  # what makes it again
+    REPORT_FILE: "`wdistill evaluate` is needed again",
+    RESULTS_FILE: "leave out --no-evaluate to have it again",
+}
 VOLATILE = (  # differ between equal runs
     "created", "command", "seconds", "processes", "threads", "bytes",
 )  # fmt: skip
@@ -266,7 +272,8 @@ def _publishable(
     if results is not None:
         results |= {"device": device_name(this.accelerator.device), "versions": versions()}
     save_png(folder / "preview.png", preview_grid(distilled))
-    write_publishable(folder, distilled, manifest, results, stored)
+    for name in write_publishable(folder, distilled, manifest, results, stored):
+        this.echo(f"{name} was about other images or labels and is gone; {_AGAIN[name]}")
     atomic_write(root / "README.md", render_card(root).encode())
 
 
