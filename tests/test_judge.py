@@ -51,7 +51,8 @@ def report(run: Path) -> dict[str, Any]:
         env=cached(run.parent),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for shown in ("worth", "random real images per class", "herding", "report.html"):
+    told = "now tells this evaluation"
+    for shown in ("worth", "random real images per class", "herding", "report.html", told):
         assert shown in done.stdout
     found: dict[str, Any] = json.loads((run / "report" / "report.json").read_text())
     return found
@@ -119,22 +120,29 @@ def test_the_card_of_a_run_tells_it(run: Path, report: dict[str, Any]) -> None:
     assert (one_set(run) / "report.json").is_file()
 
 
-def test_what_other_data_say_is_not_on_the_card(
-    run: Path, report: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("trial", [True, False], ids=["another folder", "other data"])
+def test_what_does_not_go_on_the_card(
+    trial: bool, run: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
-    card = (run / "publish" / "README.md").read_bytes()
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
+    card = (copy / "publish" / "README.md").read_bytes()
     other = small_source(tmp_path / "other", per_class=30)
+    options = (
+        ("--output", tmp_path / "elsewhere")
+        if trial
+        else ("--against", other, "--eval-split", "test[:50]")
+    )
     done = run_wdistill(
-        "evaluate", run, "--against", other, "--eval-split", "test[:50]", *STEPS,
-        "--baselines", "none", "--output", tmp_path / "elsewhere", env=cached(tmp_path),
-    )  # fmt: skip
+        "evaluate", copy, *options, *STEPS, "--baselines", "none", env=cached(tmp_path)
+    )
     assert done.returncode == 0, done.stderr
-    assert (run / "publish" / "README.md").read_bytes() == card
-    told = json.loads((tmp_path / "elsewhere" / "report.json").read_text())["teacher"]
-    manifest = json.loads((one_set(run) / "wdistill.json").read_text())["teacher"]
-    assert told["name"] == manifest["backbone"]
-    assert told["accuracy"] == pytest.approx(accuracy_of(run / "teacher", other / "test.parquet"))
-    assert report["teacher"] == {"name": told["name"], "accuracy": manifest["accuracy"]}
+    assert "now tells" not in done.stdout
+    assert (copy / "publish" / "README.md").read_bytes() == card
+    folder = tmp_path / "elsewhere" if trial else copy / "report"
+    told = json.loads((folder / "report.json").read_text())["teacher"]
+    stated = json.loads((one_set(run) / "wdistill.json").read_text())["teacher"]["accuracy"]
+    true = accuracy_of(run / "teacher", other / "test.parquet")
+    assert told["accuracy"] == pytest.approx(stated if trial else true)
 
 
 @torch.no_grad()

@@ -78,13 +78,14 @@ def judge(
             write_json(folder / REPORT_FILE, report)
             page = render_report(report, gallery(bench))
             atomic_write(folder / PAGE_FILE, page.encode())
-            _tell_the_card(bench, report)
+            if folder.resolve() == default_output(config).resolve():
+                _tell_the_card(bench, report, echo)
         accelerator.wait_for_everyone()
     accelerator.end_training()
     return report
 
 
-def _tell_the_card(bench: Bench, report: dict[str, Any]) -> None:
+def _tell_the_card(bench: Bench, report: dict[str, Any], echo: Callable[[str], None]) -> None:
     """What was found of a run's set, with its own data and teacher, is published with it."""
     run, source = bench.subject.folder, (bench.subject.manifest or {}).get("source", {})
     own = bench.config.teacher is None
@@ -94,6 +95,7 @@ def _tell_the_card(bench: Bench, report: dict[str, Any]) -> None:
     write_json(one_set(run) / REPORT_FILE, for_publication(report))
     root = publish_folder(run)
     atomic_write(root / "README.md", render_card(root).encode())
+    echo(f"card: {root / 'README.md'} now tells this evaluation")
 
 
 def _announce(bench: Bench, echo: Callable[[str], None]) -> None:
