@@ -22,6 +22,7 @@ from wdistill.artifact import (
 from wdistill.card import render_card
 from wdistill.card_report import for_publication, report_view
 from wdistill.label_views import LabelViews, join, view_shapes
+from wdistill.report_text import report_table
 from wdistill.schema import REPORT, mismatch
 
 ATTACK = "</table><script>alert(1)</script>|"
@@ -70,6 +71,23 @@ def test_random_images_are_those_of_the_same_number() -> None:
 def test_a_bound_is_called_one() -> None:
     found = report(equivalents=[equivalent(bound="at_least", ipc=160, low=None, high=None)])
     assert report_view(found)["rows"][0]["worth"] == "at least 160"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "card", "terminal"),
+    [
+        (4.0, 50.0, "50 (4 to 50 or more)", "worth 50 random real images per class (95 %: 4 to 50 or more), no clear difference"),  # noqa: E501
+        (20.0, 50 - 1e-9, "at least 50 (20 to 50 or more)", "worth at least 50 random real images per class (95 %: 20 to 50 or more)"),  # noqa: E501
+        (50.0, 50.0, "at least 50 (50 or more)", "worth at least 50 random real images per class (95 %: 50 or more)"),  # noqa: E501
+    ],
+)  # fmt: skip
+def test_the_most_that_were_tried_is_no_upper_end(
+    low: float, high: float, card: str, terminal: str
+) -> None:
+    """The set has 10 images per class; 50 random ones are the most that were tried."""
+    found = report(equivalents=[equivalent(bound="at_least", ipc=50, low=low, high=high)])
+    assert report_view(found)["rows"][0]["worth"] == card
+    assert report_table(found).splitlines()[-1] == f"resnet10-w16, hard labels: {terminal}"
 
 
 def test_a_students_name_is_literal_text(tmp_path: Path) -> None:

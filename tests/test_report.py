@@ -126,7 +126,7 @@ def test_worth_scores_recipe_and_versions_are_told() -> None:
         (equivalent(), "gain: These 10 images per class train a student as well as about 23 random real images per class (95 % interval: 19 to 28)."),  # noqa: E501
         (equivalent(ipc=4.2, low=3.3, high=5.1), "loss: These 10 images per class train a student only as well as about 4.2 random real images per class (95 % interval: 3.3 to 5.1): random real images are the better choice here."),  # noqa: E501
         (equivalent(ipc=11, low=8, high=14), "even: No clear difference: these 10 images per class train a student as well as about 11 random real images per class (95 % interval: 8 to 14)."),  # noqa: E501
-        (equivalent(ipc=50, low=8, high=50, bound="at_least"), "even: No clear difference: these 10 images per class train a student as well as at least 50 random real images per class (95 % interval: 8 to 50)."),  # noqa: E501
+        (equivalent(ipc=50, low=8, high=50, bound="at_least"), "even: No clear difference: these 10 images per class train a student as well as about 50 random real images per class (95 % interval: 8 to 50 or more)."),  # noqa: E501
         (equivalent(ipc=50, low=None, high=None, bound="at_least"), "gain: These 10 images per class train a student at least as well as 50 random real images per class, the most that were tried."),  # noqa: E501
         (equivalent(ipc=1, low=None, high=None, bound="at_most"), "loss: These 10 images per class train a student no better than 1 random real image per class, the fewest that were tried: random real images are the better choice here."),  # noqa: E501
     ],

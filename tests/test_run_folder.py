@@ -23,7 +23,7 @@ from wdistill.config import (
     TeacherConfig,
 )
 from wdistill.errors import RunFolderError
-from wdistill.manifest import without_folders
+from wdistill.manifest import displayed, without_folders
 from wdistill.run_folder import claim, identity, locked
 
 CONFIG = RunConfig(barycenter=BarycenterConfig(ipc=10))
@@ -325,3 +325,9 @@ def test_settings_of_every_shape_are_cleaned(tmp_path: Path) -> None:
         "rest": [None, 1.5, True, {"deep": ["net"]}],
     }
     assert str(tmp_path) not in json.dumps(without_folders(value))
+
+
+def test_equal_names_of_folders_are_told_apart(tmp_path: Path) -> None:
+    one, other = (str(tmp_path / parent / "net") for parent in ("sa", "sb"))
+    found = displayed([one, "vit", other, one])
+    assert found == {one: "net", "vit": "vit", other: "net (2)"}

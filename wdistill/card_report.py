@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wdistill.scores import number, percent
+from wdistill.worth import bound, interval, own_ipc
 
 _SETS = {
     "distilled": "Distilled",
@@ -43,7 +44,7 @@ def report_view(report: Json) -> Json:
                 "student": pair[0],
                 "labels": pair[1],
                 "cells": [_score(found.get(kind)) for kind in kinds],
-                "worth": _worth(worth.get(pair)),
+                "worth": _worth(report, worth.get(pair)),
             }
             for pair, found in cells.items()
         ],
@@ -62,14 +63,16 @@ def _score(row: Json | None) -> str:
     return f"{100 * row['top1_mean']:.1f} ± {100 * row['top1_std']:.1f} %"
 
 
-def _worth(found: Json | None) -> str:
+def _worth(report: Json, found: Json | None) -> str:
     if found is None or found["ipc"] is None:
         return ""
-    sign = {"at_least": "at least ", "at_most": "at most "}.get(found["bound"], "")
-    interval = ""
-    if found["low"] is not None and found["high"] is not None:
-        interval = f" ({number(round(found['low']))} to {number(round(found['high']))})"
-    return f"{sign}{number(round(found['ipc']))}{interval}"
+    ends = interval(report, found, _whole)
+    sign = bound(found, own_ipc(report, found))
+    return f"{sign}{_whole(found['ipc'])}" + (f" ({ends})" if ends else "")
+
+
+def _whole(ipc: float) -> str:
+    return number(round(ipc))
 
 
 def _scores(row: Json) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -69,6 +71,17 @@ def without_folders(value: Any) -> Any:
     if local or "*" in value or value.endswith(".parquet"):
         return Path(value).name or value
     return value
+
+
+def displayed(names: Iterable[str]) -> dict[str, str]:
+    """Each of ``names``, which differ, without local folders; equal ones are numbered."""
+    shown: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for name in dict.fromkeys(names):
+        own = str(without_folders(name))
+        seen[own] += 1
+        shown[name] = own if seen[own] == 1 else f"{own} ({seen[own]})"
+    return shown
 
 
 def describe_source(data: ImageData) -> dict[str, Any]:

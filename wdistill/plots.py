@@ -32,6 +32,7 @@ from wdistill.plot_style import (
     share_axis,
     share_limits,
 )
+from wdistill.worth import bound
 
 _LABEL_MARKS = {"hard": "o", "soft": "s", "views": "^", "teacher": "D"}
 
@@ -181,7 +182,7 @@ def _arrow(axes: Axes, distilled: Json, worth: Json) -> None:
     if abs(np.log(end / start)) > 0.15:
         arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.1, "shrinkA": 4, "shrinkB": 0}
         axes.annotate("", (end, height), (start, height), arrowprops=arrow)
-    sign = {"at_least": "≥ ", "at_most": "≤ "}.get(worth["bound"], "≈ ")
+    sign = {"at least ": "≥ ", "at most ": "≤ "}.get(bound(worth, distilled["ipc"]), "≈ ")
     place = float(axes.transAxes.inverted().transform(axes.transData.transform((end, height)))[0])
     side = "left" if place < 0.35 else "right"
     axes.annotate(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from wdistill.worth import bound, interval, own_ipc, tone
+
 Json = dict[str, Any]
 
 
@@ -24,7 +26,7 @@ def report_table(report: Json) -> str:
             f"{row['student']:{width}}  {row['labels']:7}  {row['images']:9}  {row['ipc']:>4}  "
             f"{_score(row)}{difference}"
         )
-    return "\n".join([*lines, *map(_worth, report["equivalents"])])
+    return "\n".join([*lines, *(_worth(report, found) for found in report["equivalents"])])
 
 
 def _score(row: Json) -> str:
@@ -32,10 +34,12 @@ def _score(row: Json) -> str:
     return f"{row['top1_mean']:6.1%}{spread}"
 
 
-def _worth(found: Json) -> str:
-    sign = {"interpolated": "", "at_least": "at least ", "at_most": "at most "}[found["bound"]]
-    interval = "" if found["low"] is None else f" (95 %: {found['low']:.0f} to {found['high']:.0f})"
+def _worth(report: Json, found: Json) -> str:
+    own = own_ipc(report, found)
+    ends = interval(report, found, lambda ipc: f"{ipc:.0f}")
+    even = ends and tone(found, own) == "even"
     return (
-        f"{found['student']}, {found['labels']} labels: worth {sign}{found['ipc']:.0f} random real "
-        f"images per class{interval}"
+        f"{found['student']}, {found['labels']} labels: worth {bound(found, own)}"
+        f"{found['ipc']:.0f} random real images per class"
+        f"{f' (95 %: {ends})' if ends else ''}{', no clear difference' if even else ''}"
     )

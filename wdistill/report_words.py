@@ -16,6 +16,7 @@ from wdistill.plot_style import LABELS, SETS, Json, count, signed
 from wdistill.plots import panel_rows, panels, row_of
 from wdistill.published import human_bytes
 from wdistill.scores import number, percent, score
+from wdistill.worth import bound, interval, own_ipc, tone
 
 _TONES = {"gain": "a gain", "even": "no clear difference", "loss": "a loss"}
 _WORSE = ": random real images are the better choice here"
@@ -38,18 +39,19 @@ def headline(report: Json) -> Json:
     distilled = _distilled(rows)
     mine = [worth for worth in known if (worth["student"], worth["labels"]) == pair]
     if mine:
-        lead, tone = _worth_sentence(mine[0], distilled["ipc"]), _tone(mine[0], distilled["ipc"])
+        found = tone(mine[0], distilled["ipc"])
+        lead = _worth_sentence(report, mine[0], distilled["ipc"])
     else:
-        lead, tone = _accuracy_sentence(distilled, row_of(rows, "random"))
+        lead, found = _accuracy_sentence(distilled, row_of(rows, "random"))
     seeds = f"{distilled['n']} seed{'s' if distilled['n'] != 1 else ''}"
     more = f"Student {pair[0]}, {_labels(pair[1])}, {seeds}."
     if len(known) > 1:
-        tones = Counter(_tone(worth, _own_ipc(report, worth)) for worth in known)
-        found = ", ".join(
+        tones = Counter(tone(worth, own_ipc(report, worth)) for worth in known)
+        every = ", ".join(
             f"{_TONES[name]} in {tones[name]} of {len(known)}" for name in _TONES if tones[name]
         )
-        more += f" Over all combinations of student and labels: {found}."
-    return {"lead": lead, "tone": tone, "more": more}
+        more += f" Over all combinations of student and labels: {every}."
+    return {"lead": lead, "tone": found, "more": more}
 
 
 def main_panel(report: Json) -> tuple[str, str] | None:
@@ -91,18 +93,17 @@ def equivalent_rows(report: Json) -> list[Json]:
     for worth in report["equivalents"]:
         if worth["ipc"] is None:
             continue
-        own = _own_ipc(report, worth)
-        known = worth["low"] is not None and worth["high"] is not None
+        own = own_ipc(report, worth)
         rows.append(
             {
                 "student": worth["student"],
                 "labels": _labels(worth["labels"]),
                 "own": count(own),
-                "worth": _bounded(worth),
-                "interval": f"{count(worth['low'])} to {count(worth['high'])}" if known else "–",
+                "worth": bound(worth, own) + count(worth["ipc"]),
+                "interval": interval(report, worth, count) or "–",
                 "times": f"{worth['ipc'] / own:.2g} ×",
-                "tone": _tone(worth, own),
-                "found": _TONES[_tone(worth, own)],
+                "tone": tone(worth, own),
+                "found": _TONES[tone(worth, own)],
             }
         )
     return rows
@@ -217,47 +218,20 @@ def _distilled(rows: Sequence[Json]) -> Json:
     return next(row for row in rows if row["images"] == "distilled")
 
 
-def _own_ipc(report: Json, worth: Json) -> float:
-    """Images per class of the distilled set that an equivalent number belongs to."""
-    rows = panel_rows(report, worth["student"], worth["labels"])
-    distilled = row_of(rows, "distilled")
-    return float(distilled["ipc"] if distilled else report["source"]["ipc"] or worth["ipc"])
-
-
-def _tone(worth: Json, own: float) -> str:
-    low, high = worth["low"], worth["high"]
-    if low is not None and high is not None and low <= own <= high:
-        return "even"
-    if worth["bound"] == "at_least":
-        return "gain"
-    if worth["bound"] == "at_most":
-        return "loss"
-    if worth["ipc"] == own:
-        return "even"
-    return "gain" if worth["ipc"] > own else "loss"
-
-
-def _bounded(worth: Json) -> str:
-    sign = {"at_least": "at least ", "at_most": "at most "}.get(worth["bound"], "")
-    return sign + count(worth["ipc"])
-
-
-def _worth_sentence(worth: Json, own: float) -> str:
-    tone, real = _tone(worth, own), _images(worth["ipc"], "random real image")
+def _worth_sentence(report: Json, worth: Json, own: float) -> str:
+    found, real = tone(worth, own), _images(worth["ipc"], "random real image")
     these = f"these {_images(own)} train" if count(own) != "1" else "this 1 image per class trains"
     upper = these[0].upper() + these[1:]
-    if worth["bound"] == "at_least" and tone == "gain":
+    if worth["bound"] == "at_least" and found == "gain":
         return f"{upper} a student at least as well as {real}, the most that were tried."
-    if worth["bound"] == "at_most" and tone == "loss":
+    if worth["bound"] == "at_most" and found == "loss":
         return f"{upper} a student no better than {real}, the fewest that were tried{_WORSE}."
-    interval = ""
-    if worth["low"] is not None and worth["high"] is not None:
-        interval = f" (95{NO_BREAK}% interval: {count(worth['low'])} to {count(worth['high'])})"
-    if tone == "even":
-        about = {"at_least": "at least", "at_most": "at most"}.get(worth["bound"], "about")
-        return f"No clear difference: {these} a student as well as {about} {real}{interval}."
-    only, end = ("only ", _WORSE) if tone == "loss" else ("", "")
-    return f"{upper} a student {only}as well as about {real}{interval}{end}."
+    ends = interval(report, worth, count)
+    ends = ends and f" (95{NO_BREAK}% interval: {ends})"
+    if found == "even":
+        return f"No clear difference: {these} a student as well as about {real}{ends}."
+    only, end = ("only ", _WORSE) if found == "loss" else ("", "")
+    return f"{upper} a student {only}as well as about {real}{ends}{end}."
 
 
 def _accuracy_sentence(distilled: Json, rival: Json | None) -> tuple[str, str]:

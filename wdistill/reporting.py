@@ -17,7 +17,7 @@ from wdistill.data import ImageData
 from wdistill.distances import nearest_real
 from wdistill.equivalent import Equivalent
 from wdistill.evaluate import Contest, summarise
-from wdistill.manifest import device_name, versions, without_folders
+from wdistill.manifest import device_name, displayed, versions, without_folders
 from wdistill.pixels import to_float
 from wdistill.provenance import same_data
 from wdistill.ranking import augmentation_robust_score, label_robust_score
@@ -43,7 +43,8 @@ def build_report(
     accuracy = teacher["accuracy"] if teacher else None
     summary = summarise(outcomes, contest.config, count, accuracy, len(bench.test))
     recipe = {k: v for k, v in summary["recipe"].items() if k != "eval_images"}
-    rows = [{**row, "student": str(without_folders(row["student"]))} for row in summary["rows"]]
+    names = displayed(bench.students)
+    rows = [{**row, "student": names[row["student"]]} for row in summary["rows"]]
     for row in rows:
         row["bytes"] = _bytes(bench, row)
     counts = torch.bincount(candidate.labels, minlength=bench.classes)
@@ -72,7 +73,7 @@ def build_report(
         "rows": [row for row in rows if row["augment"]],
         "plain_rows": [row for row in rows if not row["augment"]],
         "equivalents": [
-            {"student": str(without_folders(student)), "labels": labels, **vars(found)}
+            {"student": names[student], "labels": labels, **vars(found)}
             for (student, labels), found in worth.items()
         ],
         "scores": _scores(rows),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from wdistill.distances import nearest_real
 from wdistill.jobs import Jobs, job_key, run_jobs
 from wdistill.label_files import fit
 from wdistill.label_views import LabelViews, join, label_views, rounded
-from wdistill.manifest import without_folders
+from wdistill.manifest import displayed
 from wdistill.pixels import PixelStore, to_float, to_uint8
 from wdistill.published import human_bytes
 from wdistill.relabel import soft_labels
@@ -265,19 +265,11 @@ def evaluation(
     keys = {job: depends(job) for job in every}
     place = Jobs(run.work / "evaluate", run.accelerator, run.quiet)
     outcomes = run_jobs(place, contest, every, keys, sources)
+    names = displayed(sources)
     return evaluate.summarise(
-        [_displayed(outcome, sources) for outcome in outcomes],
+        [{**outcome, "student": names[outcome["student"]]} for outcome in outcomes],
         fixed,
         len(judged.labels),
         ready.accuracy,
         len(ready.test),
     )
-
-
-def _displayed(outcome: dict[str, Any], students: Iterable[str]) -> dict[str, Any]:
-    """The outcome under a name without local folders; equal names are numbered."""
-    names = list(students)
-    shown = [str(without_folders(name)) for name in names]
-    at = names.index(outcome["student"])
-    again = shown[:at].count(shown[at])
-    return {**outcome, "student": f"{shown[at]} ({again + 1})" if again else shown[at]}
