@@ -83,6 +83,7 @@ def manifest(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> di
             "backbone": "resnet10-w16",
             "revision": None,
             "origin": "from_scratch",
+            "architecture": "resnet, 16-32-64-128 channels, 1 block a stage",
             "accuracy": 0.8812,
             "weights_sha256": "ab" * 32,
             "parameters": 123456,

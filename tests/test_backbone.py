@@ -29,9 +29,12 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
     BertConfig,
+    PretrainedConfig,
     PreTrainedModel,
+    ResNetConfig,
 )
 
+from wdistill.architecture import architecture
 from wdistill.backbone import (
     Backbone,
     find_backbone,
@@ -42,6 +45,7 @@ from wdistill.backbone import (
 )
 from wdistill.errors import BackboneError
 from wdistill.features import classification_heads
+from wdistill.networks import built_in_config
 from wdistill.pixels import Preprocessing
 from wdistill.processors import preprocessing_for, working_resolution
 from wdistill.seeds import stream
@@ -556,3 +560,21 @@ def test_a_saved_teacher_holds_no_path_and_no_pickle(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "net" / "config.json").read_text())
     assert str(tmp_path) not in json.dumps(config)
     assert config["id2label"] == {str(i): name for i, name in enumerate(NAMES)}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("resnet10-w16", "resnet, 16-32-64-128 channels, 1 block a stage"),
+        ("convnet", "convnet, 128 channels, 3 blocks"),
+        ("vit", "vit, 192 channels, 6 layers"),
+    ],
+)
+def test_an_architecture_in_words(name: str, told: str) -> None:
+    assert architecture(built_in_config(name, 32)) == told
+
+
+def test_an_architecture_of_odd_settings() -> None:
+    stages = ResNetConfig(hidden_sizes=[8, 16], depths=[1, 2])
+    assert architecture(stages) == "resnet, 8-16 channels, 1-2 blocks a stage"
+    assert architecture(PretrainedConfig(hidden_size="<b>", depths=[])) == "network"

@@ -227,6 +227,8 @@ def test_hostile_names_are_literal_text(tmp_path: Path) -> None:
         "device": ATTACK,
         "teacher__backbone": "microsoft/x\n# y" + ATTACK,
         "teacher__revision": "main",
+        "teacher__architecture": ATTACK,
+        "local_students": {ATTACK: ATTACK},
         "versions": {ATTACK: ATTACK},
         "config_changed": {ATTACK: [ATTACK]},
     }
@@ -254,6 +256,39 @@ def test_hostile_names_are_literal_text(tmp_path: Path) -> None:
     assert "{{ 7*7 }}" in page
     assert "www.evil" not in card.split("\n---\n", 1)[1]  # which GitHub would make a link
     assert "&lt;script&gt;alert(1)&lt;/script&gt;|" in page  # shown as it is written
+
+
+def test_local_folders_are_told_by_their_architecture(tmp_path: Path) -> None:
+    changes = {"teacher__backbone": "teacher", "local_students": {"net": "vit, 64 channels"}}
+    card = render_card(publish(tmp_path, scores=results(), **changes))
+    assert "1. **Teacher**: teacher (resnet, 16-32-64-128 channels, 1 block a stage)," in card
+    assert "Student net has the architecture of a local folder: vit, 64 channels." in card
+
+
+def test_a_set_of_an_earlier_version_has_no_architecture(tmp_path: Path) -> None:
+    written = read_manifest(publish(tmp_path) / "ipc4")
+    del written["teacher"]["architecture"]
+    write_json(tmp_path / "ipc4" / "wdistill.json", written)
+    assert "1. **Teacher**: resnet10-w16, trained from scratch" in render_card(tmp_path)
+    written["teacher"]["architecture"] = 3
+    write_json(tmp_path / "ipc4" / "wdistill.json", written)
+    with pytest.raises(RunFolderError, match=r"teacher\.architecture is int"):
+        render_card(tmp_path)
+
+
+def test_chosen_real_images_are_not_called_synthetic(tmp_path: Path) -> None:
+    chosen = {"config__synthesis__iterations": 0}
+    card = render_card(publish(tmp_path, **chosen))
+    data = data_of(card)
+    assert "synthetic" not in card.lower()
+    assert data["annotations_creators"] == ["found", "machine-generated"]
+    assert "No human labelled" not in card
+    publish(tmp_path, ipc=2, **chosen)
+    assert "\nSelected real images for each of 3 classes in 2 sets" in render_card(tmp_path)
+    publish(tmp_path, ipc=1)
+    mixed = render_card(tmp_path)
+    assert "\nSynthetic and selected real images for each of 3 classes in 3 sets" in mixed
+    assert "synthetic" in data_of(mixed)["tags"]
 
 
 def test_escape() -> None:

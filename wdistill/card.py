@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from wdistill.artifact import read_manifest, read_report, read_results, read_summary
-from wdistill.card_metadata import HUB, license_id, license_url, metadata, source_link, title
+from wdistill.card_metadata import (
+    HUB,
+    license_id,
+    license_url,
+    metadata,
+    source_link,
+    title,
+    untouched,
+)
 from wdistill.card_report import report_view
 from wdistill.config import PLACEHOLDER_REPO, flat
 from wdistill.errors import HubError, RunFolderError
@@ -141,6 +149,7 @@ def _teacher(manifest: Json) -> Json:
     on_hub = teacher["revision"] and is_hub_id(teacher["backbone"])
     return {
         "link": link(teacher["backbone"], f"{HUB}/{teacher['backbone']}" if on_hub else None),
+        "architecture": teacher.get("architecture"),
         "origin": _ORIGINS.get(teacher["origin"], teacher["origin"]),
         "parameters": f"{teacher['parameters']:,}",
         "accuracy": percent(teacher["accuracy"]),
@@ -179,6 +188,7 @@ def _make(manifest: Json) -> Json:
     init = config["synthesis"]["init"]
     return {
         "teacher": _teacher(manifest),
+        "local_students": manifest.get("local_students", {}),
         "weights": manifest["barycenter"]["weights"],
         "groups": _groups(manifest),
         "views": manifest["labels"]["views"],
@@ -190,7 +200,7 @@ def _make(manifest: Json) -> Json:
         ],
         "iterations": config["synthesis"]["iterations"],
         "entropy": config["synthesis"].get("ce_weight", 0) > 0,
-        "untouched": init == "real" and config["synthesis"]["iterations"] == 0,
+        "untouched": untouched(manifest),
         "temperature": number(config["evaluate"]["temperature"]),
         "transport": _transport(manifest),
     }
@@ -312,6 +322,7 @@ def _provenance(manifest: Json) -> list[tuple[str, Trusted]]:
             Trusted(f"{code(source['image_column'])}, {code(source['label_column'])}"),
         ),
         ("Backbone", code(teacher["backbone"])),
+        ("Architecture", teacher.get("architecture")),
         ("Backbone revision", teacher["revision"] and code(teacher["revision"])),
         ("Teacher weights (SHA-256)", code(teacher["weights_sha256"])),
         ("Seed", str(manifest["config"]["seed"])),

@@ -25,15 +25,16 @@ Json = dict[str, Any]
 def metadata(manifests: Sequence[Json], default: str) -> DatasetCardData:
     """The YAML block for sets of one source, of which ``default`` is loaded without a name."""
     source, count = manifests[0]["source"], sum(m["images"] for m in manifests)
+    real = [untouched(m) for m in manifests]  # their labels are those of the source
     data = DatasetCardData(
         **_license_fields(source),
         pretty_name=title(manifests),
         task_categories=["image-classification"],
         size_categories=[next((name for top, name in _SIZES if count < top), "1M<n<10M")],
         source_datasets=[source["id"] if _on_hub(source) else "extended|other"],
-        annotations_creators=["machine-generated"],
+        annotations_creators=[*(["found"] if any(real) else []), "machine-generated"],
         tags=[
-            "dataset-distillation", "synthetic", "wdistill", "wmdd",
+            "dataset-distillation", *([] if all(real) else ["synthetic"]), "wdistill", "wmdd",
             *(f"ipc-{m['ipc']}" for m in manifests),
         ],
         configs=[entry for m in manifests for entry in _configs(m, default)],
@@ -110,6 +111,12 @@ def license_url(source: Json) -> str | None:
     if re.fullmatch(r"[\w-]+(\.[\w-]+)*", given) and _on_hub(source):
         return f"{HUB}/datasets/{source['id']}/blob/main/{given}"
     return None
+
+
+def untouched(manifest: Json) -> bool:
+    """Whether the images are real ones, chosen and left as they are."""
+    synthesis = manifest["config"]["synthesis"]
+    return bool(synthesis["init"] == "real" and synthesis["iterations"] == 0)
 
 
 def _on_hub(source: Json) -> bool:

@@ -119,6 +119,7 @@ def build_manifest(
     resolution: int,
     teacher: dict[str, Any],
     revisions: dict[str, str],
+    local_students: dict[str, str],
     w2: NDArray[np.float64],
     w2_random: NDArray[np.float64],
     nearest_rmse: NDArray[np.float32],
@@ -129,7 +130,8 @@ def build_manifest(
 ) -> dict[str, Any]:
     """The manifest, but for ``bytes``, which writing the folder fills in.
 
-    revisions: commits of the students and feature spaces that are on the Hub, by their ids; w2,
+    revisions: commits of the students and feature spaces that are on the Hub, by their ids;
+    local_students: architectures of those that are not, by their published names; w2,
     w2_random: one value per class; nearest_rmse: (classes, ipc).
     """
     ipc = config.barycenter.ipc
@@ -148,6 +150,7 @@ def build_manifest(
         "images": ipc * len(data.class_names),
         "teacher": teacher,
         "revisions": revisions,
+        "local_students": local_students,
         "barycenter": {
             "weights": config.barycenter.weights,
             "w2": w2.tolist(),

@@ -200,7 +200,7 @@ def _work(this: Run, networks: Networks, command: str) -> None:
         manifest = build_manifest(
             config=this.config, command=command, data=this.data,
             resolution=ready.train.preprocessing.resolution, teacher=ready.description,
-            revisions=networks.revisions,
+            revisions=networks.revisions, local_students=networks.local_students,
             w2=w2[:, 0], w2_random=w2[:, 1], nearest_rmse=nearest, stored=stored,
             seconds=_seconds(this),
             device=this.accelerator.device, processes=this.accelerator.num_processes,

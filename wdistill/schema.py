@@ -21,9 +21,14 @@ class Maybe:
     value: Any
 
 
-Schema = (
-    Any  # type | tuple[type, ...] | Each | Maybe | dict[str, Schema] whose keys are all required
-)
+@dataclass(frozen=True)
+class Absent:
+    """A value of a mapping whose key may be missing: earlier versions did not write it."""
+
+    value: Any
+
+
+Schema = Any  # type | tuple[type, ...] | Each | Maybe | dict[str, Schema | Absent]
 
 _LARGEST = 1e18
 NUMBER = (int, float)
@@ -72,10 +77,12 @@ MANIFEST: Schema = {
         "backbone": str,
         "revision": TEXT_OR_NONE,
         "origin": str,
+        "architecture": Absent(str),
         "accuracy": NUMBER,
         "weights_sha256": str,
         "parameters": int,
     },
+    "local_students": Absent(Each(dict, str)),
     "barycenter": {
         "weights": str,
         "w2": Each(list, NUMBER),
@@ -207,10 +214,15 @@ def mismatch(value: Any, schema: Schema, where: str = "") -> str | None:
     if isinstance(schema, dict):
         if not isinstance(value, dict):
             return _wrong(value, where, "a mapping")
-        missing = [key for key in schema if key not in value]
+        needed = {key for key, kind in schema.items() if not isinstance(kind, Absent)}
+        missing = [key for key in schema if key in needed and key not in value]
         if missing:
             return f"{_name(where, missing[0])} is missing"
-        items = [(value[key], schema[key], _name(where, key)) for key in schema]
+        items = [
+            (value[key], kind.value if isinstance(kind, Absent) else kind, _name(where, key))
+            for key, kind in schema.items()
+            if key in value
+        ]
     elif isinstance(schema, Each):
         if not isinstance(value, schema.container):
             return _wrong(value, where, f"a {schema.container.__name__}")

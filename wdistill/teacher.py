@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from wdistill.architecture import architecture
 from wdistill.artifact import FORMAT_VERSION, read_json, write_json
 from wdistill.backbone import (
     Backbone,
@@ -20,11 +21,11 @@ from wdistill.backbone import (
     load_backbone,
     weights_sha256,
 )
-from wdistill.config import RunConfig, stable_hash
+from wdistill.config import BUILT_IN, RunConfig, stable_hash
 from wdistill.data import ImageData
 from wdistill.errors import BackboneError, OptionError, RunFolderError
 from wdistill.features import FeatureNetwork
-from wdistill.manifest import without_folders
+from wdistill.manifest import displayed, without_folders
 from wdistill.pixels import PixelStore
 from wdistill.processors import PixelStatistics, preprocessing_for, working_resolution
 from wdistill.run_folder import Run
@@ -64,6 +65,18 @@ class Networks:
         """Commits of the students and of the pool's networks that are on the Hub, by their ids."""
         sources = [*self.students.values(), *(source for source, _ in self.pool)]
         return {source.name: source.revision for source in sources if source.revision}
+
+    @property
+    def local_students(self) -> dict[str, str]:
+        """Architectures of the students that are folders of this machine, by the names that are
+        published: those say little.
+        """
+        names = displayed(self.students)
+        return {
+            names[name]: architecture(source.config)
+            for name, source in self.students.items()
+            if name not in BUILT_IN and source.revision is None
+        }
 
 
 def find_teacher(config: RunConfig, native_size: int) -> tuple[BackboneSource, int]:
@@ -270,6 +283,7 @@ def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore)
         "backbone": without_folders(run.config.teacher.backbone),
         "revision": backbone.revision,
         "origin": backbone.origin,
+        "architecture": architecture(backbone.model.config),
         "accuracy": accuracy,
         "weights_sha256": digest,
         "parameters": sum(p.numel() for p in backbone.model.parameters()),
