@@ -658,7 +658,8 @@ def test_unreachable_hub_is_named(connections: list[object]) -> None:
     text = message("someone/something")
     assert text.startswith("cannot reach http")
     assert text.endswith(
-        "for dataset 'someone/something'; check the network and HF_ENDPOINT, or give a local folder"
+        "for dataset 'someone/something', and there is no such file or folder here; check the "
+        "network and HF_ENDPOINT, or the path if it should be a local folder"
     )
     assert connections
 

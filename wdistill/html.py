@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,12 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
     variables, so that a dark page has light ink.
     """
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}),
+        warnings.catch_warnings(),
+    ):
+        # The browser draws the letters, and has those that matplotlib's own font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
     drawing = _DRAWING.search(buffer.getvalue())
     assert drawing is not None  # noqa: S101 (what matplotlib writes)

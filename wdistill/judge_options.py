@@ -37,19 +37,28 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
         raise OptionError(
             f"--config {str(path)!r} holds no settings; write one 'option: value' a line"
         )
-    names = {
-        option.lstrip("-").replace("-", "_"): str(parameter.name)
+    options = {
+        option.lstrip("-").replace("-", "_"): parameter
         for parameter in context.command.params
         for option in parameter.opts
     }
     found = {}
     for key, value in values.items():
         name = str(key).replace("-", "_")
-        if name not in names or name == "config":
-            allowed = ", ".join(sorted(names.keys() - {"config", "source", "help"}))
+        if name not in options or name == "config":
+            allowed = ", ".join(sorted(options.keys() - {"config", "source", "help"}))
             raise OptionError(f"--config {str(path)!r} sets {key!r}; choose from {allowed}")
-        found[names[name]] = value
+        found[str(options[name].name)] = _as_given(options[name], value)
     context.default_map = {**(context.default_map or {}), **found}
+
+
+def _as_given(parameter: click.Parameter, value: Any) -> Any:
+    """One value of a repeatable option as a list of it, a list of names as the text they make."""
+    if getattr(parameter, "multiple", False) and not isinstance(value, list | None):
+        return [value]
+    if parameter.name == "baselines" and isinstance(value, list):
+        return ",".join(map(str, value))
+    return value
 
 
 OPTIONS = (
@@ -77,8 +86,9 @@ OPTIONS = (
         multiple=True,
         default=("hard",),
         show_default=True,
-        help="Labels that students see: classes, the stored soft labels, or the teacher's answer "
-        "to every batch; repeatable. [source: own choice, what every set has]",
+        help="Labels that students see: hard, the classes; soft, the one stored label of each "
+        "image; views, the stored ones of single views (of sets made with --label-views); teacher, "
+        "the teacher's answer to every batch. Repeatable. [source: own choice, what every set has]",
     ),
     click.option(
         "--baselines",

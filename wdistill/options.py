@@ -97,8 +97,8 @@ OPTIONS = (
         default=DEFAULTS.teacher.backbone,
         show_default=True,
         help="Image classifier whose features are used: Hub id, local folder (trained from "
-        "scratch if it has no weights), or built-in: resnet18, resnet10-w16, convnet. "
-        "The default is this tool's choice for two CPU cores.",
+        "scratch if it has no weights), or built-in: resnet18, resnet10-w16, convnet, "
+        "convnet-w64, vit. The default is this tool's choice for two CPU cores.",
     ),
     click.option(
         "--backbone-revision",

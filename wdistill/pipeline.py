@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -74,9 +76,13 @@ VOLATILE = (  # differ between equal runs
 
 
 def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
-    """runs/<last part of the dataset's name>-ipc<n>, and which part it is."""
-    dataset = config.data.dataset or "fashion-mnist-subset"
-    name = Path(dataset.rstrip("/")).name.removesuffix(".parquet") or "dataset"
+    """runs/<last part of the dataset's name>-ipc<n>, and which part it is. A pattern has the name
+    of the folder that it is for; what is no letter, digit, ``_``, ``.`` or ``-`` becomes ``-``.
+    """
+    path = Path((config.data.dataset or "fashion-mnist-subset").rstrip("/"))
+    while glob.has_magic(str(path)):
+        path = path.parent
+    name = re.sub(r"[^\w.-]+", "-", path.name.removesuffix(".parquet")).strip("-.") or "dataset"
     part = f"-{shard.name}" if shard else ""
     return Path("runs") / f"{name}-ipc{config.barycenter.ipc}{part}"
 

@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from wdistill.html import clean
+
 
 def transport_table(class_names: Sequence[str], w2: Any, most: int = 20) -> str:
-    """W2^2 of the atoms and of random real images per class, as text; the mean comes last."""
+    """W2^2 of the atoms and of random real images per class, as text; the mean comes last. Names of
+    classes may be anyone's: each stays one line, without control characters.
+    """
+    class_names = [clean(name) for name in class_names]
     width = min(28, max(len(name) for name in (*class_names, "mean of all classes")))
     lines = [f"{'W2^2 to the real features':{width}}  {'atoms':>9}  {'random':>9}  ratio"]
     shown = [(name, *values) for name, values in zip(class_names[:most], w2, strict=False)]

@@ -83,8 +83,11 @@ def _access(config: DataConfig, chain: list[BaseException], text: str) -> str | 
     if has(HFValidationError):
         return f"{name!r} is neither a local path nor a valid Hub id; give {ALLOWED}"
     if is_network(chain[0]):
-        advice = "check the network and HF_ENDPOINT, or give a local folder"
-        return f"cannot reach {constants.ENDPOINT} for dataset {name!r}; {advice}"
+        advice = "check the network and HF_ENDPOINT, or the path if it should be a local folder"
+        return (
+            f"cannot reach {constants.ENDPOINT} for dataset {name!r}, and there is no such file or "
+            f"folder here; {advice}"
+        )
     return None
 
 
