@@ -96,6 +96,13 @@ def test_a_students_name_is_literal_text(tmp_path: Path) -> None:
     assert "<script>" not in card
 
 
+def test_students_from_local_folders_are_described(tmp_path: Path) -> None:
+    told = {"local_students": {"net": "vit, 64 channels", ATTACK: ATTACK}}
+    card = render_card(judged(tmp_path, report(**told)))
+    assert "|\n\nStudent net has the architecture of a local folder: vit, 64 channels.\n" in card
+    assert "<script>" not in card
+
+
 def test_another_set_in_the_folder_loses_the_report(tmp_path: Path) -> None:
     folder = judged(tmp_path, report()) / "ipc4"
     write_json(folder / "results.json", results())

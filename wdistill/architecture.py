@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PretrainedConfig
+
+from wdistill.backbone import BackboneSource
+from wdistill.config import BUILT_IN
+from wdistill.manifest import displayed
 
 _WIDTHS = ("hidden_sizes", "hidden_size", "embed_dim", "width")
 _DEPTHS = (("depths", "block"), ("num_hidden_layers", "layer"), ("depth", "block"))
@@ -21,6 +26,16 @@ def architecture(config: PretrainedConfig) -> str:
     depths = [_depth(values.get(name), unit) for name, unit in _DEPTHS]
     parts += [depth for depth in depths if depth][:1]
     return ", ".join(parts)
+
+
+def local_architectures(sources: Mapping[str, BackboneSource]) -> dict[str, str]:
+    """Those of folders of this machine, by the names that are published, which say little."""
+    names = displayed(sources)
+    return {
+        names[name]: architecture(source.config)
+        for name, source in sources.items()
+        if name not in BUILT_IN and source.revision is None
+    }
 
 
 def _depth(value: Any, unit: str) -> str:

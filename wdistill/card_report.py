@@ -26,6 +26,7 @@ Json = dict[str, Any]
 
 def report_view(report: Json) -> Json:
     """names: of the sets that were tried; rows: student, labels, one cell per set, and the worth;
+    local_students: architectures of those that were folders, by their names;
     scores: those of DD-Ranking, one line per student.
     """
     own = {(r["student"], r["labels"]): r for r in report["rows"] if r["images"] == "distilled"}
@@ -48,6 +49,7 @@ def report_view(report: Json) -> Json:
             }
             for pair, found in cells.items()
         ],
+        "local_students": report.get("local_students", {}),
         "steps": f"{report['recipe']['steps']:,}",
         "seeds": max((row["n"] for row in own.values()), default=0),
         "images": f"{report['against']['eval_images']:,}",

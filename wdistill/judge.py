@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import constants
 from torch import Tensor
 
+from wdistill.architecture import local_architectures
 from wdistill.artifact import REPORT_FILE, atomic_write, write_json
 from wdistill.backbone import weights_sha256
 from wdistill.bench import Bench, chosen_rows, open_bench
@@ -74,6 +75,7 @@ def judge(
         if "random" in config.baselines:
             outcomes, worth = trial.ladder(outcomes)
         report = build_report(bench, trial.contest, outcomes, worth, command)
+        report["local_students"] = local_architectures(bench.students)
         if main:
             write_json(folder / REPORT_FILE, report)
             page = render_report(report, gallery(bench))

@@ -201,6 +201,7 @@ REPORT: Schema = {
             "augmentation_robust_score": Maybe(NUMBER),
         },
     ),
+    "local_students": Absent(Each(dict, str)),
     "projection": Maybe({"method": str, "real": _POINTS, "atoms": _POINTS, "distilled": _POINTS}),
     "device": str,
     "versions": Each(dict, str),

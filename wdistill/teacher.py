@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from wdistill.architecture import architecture
+from wdistill.architecture import architecture, local_architectures
 from wdistill.artifact import FORMAT_VERSION, read_json, write_json
 from wdistill.backbone import (
     Backbone,
@@ -21,11 +21,11 @@ from wdistill.backbone import (
     load_backbone,
     weights_sha256,
 )
-from wdistill.config import BUILT_IN, RunConfig, stable_hash
+from wdistill.config import RunConfig, stable_hash
 from wdistill.data import ImageData
 from wdistill.errors import BackboneError, OptionError, RunFolderError
 from wdistill.features import FeatureNetwork
-from wdistill.manifest import displayed, without_folders
+from wdistill.manifest import without_folders
 from wdistill.pixels import PixelStore
 from wdistill.processors import PixelStatistics, preprocessing_for, working_resolution
 from wdistill.run_folder import Run
@@ -68,15 +68,8 @@ class Networks:
 
     @property
     def local_students(self) -> dict[str, str]:
-        """Architectures of the students that are folders of this machine, by the names that are
-        published: those say little.
-        """
-        names = displayed(self.students)
-        return {
-            names[name]: architecture(source.config)
-            for name, source in self.students.items()
-            if name not in BUILT_IN and source.revision is None
-        }
+        """See :func:`local_architectures`."""
+        return local_architectures(self.students)
 
 
 def find_teacher(config: RunConfig, native_size: int) -> tuple[BackboneSource, int]:
