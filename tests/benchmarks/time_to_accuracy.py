@@ -21,7 +21,7 @@ import click
 import torch
 from torch import Tensor, nn
 
-from tests.benchmarks.ablation import DEFAULT, NONE, Bench, Budget, Setting
+from tests.benchmarks.distilling import DEFAULT, NONE, Bench, Budget, Setting
 from tests.benchmarks.synthesis import BatchStatistics, plain_class
 from wdistill.artifact import write_json
 from wdistill.manifest import device_name, versions
