@@ -21,7 +21,7 @@ import click
 import torch
 from torch import Tensor, nn
 
-from tests.benchmarks.distilling import DEFAULT, NONE, Bench, Budget, Setting
+from tests.benchmarks.distilling import DEFAULT, Bench, Budget, Setting
 from tests.benchmarks.synthesis import BatchStatistics, plain_class
 from wdistill.artifact import write_json
 from wdistill.manifest import device_name, versions
@@ -73,7 +73,7 @@ def main(
     rows: list[dict[str, Any]] = [{"images": "published loop", "steps": plain_steps}]
     rows[0] |= {"seconds": round(time.perf_counter() - began, 1)}
     rows[0] |= {"top1": score(plain, torch.ones(len(plain)))}
-    for name, spaces in (("ours", DEFAULT.feature_spaces), ("ours, no random ConvNets", NONE)):
+    for name, spaces in (("ours", DEFAULT.feature_spaces), ("ours, no random ConvNets", ("none",))):
         for steps in STEPS:
             config = replace(DEFAULT, iterations=steps, feature_spaces=spaces)
             began = time.perf_counter()
