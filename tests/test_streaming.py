@@ -19,7 +19,6 @@ from pushes import TOKEN, run_json
 from runs import QUICK, embedded_table, parquet_bytes, run_wdistill
 
 from wdistill.pixels import Preprocessing
-from wdistill.provenance import Source, same_data
 
 ID = "alice/photos"
 SIDES = (96, 80)
@@ -207,13 +206,24 @@ def test_what_is_local_is_no_stream(tmp_path: Path) -> None:
         ]
 
 
-def test_a_commit_stands_for_the_content_of_a_stream() -> None:
-    stored = Source("a/b", "hub", revision="0" * 40, fingerprint="f" * 64)
-    assert same_data(stored, "f" * 64)
-    assert same_data(stored, f"revision:{'0' * 40}:abc")
-    assert not same_data(stored, f"revision:{'1' * 40}:abc")
-    assert not same_data(stored, "e" * 64)
-    assert not same_data(Source("folder", "imagefolder"), f"revision:{'0' * 40}:abc")
+def test_the_fingerprint_of_a_stream_is_known_without_streaming(
+    photos: HubServer, tmp_path: Path
+) -> None:
+    """And is not that of other splits or another commit."""
+    streamed = read(hub_env(photos, tmp_path / "streamed", TOKEN))["fingerprint"]
+    code = f"""
+import json
+from wdistill.config import DataConfig
+from wdistill.data import load_data
+def fits(**more):
+    return load_data(DataConfig("alice/photos", **more), 0, 1).is_of({streamed!r})
+first = fits(), fits(eval_split="test[:50%]")
+print(json.dumps([*first, load_data(DataConfig("alice/photos"), 0, 1).is_of("")]))
+"""
+    env = hub_env(photos, tmp_path / "stored", TOKEN)
+    assert run_json(code, env) == [True, False, False]
+    photos.commit_files("dataset", ID, {"notes.txt": b"new"})
+    assert run_json(code, env) == [False, False, False]
 
 
 def test_the_fingerprint_of_a_stream_knows_its_columns(photos: HubServer, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from wdistill.columns import choose_columns, is_named, read_groups
 from wdistill.config import DataConfig
 from wdistill.errors import DataError
 from wdistill.images import digest_of_images, to_rgb
-from wdistill.provenance import BY_REVISION, Opened, Source
+from wdistill.provenance import Opened, Source
 from wdistill.sources import open_source
 from wdistill.splits import ImageSplit, hold_out, labelled_split, renamed, without_broken
 from wdistill.streaming import SIZE_SAMPLE, Scaling
@@ -48,6 +48,11 @@ class ImageData:
     broken: int  # rows left out because their image cannot be decoded
     notes: tuple[str, ...]  # what was inferred or left out, one sentence each
     native_size: int  # median of the longer side over a sample, in pixels
+    by_revision: str  # fingerprint as that of a stream; empty where there is no commit
+
+    def is_of(self, recorded: str) -> bool:
+        """Whether ``recorded`` is the fingerprint of these data, read as a stream or not."""
+        return recorded in {self.source.fingerprint, self.by_revision} - {""}
 
     @property
     def eval_place(self) -> str:
@@ -70,7 +75,9 @@ def load_data(
     opened = open_source(config, scaling, quiet)
     read = _read_splits(opened, config)
     splits = read.splits
-    fingerprint = _fingerprint(read, opened.source.revision if opened.stream else None)
+    revision = opened.source.revision
+    by_revision = _fingerprint(read, revision) if revision else ""
+    fingerprint = by_revision if opened.stream else _fingerprint(read)
     unlabelled = sum(int((split.labels < 0).sum()) for split in splits)
     splits = [split.take(np.flatnonzero(split.labels >= 0)) for split in splits]
     labelled = sum(map(len, splits))
@@ -100,6 +107,7 @@ def load_data(
             *([opened.stream.note()] if opened.stream else []),
         ),
         native_size=opened.stream.native_size() if opened.stream else _native_size(train),
+        by_revision=by_revision,
     )
 
 
@@ -264,7 +272,7 @@ def _fingerprint(read: _Read, revision: str | None = None) -> str:
             images = images.select(np.sort(chosen))
         digest.update(digest_of_images(images, split.column))
     if revision is not None:
-        return f"{BY_REVISION}{revision}:{digest.hexdigest()[:16]}"
+        return f"revision:{revision}:{digest.hexdigest()[:16]}"
     return digest.hexdigest()
 
 

@@ -26,7 +26,6 @@ from wdistill.equivalent import Equivalent, equivalent_ipc
 from wdistill.evaluate import Contest, Job, jobs
 from wdistill.jobs import Jobs, job_key, run_jobs
 from wdistill.memory import keep_freed_memory
-from wdistill.provenance import same_data
 from wdistill.published import one_set, publish_folder
 from wdistill.report import render_report
 from wdistill.reporting import build_report, gallery
@@ -91,7 +90,7 @@ def _tell_the_card(bench: Bench, report: dict[str, Any], echo: Callable[[str], N
     """What was found of a run's set, with its own data and teacher, is published with it."""
     run, source = bench.subject.folder, (bench.subject.manifest or {}).get("source", {})
     own = bench.config.teacher is None
-    own = own and same_data(bench.real.source, str(source.get("fingerprint")))
+    own = own and bench.real.is_of(str(source.get("fingerprint")))
     if run is None or not own:
         return
     write_json(one_set(run) / REPORT_FILE, for_publication(report))

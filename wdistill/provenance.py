@@ -11,8 +11,6 @@ from huggingface_hub import DatasetCard
 
 from wdistill.streaming import Stream
 
-BY_REVISION = "revision:"
-
 
 @dataclass(frozen=True)
 class Source:
@@ -22,7 +20,7 @@ class Source:
     kind: str  # embedded, hub, imagefolder, parquet, saved
     config_name: str | None = None
     revision: str | None = None  # commit on the Hub
-    fingerprint: str = ""  # SHA-256 over content, or BY_REVISION and the commit, see data.py
+    fingerprint: str = ""  # SHA-256 over content, or of a stream the commit, see data.py
     license: str | None = None
     license_name: str | None = None
     license_link: str | None = None
@@ -40,13 +38,6 @@ class Opened:
     read: Callable[[str], Any]  # split name -> datasets.Dataset
     notes: tuple[str, ...] = ()
     stream: Stream | None = None  # what ``read`` is, if the dataset is not stored
-
-
-def same_data(source: Source, recorded: str) -> bool:
-    """Whether ``recorded`` is the fingerprint of these data, read as a stream or not."""
-    if recorded.startswith(BY_REVISION):
-        return recorded.split(":")[1] == source.revision
-    return recorded == source.fingerprint
 
 
 def local_card(path: Path) -> dict[str, Any]:

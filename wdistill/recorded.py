@@ -10,7 +10,6 @@ from typing import Any
 from wdistill.data import ImageData
 from wdistill.errors import DataError, HubError, RunFolderError
 from wdistill.hub_access import check_id
-from wdistill.provenance import same_data
 from wdistill.published import MANIFEST_FILE
 
 
@@ -38,7 +37,7 @@ def check_data(data: ImageData, recorded: dict[str, Any], advice: str = "") -> N
     source ``recorded`` was made from.
     """
     now, was = data.source.fingerprint, recorded["fingerprint"]
-    if was and not same_data(data.source, was):
+    if was and not data.is_of(was):
         raise DataError(
             f"{data.source.id!r} is not the data that this set was made from: its fingerprint is "
             f"{now[:16]} and was {was[:16]}; it has {len(data.train)} training images and had "

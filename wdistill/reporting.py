@@ -19,7 +19,6 @@ from wdistill.equivalent import Equivalent
 from wdistill.evaluate import Contest, summarise
 from wdistill.manifest import device_name, displayed, versions, without_folders
 from wdistill.pixels import to_float
-from wdistill.provenance import same_data
 from wdistill.ranking import augmentation_robust_score, label_robust_score
 from wdistill.report import Gallery
 from wdistill.seeds import stream
@@ -95,8 +94,7 @@ def _teacher(bench: Bench) -> Json | None:
 
 def _is_of(real: ImageData, recorded: Json) -> bool:
     """Whether what ``recorded`` says of its evaluation images is said of those of ``real``."""
-    same = same_data(real.source, recorded["fingerprint"] or "")
-    return same and real.eval_split == recorded["eval_split"]
+    return real.is_of(recorded["fingerprint"]) and real.eval_split == recorded["eval_split"]
 
 
 def _bytes(bench: Bench, row: Json) -> int:

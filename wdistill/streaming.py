@@ -37,7 +37,7 @@ from wdistill.published import human_bytes
 
 PIECE = 512  # rows that are written at once, and at most lost when a run is killed
 _STATE = b"wdistill.stream"  # where the stream stood after a piece
-_DONE, _SIZE = "done.json", "size.json"
+_DONE = "done.json"
 SIZE_SAMPLE = 64
 
 
@@ -62,6 +62,7 @@ class Stream:
     ) -> None:  # fmt: skip
         self.dataset, self.revision, self.config = dataset, revision, config
         self.sizes, self.scaling, self.quiet = sizes, scaling, quiet
+        self._native: int | None = None
         key = stable_hash([dataset, revision, config.config_name, config.image_column])
         self.folder = Path(constants.HF_HOME) / "wdistill" / "streamed" / key[:32]
 
@@ -70,7 +71,9 @@ class Stream:
         labels or groups. What an earlier start has read is not read again.
         """
         with self._held():
-            scaling = self.scaling(self._native_size(split))
+            if self._native is None:
+                self._native = self._size_of(split)
+            scaling = self.scaling(self._native)
             folder = self.folder / f"{stable_hash([split, scaling.name])[:32]}"
             if not _finished(folder):
                 self._read(split, scaling, folder)
@@ -79,8 +82,9 @@ class Stream:
         return datasets.concatenate_datasets(parts)
 
     def native_size(self) -> int:
-        """Of the images, in pixels, once a split was read."""
-        return int(read_json(self.folder / _SIZE)["native"])
+        """Of the images of the first split that was read, in pixels."""
+        assert self._native is not None  # noqa: S101 (a split is read before)
+        return self._native
 
     def note(self) -> str:
         """What was kept, once the splits were read."""
@@ -108,15 +112,16 @@ class Stream:
         rows = rows.select_columns([image, *labels])
         return rows.cast_column(image, datasets.Image(decode=False)), image
 
-    def _native_size(self, split: str) -> int:
-        if not (self.folder / _SIZE).exists():
+    def _size_of(self, split: str) -> int:
+        path = self.folder / f"{stable_hash(split)[:32]}.json"
+        if not path.exists():
             rows, image = self._open(split)
             sides = []
             for row in rows.take(SIZE_SAMPLE):
                 with suppress(Exception):  # a broken image is told when it is used
                     sides.append(max(_decoded(row[image]).size))
-            write_json(self.folder / _SIZE, {"native": int(np.median(sides or [0]))})
-        return self.native_size()
+            write_json(path, {"native": int(np.median(sides or [0]))})
+        return int(read_json(path)["native"])
 
     def _read(self, split: str, scaling: Scaling, folder: Path) -> None:
         """Write the pieces that are missing, and then that all are there."""
