@@ -46,6 +46,33 @@ class SmallStemResNet(ResNetForImageClassification):
         self.post_init()
 
 
+class _HalvedOnCPU(torch.autograd.Function):
+    """Means of 2x2 pixels, (B, C, H, W) with H and W even; several times as fast on a CPU as
+    PyTorch's own, both ways.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        lines = x[..., ::2, :] + x[..., 1::2, :]
+        return (lines[..., ::2] + lines[..., 1::2]).mul_(0.25)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad * 0.25
+        lines = torch.stack((grad, grad), -1).flatten(-2)
+        return torch.stack((lines, lines), -2).flatten(-3, -2)
+
+
+class HalvingMeanPool(nn.Module):
+    """``nn.AvgPool2d(2)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return nn.functional.avg_pool2d(x, 2)
+        height, width = (side - side % 2 for side in x.shape[-2:])
+        return _HalvedOnCPU.apply(x[..., :height, :width])  # type: ignore[no-any-return]
+
+
 class ConvNetConfig(PretrainedConfig):
     """The dataset-distillation field's ConvNet (Gidaris and Komodakis 2018; DC, DM, MTT).
 
@@ -85,7 +112,7 @@ class ConvNet(PreTrainedModel):
                 nn.Conv2d(channels, config.width, kernel_size=3, padding=1),
                 nn.GroupNorm(config.width, config.width),  # one channel a group: instance norm
                 nn.ReLU(),
-                nn.AvgPool2d(2),
+                HalvingMeanPool(),
             ]
             channels = config.width
         self.blocks = nn.Sequential(*layers)
