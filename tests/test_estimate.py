@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 from runs import QUICK, parquet_bytes, small_source
 
-from wdistill import evaluate, pipeline, stages, survey, training
+from wdistill import evaluate, pipeline, stages, survey, targets, training
 from wdistill.artifact import read_manifest
 from wdistill.calibration import Scene, measure, open_scene
 from wdistill.cli import cli
@@ -110,13 +110,13 @@ def watched_run(config: RunConfig, folder: Path, patch: pytest.MonkeyPatch) -> C
     """What a real run of ``config`` does, by the names of a workload."""
     tally, name = Tally(patch), "resnet10-w16"
 
-    def surveyed(_: Any, batches: Any) -> dict[str, int]:
-        return {"classes": 1}
+    def surveyed(_: Any, batches: Any, flips: Any, shares: Any) -> dict[str, int]:
+        return {"classes": 1, "survey": len(shares)}
 
-    def aimed(network: Any, store: Any, plan: Any, *_: Any, moments: bool) -> dict[str, int]:
-        return {"target" if moments else "space convnet-w64": len(plan.rows)}
+    def aimed(network: Any, store: Any, plan: Any, _: Any) -> dict[str, int]:
+        return {"space convnet-w64": len(plan.rows)}
 
-    def moved(spaces: Any, targets: Any, start: torch.Tensor, *_: Any) -> dict[str, int]:
+    def moved(spaces: Any, aims: Any, start: torch.Tensor, *_: Any) -> dict[str, int]:
         images = start.shape[0] * start.shape[1]
         return {"synthesis convnet-w64": config.synthesis.iterations * images, "groups": 1}
 
@@ -134,7 +134,7 @@ def watched_run(config: RunConfig, folder: Path, patch: pytest.MonkeyPatch) -> C
     tally.watch(training, "one_cycle", lambda step, steps: {"training step": 1})
     tally.watch(survey, "survey_class", surveyed)
     tally.watch(stages, "class_barycenter", lambda points, *_: {"barycenter": len(points)})
-    tally.watch(stages, "space_target", aimed)
+    tally.watch(targets, "space_target", aimed)
     tally.watch(stages, "synthesise", moved)
     tally.watch(stages, "soft_labels", labelled)
     tally.watch(evaluate, "soft_labels", labelled)
@@ -153,8 +153,6 @@ def test_the_work_is_what_a_run_does(
     assert seen.pop("classes") == len(run.data.class_names)
     assert seen.pop("groups") == len(run.units) == len(work.stages["synthesis"].parts) == 4
     assert seen.pop("student resnet10-w16") == work.students == 8
-    # An exact plan cuts at most n - gcd(N, n) images in two, and cuts none that it need not.
-    assert 10 * PER_CLASS <= seen.pop("target") <= told["target"] == 10 * (PER_CLASS + 2)
     sampled = seen.pop("space convnet-w64")
     assert 2 * 10 * PER_CLASS <= sampled <= told["space convnet-w64"]
     assert seen == {name: told[name] for name in seen}

@@ -29,7 +29,7 @@ from wdistill.relabel import soft_labels
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, Plan, SpaceTarget, Terms, space_target
 from wdistill.splitting import Capacity, is_out_of_memory
-from wdistill.survey import survey_class
+from wdistill.survey import random_flips, survey_class
 from wdistill.synthesis import ClassTarget, Distilled, _group, synthesise
 
 SIZE, IPC, GROUP = 16, 5, 3
@@ -321,13 +321,14 @@ STORE: Any = Store(PIXELS, torch.arange(11) % CLASSES)
 
 
 def surveyed(network: FeatureNetwork) -> list[Tensor]:
-    return [survey_class(network, PIXELS.split(6)).features]
+    found = survey_class(network, PIXELS.split(6), random_flips(0, 0, 11), torch.ones(11))
+    return [found.features, *found.means, *found.variances]
 
 
 def in_a_space(network: FeatureNetwork) -> list[Tensor]:
     plan = Plan(torch.arange(11), torch.arange(11) % 2, torch.full((11,), 1 / 11), 2)
-    found = space_target(network, STORE, plan, stream(0, "space"), moments=True)
-    return [found.atoms, torch.tensor(found.variance), *found.means, *found.variances]
+    found = space_target(network, STORE, plan, stream(0, "space"))
+    return [found.atoms, torch.tensor(found.variance)]
 
 
 def relabelled(network: FeatureNetwork) -> list[Tensor]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from types import SimpleNamespace
 
 import pytest
 import torch
 from data_helpers import picture
-from moment_helpers import Statistics, moments_of
 from torch import Tensor, nn
 from transformers import (
     ConvNextConfig,
@@ -28,7 +27,7 @@ from wdistill.features import FeatureNetwork
 from wdistill.networks import ConvNet, ConvNetConfig
 from wdistill.pixels import PixelStore, Preprocessing
 from wdistill.seeds import stream
-from wdistill.survey import Moments, survey_class, surveyed
+from wdistill.survey import ClassSurvey, Moments, random_flips, survey_class, surveyed
 
 SIZE = 32
 PREPROCESSING = Preprocessing(SIZE, 0, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
@@ -110,7 +109,20 @@ def direct(tapped: FeatureNetwork, images: Tensor) -> list[tuple[Tensor, Tensor]
     return seen
 
 
-def check(survey: Statistics, expected: list[tuple[Tensor, Tensor]], rtol: float = 1e-4) -> None:
+def moments_of(
+    network: FeatureNetwork, batches: Sequence[Tensor], shares: Tensor | None = None
+) -> ClassSurvey:
+    """shares: what each image counts, equal if not given."""
+    alike = torch.ones(sum(map(len, batches)))
+    return survey_class(network, batches, flips(), alike if shares is None else shares)
+
+
+def flips(*which: int) -> Tensor:
+    """Which of 23 images are flipped."""
+    return torch.isin(torch.arange(23), torch.tensor(which))
+
+
+def check(survey: ClassSurvey, expected: list[tuple[Tensor, Tensor]], rtol: float = 1e-4) -> None:
     assert len(survey.means) == len(survey.variances) == len(expected)
     for mean, variance, (m, v) in zip(survey.means, survey.variances, expected, strict=True):
         torch.testing.assert_close(mean.double(), m, rtol=rtol, atol=1e-5)
@@ -127,11 +139,32 @@ def test_moments_are_those_of_all_images_together(name: str, batch: int) -> None
 @pytest.mark.parametrize("name", MODELS)
 def test_features_keep_the_order_of_the_images(name: str) -> None:
     images = real_images()
-    survey = survey_class(network(name), images.split(6))
-    alone = [survey_class(network(name), [images[i : i + 1]]).features for i in (0, 11, 22)]
+    survey = survey_class(network(name), images.split(6), flips())
+    one = [survey_class(network(name), [images[i : i + 1]], flips()) for i in (0, 11, 22)]
+    alone = [found.features for found in one]
     torch.testing.assert_close(survey.features[[0, 11, 22]], torch.cat(alone), atol=1e-4, rtol=1e-4)
     assert survey.features.shape[0] == len(images)
     assert not survey.features.requires_grad
+
+
+def test_flipped_images_are_surveyed_flipped() -> None:
+    images, which = real_images(), (0, 4, 5, 21)
+    mirrored = images.clone()
+    mirrored[list(which)] = images[list(which)].flip(-1)
+    tapped, equal = network("BatchNorm of a ResNet"), torch.ones(23)
+    survey = survey_class(tapped, images.split(5), flips(*which), equal)
+    check(survey, direct(tapped, mirrored))
+    expected = survey_class(tapped, mirrored.split(5), flips(), equal).features
+    assert torch.equal(survey.features, expected)
+    assert not torch.allclose(survey.features[4], moments_of(tapped, images.split(5)).features[4])
+
+
+def test_half_of_a_class_is_flipped_and_always_the_same_half() -> None:
+    found = random_flips(0, 3, 4000)
+    assert 1900 < int(found.sum()) < 2100
+    assert torch.equal(found, random_flips(0, 3, 4000))
+    assert not torch.equal(found, random_flips(0, 4, 4000))
+    assert not torch.equal(found, random_flips(1, 3, 4000))
 
 
 def test_both_layouts_of_layer_norm_are_met() -> None:
@@ -184,26 +217,37 @@ def test_an_image_that_counts_twice_is_as_two_images() -> None:
 
 
 def test_no_norm_layer_no_moments() -> None:
-    plain, batches = network_of(Norms(nn.Identity())), real_images().split(10)
-    assert moments_of(plain, batches) == Statistics((), ())
-    assert survey_class(plain, batches).features.shape == (23, 8)
+    survey = moments_of(network_of(Norms(nn.Identity())), real_images().split(10))
+    assert survey.means == survey.variances == ()
+    assert survey.features.shape == (23, 8)
+
+
+def test_moments_change_nothing_and_are_left_out_where_nobody_asks() -> None:
+    batches = real_images().split(10)
+    alone = survey_class(network("BatchNorm of a ResNet"), batches, flips())
+    assert alone.means == alone.variances == ()
+    both = moments_of(network("BatchNorm of a ResNet"), batches)
+    torch.testing.assert_close(alone.features, both.features)
 
 
 def test_features_that_are_not_finite_are_refused() -> None:
     model = Norms(nn.BatchNorm2d(8))
     model.mix.weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(NumericalError, match="features are not finite"):
-        survey_class(network_of(model), real_images().split(10))
+        survey_class(network_of(model), real_images().split(10), flips())
 
 
 def test_classes_are_surveyed_and_used_in_order() -> None:
     classes = [real_images()[start : start + 8] for start in (0, 8, 15)]
-    given = iter(part.split(3) for part in classes)
-    found = list(surveyed(network("BatchNorm of a ResNet"), given, lambda i, s: (i, s.features)))
-    for index, (place, features) in enumerate(found):
-        alone = survey_class(network("BatchNorm of a ResNet"), classes[index].split(3))
+    shares = [torch.rand(8, generator=stream(index, "shares")) for index in range(3)]
+    given = ((part.split(3), flips(2), share) for part, share in zip(classes, shares, strict=True))
+    found = list(surveyed(network("BatchNorm of a ResNet"), given, lambda i, s: (i, s)))
+    for index, (place, survey) in enumerate(found):
+        batches = classes[index].split(3)
+        alone = survey_class(network("BatchNorm of a ResNet"), batches, flips(2), shares[index])
         assert place == index
-        assert torch.equal(features, alone.features)
+        assert torch.equal(survey.features, alone.features)
+        assert all(map(torch.equal, survey.means, alone.means))
 
 
 def test_a_class_is_used_while_the_next_is_surveyed() -> None:
@@ -212,9 +256,9 @@ def test_a_class_is_used_while_the_next_is_surveyed() -> None:
     """
     second, used = threading.Event(), []
 
-    def parts() -> Iterator[Iterator[Tensor]]:
+    def parts() -> Iterator[tuple[Iterator[Tensor], Tensor, Tensor]]:
         for index in range(3):
-            yield images(index)
+            yield images(index), flips(), torch.ones(4)
 
     def images(index: int) -> Iterator[Tensor]:
         assert len(used) >= index - 1
@@ -241,7 +285,8 @@ def test_what_goes_wrong_with_a_class_is_told(where: str) -> None:
         if where == "use" and index == 1:
             raise NumericalError("no more")
 
-    parts = (images() if index == 1 else iter([real_images()[:4]]) for index in range(3))
+    each = (images() if index == 1 else iter([real_images()[:4]]) for index in range(3))
+    parts = ((batches, flips(), torch.ones(4)) for batches in each)
     with pytest.raises(NumericalError, match="no more"):
         list(surveyed(network("BatchNorm of a ResNet"), parts, use))
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from moment_helpers import moments_of
 from synthesis_helpers import (
     CLASSES,
     CPU,
@@ -30,6 +29,7 @@ from wdistill.pixel_gradient import feature_losses, moment_loss, pixel_gradient
 from wdistill.pixels import to_uint8
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, SpaceTarget, Terms
+from wdistill.survey import survey_class
 from wdistill.synthesis import TERMS, ClassTarget, Distilled, _group
 from wdistill.synthesis import synthesise as synthesise_in
 
@@ -58,7 +58,9 @@ def rows_network() -> FeatureNetwork:
 
 def target(network: FeatureNetwork, label: int, images: Tensor, n: int) -> ClassTarget:
     """Atoms and statistics of a class of random pictures, with unequal weights."""
-    real = moments_of(network, [to_uint8(images)])
+    real = survey_class(
+        network, [to_uint8(images)], torch.zeros(len(images)) > 0, torch.ones(len(images))
+    )
     atoms = network(to_uint8(images[:n]).float() / 255).features
     weights = torch.arange(1, n + 1) / (n * (n + 1) / 2)
     return aim_of(label, atoms, weights, real.means, real.variances)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wdistill.barycenter import Barycenter, barycenter, barycenter_of_groups
 from wdistill.config import BarycenterConfig, SynthesisConfig, stable_hash
-from wdistill.units import Tensors, class_units, read_unit
+from wdistill.units import class_units, read_unit
 
 STAGE = "transport"
 
@@ -34,7 +34,7 @@ def transport_key(
 ) -> str:
     """What the barycenters depend on; groups: (N,) int64 of all training images, or None."""
     digest = None if groups is None else hashlib.sha256(groups.tobytes()).hexdigest()
-    return stable_hash([features_key, vars(config), seed, digest, STAGE])
+    return stable_hash([features_key, vars(config), seed, digest, STAGE, "flips, moments"])
 
 
 def class_barycenter(
@@ -54,21 +54,31 @@ def class_barycenter(
     return barycenter_of_groups(features, own, config, generator, config.group_weights)
 
 
+def row_shares(rows: Tensor, groups: np.ndarray | None, config: BarycenterConfig) -> Tensor:
+    """(N,) float32, sum 1: what each image of a class counts in its barycenter, which is the column
+    sums of the plan. rows, groups: as in :func:`class_barycenter`.
+    """
+    if groups is None or config.group_weights == "proportional":
+        return torch.full((len(rows),), 1 / len(rows))
+    _, member, counts = np.unique(groups[rows.numpy()], return_inverse=True, return_counts=True)
+    return torch.from_numpy(1 / (len(counts) * counts[member])).float()
+
+
 def stored_atoms(
     work: Path, key: str, config: BarycenterConfig, classes: int
 ) -> list[Atoms] | None:
     """Of every class, as the run wrote them into ``work``; None if any are absent, damaged, or of
     another key.
     """
-    tensors: Tensors = {}
+    found = []
     for unit in class_units(classes, config.ipc, SynthesisConfig().images_per_step):
-        tensors |= read_unit(work, STAGE, unit, key) or {}
-    if not all(f"{label}.nearest" in tensors for label in range(classes)):
-        return None
-    return [
-        Atoms(*(tensors[f"{label}.{name}"] for name in ("atoms", "weights", "nearest")))
-        for label in range(classes)
-    ]
+        tensors = read_unit(work, STAGE, unit, key)
+        if tensors is None:
+            return None
+        for label in unit.classes:
+            own = [tensors[f"{label}.{name}"] for name in ("atoms", "weights", "nearest")]
+            found.append(Atoms(*own))
+    return found
 
 
 def told_settings(manifest: dict[str, Any] | None, ipc: int) -> BarycenterConfig:

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from wdistill.accuracy import score_network
 from wdistill.atoms import class_barycenter
 from wdistill.backbone import BackboneSource, load_backbone, new_network, weights_sha256
-from wdistill.calibration import Laps, Piece, Scene, decoded, now, random_label_views
+from wdistill.calibration import (
+    Laps,
+    Piece,
+    Scene,
+    decoded,
+    now,
+    random_label_views,
+    surveyed,
+)
 from wdistill.distances import nearest_real
 from wdistill.features import FeatureNetwork
 from wdistill.label_files import encode
@@ -26,11 +34,10 @@ from wdistill.label_views import label_views, rounded
 from wdistill.pixels import to_float
 from wdistill.relabel import soft_labels
 from wdistill.seeds import stream
-from wdistill.spaces import FeatureSpace, Plan, Terms, plan_means, space_target
+from wdistill.spaces import FeatureSpace, Plan, SpaceTarget, Terms, plan_means, space_target
 from wdistill.spectrum import measure_spectrum
 from wdistill.stages import SURVEY_BATCH
 from wdistill.student import TrainingSet, train_student
-from wdistill.survey import survey_class
 from wdistill.synthesis import ClassTarget, synthesise
 from wdistill.teacher import pixel_statistics
 from wdistill.training import train_teacher
@@ -69,7 +76,6 @@ def pieces(scene: Scene, work: Workload) -> dict[str, Piece]:
         "survey": partial(_survey, scene),
         "barycenter": partial(_barycenter, scene),
         "spectrum": partial(_spectrum, scene),
-        "target": partial(_target, scene, teacher_space(scene)),
         "mean": partial(_mean, scene),
         "synthesis": partial(_synthesis, scene, ()),
         "soft label": partial(_soft_label, scene),
@@ -181,7 +187,7 @@ def _tested(scene: Scene, model: nn.Module) -> Piece:
 
 def _survey(scene: Scene) -> Piece:
     images = scene.pixels[: scene.few(SURVEY_BATCH, 1)]
-    return _timed(scene, len(images), lambda: survey_class(scene.network, [images]))
+    return _timed(scene, len(images), partial(surveyed, scene, images))
 
 
 def _barycenter(scene: Scene) -> Piece:
@@ -190,7 +196,7 @@ def _barycenter(scene: Scene) -> Piece:
     labels = run.data.train.labels
     rows = np.flatnonzero(labels == labels[scene.rows[0]])
     rows = rows[np.linspace(0, len(rows) - 1, min(POINTS, len(rows))).astype(int)]
-    known = scene.features
+    known = scene.survey.features
     drawn = known[torch.randint(len(known), (len(rows),), generator=draw)]
     features = drawn + known.std(0) * torch.randn(drawn.shape, generator=draw)
     config, groups = run.config.barycenter, run.data.train.groups
@@ -214,10 +220,10 @@ def _plan(rows: int, atoms: int) -> Plan:
 def _target(scene: Scene, space: FeatureSpace) -> Piece:
     count = scene.few(SURVEY_BATCH, 2)
     plan = _plan(count, min(count, scene.run.config.barycenter.ipc))
-    store, moments = scene.part(count), space.terms.moments > 0
+    store = scene.part(count)
 
     def work() -> None:
-        space_target(space.network, store, plan, stream(0, "calibration"), moments)
+        space_target(space.network, store, plan, stream(0, "calibration"))
 
     return _timed(scene, count, work)
 
@@ -234,11 +240,10 @@ def _synthesis(scene: Scene, pool: tuple[FeatureSpace, ...]) -> Piece:
     ipc, afforded = run.config.barycenter.ipc, synthesis_images(scene)
     ipc, classes = min(ipc, afforded), max(1, afforded // ipc)
     store, plan = scene.part(afforded), _plan(afforded, ipc)
-    aims = tuple(
-        space_target(s.network, store, plan, stream(0, "calibration"), s.terms.moments > 0)
-        for s in spaces
-    )
-    target = ClassTarget(0, torch.full((ipc,), 1 / ipc), aims)
+    survey = surveyed(scene, store.get(range(afforded)))
+    own = SpaceTarget(survey.features[:ipc], 1.0, survey.means, survey.variances)
+    aims = [space_target(s.network, store, plan, stream(0, "calibration")) for s in pool]
+    target = ClassTarget(0, torch.full((ipc,), 1 / ipc), (own, *aims))
     start = to_float(store.get(range(ipc)), torch.device("cpu")).expand(classes, -1, -1, -1, -1)
     spectrum = measure_spectrum(scene.pixels.split(100))
     config = replace(run.config.synthesis, iterations=SYNTHESIS_STEPS)

@@ -62,12 +62,13 @@ def sizes(scene: Scene, work: Workload) -> Sizes:
 
 
 def _units(scene: Scene) -> float:
-    """Of the folder ``work``: plans, atoms, images at three moments, labels, views."""
+    """Of the folder ``work``: plans, atoms, moments, images at three moments, labels, views."""
     run, side = scene.run, scene.networks.resolution
     classes, ipc = len(run.data.class_names), run.config.barycenter.ipc
-    images, width = ipc * classes, scene.features.shape[1]
+    images, width = ipc * classes, scene.survey.features.shape[1]
     plans = sum(plan_entries(size, run.config.barycenter) for size in class_sizes(run))
-    transport = 20 * plans + images * (4 * width + 12)
+    channels = sum(map(len, scene.survey.means))
+    transport = 20 * plans + images * (4 * width + 12) + 8 * channels * classes
     looks = run.config.synthesis.iterations // LOOK_EVERY + 2
     synthesis = 3 * images * 3 * side**2 + len(run.units) * looks * 9 * 4
     labels = images * (4 * classes + 4)

@@ -27,7 +27,6 @@ from wdistill.errors import NumericalError
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import PixelStore, Preprocessing, to_float
 from wdistill.seeds import stream_seed
-from wdistill.survey import Moments
 
 SURVEY_BATCH = 128
 
@@ -103,42 +102,28 @@ class SpaceTarget:
 
 @torch.no_grad()
 def space_target(
-    network: FeatureNetwork,
-    store: PixelStore,
-    plan: Plan,
-    generator: torch.Generator,
-    moments: bool = False,
+    network: FeatureNetwork, store: PixelStore, plan: Plan, generator: torch.Generator
 ) -> SpaceTarget:
-    """Plan-weighted means of the features of the real images, half of them flipped, and with
-    ``moments`` the class's moments at every norm layer, over the same images.
+    """Plan-weighted means of the features of the real images, half of them flipped.
 
     Raises NumericalError if a feature is not finite.
     """
     masses = torch.zeros(plan.atoms).index_add_(0, plan.owner, plan.mass)
     sums, squares = torch.zeros(()), 0.0
-    layers: list[Moments] = []
     batches = store.batches(plan.rows, SURVEY_BATCH)
     parts = zip(plan.owner.split(SURVEY_BATCH), plan.mass.split(SURVEY_BATCH), batches, strict=True)
     for owner, mass, pixels in parts:
         views = random_views(len(pixels), 1.0, generator)
         images = apply_views(to_float(pixels, network.device), views)
-        out = network(images, moments=moments)
-        layers = layers or [Moments() for _ in out.means]
-        for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
-            layer.update(means, variances, mass)
+        features = network(images, moments=False).features
         # A product, since index_add adds in any order on a GPU.
         masses_of = F.one_hot(owner, plan.atoms).T * mass
-        sums = sums + (masses_of.to(network.device) @ out.features).cpu()
-        squares += float(out.features.square().sum(1).cpu() @ mass)
+        sums = sums + (masses_of.to(network.device) @ features).cpu()
+        squares += float(features.square().sum(1).cpu() @ mass)
     if not math.isfinite(squares):
         raise NumericalError("a feature space's features are not finite; try another one")
     variance = squares - float((sums.sum(0) ** 2).sum())
-    return SpaceTarget(
-        atoms=sums / masses[:, None],
-        variance=max(variance, 1e-12),
-        means=tuple(layer.mean.float() for layer in layers),
-        variances=tuple(layer.variance.float() for layer in layers),
-    )
+    return SpaceTarget(sums / masses[:, None], max(variance, 1e-12))
 
 
 def plan_means(store: PixelStore, plan: Plan) -> Tensor:

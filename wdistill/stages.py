@@ -11,28 +11,28 @@ from torch import Tensor
 
 from wdistill import evaluate
 from wdistill.artifact import DistilledSet
-from wdistill.atoms import STAGE, class_barycenter, transport_key
+from wdistill.atoms import STAGE, class_barycenter, row_shares, transport_key
 from wdistill.config import stable_hash
 from wdistill.distances import nearest_real
 from wdistill.jobs import Jobs, job_key, run_jobs
 from wdistill.label_files import fit
 from wdistill.label_views import LabelViews, join, label_views, rounded
 from wdistill.manifest import displayed
-from wdistill.pixels import PixelStore, to_float, to_uint8
+from wdistill.pixels import PixelStore, to_uint8
 from wdistill.published import human_bytes
 from wdistill.relabel import soft_labels
 from wdistill.run_folder import Run
 from wdistill.seeds import stream
-from wdistill.spaces import FeatureSpace, Plan, Terms, plan_means, space_target
+from wdistill.spaces import FeatureSpace, Terms
 from wdistill.spectrum import Spectrum, measure_spectrum
 from wdistill.splitting import Capacity
-from wdistill.survey import ClassSurvey, surveyed
-from wdistill.synthesis import ClassTarget, synthesise
+from wdistill.survey import ClassSurvey, random_flips, surveyed
+from wdistill.synthesis import synthesise
+from wdistill.targets import class_start, class_target, class_tensors, rows_seen
 from wdistill.teacher import Networks, Teacher
 from wdistill.units import StoredUnits, Tensors, Unit, run_units
 
 SURVEY_BATCH = 128
-SPACE_SAMPLE = 300  # real images per class and space of the pool; its means need no more
 SPECTRUM_SAMPLE = 2000  # real images; each deviation is then known to about 2 %
 
 
@@ -48,75 +48,25 @@ def transport(run: Run, ready: Teacher) -> tuple[str, Sequence[Tensors]]:
 
     def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
         members = [class_rows(ready.train, label) for label in unit.classes]
+        shares = [row_shares(rows, groups, config) for rows in members]
 
         def located(index: int, survey: ClassSurvey) -> Tensors:
             label, rows = unit.classes[index], members[index]
             draw = stream(seed, "transport", label)
             found = class_barycenter(survey.features, rows, groups, config, draw)
-            return {
-                f"{label}.atoms": found.atoms,
-                f"{label}.weights": found.weights,
-                f"{label}.nearest": rows[found.nearest],
-                f"{label}.plan.rows": rows[found.rows],
-                f"{label}.plan.owner": found.owner,
-                f"{label}.plan.mass": found.mass,
-                f"{label}.grey": torch.tensor(survey.grey),
-                f"{label}.w2": torch.tensor([found.w2, found.w2_random], dtype=torch.float64),
-            }
+            return class_tensors(label, survey, found, rows, shares[index])
 
+        sizes = zip(unit.classes, map(len, members), strict=True)
+        flips = [random_flips(seed, label, size) for label, size in sizes]
+        parts = zip(ready.train.parts(members, SURVEY_BATCH), flips, shares, strict=True)
         tensors: Tensors = {}
-        for found in surveyed(ready.network, ready.train.parts(members, SURVEY_BATCH), located):
+        for found in surveyed(ready.network, parts, located):
             tensors |= found
             advance(1)
         return tensors
 
     run_units(STAGE, run.mine, run.work, key, compute, 1, "class", run.accelerator, run.quiet)
     return key, StoredUnits(run.work, STAGE, run.units, key)
-
-
-def class_plan(tensors: Tensors, label: int) -> Plan:
-    """The transport plan of a class, as stored by :func:`transport`."""
-    rows, owner, mass = (tensors[f"{label}.plan.{name}"] for name in ("rows", "owner", "mass"))
-    return Plan(rows, owner, mass, len(tensors[f"{label}.weights"]))
-
-
-def class_target(
-    run: Run, store: PixelStore, spaces: Sequence[FeatureSpace], tensors: Tensors, label: int
-) -> ClassTarget:
-    """What a class aims at in every space: in the teacher's by all its images, in those of the pool
-    by a sample. store: of the training images, or of those of the class.
-    """
-    seed, whole = run.config.seed, class_plan(tensors, label)
-    part = whole.sample(SPACE_SAMPLE, stream(seed, "space-rows", label))
-    aims = tuple(
-        space_target(
-            space.network,
-            store,
-            part if index else whole,
-            stream(seed, "space", space.name, label),
-            moments=space.terms.moments > 0,
-        )
-        for index, space in enumerate(spaces)
-    )
-    weights, grey = tensors[f"{label}.weights"], bool(tensors[f"{label}.grey"])
-    return ClassTarget(label, weights, aims, grey)
-
-
-def class_start(
-    run: Run, store: PixelStore, spectrum: Spectrum, tensors: Tensors, label: int
-) -> Tensor:
-    """(n, 3, R, R) float pixels in [0, 1] from which a class's images start.
-
-    Noise has the spectrum of real images; the official code's has one deviation for all pixels.
-    """
-    init = run.config.synthesis.init
-    if init == "real":
-        return to_float(store.get(tensors[f"{label}.nearest"]), torch.device("cpu"))
-    if init == "mean":
-        return plan_means(store, class_plan(tensors, label))
-    size, ipc = store.preprocessing.resolution, run.config.barycenter.ipc
-    noise = torch.randn(ipc, 3, size, size, generator=stream(run.config.seed, "noise", label))
-    return spectrum.pixels(noise).clamp(0, 1)
 
 
 def real_spectrum(run: Run, ready: Teacher) -> Spectrum:
@@ -132,8 +82,8 @@ def synthesis(
 
     Units hold ``pixels``, ``start`` and ``middle`` (uint8) and ``trace``, see :class:`Distilled`.
     """
-    config = run.config.synthesis
-    drawn = [run.config.seed, run.config.mixed_precision, [space.key for space in pool]]
+    config, seed = run.config.synthesis, run.config.seed
+    drawn = [seed, run.config.mixed_precision, [space.key for space in pool]]
     key = stable_hash([key, vars(config), drawn, "synthesis"])
     terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
     spaces = [FeatureSpace("teacher", ready.network, terms, ready.key), *pool]
@@ -144,9 +94,9 @@ def synthesis(
         tensors, spectrum = targets[unit.index], measured()
         starts, aims = [], []
         for label in unit.classes:
-            store = ready.train.held(class_rows(ready.train, label))
-            starts.append(class_start(run, store, spectrum, tensors, label))
-            aims.append(class_target(run, store, spaces, tensors, label))
+            store = ready.train.held(rows_seen(config, bool(pool), tensors, label, seed))
+            starts.append(class_start(store, spectrum, config, tensors, label, seed))
+            aims.append(class_target(store, pool, tensors, label, seed))
         start = torch.stack(starts)
         done = synthesise(
             spaces,
@@ -154,7 +104,7 @@ def synthesis(
             start,
             spectrum,
             config,
-            [stream(run.config.seed, "synthesis", label) for label in unit.classes],
+            [stream(seed, "synthesis", label) for label in unit.classes],
             run.autocast,
             advance,
             capacity,

@@ -1,4 +1,4 @@
-"""The real images of a class as a network sees them: features, and moments at norm layers."""
+"""One look at the real images of a class: features, and moments at norm layers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from torch import Tensor
 from wdistill.errors import NumericalError
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import to_float
+from wdistill.seeds import stream
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ClassSurvey:
-    """features: (N_c, d) float32 on the CPU; grey: whether no image has any colour."""
+    """features: (N_c, d) float32 on the CPU; means, variances: at the input of every norm layer,
+    (channels,) float32, empty if not asked for; grey: whether no image has any colour.
+    """
 
     features: Tensor
+    means: tuple[Tensor, ...]
+    variances: tuple[Tensor, ...]
     grey: bool
 
 
@@ -62,35 +67,64 @@ class Moments:
         return self.scatter / self.count
 
 
-@torch.no_grad()
-def survey_class(network: FeatureNetwork, batches: Iterable[Tensor]) -> ClassSurvey:
-    """Features of the images of one class, whole and unflipped.
+def random_flips(seed: int, label: int, count: int) -> Tensor:
+    """(count,) bool: about half of a class's images, as students and synthesis see them too."""
+    return torch.rand(count, generator=stream(seed, "survey", label)) < 0.5
 
-    batches: (b, 3, R, R) uint8. Raises NumericalError if a feature is not finite.
+
+@torch.no_grad()
+def survey_class(
+    network: FeatureNetwork,
+    batches: Iterable[Tensor],
+    flips: Tensor,
+    shares: Tensor | None = None,
+) -> ClassSurvey:
+    """Features of the images of one class, uncut, and their moments.
+
+    batches: (b, 3, R, R) uint8; flips: (N_c,) bool, which of them are flipped; shares: (N_c,) what
+    each image counts in the moments, which are not taken without it. Raises NumericalError if a
+    feature is not finite.
     """
     features: list[Tensor] = []
-    grey = True
+    layers: list[Moments] = []
+    grey, seen = True, 0
     for batch in batches:
         grey = grey and bool((batch == batch[:, :1]).all())
         images = to_float(batch, network.device)
-        features.append(network(images, moments=False).features.cpu())
+        flip = flips[seen : seen + len(batch)].to(network.device)
+        images = torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images)
+        out = network(images, moments=shares is not None)
+        features.append(out.features.cpu())
+        if shares is not None:
+            part = shares[seen : seen + len(batch)]
+            layers = layers or [Moments() for _ in out.means]
+            for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
+                layer.update(means, variances, part)
+        seen += len(batch)
     stacked = torch.cat(features)
     if not torch.isfinite(stacked).all():
         raise NumericalError("the teacher's features are not finite; try --mixed-precision no")
-    return ClassSurvey(stacked, grey)
+    return ClassSurvey(
+        features=stacked,
+        means=tuple(layer.mean.float() for layer in layers),
+        variances=tuple(layer.variance.float() for layer in layers),
+        grey=grey,
+    )
 
 
 def surveyed(
-    network: FeatureNetwork, parts: Iterable[Iterable[Tensor]], use: Callable[[int, ClassSurvey], T]
+    network: FeatureNetwork,
+    parts: Iterable[tuple[Iterable[Tensor], Tensor, Tensor]],
+    use: Callable[[int, ClassSurvey], T],
 ) -> Iterator[T]:
     """``use(i, survey of parts[i])`` for each class in turn, in a thread beside the survey of the
     next class: on a GPU the network runs while the CPU computes barycenters. At most two classes'
-    features are held.
+    features are held. parts: batches, flips and shares, as in :func:`survey_class`.
     """
     with ThreadPoolExecutor(1) as beside:
         last: Future[T] | None = None
-        for index, batches in enumerate(parts):
-            survey = survey_class(network, batches)
+        for index, part in enumerate(parts):
+            survey = survey_class(network, *part)
             if last is not None:
                 yield last.result()
             last = beside.submit(use, index, survey)

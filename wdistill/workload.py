@@ -13,7 +13,8 @@ from wdistill import evaluate
 from wdistill.config import BarycenterConfig, Labels, RunConfig
 from wdistill.pixels import fits_in_memory
 from wdistill.run_folder import Run
-from wdistill.stages import SPACE_SAMPLE, SPECTRUM_SAMPLE
+from wdistill.stages import SPECTRUM_SAMPLE
+from wdistill.targets import SPACE_SAMPLE
 from wdistill.teacher import STATISTICS_SAMPLE, Networks
 
 Counts = Mapping[str, float]  # of pieces of work, by the names that wdistill.pieces times
@@ -136,18 +137,17 @@ def _synthesis(run: Run, networks: Networks) -> StageWork:
     again = decoded_again(len(run.data.train), networks)
     sample = min(SPECTRUM_SAMPLE, len(run.data.train))
     pool = {f"network {source.name}": count for source, count in networks.pool}
-    turns = _turns(run.config.synthesis.iterations, networks)
+    turns, init = _turns(run.config.synthesis.iterations, networks), run.config.synthesis.init
     parts = []
     for unit in run.units:
         plans = [plan_entries(sizes[label], config) for label in unit.classes]
         drawn = sum(_sampled(entries, config.ipc) for entries in plans)
-        started = sum(plans) if run.config.synthesis.init == "mean" else 0
+        started = sum(plans) if init == "mean" else 0
         images = config.ipc * len(unit.classes)
         spaces = {f"space {source.name}": count * drawn for source, count in networks.pool}
-        held = sum(sizes[label] for label in unit.classes)  # decoded once for all passes
+        held = started or images * (init == "real") + drawn * bool(pool)
         parts.append(
             {
-                "target": sum(plans),
                 "mean": started,
                 **spaces,
                 **{name: steps * images for name, steps in turns.items()},

@@ -30,12 +30,12 @@ from wdistill.spaces import (
     Terms,
     open_spaces,
     plan_means,
-    space_target,
 )
 from wdistill.spectrum import Spectrum, measure_spectrum
 from wdistill.student import TrainingSet, train_student
-from wdistill.survey import survey_class
+from wdistill.survey import ClassSurvey, random_flips, survey_class
 from wdistill.synthesis import ClassTarget, synthesise
+from wdistill.targets import class_target, class_tensors
 
 CPU = torch.device("cpu")
 DEFAULT = SynthesisConfig()
@@ -86,15 +86,19 @@ class Bench:
         self.train.preload()
         self.test.preload()
         self._transport: dict[tuple[str, int], list[Barycenter]] = {}
-        self._targets: dict[tuple[str, int, bool], tuple[ClassTarget, ...]] = {}
 
     def rows(self, label: int) -> Tensor:
         return (self.train.labels == label).nonzero()[:, 0]
 
     @cached_property
-    def features(self) -> list[Tensor]:
-        parts = [self.train.batches(self.rows(c), 128) for c in range(self.classes)]
-        return [survey_class(self.network, part).features for part in parts]
+    def surveys(self) -> list[ClassSurvey]:
+        found = []
+        for c in range(self.classes):
+            rows = self.rows(c)
+            flips, shares = random_flips(0, c, len(rows)), torch.full((len(rows),), 1 / len(rows))
+            batches = self.train.batches(rows, 128)
+            found.append(survey_class(self.network, batches, flips, shares))
+        return found
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -105,7 +109,7 @@ class Bench:
         if (weights, seed) not in self._transport:
             config = BarycenterConfig(ipc=self.ipc, weights=weights)  # type: ignore[arg-type]
             self._transport[weights, seed] = [
-                barycenter(self.features[c], config, stream(seed, "transport", c))
+                barycenter(self.surveys[c].features, config, stream(seed, "transport", c))
                 for c in range(self.classes)
             ]
         return self._transport[weights, seed]
@@ -129,32 +133,10 @@ class Bench:
     def target(
         self, label: int, found: Barycenter, spaces: list[FeatureSpace], seed: int
     ) -> ClassTarget:
-        whole = self.plan(label, found)
-        part = whole.sample(300, stream(seed, "space-rows", label))
-        aims = tuple(
-            self._aim(label, whole if i == 0 else part, space, seed)
-            for i, space in enumerate(spaces)
-        )
-        rows = self.rows(label)
-        grey = all(bool((b == b[:, :1]).all()) for b in self.train.batches(rows, 512))
-        return ClassTarget(label, found.weights, aims, grey)
-
-    def _aim(self, label: int, plan: Plan, space: FeatureSpace, seed: int) -> SpaceTarget:
-        draw = stream(seed, "space", space.name, label)
-        return space_target(space.network, self.train, plan, draw, space.terms.moments > 0)
-
-    def targets(
-        self, weights: str, spaces: list[FeatureSpace], seed: int
-    ) -> tuple[ClassTarget, ...]:
-        """Of every class; those of the teacher alone are kept."""
-        key = (weights, seed, spaces[0].terms.moments > 0)
-        if len(spaces) == 1 and key in self._targets:
-            return self._targets[key]
-        found = self.transport(weights, seed)
-        made = tuple(self.target(c, found[c], spaces, seed) for c in range(self.classes))
-        if len(spaces) == 1:
-            self._targets[key] = made
-        return made
+        rows, survey = self.rows(label), self.surveys[label]
+        shares = torch.full((len(rows),), 1 / len(rows))
+        tensors = class_tensors(label, survey, found, rows, shares)
+        return class_target(self.train, spaces[1:], tensors, label, seed)
 
     def spaces(self, config: SynthesisConfig, seed: int) -> list[FeatureSpace]:
         sources = [
@@ -175,7 +157,7 @@ class Bench:
         config = setting.synthesis
         found = self.transport(setting.weights, seed)
         spaces = self.spaces(config, seed)
-        targets = self.targets(setting.weights, spaces, seed)
+        targets = tuple(self.target(c, found[c], spaces, seed) for c in range(self.classes))
         start = self.start(config.init, found, seed)
         streams = [stream(seed, "synthesis", c) for c in range(self.classes)]
         if setting.whole:
