@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from datasets import load_dataset
 from examples import NAMES, distilled_set, manifest, results
 from safetensors.torch import save_file
 
-from wdistill import artifact
+from wdistill import artifact, parquet
 from wdistill.artifact import (
     DistilledSet,
     atomic_write,
@@ -35,6 +36,7 @@ from wdistill.artifact import (
 )
 from wdistill.card import render_card
 from wdistill.errors import RunFolderError
+from wdistill.files import on_disk
 from wdistill.published import one_set, publish_folder, set_folders
 
 ARRAYS = ("images", "labels", "weights", "soft_labels")
@@ -106,7 +108,7 @@ def test_shards_are_cut_and_stale_ones_removed(
     (published / "README.md").write_text("mine")
     (published / "data/notes.parquet").write_text("mine")
     monkeypatch.setattr(artifact, "_SHARD_BYTES", 5000)
-    monkeypatch.setattr(artifact, "_GROUP_ROWS", 2)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 2)
     write_publishable(published, distilled_set(), manifest(), None)
     names = [path.name for path in shards(published)]
     assert names == [f"train-{index:05d}-of-00003.parquet" for index in range(3)]
@@ -307,6 +309,45 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     with pytest.raises(raised, match=message):
         atomic_write(tmp_path / "a/x", b"new")
     assert contents(tmp_path) == {"a/x": b"old"}
+
+
+def test_an_array_on_the_disk_is_its_parts_and_leaves_no_file(tmp_path: Path) -> None:
+    parts = [np.arange(6).reshape(2, 3), np.arange(6, 12).reshape(3, 2).T[:, :3] % 250]
+    made = on_disk(iter(parts), (4, 3), np.uint8, tmp_path / "new")
+    assert made.dtype == np.uint8
+    assert np.array_equal(made, np.concatenate(parts))
+    assert list((tmp_path / "new").iterdir()) == []
+    torch.from_numpy(made)[0] = 9  # no warning, and no harm
+    assert np.array_equal(made[0], [9, 9, 9])
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [(errno.ENOSPC, "no space left on the disk; free"), (errno.EROFS, "no permission")],
+)
+def test_a_disk_without_room_for_an_array_is_told(
+    code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: Any) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr("wdistill.files.tempfile.TemporaryFile", fail)
+    with pytest.raises(RunFolderError, match=message):
+        on_disk([np.zeros(3)], (3,), np.uint8, tmp_path)
+
+
+def test_writing_needs_a_fraction_of_the_set_in_memory(tmp_path: Path) -> None:
+    small, copies = distilled_set(), 300
+    many = DistilledSet(
+        np.tile(small.images, (copies, 1, 1, 1)), np.tile(small.labels, copies),
+        np.tile(small.weights, copies), np.tile(small.soft_labels, (copies, 1)), small.class_names,
+    )  # fmt: skip
+    tracemalloc.start()
+    write_publishable(tmp_path, many, manifest(), None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < many.images.nbytes / 4
+    assert_same(read_distilled(tmp_path), many)
 
 
 def test_an_interrupted_rewrite_is_not_taken_for_a_whole_folder(

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from wdistill.errors import RunFolderError
 from wdistill.files import (
+    atomic_file,
     atomic_write,
     guarded,
     read_json,
@@ -33,6 +31,7 @@ from wdistill.files import (
 )
 from wdistill.label_files import read_label_views, write_label_views
 from wdistill.label_views import LabelViews
+from wdistill.parquet import Pictures, features, write_rows
 from wdistill.published import (
     MANIFEST_FILE,
     inside,
@@ -67,8 +66,6 @@ REPORT_FILE = "report.json"  # of `wdistill evaluate`
 DATA = "data"
 
 _SHARD_BYTES = 300 * 10**6  # as `push_to_hub` cuts them, within its 500 MB
-_GROUP_ROWS = 100  # a page of the Hub's viewer
-_GROUP_BYTES = 100 * 10**6  # the viewer refuses row groups over 300 MB
 _MAX_ROWS = 10**7
 _MAX_SIDE = 4096
 
@@ -123,18 +120,18 @@ def write_publishable(
     """
     outdated = _outdated(folder, distilled, views)
     outdated = [name for name in outdated if name == REPORT_FILE or results is None]
-    pictures = [_png(image) for image in distilled.images]
-    size = sum(map(len, pictures))
+    pictures, names = Pictures(distilled.images, folder), distilled.class_names
+    size = sum(pictures.sizes)
     count = 1 + (size + distilled.soft_labels.nbytes) // _SHARD_BYTES
-    names = shard_names(count)
-    stale = [path for path in shard_files(folder, DATA) if path.name not in names]
+    files = shard_names(count)
+    stale = [path for path in shard_files(folder, DATA) if path.name not in files]
     remove(folder / MANIFEST_FILE, *stale, *(folder / name for name in outdated))
-    schema, parquet_size = features(distilled.class_names).arrow_schema, 0
-    for name, rows in zip(names, np.array_split(np.arange(len(distilled)), count), strict=True):
-        data = _parquet(distilled, pictures, rows, schema)
-        atomic_write(folder / DATA / name, data)
-        parquet_size += len(data)
-    views_size = write_label_views(folder, views, len(distilled.class_names))
+    columns, parquet_size = (distilled.labels, distilled.weights, distilled.soft_labels), 0
+    for name, rows in zip(files, np.array_split(np.arange(len(distilled)), count), strict=True):
+        with atomic_file(folder / DATA / name) as file:
+            write_rows(file, rows, pictures, *columns, names)
+            parquet_size += file.tell()
+    views_size = write_label_views(folder, views, len(names))
     if results is not None:
         write_json(folder / RESULTS_FILE, results)
     manifest["bytes"] = {
@@ -173,48 +170,6 @@ def _equal(one: DistilledSet | LabelViews | None, other: DistilledSet | LabelVie
         return one is other
     pairs = zip(vars(one).values(), vars(other).values(), strict=True)
     return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def features(class_names: Sequence[str]) -> Any:
-    """The columns of the published parquet, as `datasets` describes them."""
-    return datasets.Features(
-        {
-            "image": datasets.Image(),
-            "label": datasets.ClassLabel(names=list(class_names)),
-            "weight": datasets.Value("float32"),
-            "soft_label": datasets.List(datasets.Value("float32"), length=len(class_names)),
-        }
-    )
-
-
-def _parquet(
-    distilled: DistilledSet, pictures: list[bytes], rows: NDArray[np.int64], schema: pa.Schema
-) -> bytes:
-    classes = len(distilled.class_names)
-    encoded = [{"bytes": pictures[row], "path": None} for row in rows]
-    soft = pa.array(distilled.soft_labels[rows].reshape(-1))
-    columns = [
-        pa.array(encoded, type=schema.field("image").type),
-        pa.array(distilled.labels[rows]),
-        pa.array(distilled.weights[rows]),
-        pa.FixedSizeListArray.from_arrays(soft, classes),
-    ]
-    largest = max(len(pictures[row]) for row in rows) + 4 * classes
-    buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_arrays(columns, schema=schema),
-        buffer,
-        row_group_size=max(1, min(_GROUP_ROWS, _GROUP_BYTES // largest)),
-        use_dictionary=["label"],
-        write_page_index=True,
-    )
-    return buffer.getvalue()
 
 
 def shards(folder: Path) -> list[Path]:

@@ -77,7 +77,7 @@ class Bench:
     def candidate(self) -> Candidate:
         subject = self.subject
         if isinstance(subject.images, np.ndarray):
-            pixels = torch.from_numpy(subject.images).permute(0, 3, 1, 2).contiguous()
+            pixels = torch.from_numpy(subject.images).permute(0, 3, 1, 2)
         else:
             pixels = PixelStore(subject.images, self.train.preprocessing).get(
                 range(len(subject.labels))

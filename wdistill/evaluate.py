@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from wdistill.backbone import BackboneSource, new_network
 from wdistill.config import EvalConfig, Labels, LabelViewsConfig, RelabelConfig, stable_hash
 from wdistill.errors import OptionError
 from wdistill.features import FeatureNetwork
+from wdistill.files import on_disk
 from wdistill.label_views import LabelViews, label_views, rounded
 from wdistill.pixels import PixelStore
 from wdistill.relabel import soft_labels
@@ -28,6 +30,7 @@ from wdistill.student import TrainingSet, train_student
 STORED: tuple[Labels, ...] = ("soft", "views")  # labels that are made for a small set
 Images = Literal["distilled", "random", "nearest", "herding", "full"]
 CURVE_POINTS = 50
+DECODED_AT_ONCE = 256
 CONFUSION_CLASSES = 100  # a larger matrix is not stored
 
 
@@ -78,7 +81,7 @@ def mean_one(weights: Tensor, labels: Tensor) -> Tensor:
 def candidate(distilled: DistilledSet, views: LabelViews | None = None) -> Candidate:
     labels = torch.from_numpy(distilled.labels)
     return Candidate(
-        pixels=torch.from_numpy(distilled.images).permute(0, 3, 1, 2).contiguous(),
+        pixels=torch.from_numpy(distilled.images).permute(0, 3, 1, 2),
         labels=labels,
         weights=mean_one(torch.from_numpy(distilled.weights), labels),
         soft=torch.from_numpy(distilled.soft_labels),
@@ -91,7 +94,8 @@ class Contest:
     """Everything the jobs share.
 
     network: the teacher, which also labels the real images, or None; chosen: rows of ``train`` and
-    their weights for the images picked by a rule, by its name; config: with a fixed budget.
+    their weights for the images picked by a rule, by its name; config: with a fixed budget;
+    scratch: a folder for the pixels of real images, which else are kept in memory.
     """
 
     candidate: Candidate
@@ -105,6 +109,7 @@ class Contest:
     device: torch.device
     autocast: torch.dtype | None = None
     chosen: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    scratch: Path | None = None
 
 
 def jobs(
@@ -148,6 +153,16 @@ def _real_rows(contest: Contest, job: Job) -> tuple[Tensor, Tensor]:
     return contest.chosen[job.images]
 
 
+def _pixels(contest: Contest, rows: Tensor) -> Tensor:
+    """(n, 3, R, R) uint8 of real images."""
+    store = contest.train
+    if contest.scratch is None:
+        return store.get(rows)
+    shape = (len(rows), 3, store.preprocessing.resolution, store.preprocessing.resolution)
+    batches = (batch.numpy() for batch in store.batches(rows, DECODED_AT_ONCE))
+    return torch.from_numpy(on_disk(batches, shape, np.uint8, contest.scratch))
+
+
 def training_set(contest: Contest, job: Job) -> TrainingSet:
     """The images and labels that a job's student sees."""
     soft, views = None, None
@@ -159,7 +174,7 @@ def training_set(contest: Contest, job: Job) -> TrainingSet:
     else:
         rows, weights = _real_rows(contest, job)
         labels = contest.train.labels[rows]
-        images = contest.train if job.images == "full" else contest.train.get(rows)
+        images = contest.train if job.images == "full" else _pixels(contest, rows)
         if job.labels == "soft" and isinstance(images, Tensor) and contest.network is not None:
             generator = stream(contest.seed, "relabel-random", job.seed)
             soft = soft_labels(contest.network, images, contest.relabel, generator)

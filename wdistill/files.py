@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, JSON, and tensors with a checksum."""
+"""Files that are whole or absent: atomic writes, JSON, checked tensors; and arrays on the disk."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 
@@ -23,11 +26,18 @@ _MAX_JSON_BYTES = 64 * 2**20
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Write ``data`` so that ``path`` holds either its old content or all of the new one."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which becomes ``path`` when all is written and is gone if that fails."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -37,6 +47,27 @@ def atomic_write(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             _raise_write_error(path, error)
         raise
+
+
+def on_disk(
+    parts: Iterable[NDArray[Any]],
+    shape: tuple[int, ...] | None,
+    dtype: type[np.generic],
+    folder: Path,
+) -> NDArray[Any]:
+    """The ``parts``, one after the other, as one array in a nameless file of ``folder``: the system
+    keeps no more of it in memory than there is room for. Changes do not reach the file. shape: None
+    for that of a line.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for part in parts:
+                file.write(np.ascontiguousarray(part, dtype).data)
+            file.flush()
+            return np.memmap(file, dtype, mode="c", shape=shape)
+    except OSError as error:
+        _raise_write_error(folder, error)
 
 
 def _raise_write_error(path: Path, error: OSError) -> NoReturn:

@@ -125,7 +125,7 @@ class Trial:
         self.contest = Contest(
             bench.candidate, bench.real.class_names, bench.train, bench.test, bench.network,
             fixed, RelabelConfig(), config.seed, bench.accelerator.device,
-            torch.bfloat16 if config.mixed_precision == "bf16" else None, chosen_rows(bench),
+            torch.bfloat16 if config.mixed_precision == "bf16" else None, chosen_rows(bench), work,
         )  # fmt: skip
         shared = Path(constants.HF_HOME) / "wdistill" / "full"
         self.place = Jobs(work, bench.accelerator, bench.quiet, shared)
@@ -236,5 +236,6 @@ def _digest(*tensors: Tensor) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        for part in tensor.split(1000):
+            digest.update(part.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -42,6 +42,7 @@ from wdistill.figures import (
     progress_grid,
     save_png,
 )
+from wdistill.files import on_disk
 from wdistill.label_files import label_shards
 from wdistill.label_views import LabelViews
 from wdistill.log import logged
@@ -232,13 +233,16 @@ def _assemble(
     labels: Sequence[Tensors],
     this: Run,
 ) -> DistilledSet:
-    ipc = this.config.barycenter.ipc
-    pixels = [unit["pixels"].flatten(0, 1).permute(0, 2, 3, 1).numpy() for unit in images]
+    """All units together, on the disk: fifty images of each of ImageNet's classes are 7.5 GB."""
+    ipc, classes = this.config.barycenter.ipc, len(data.class_names)
+    side = images[0]["pixels"].shape[-1]
+    pixels = (unit["pixels"].flatten(0, 1).permute(0, 2, 3, 1).numpy() for unit in images)
+    soft = (unit["soft_labels"].numpy() for unit in labels)
     return DistilledSet(
-        images=np.concatenate(pixels),
-        labels=np.repeat(np.arange(len(data.class_names), dtype=np.int64), ipc),
+        images=on_disk(pixels, (ipc * classes, side, side, 3), np.uint8, this.work),
+        labels=np.repeat(np.arange(classes, dtype=np.int64), ipc),
         weights=_per_class(targets, this, "weights").astype(np.float32).reshape(-1),
-        soft_labels=torch.cat([unit["soft_labels"] for unit in labels]).numpy(),
+        soft_labels=on_disk(soft, (ipc * classes, classes), np.float32, this.work),
         class_names=data.class_names,
     )
 

@@ -161,7 +161,7 @@ class PixelStore:
 
 def to_float(pixels: Tensor, device: torch.device) -> Tensor:
     """uint8 pixels to float32 in [0, 1] on ``device``."""
-    return pixels.to(device, non_blocking=True).float().div_(255)
+    return pixels.to(device, non_blocking=True).contiguous().float().div_(255)
 
 
 def to_uint8(pixels: Tensor) -> Tensor:

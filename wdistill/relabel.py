@@ -34,7 +34,10 @@ def soft_labels(
             rows = slice(first, first + BATCH)
             images = to_float(pixels[rows], network.device)
             total[rows] += network(apply_views(images, views.part(rows)), moments=False).logits
-    probabilities = (total / config.views).softmax(1).cpu()
-    if not bool(torch.isfinite(probabilities).all()):
+    finite = torch.ones((), dtype=torch.bool, device=total.device)
+    for part in total.div_(config.views).split(BATCH):  # no copy: a label may have 21,000 numbers
+        part.copy_(part.softmax(1))
+        finite &= torch.isfinite(part).all()
+    if not bool(finite):
         raise NumericalError("the teacher's soft labels are not finite; try --mixed-precision no")
-    return probabilities
+    return total.cpu()

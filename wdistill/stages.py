@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from wdistill.artifact import DistilledSet
 from wdistill.atoms import STAGE, class_barycenter, row_shares, transport_key
 from wdistill.config import stable_hash
 from wdistill.distances import nearest_real
+from wdistill.files import on_disk
 from wdistill.jobs import Jobs, job_key, run_jobs
 from wdistill.label_files import fit
 from wdistill.label_views import LabelViews, join, label_views, rounded
@@ -158,7 +160,10 @@ def views(
         return "", None
     made = {name: value for name, value in vars(config).items() if name != "budget"}
     units_key = stable_hash([key, made, temperature, "views"])
-    pixels = torch.cat([unit["pixels"].flatten(0, 1) for unit in images])
+    side = ready.train.preprocessing.resolution
+    count = run.config.barycenter.ipc * len(run.data.class_names)
+    parts = (unit["pixels"].flatten(0, 1).numpy() for unit in images)
+    pixels = torch.from_numpy(on_disk(parts, (count, 3, side, side), np.uint8, run.work))
 
     def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
         ipc = run.config.barycenter.ipc
@@ -204,6 +209,7 @@ def evaluation(
     contest = evaluate.Contest(
         judged, distilled.class_names, ready.train, ready.test, ready.network, fixed,
         run.config.relabel, run.config.seed, run.accelerator.device, run.autocast,
+        scratch=run.work,
     )  # fmt: skip
     ready.test.preload()
     every = evaluate.jobs(config, list(sources), run.config.barycenter.ipc)

@@ -107,8 +107,7 @@ def _batches(
     """Images in [0, 1] as a student sees them, with their targets and weights, without end."""
     images = data.images.to(device) if isinstance(data.images, Tensor) else data.images
     weights = data.weights.to(device)
-    stored = data.soft and data.teacher is None and data.views is None
-    targets = (soften(data.targets, temperature) if stored else data.targets).to(device)
+    targets = data.targets.to(device)
     generator = stream(seed, "student")
     _, batch_size = config.budget(len(weights))
     if data.views is not None and isinstance(images, Tensor):
@@ -125,6 +124,8 @@ def _batches(
             wanted = targets[rows]
             if wanted.dim() == 1:
                 wanted = F.one_hot(wanted, classes).float()
+            elif data.soft:
+                wanted = soften(wanted, temperature)
             if data.augment:
                 views = random_views(len(part), config.crop_min, generator)
                 mix = random_mix(len(part), batch.shape[-1], generator)
