@@ -200,7 +200,9 @@ def test_privacy_is_never_promised(tmp_path: Path, init: str, iterations: int, s
 
 def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     changes = {"source__broken": 3, "source__unlabelled": 1200, "source__eval_is_holdout": True}
-    limits = section(render_card(publish(tmp_path, **changes)), "Limitations and bias")
+    card = render_card(publish(tmp_path, **changes))
+    assert "| Evaluation split | held out of test, 2,000 images |" in card
+    limits = section(card, "Limitations and bias")
     assert "- 3 images of the source were left out: they are broken." in limits
     assert "- 1,200 images of the source were left out: they have no label." in limits
     assert "were held out of its training split" in limits

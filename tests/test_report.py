@@ -106,9 +106,11 @@ def test_every_row_is_in_the_table_with_its_numbers() -> None:
 
 
 def test_worth_scores_recipe_and_versions_are_told() -> None:
-    shown = report()
+    shown = report() | {"local_students": {"mine": "vit, 4 layers of 96 channels"}}
     html = render_report(shown, gallery())
     parsed = Page(html)
+    assert "Student mine" in parsed.words
+    assert "vit, 4 layers of 96 channels" in parsed.words
     line = ["resnet10-w16", "hard labels", "10", "23", "19 to 28", "2.3 ×", "a gain"]
     assert line in parsed.cells
     assert ["resnet10-w16", "6.9", "22.7", "23.8"] in parsed.cells
@@ -201,6 +203,7 @@ def test_hostile_names_are_literal_text() -> None:
     hostile["source"] |= {"id": ATTACK, "url": "javascript:alert(1)", "revision": ATTACK}
     hostile["against"] |= {"id": ATTACK, "url": 'https://a.b/"><script>', "eval_split": ATTACK}
     hostile |= {"command": ATTACK, "device": ATTACK, "versions": {ATTACK: ATTACK}}
+    hostile |= {"local_students": {ATTACK: ATTACK}}
     hostile["recipe"] |= {ATTACK: ATTACK}
     hostile["teacher"] |= {"name": ATTACK}
     for part in ("rows", "equivalents", "scores"):

@@ -308,7 +308,8 @@ def _provenance(manifest: Json) -> list[tuple[str, Trusted]]:
     used = {"wdistill": manifest["wdistill_version"], **manifest["versions"]}
     versions = ", ".join(f"{name} {version}" for name, version in used.items())
     trained = f"{source['train_split']}, {source['train_images']:,} images"
-    tested = f"{source['eval_split']}, {source['eval_images']:,} images"
+    place = "held out of " * source["eval_is_holdout"] + source["eval_split"]
+    tested = f"{place}, {source['eval_images']:,} images"
     rows: list[tuple[str, Any]] = [
         ("Source", source_link(source)),
         ("Source id", code(source["id"])),

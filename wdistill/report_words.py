@@ -143,6 +143,7 @@ def provenance(report: Json) -> list[tuple[str, str | Markup]]:
         ("Test split", tested),
         ("Resolution", f"{report['resolution']} × {report['resolution']} pixels"),
         ("Teacher", teacher and f"{teacher['name']}, {percent(teacher['accuracy'])} top-1"),
+        *((f"Student {name}", what) for name, what in report.get("local_students", {}).items()),
         ("Device", report["device"]),
         ("Versions", ", ".join(f"{name} {v}" for name, v in report["versions"].items())),
         ("Created", report["created"]),
