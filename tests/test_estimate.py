@@ -110,7 +110,7 @@ def watched_run(config: RunConfig, folder: Path, patch: pytest.MonkeyPatch) -> C
     """What a real run of ``config`` does, by the names of a workload."""
     tally, name = Tally(patch), "resnet10-w16"
 
-    def surveyed(_: Any, batches: Any, flips: Any, shares: Any) -> dict[str, int]:
+    def surveyed(_: Any, batches: Any, shares: Any) -> dict[str, int]:
         return {"classes": 1, "survey": len(shares)}
 
     def aimed(network: Any, store: Any, plan: Any, _: Any) -> dict[str, int]:

@@ -29,7 +29,7 @@ from wdistill.relabel import soft_labels
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, Plan, SpaceTarget, Terms, space_target
 from wdistill.splitting import Capacity, is_out_of_memory
-from wdistill.survey import random_flips, survey_class
+from wdistill.survey import survey_class
 from wdistill.synthesis import ClassTarget, Distilled, _group, synthesise
 
 SIZE, IPC, GROUP = 16, 5, 3
@@ -321,7 +321,7 @@ STORE: Any = Store(PIXELS, torch.arange(11) % CLASSES)
 
 
 def surveyed(network: FeatureNetwork) -> list[Tensor]:
-    found = survey_class(network, PIXELS.split(6), random_flips(0, 0, 11), torch.ones(11))
+    found = survey_class(network, PIXELS.split(6), torch.ones(11))
     return [found.features, *found.means, *found.variances]
 
 

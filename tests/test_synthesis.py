@@ -58,9 +58,7 @@ def rows_network() -> FeatureNetwork:
 
 def target(network: FeatureNetwork, label: int, images: Tensor, n: int) -> ClassTarget:
     """Atoms and statistics of a class of random pictures, with unequal weights."""
-    real = survey_class(
-        network, [to_uint8(images)], torch.zeros(len(images)) > 0, torch.ones(len(images))
-    )
+    real = survey_class(network, [to_uint8(images)], torch.ones(len(images)))
     atoms = network(to_uint8(images[:n]).float() / 255).features
     weights = torch.arange(1, n + 1) / (n * (n + 1) / 2)
     return aim_of(label, atoms, weights, real.means, real.variances)

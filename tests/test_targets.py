@@ -82,7 +82,7 @@ class Store:
 def located(weights: Any, share: Any, groups: Any) -> tuple[ClassSurvey, Tensors, Tensor]:
     config = BarycenterConfig(ipc=3, weights=weights, group_weights=share)
     shares = row_shares(MEMBERS, groups, config)
-    survey = survey_class(NETWORK, IMAGES[MEMBERS].split(5), torch.zeros(12) > 0, shares)
+    survey = survey_class(NETWORK, IMAGES[MEMBERS].split(5), shares)
     found = class_barycenter(survey.features, MEMBERS, groups, config, stream(0, "transport"))
     return survey, class_tensors(2, survey, found, MEMBERS, shares), shares
 
@@ -113,8 +113,9 @@ def test_the_teachers_target_is_the_barycenter_and_the_moments_of_its_measure(
         s * ((f - centre) ** 2).sum() for s, f in zip(shares, survey.features, strict=True)
     )
     assert aim.variance == pytest.approx(float(spread), rel=1e-4)
-    mixed = NETWORK.model.mix((IMAGES[MEMBERS] / 255 - 0.3) / 0.3)
-    weighted = shares.view(-1, 1, 1, 1) / mixed[0, 0].numel()
+    both = torch.cat([IMAGES[MEMBERS], IMAGES[MEMBERS].flip(-1)])
+    mixed = NETWORK.model.mix((both / 255 - 0.3) / 0.3)
+    weighted = torch.cat([shares, shares]).view(-1, 1, 1, 1) / 2 / mixed[0, 0].numel()
     mean = (weighted * mixed).sum((0, 2, 3))
     variance = (weighted * (mixed - mean.view(1, -1, 1, 1)) ** 2).sum((0, 2, 3))
     assert len(aim.means) == len(aim.variances) == 2

@@ -14,7 +14,6 @@ from wdistill.artifact import read_json
 from wdistill.atoms import (
     Atoms,
     class_barycenter,
-    row_shares,
     stored_atoms,
     told_settings,
     transport_key,
@@ -39,7 +38,7 @@ from wdistill.recorded import check_data, remote
 from wdistill.run_folder import IDENTITY
 from wdistill.seeds import stream
 from wdistill.subject import Subject, against, check_options, in_order_of, open_subject
-from wdistill.survey import random_flips, survey_class
+from wdistill.survey import survey_class
 from wdistill.teacher import NO_NORMALISATION, check_accepts, features_key, pixel_statistics
 
 SURVEY_BATCH = 128
@@ -94,15 +93,18 @@ class Bench:
 
     @cached_property
     def features(self) -> list[Tensor]:
-        """The teacher's features of the real training images, class by class, none flipped."""
-        none = torch.zeros(len(self.train.labels), dtype=torch.bool)
-        return [self._features(c, none[self.rows(c)]) for c in range(self.classes)]
-
-    def _features(self, label: int, flips: Tensor, shares: Tensor | None = None) -> Tensor:
-        if self.network is None:
-            return torch.empty(0)
-        batches = self.train.batches(self.rows(label), SURVEY_BATCH)
-        return survey_class(self.network, batches, flips, shares).features
+        """The teacher's features of the real training images, class by class."""
+        network = self.network
+        if network is None:
+            return []
+        found = []
+        for c in range(self.classes):
+            rows = self.rows(c)
+            # With moments, as in a run: without them features are rounded otherwise.
+            shares = torch.ones(len(rows))
+            batches = self.train.batches(rows, SURVEY_BATCH)
+            found.append(survey_class(network, batches, shares).features)
+        return found
 
     @cached_property
     def transport(self) -> list[Atoms]:
@@ -120,12 +122,9 @@ class Bench:
                 return stored
         counts = torch.bincount(self.candidate.labels, minlength=self.classes).tolist()
         made = []
-        for c in range(self.classes):
-            rows, draw = self.rows(c), stream(self.seed, "transport", c)
-            flips, shares = random_flips(self.seed, c, len(rows)), row_shares(rows, groups, config)
-            # With moments, as in a run: without, features are rounded otherwise.
-            features = self._features(c, flips, shares)
+        for c, features in enumerate(self.features):
             own = replace(config, ipc=min(counts[c], len(features)))
+            rows, draw = self.rows(c), stream(self.seed, "transport", c)
             found = class_barycenter(features, rows, groups, own, draw)
             made.append(Atoms(found.atoms, found.weights, rows[found.nearest]))
         return made

@@ -20,7 +20,7 @@ from wdistill.processors import PixelStatistics, preprocessing_for
 from wdistill.run_folder import Run
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, open_spaces
-from wdistill.survey import ClassSurvey, random_flips, survey_class
+from wdistill.survey import ClassSurvey, survey_class
 from wdistill.teacher import Networks, check_accepts
 from wdistill.workload import Counts, class_sizes
 
@@ -134,13 +134,12 @@ class Scene:
     @cached_property
     def survey(self) -> ClassSurvey:
         """Of some images."""
-        return surveyed(self, self.pixels[: self.few(SAMPLE, 1)])
+        return surveyed(self, self.pixels[: self.few(SAMPLE, 2)])
 
 
 def surveyed(scene: Scene, images: Tensor) -> ClassSurvey:
     """By the teacher; images: (n, 3, R, R) uint8."""
-    shares = torch.full((len(images),), 1 / len(images))
-    return survey_class(scene.network, [images], random_flips(0, 0, len(images)), shares)
+    return survey_class(scene.network, [images], torch.full((len(images),), 1 / len(images)))
 
 
 def decoded(run: Run, rows: np.ndarray, preprocessing: Preprocessing) -> PixelStore:

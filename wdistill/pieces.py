@@ -186,7 +186,7 @@ def _tested(scene: Scene, model: nn.Module) -> Piece:
 
 
 def _survey(scene: Scene) -> Piece:
-    images = scene.pixels[: scene.few(SURVEY_BATCH, 1)]
+    images = scene.pixels[: scene.few(SURVEY_BATCH, 2)]
     return _timed(scene, len(images), partial(surveyed, scene, images))
 
 

@@ -28,7 +28,7 @@ from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, Terms
 from wdistill.spectrum import Spectrum, measure_spectrum
 from wdistill.splitting import Capacity
-from wdistill.survey import ClassSurvey, random_flips, surveyed
+from wdistill.survey import ClassSurvey, surveyed
 from wdistill.synthesis import synthesise
 from wdistill.targets import class_start, class_target, class_tensors, rows_seen
 from wdistill.teacher import Networks, Teacher
@@ -58,9 +58,7 @@ def transport(run: Run, ready: Teacher) -> tuple[str, Sequence[Tensors]]:
             found = class_barycenter(survey.features, rows, groups, config, draw)
             return class_tensors(label, survey, found, rows, shares[index])
 
-        sizes = zip(unit.classes, map(len, members), strict=True)
-        flips = [random_flips(seed, label, size) for label, size in sizes]
-        parts = zip(ready.train.parts(members, SURVEY_BATCH), flips, shares, strict=True)
+        parts = zip(ready.train.parts(members, SURVEY_BATCH), shares, strict=True)
         tensors: Tensors = {}
         for found in surveyed(ready.network, parts, located):
             tensors |= found

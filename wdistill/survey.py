@@ -13,7 +13,6 @@ from torch import Tensor
 from wdistill.errors import NumericalError
 from wdistill.features import FeatureNetwork
 from wdistill.pixels import to_float
-from wdistill.seeds import stream
 
 T = TypeVar("T")
 
@@ -67,23 +66,15 @@ class Moments:
         return self.scatter / self.count
 
 
-def random_flips(seed: int, label: int, count: int) -> Tensor:
-    """(count,) bool: about half of a class's images, as students and synthesis see them too."""
-    return torch.rand(count, generator=stream(seed, "survey", label)) < 0.5
-
-
 @torch.no_grad()
 def survey_class(
-    network: FeatureNetwork,
-    batches: Iterable[Tensor],
-    flips: Tensor,
-    shares: Tensor | None = None,
+    network: FeatureNetwork, batches: Iterable[Tensor], shares: Tensor | None = None
 ) -> ClassSurvey:
-    """Features of the images of one class, uncut, and their moments.
+    """Features and moments of the images of one class, uncut, each both as it is and flipped: a
+    feature is the mean of the two, moments are of all. [own] Students and synthesis see flips too.
 
-    batches: (b, 3, R, R) uint8; flips: (N_c,) bool, which of them are flipped; shares: (N_c,) what
-    each image counts in the moments, which are not taken without it. Raises NumericalError if a
-    feature is not finite.
+    batches: (b, 3, R, R) uint8; shares: (N_c,) what each image counts in the moments, which are
+    not taken without it. Raises NumericalError if a feature is not finite.
     """
     features: list[Tensor] = []
     layers: list[Moments] = []
@@ -91,15 +82,16 @@ def survey_class(
     for batch in batches:
         grey = grey and bool((batch == batch[:, :1]).all())
         images = to_float(batch, network.device)
-        flip = flips[seen : seen + len(batch)].to(network.device)
-        images = torch.where(flip.view(-1, 1, 1, 1), images.flip(-1), images)
-        out = network(images, moments=shares is not None)
-        features.append(out.features.cpu())
-        if shares is not None:
-            part = shares[seen : seen + len(batch)]
-            layers = layers or [Moments() for _ in out.means]
-            for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
-                layer.update(means, variances, part)
+        own: list[Tensor] = []
+        for view in (images, images.flip(-1)):
+            out = network(view, moments=shares is not None)
+            own.append(out.features)
+            if shares is not None:
+                part = shares[seen : seen + len(batch)]
+                layers = layers or [Moments() for _ in out.means]
+                for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
+                    layer.update(means, variances, part)
+        features.append(((own[0] + own[1]) / 2).cpu())
         seen += len(batch)
     stacked = torch.cat(features)
     if not torch.isfinite(stacked).all():
@@ -114,12 +106,12 @@ def survey_class(
 
 def surveyed(
     network: FeatureNetwork,
-    parts: Iterable[tuple[Iterable[Tensor], Tensor, Tensor]],
+    parts: Iterable[tuple[Iterable[Tensor], Tensor]],
     use: Callable[[int, ClassSurvey], T],
 ) -> Iterator[T]:
     """``use(i, survey of parts[i])`` for each class in turn, in a thread beside the survey of the
     next class: on a GPU the network runs while the CPU computes barycenters. At most two classes'
-    features are held. parts: batches, flips and shares, as in :func:`survey_class`.
+    features are held. parts: batches and shares, as in :func:`survey_class`.
     """
     with ThreadPoolExecutor(1) as beside:
         last: Future[T] | None = None

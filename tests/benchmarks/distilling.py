@@ -33,7 +33,7 @@ from wdistill.spaces import (
 )
 from wdistill.spectrum import Spectrum, measure_spectrum
 from wdistill.student import TrainingSet, train_student
-from wdistill.survey import ClassSurvey, random_flips, survey_class
+from wdistill.survey import ClassSurvey, survey_class
 from wdistill.synthesis import ClassTarget, synthesise
 from wdistill.targets import class_target, class_tensors
 
@@ -95,9 +95,8 @@ class Bench:
         found = []
         for c in range(self.classes):
             rows = self.rows(c)
-            flips, shares = random_flips(0, c, len(rows)), torch.full((len(rows),), 1 / len(rows))
-            batches = self.train.batches(rows, 128)
-            found.append(survey_class(self.network, batches, flips, shares))
+            shares = torch.full((len(rows),), 1 / len(rows))
+            found.append(survey_class(self.network, self.train.batches(rows, 128), shares))
         return found
 
     @cached_property

@@ -5,8 +5,8 @@
 The usual loop is a torch DataLoader over images in memory, each cut, resized and flipped by PIL
 and made a normalised tensor by itself, as torchvision's transforms do (RandomResizedCrop with
 bilinear resizing, RandomHorizontalFlip, ToTensor, Normalize), then CutMix in the loop. Ours keeps
-all images on the device as uint8 and cuts, flips and mixes a batch at once. Both train in float32
-with AdamW and a cosine. Rounds alternate and the first is not counted.
+all images on the device as uint8 and cuts, flips and mixes a batch at once. Both train in float32,
+or ours in bf16 with --bf16, with AdamW and a cosine. Rounds alternate and the first is not counted.
 Given is the median over rounds of the ratio of seconds, since other work on the machine slows both
 of a pair; and the same for the images alone, without a student.
 """
@@ -128,6 +128,7 @@ class Case:
     workers: int
     steps: int
     device: torch.device
+    autocast: torch.dtype | None
 
     def network(self, size: int, seed: int) -> nn.Module | None:
         if self.student is None:
@@ -150,7 +151,7 @@ class Case:
         if model is None:
             drain(_batches(given, config, 1.0, len(CLASSES), 0, self.device), self.steps)
         else:
-            train_student(model, given, data.seen, config, 0, self.device)
+            train_student(model, given, data.seen, config, 0, self.device, self.autocast)
 
 
 def drain(batches: Iterator[Any], count: int) -> None:
@@ -201,11 +202,12 @@ def compared(case: Case, data: PilImages, given: TrainingSet, rounds: int) -> di
 @click.option("--batch-size", multiple=True, type=int, default=(32, 128), show_default=True)
 @click.option("--steps", default=60, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
+@click.option("--bf16", is_flag=True, help="Ours alone.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path))
 def main(
     dataset: str, students: tuple[str, ...], workers: tuple[int, ...], ipc: int,
-    batch_size: tuple[int, ...], steps: int, rounds: int, device: str,
+    batch_size: tuple[int, ...], steps: int, rounds: int, bf16: bool, device: str,
     output: Path | None,
 ) -> None:  # fmt: skip
     keep_freed_memory()
@@ -220,13 +222,15 @@ def main(
     rows = []
     for name, batch, count in itertools.product((None, *students), batch_size, workers):
         source = None if name is None else find_backbone(name, resolution=size)
-        case = Case(source, batch, count, steps if name else 10 * steps, where)
+        autocast = torch.bfloat16 if bf16 else None
+        case = Case(source, batch, count, steps if name else 10 * steps, where, autocast)
         rows.append(compared(case, data, given, rounds))
         click.echo(json.dumps(rows[-1]))
     result = {
         "resolution": size,
         "images": len(labels),
         "steps": steps,
+        "ours_in_bf16": bf16,
         "rows": rows,
         "threads": torch.get_num_threads(),
         "cores": len(os.sched_getaffinity(0)),
