@@ -94,6 +94,14 @@ def test_constant_images_stay_constant() -> None:
     torch.testing.assert_close(apply_views(x, views), x, atol=1e-6, rtol=0)
 
 
+def test_without_flips_nothing_else_changes() -> None:
+    views = random_views(200, 0.08, stream(1, "views"), 0.5)
+    upright = random_views(200, 0.08, stream(1, "views"), 0.5, flips=False)
+    assert torch.equal(views.box, upright.box)
+    assert 70 < int(views.flip.sum()) < 130
+    assert not upright.flip.any()
+
+
 def test_views_stay_in_the_range_of_the_pixels() -> None:
     x = images(100, 9)
     out = apply_views(x, random_views(100, 0.08, stream(1, "views")))

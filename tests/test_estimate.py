@@ -113,7 +113,7 @@ def watched_run(config: RunConfig, folder: Path, patch: pytest.MonkeyPatch) -> C
     def surveyed(_: Any, batches: Any, shares: Any) -> dict[str, int]:
         return {"classes": 1, "survey": len(shares)}
 
-    def aimed(network: Any, store: Any, plan: Any, _: Any) -> dict[str, int]:
+    def aimed(network: Any, store: Any, plan: Any) -> dict[str, int]:
         return {"space convnet-w64": len(plan.rows)}
 
     def moved(spaces: Any, aims: Any, start: torch.Tensor, *_: Any) -> dict[str, int]:

@@ -327,7 +327,7 @@ def surveyed(network: FeatureNetwork) -> list[Tensor]:
 
 def in_a_space(network: FeatureNetwork) -> list[Tensor]:
     plan = Plan(torch.arange(11), torch.arange(11) % 2, torch.full((11,), 1 / 11), 2)
-    found = space_target(network, STORE, plan, stream(0, "space"))
+    found = space_target(network, STORE, plan)
     return [found.atoms, torch.tensor(found.variance)]
 
 

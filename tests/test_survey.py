@@ -117,10 +117,6 @@ def moments_of(
     return survey_class(network, batches, alike if shares is None else shares)
 
 
-def both_ways(images: Tensor) -> Tensor:
-    return torch.cat([images, images.flip(-1)])
-
-
 def check(survey: ClassSurvey, expected: list[tuple[Tensor, Tensor]], rtol: float = 1e-4) -> None:
     assert len(survey.means) == len(survey.variances) == len(expected)
     for mean, variance, (m, v) in zip(survey.means, survey.variances, expected, strict=True):
@@ -132,8 +128,7 @@ def check(survey: ClassSurvey, expected: list[tuple[Tensor, Tensor]], rtol: floa
 @pytest.mark.parametrize("name", MODELS)
 def test_moments_are_those_of_all_images_together(name: str, batch: int) -> None:
     images = real_images()
-    expected = direct(network(name), both_ways(images))
-    check(moments_of(network(name), images.split(batch)), expected)
+    check(moments_of(network(name), images.split(batch)), direct(network(name), images))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -145,16 +140,6 @@ def test_features_keep_the_order_of_the_images(name: str) -> None:
     torch.testing.assert_close(survey.features[[0, 11, 22]], torch.cat(alone), atol=1e-4, rtol=1e-4)
     assert survey.features.shape[0] == len(images)
     assert not survey.features.requires_grad
-
-
-def test_a_feature_is_the_mean_of_an_image_and_its_mirror_image() -> None:
-    images, tapped = real_images(), network("BatchNorm of a ResNet")
-    with torch.no_grad():
-        both = tapped(both_ways(images).float() / 255).features
-    found = survey_class(tapped, images.split(5)).features
-    torch.testing.assert_close(found, (both[:23] + both[23:]) / 2)
-    mirrored = survey_class(tapped, images.flip(-1).split(5)).features
-    torch.testing.assert_close(mirrored, found)
 
 
 def test_both_layouts_of_layer_norm_are_met() -> None:
@@ -179,11 +164,11 @@ def test_spread_between_images_counts() -> None:
 def test_a_large_mean_does_not_swallow_the_variance(batch: int) -> None:
     torch.manual_seed(0)
     shifted = network_of(Norms(nn.BatchNorm2d(8), offset=1e4))
-    expected = direct(shifted, both_ways(real_images()))
+    expected = direct(shifted, real_images())
     assert float(expected[0][0].min()) > 9e3
     assert float(expected[0][1].max()) < 10
     check(
-        moments_of(shifted, real_images().split(batch)), expected, rtol=2e-2
+        moments_of(shifted, real_images().split(batch)), expected, rtol=1e-2
     )  # float32 resolves 1e-3 at 1e4
 
 
@@ -203,7 +188,7 @@ def test_an_image_that_counts_twice_is_as_two_images() -> None:
     shares = torch.tensor([2, 1, 1, 2, 1, 1, 1]) / 9
     weighted = moments_of(network("GroupNorm"), images.split(3), shares)
     again = torch.cat([images, images[[0, 3]]])
-    check(weighted, direct(network("GroupNorm"), both_ways(again)))
+    check(weighted, direct(network("GroupNorm"), again))
 
 
 def test_no_norm_layer_no_moments() -> None:

@@ -38,7 +38,7 @@ FEATURES = Terms(features=1.0)
 
 
 class Rows(nn.Module):
-    """Its features are the mean of each row and channel, (B, 24): what a flip leaves as it is."""
+    """Its features are the mean of each row and channel, (B, 24)."""
 
     config = SimpleNamespace(num_labels=CLASSES)
 
@@ -119,6 +119,25 @@ def test_features_reach_atoms_that_images_can_reach(weights: tuple[float, ...]) 
     features = network(pixels[0].float() / 255).features
     torch.testing.assert_close(features, atoms, atol=0.005, rtol=0)
     assert float((network(start[0]).features - atoms).abs().max()) > 0.2
+
+
+class Columns(Rows):
+    """Its features are the mean of each column and channel, which a flip would turn around."""
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.head(self.norm(x).mean(2).flatten(1)))
+
+
+def test_images_need_not_look_right_when_flipped() -> None:
+    """The atom is dark on the left and bright on the right; flips would leave it grey."""
+    torch.manual_seed(0)
+    network = network_of(Columns())
+    atoms = torch.linspace(0.1, 0.9, SIZE).repeat(3)[None]
+    aim = aim_of(0, atoms, torch.ones(1))
+    start = torch.full((1, 1, 3, SIZE, SIZE), 0.5)
+    pixels = synthesise(network, [aim], start, WHOLE, streams([0]))
+    features = network(pixels[0].float() / 255).features
+    torch.testing.assert_close(features, atoms, atol=0.005, rtol=0)
 
 
 def test_atoms_out_of_reach_end_at_the_border() -> None:
@@ -483,7 +502,7 @@ def test_views_come_from_the_class_stream() -> None:
     config = replace(WHOLE, crop_min=0.2, whole_share=0.5, iterations=1, lr=0.1)
     pixels = synthesise(network, [aim], start, config, streams([0]))[0]
     seen = start[0].clone().requires_grad_()
-    views = random_views(2, 0.2, stream(0, "synthesis", 0), 0.5)
+    views = random_views(2, 0.2, stream(0, "synthesis", 0), 0.5, flips=False)
     network(apply_views(seen, views)).features.sum().backward()
     moved = torch.where(seen.grad > 0, 0.6, 0.5)  # pixels outside of the crop stay
     assert torch.equal(pixels, to_uint8(moved))

@@ -34,7 +34,7 @@ def transport_key(
 ) -> str:
     """What the barycenters depend on; groups: (N,) int64 of all training images, or None."""
     digest = None if groups is None else hashlib.sha256(groups.tobytes()).hexdigest()
-    return stable_hash([features_key, vars(config), seed, digest, STAGE, "both ways, with moments"])
+    return stable_hash([features_key, vars(config), seed, digest, STAGE, "with moments"])
 
 
 def class_barycenter(

@@ -33,13 +33,17 @@ class Views:
 
 
 def random_views(
-    count: int, crop_min: float, generator: torch.Generator, whole: float = 0.0
+    count: int,
+    crop_min: float,
+    generator: torch.Generator,
+    whole: float = 0.0,
+    flips: bool = True,
 ) -> Views:
     """Random resized crops and flips as in Szegedy et al. 2015 (torchvision's defaults).
 
     Area share uniform in [crop_min, 1]; aspect ratio log-uniform in [3/4, 4/3], or in the part of
-    it that fits into the image; position uniform; flip with probability 1/2. With probability
-    ``whole`` a view shows the whole image instead.
+    it that fits into the image; position uniform; flip with probability 1/2, or never without
+    ``flips``. With probability ``whole`` a view shows the whole image instead.
     """
     u = torch.rand(count, 5, generator=generator)
     area = crop_min + (1 - crop_min) * u[:, 0]
@@ -50,7 +54,7 @@ def random_views(
     if whole > 0:
         uncut = torch.rand(count, generator=generator) < whole
         box = torch.where(uncut[:, None], torch.tensor([0.0, 0.0, 1.0, 1.0]), box)
-    return Views(box, u[:, 4] < 0.5)
+    return Views(box, (u[:, 4] < 0.5) & flips)
 
 
 def concatenate(views: list[Views]) -> Views:

@@ -134,7 +134,7 @@ class Scene:
     @cached_property
     def survey(self) -> ClassSurvey:
         """Of some images."""
-        return surveyed(self, self.pixels[: self.few(SAMPLE, 2)])
+        return surveyed(self, self.pixels[: self.few(SAMPLE, 1)])
 
 
 def surveyed(scene: Scene, images: Tensor) -> ClassSurvey:

@@ -186,7 +186,7 @@ def _tested(scene: Scene, model: nn.Module) -> Piece:
 
 
 def _survey(scene: Scene) -> Piece:
-    images = scene.pixels[: scene.few(SURVEY_BATCH, 2)]
+    images = scene.pixels[: scene.few(SURVEY_BATCH, 1)]
     return _timed(scene, len(images), partial(surveyed, scene, images))
 
 
@@ -220,12 +220,7 @@ def _plan(rows: int, atoms: int) -> Plan:
 def _target(scene: Scene, space: FeatureSpace) -> Piece:
     count = scene.few(SURVEY_BATCH, 2)
     plan = _plan(count, min(count, scene.run.config.barycenter.ipc))
-    store = scene.part(count)
-
-    def work() -> None:
-        space_target(space.network, store, plan, stream(0, "calibration"))
-
-    return _timed(scene, count, work)
+    return _timed(scene, count, partial(space_target, space.network, scene.part(count), plan))
 
 
 def _mean(scene: Scene) -> Piece:
@@ -242,7 +237,7 @@ def _synthesis(scene: Scene, pool: tuple[FeatureSpace, ...]) -> Piece:
     store, plan = scene.part(afforded), _plan(afforded, ipc)
     survey = surveyed(scene, store.get(range(afforded)))
     own = SpaceTarget(survey.features[:ipc], 1.0, survey.means, survey.variances)
-    aims = [space_target(s.network, store, plan, stream(0, "calibration")) for s in pool]
+    aims = [space_target(s.network, store, plan) for s in pool]
     target = ClassTarget(0, torch.full((ipc,), 1 / ipc), (own, *aims))
     start = to_float(store.get(range(ipc)), torch.device("cpu")).expand(classes, -1, -1, -1, -1)
     spectrum = measure_spectrum(scene.pixels.split(100))

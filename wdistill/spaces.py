@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wdistill.augment import apply_views, random_views
 from wdistill.backbone import BackboneSource, load_backbone, weights_sha256
 from wdistill.config import SynthesisConfig, stable_hash
 from wdistill.errors import NumericalError
@@ -101,10 +100,8 @@ class SpaceTarget:
 
 
 @torch.no_grad()
-def space_target(
-    network: FeatureNetwork, store: PixelStore, plan: Plan, generator: torch.Generator
-) -> SpaceTarget:
-    """Plan-weighted means of the features of the real images, half of them flipped.
+def space_target(network: FeatureNetwork, store: PixelStore, plan: Plan) -> SpaceTarget:
+    """Plan-weighted means of the features of the real images.
 
     Raises NumericalError if a feature is not finite.
     """
@@ -113,9 +110,7 @@ def space_target(
     batches = store.batches(plan.rows, SURVEY_BATCH)
     parts = zip(plan.owner.split(SURVEY_BATCH), plan.mass.split(SURVEY_BATCH), batches, strict=True)
     for owner, mass, pixels in parts:
-        views = random_views(len(pixels), 1.0, generator)
-        images = apply_views(to_float(pixels, network.device), views)
-        features = network(images, moments=False).features
+        features = network(to_float(pixels, network.device), moments=False).features
         # A product, since index_add adds in any order on a GPU.
         masses_of = F.one_hot(owner, plan.atoms).T * mass
         sums = sums + (masses_of.to(network.device) @ features).cpu()

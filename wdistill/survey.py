@@ -70,8 +70,7 @@ class Moments:
 def survey_class(
     network: FeatureNetwork, batches: Iterable[Tensor], shares: Tensor | None = None
 ) -> ClassSurvey:
-    """Features and moments of the images of one class, uncut, each both as it is and flipped: a
-    feature is the mean of the two, moments are of all. [own] Students and synthesis see flips too.
+    """Features and moments of the images of one class, as they are.
 
     batches: (b, 3, R, R) uint8; shares: (N_c,) what each image counts in the moments, which are
     not taken without it. Raises NumericalError if a feature is not finite.
@@ -81,17 +80,13 @@ def survey_class(
     grey, seen = True, 0
     for batch in batches:
         grey = grey and bool((batch == batch[:, :1]).all())
-        images = to_float(batch, network.device)
-        own: list[Tensor] = []
-        for view in (images, images.flip(-1)):
-            out = network(view, moments=shares is not None)
-            own.append(out.features)
-            if shares is not None:
-                part = shares[seen : seen + len(batch)]
-                layers = layers or [Moments() for _ in out.means]
-                for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
-                    layer.update(means, variances, part)
-        features.append(((own[0] + own[1]) / 2).cpu())
+        out = network(to_float(batch, network.device), moments=shares is not None)
+        features.append(out.features.cpu())
+        if shares is not None:
+            part = shares[seen : seen + len(batch)]
+            layers = layers or [Moments() for _ in out.means]
+            for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
+                layer.update(means, variances, part)
         seen += len(batch)
     stacked = torch.cat(features)
     if not torch.isfinite(stacked).all():

@@ -108,9 +108,12 @@ def synthesise(
     looks: list[Tensor] = []
     middle = to_uint8(pixels)
     for step in range(config.iterations):
-        views = concatenate(
-            [random_views(ipc, config.crop_min, g, config.whole_share) for g in generators]
-        )
+        # Never flipped, unlike in the paper: what is to look right both ways becomes symmetric, and
+        # students flip images themselves. [own] It changes nothing on CIFAR-10 and Fashion-MNIST.
+        drawn = [
+            random_views(ipc, config.crop_min, g, config.whole_share, False) for g in generators
+        ]
+        views = concatenate(drawn)
         turn = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
         active = [(spaces[i], groups[i]) for i in turn]
         work = partial(pixel_gradient, active, pixels, views, config.space_weight, autocast)

@@ -71,10 +71,7 @@ def class_target(
 ) -> ClassTarget:
     """What a class aims at in the teacher's space, and by a sample of its images in the pool's."""
     part = sampled(tensors, label, seed)
-    aims = tuple(
-        space_target(space.network, store, part, stream(seed, "space", space.name, label))
-        for space in pool
-    )
+    aims = tuple(space_target(space.network, store, part) for space in pool)
     weights, grey = tensors[f"{label}.weights"], bool(tensors[f"{label}.grey"])
     return ClassTarget(label, weights, (teacher_target(tensors, label), *aims), grey)
 
