@@ -159,16 +159,19 @@ def views(
     made = {name: value for name, value in vars(config).items() if name != "budget"}
     units_key = stable_hash([key, made, temperature, "views"])
     side = ready.train.preprocessing.resolution
-    count = run.config.barycenter.ipc * len(run.data.class_names)
-    parts = (unit["pixels"].flatten(0, 1).numpy() for unit in images)
-    pixels = torch.from_numpy(on_disk(parts, (count, 3, side, side), np.uint8, run.work))
+
+    @cache  # not before a unit is missing
+    def pixels() -> Tensor:
+        shape = (run.config.barycenter.ipc * classes, 3, side, side)
+        parts = (unit["pixels"].flatten(0, 1).numpy() for unit in images)
+        return torch.from_numpy(on_disk(parts, shape, np.uint8, run.work))
 
     def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
         ipc = run.config.barycenter.ipc
         rows = torch.arange(unit.classes[0] * ipc, (unit.classes[-1] + 1) * ipc)
         seed, ticks = run.config.seed, len(unit.classes)
         found = label_views(
-            ready.network, pixels, config, seed, rows, temperature, lambda: advance(ticks)
+            ready.network, pixels(), config, seed, rows, temperature, lambda: advance(ticks)
         )
         return dict(vars(found))
 
