@@ -44,7 +44,7 @@ PER_CLASS, TEST = 22, 200  # training images of a class, test images of all ten
 
 
 def tiny(source: Path) -> RunConfig:
-    """A ragged last group (3 + 3 + 3 + 1 classes), two feature spaces in turn, all kinds of
+    """A ragged last group (2 + 3 + 2 + 3 classes), two feature spaces in turn, all kinds of
     labels.
     """
     return RunConfig(
@@ -300,7 +300,7 @@ def test_the_command_prints_the_table_and_writes_nothing(
     done = CliRunner().invoke(cli, ["estimate", "--dataset", str(source), *QUICK])
     assert done.exit_code == 0, done.output
     assert "estimate: 10 classes, 220 training and 200 test images at 28 px" in done.output
-    assert "distilled images: 20 of 6 steps each, in one group" in done.output
+    assert "distilled images: 20 of 6 steps each, in 4 groups" in done.output
     assert "total" in done.output
     assert not list(tmp_path.iterdir())
 

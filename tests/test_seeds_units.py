@@ -75,13 +75,18 @@ def test_units_cover_every_class_once(classes: int, ipc: int, images_per_step: i
     assert [c for unit in units for c in unit.classes] == list(range(classes))
     assert [unit.index for unit in units] == list(range(len(units)))
     sizes = [len(unit.classes) for unit in units]
-    assert set(sizes[:-1]) <= {max(1, images_per_step // ipc)}
-    assert 1 <= sizes[-1] <= max(1, images_per_step // ipc)
+    assert 1 <= min(sizes) <= max(sizes) <= max(1, images_per_step // ipc)
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) >= min(4, classes)
 
 
-def test_the_last_unit_is_ragged() -> None:
-    sizes = [len(unit.classes) for unit in class_units(10, 30, 100)]
-    assert sizes == [3, 3, 3, 1]
+def test_a_step_is_filled_where_there_are_many_classes() -> None:
+    assert {len(unit.classes) for unit in class_units(1000, 10, 100)} == {10}
+
+
+def test_processes_share_small_sets_evenly() -> None:
+    sizes = [len(unit.classes) for unit in class_units(10, 10, 100)]
+    assert sizes == [2, 3, 2, 3]
 
 
 def test_a_class_of_more_images_than_a_step_stays_whole() -> None:
@@ -90,7 +95,7 @@ def test_a_class_of_more_images_than_a_step_stays_whole() -> None:
 
 # --- files --------------------------------------------------------------------------------------
 
-UNITS = class_units(7, 30, 100)  # three units, of 3, 3 and 1 classes
+UNITS = (Unit(0, (0, 1, 2)), Unit(1, (3, 4, 5)), Unit(2, (6,)))
 
 
 class Work:

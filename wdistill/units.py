@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import overload
 
@@ -17,6 +19,8 @@ from wdistill.work import Work, share_out
 
 Tensors = dict[str, Tensor]
 
+GROUPS = 4  # [own] so that some processes share small sets too; on a CPU it costs nothing
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -27,15 +31,16 @@ class Unit:
 
 
 def class_units(classes: int, ipc: int, images_per_step: int) -> tuple[Unit, ...]:
-    """Consecutive classes whose images together fill about one step; the last group may be ragged.
+    """Consecutive classes, as many a group as there are images for about one step, and no fewer
+    than GROUPS groups if there are as many classes; sizes differ by one at the most.
 
     Depends on the settings alone, so any number of processes works on the same units.
     """
-    size = max(1, images_per_step // ipc)
-    starts = range(0, classes, size)
+    count = max(math.ceil(classes / max(1, images_per_step // ipc)), min(GROUPS, classes))
+    ends = [classes * (index + 1) // count for index in range(count)]
     return tuple(
-        Unit(index, tuple(range(start, min(start + size, classes))))
-        for index, start in enumerate(starts)
+        Unit(index, tuple(range(start, end)))
+        for index, (start, end) in enumerate(pairwise([0, *ends]))
     )
 
 
