@@ -60,7 +60,7 @@ def network(seed: int = 0) -> FeatureNetwork:
 
 
 @pytest.fixture(scope="module")
-def contest(store: PixelStore) -> Contest:
+def contest(store: PixelStore, tmp_path_factory: pytest.TempPathFactory) -> Contest:
     draw = np.random.default_rng(0)
     count = IPC * len(NAMES)
     weights = draw.uniform(0.1, 1, (len(NAMES), IPC))
@@ -73,7 +73,8 @@ def contest(store: PixelStore) -> Contest:
     )
     judged = candidate(distilled)
     fixed = QUICK.fixed(count)
-    return Contest(judged, NAMES, store, store, network(), fixed, RelabelConfig(views=2), 5, CPU)
+    scratch, relabel = tmp_path_factory.mktemp("scratch"), RelabelConfig(views=2)
+    return Contest(judged, NAMES, store, store, network(), fixed, relabel, 5, CPU, scratch)
 
 
 # --- random real images -------------------------------------------------------------------------

@@ -134,8 +134,8 @@ def test_moments_are_those_of_all_images_together(name: str, batch: int) -> None
 @pytest.mark.parametrize("name", MODELS)
 def test_features_keep_the_order_of_the_images(name: str) -> None:
     images = real_images()
-    survey = survey_class(network(name), images.split(6))
-    one = [survey_class(network(name), [images[i : i + 1]]) for i in (0, 11, 22)]
+    survey = moments_of(network(name), images.split(6))
+    one = [moments_of(network(name), [images[i : i + 1]]) for i in (0, 11, 22)]
     alone = [found.features for found in one]
     torch.testing.assert_close(survey.features[[0, 11, 22]], torch.cat(alone), atol=1e-4, rtol=1e-4)
     assert survey.features.shape[0] == len(images)
@@ -197,19 +197,18 @@ def test_no_norm_layer_no_moments() -> None:
     assert survey.features.shape == (23, 8)
 
 
-def test_moments_change_nothing_and_are_left_out_where_nobody_asks() -> None:
-    batches = real_images().split(10)
-    alone = survey_class(network("BatchNorm of a ResNet"), batches)
-    assert alone.means == alone.variances == ()
-    both = moments_of(network("BatchNorm of a ResNet"), batches)
-    torch.testing.assert_close(alone.features, both.features)
+def test_moments_change_no_feature() -> None:
+    tapped, images = network("BatchNorm of a ResNet"), real_images()
+    with torch.no_grad():
+        alone = tapped(images.float() / 255, moments=False).features
+    torch.testing.assert_close(moments_of(tapped, images.split(10)).features, alone)
 
 
 def test_features_that_are_not_finite_are_refused() -> None:
     model = Norms(nn.BatchNorm2d(8))
     model.mix.weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(NumericalError, match="features are not finite"):
-        survey_class(network_of(model), real_images().split(10))
+        moments_of(network_of(model), real_images().split(10))
 
 
 def test_classes_are_surveyed_and_used_in_order() -> None:

@@ -46,7 +46,6 @@ __all__ = [
     "FORMAT_VERSION",
     "DistilledSet",
     "atomic_write",
-    "features",
     "read_distilled",
     "read_json",
     "read_manifest",

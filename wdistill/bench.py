@@ -100,10 +100,8 @@ class Bench:
         found = []
         for c in range(self.classes):
             rows = self.rows(c)
-            # With moments, as in a run: without them features are rounded otherwise.
-            shares = torch.ones(len(rows))
             batches = self.train.batches(rows, SURVEY_BATCH)
-            found.append(survey_class(network, batches, shares).features)
+            found.append(survey_class(network, batches, torch.ones(len(rows))).features)
         return found
 
     @cached_property

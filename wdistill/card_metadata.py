@@ -11,8 +11,8 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
 from wdistill import label_files
-from wdistill.artifact import features
 from wdistill.markdown import Trusted, is_hub_id, is_url, link
+from wdistill.parquet import features
 from wdistill.published import LABELS_SUFFIX, set_name
 
 HUB = "https://huggingface.co"

@@ -95,7 +95,7 @@ class Contest:
 
     network: the teacher, which also labels the real images, or None; chosen: rows of ``train`` and
     their weights for the images picked by a rule, by its name; config: with a fixed budget;
-    scratch: a folder for the pixels of real images, which else are kept in memory.
+    scratch: a folder for the pixels of real images.
     """
 
     candidate: Candidate
@@ -107,9 +107,9 @@ class Contest:
     relabel: RelabelConfig
     seed: int
     device: torch.device
+    scratch: Path
     autocast: torch.dtype | None = None
     chosen: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    scratch: Path | None = None
 
 
 def jobs(
@@ -156,8 +156,6 @@ def _real_rows(contest: Contest, job: Job) -> tuple[Tensor, Tensor]:
 def _pixels(contest: Contest, rows: Tensor) -> Tensor:
     """(n, 3, R, R) uint8 of real images."""
     store = contest.train
-    if contest.scratch is None:
-        return store.get(rows)
     shape = (len(rows), 3, store.preprocessing.resolution, store.preprocessing.resolution)
     batches = (batch.numpy() for batch in store.batches(rows, DECODED_AT_ONCE))
     return torch.from_numpy(on_disk(batches, shape, np.uint8, contest.scratch))

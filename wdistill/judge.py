@@ -124,8 +124,8 @@ class Trial:
         fixed: EvalConfig = config.evaluate.fixed(len(bench.candidate.labels))
         self.contest = Contest(
             bench.candidate, bench.real.class_names, bench.train, bench.test, bench.network,
-            fixed, RelabelConfig(), config.seed, bench.accelerator.device,
-            torch.bfloat16 if config.mixed_precision == "bf16" else None, chosen_rows(bench), work,
+            fixed, RelabelConfig(), config.seed, bench.accelerator.device, work,
+            torch.bfloat16 if config.mixed_precision == "bf16" else None, chosen_rows(bench),
         )  # fmt: skip
         shared = Path(constants.HF_HOME) / "wdistill" / "full"
         self.place = Jobs(work, bench.accelerator, bench.quiet, shared)

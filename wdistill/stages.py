@@ -209,8 +209,8 @@ def evaluation(
     fixed = config.fixed(len(judged.labels))
     contest = evaluate.Contest(
         judged, distilled.class_names, ready.train, ready.test, ready.network, fixed,
-        run.config.relabel, run.config.seed, run.accelerator.device, run.autocast,
-        scratch=run.work,
+        run.config.relabel, run.config.seed, run.accelerator.device, run.work,
+        run.autocast,
     )  # fmt: skip
     ready.test.preload()
     every = evaluate.jobs(config, list(sources), run.config.barycenter.ipc)

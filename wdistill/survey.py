@@ -20,7 +20,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class ClassSurvey:
     """features: (N_c, d) float32 on the CPU; means, variances: at the input of every norm layer,
-    (channels,) float32, empty if not asked for; grey: whether no image has any colour.
+    (channels,) float32, of no layer if there is none; grey: whether no image has any colour.
     """
 
     features: Tensor
@@ -67,26 +67,23 @@ class Moments:
 
 
 @torch.no_grad()
-def survey_class(
-    network: FeatureNetwork, batches: Iterable[Tensor], shares: Tensor | None = None
-) -> ClassSurvey:
+def survey_class(network: FeatureNetwork, batches: Iterable[Tensor], shares: Tensor) -> ClassSurvey:
     """Features and moments of the images of one class, as they are.
 
-    batches: (b, 3, R, R) uint8; shares: (N_c,) what each image counts in the moments, which are
-    not taken without it. Raises NumericalError if a feature is not finite.
+    batches: (b, 3, R, R) uint8; shares: (N_c,) what each image counts in the moments. Raises
+    NumericalError if a feature is not finite.
     """
     features: list[Tensor] = []
     layers: list[Moments] = []
     grey, seen = True, 0
     for batch in batches:
         grey = grey and bool((batch == batch[:, :1]).all())
-        out = network(to_float(batch, network.device), moments=shares is not None)
+        out = network(to_float(batch, network.device))
         features.append(out.features.cpu())
-        if shares is not None:
-            part = shares[seen : seen + len(batch)]
-            layers = layers or [Moments() for _ in out.means]
-            for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
-                layer.update(means, variances, part)
+        part = shares[seen : seen + len(batch)]
+        layers = layers or [Moments() for _ in out.means]
+        for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
+            layer.update(means, variances, part)
         seen += len(batch)
     stacked = torch.cat(features)
     if not torch.isfinite(stacked).all():

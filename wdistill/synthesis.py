@@ -111,7 +111,8 @@ def synthesise(
         # Never flipped, unlike in the paper: what is to look right both ways becomes symmetric, and
         # students flip images themselves. [own] It changes nothing on CIFAR-10 and Fashion-MNIST.
         drawn = [
-            random_views(ipc, config.crop_min, g, config.whole_share, False) for g in generators
+            random_views(ipc, config.crop_min, generator, config.whole_share, flips=False)
+            for generator in generators
         ]
         views = concatenate(drawn)
         turn = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]

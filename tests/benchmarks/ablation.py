@@ -12,7 +12,6 @@ same command goes on where it was. `--only NAME` computes a part, `--show` print
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,13 +21,10 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from tests.benchmarks.distilling import DEFAULT, Bench, Budget, Setting
+from tests.benchmarks.distilling import DEFAULT, Budget, Setting, command, known_rows, opened
 from wdistill.artifact import write_json
-from wdistill.manifest import device_name, versions
-from wdistill.memory import keep_freed_memory
 
 NONE = ("none",)
 PAPER = replace(
@@ -101,10 +97,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-@click.command()
-@click.option("--dataset", required=True)
-@click.option("--teacher", required=True, help="checkpoint folder of a run")
-@click.option("--ipc", default=10, show_default=True)
+@command
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--first-seed", default=0, show_default=True)
 @click.option("--student", "students", multiple=True, default=("resnet10-w16", "convnet"))
@@ -113,25 +106,18 @@ def table(rows: list[dict[str, Any]]) -> str:
 @click.option("--lr", default=1e-3, show_default=True)
 @click.option("--online-lr", default=3e-3, show_default=True)
 @click.option("--only", multiple=True, help="names of settings, or 'random'")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--threads", type=int, help="[default: PyTorch's]")
-@click.option("--show", is_flag=True, help="print the table of --output and stop")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def main(
     dataset: str, teacher: str, ipc: int, seeds: int, first_seed: int, students: tuple[str, ...],
     steps: int, online_steps: int, lr: float, online_lr: float, only: tuple[str, ...], device: str,
     threads: int | None, show: bool, output: Path,
 ) -> None:  # fmt: skip
-    known = json.loads(output.read_text()) if output.exists() else {"rows": []}
+    rows = known_rows(output)
     if show:
-        click.echo(table(known["rows"]))
+        click.echo(table(rows))
         return
-    keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)
-    bench = Bench(dataset, teacher, ipc, torch.device(device))
+    bench = opened(dataset, teacher, ipc, device, threads)
     budget = Budget(steps, online_steps, lr, online_lr)
-    done = {(r["setting"], r["seed"], r["student"], r["teacher"]) for r in known["rows"]}
+    done = {(r["setting"], r["seed"], r["student"], r["teacher"]) for r in rows}
     names = [*(f"random, IPC {k * ipc}" for k in (1, 2, 4)), *SETTINGS]
     wanted = [n for n in names if not only or n in only or ("random" in only and "random, " in n)]
     jobs = [
@@ -140,11 +126,7 @@ def main(
         for name in wanted
         if any((name, seed, *contest) not in done for contest in contests(students))
     ]
-    header = {
-        "dataset": Path(dataset).name, "ipc": ipc, "budget": vars(budget),
-        "device": device_name(bench.device), "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }  # fmt: skip
+    header = bench.header(budget=vars(budget))
     for name, seed in tqdm(jobs, unit="set"):
         began = time.perf_counter()
         if name in SETTINGS:
@@ -158,9 +140,9 @@ def main(
             config = budget.config(len(images), online)
             top1 = bench.score(images, weights, student, online, config, seed)
             row = {"setting": name, "seed": seed, "student": student, "teacher": online}
-            known["rows"].append({**row, "top1": top1, "seconds": round(seconds, 1)})
-            write_json(output, {**header, "rows": known["rows"]})
-    click.echo(table(known["rows"]))
+            rows.append({**row, "top1": top1, "seconds": round(seconds, 1)})
+            write_json(output, {**header, "rows": rows})
+    click.echo(table(rows))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ as they are found; the same command goes on where it was. `--show` prints the ta
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tests.benchmarks.ablation import contests, table
-from tests.benchmarks.distilling import DEFAULT, Bench, Budget, Setting
+from tests.benchmarks.distilling import DEFAULT, Bench, Budget, Setting, command, known_rows, opened
 from wdistill.artifact import write_json
-from wdistill.manifest import device_name, versions
-from wdistill.memory import keep_freed_memory
 from wdistill.pixels import to_uint8
 from wdistill.spectrum import Spectrum
 
@@ -85,34 +82,20 @@ def gains(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-@click.command()
-@click.option("--dataset", required=True)
-@click.option("--teacher", required=True, help="checkpoint folder of a run")
-@click.option("--ipc", default=10, show_default=True)
+@command
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--student", "students", multiple=True, default=("resnet10-w16", "convnet-w64"))
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--threads", type=int, help="[default: PyTorch's]")
-@click.option("--show", is_flag=True, help="print the tables of --output and stop")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def main(
     dataset: str, teacher: str, ipc: int, seeds: int, students: tuple[str, ...], device: str,
     threads: int | None, show: bool, output: Path,
 ) -> None:  # fmt: skip
-    rows = json.loads(output.read_text())["rows"] if output.exists() else []
+    rows = known_rows(output)
     if show:
         click.echo(f"{table(rows)}\n\n{gains(rows)}")
         return
-    keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)
-    bench = Bench(dataset, teacher, ipc, torch.device(device))
+    bench = opened(dataset, teacher, ipc, device, threads)
     budget = Budget(400, 1000, 1e-3, 3e-3)
-    header = {
-        "dataset": Path(dataset).name, "ipc": ipc, "budget": vars(budget),
-        "device": device_name(bench.device), "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }  # fmt: skip
+    header = bench.header(budget=vars(budget))
     done = {(r["setting"], r["seed"], r["student"], r["teacher"]) for r in rows}
     for seed in tqdm(range(seeds), unit="seed"):
         names = (LAST, *(f"average, {decay}" for decay in DECAYS))

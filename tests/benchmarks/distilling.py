@@ -4,11 +4,15 @@ share.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,6 +24,8 @@ from wdistill.config import BarycenterConfig, DataConfig, EvalConfig, SynthesisC
 from wdistill.data import load_data
 from wdistill.evaluate import random_rows
 from wdistill.features import Activations, FeatureNetwork
+from wdistill.manifest import device_name, versions
+from wdistill.memory import keep_freed_memory
 from wdistill.pixels import PixelStore, to_float
 from wdistill.processors import preprocessing_for, working_resolution
 from wdistill.seeds import stream, stream_seed
@@ -69,10 +75,41 @@ class Budget:
         return EvalConfig(epochs=epochs, batch_size=size, lr=self.online_lr if teacher else self.lr)
 
 
+COMMAND = (
+    click.option("--dataset", required=True),
+    click.option("--teacher", required=True, help="checkpoint folder of a run"),
+    click.option("--ipc", default=10, show_default=True),
+    click.option("--device", default="cpu", show_default=True),
+    click.option("--threads", type=int, help="[default: PyTorch's]"),
+    click.option("--show", is_flag=True, help="print what --output holds and stop"),
+    click.option("-o", "--output", type=click.Path(path_type=Path), required=True),
+)
+
+
+def command(function: Callable[..., None]) -> click.Command:
+    """``function`` as a command with the options that these measurements share."""
+    for option in reversed(COMMAND):
+        function = option(function)
+    return click.command()(function)
+
+
+def known_rows(output: Path) -> list[dict[str, Any]]:
+    """What an earlier start has written."""
+    return json.loads(output.read_text())["rows"] if output.exists() else []
+
+
+def opened(dataset: str, teacher: str, ipc: int, device: str, threads: int | None) -> Bench:
+    keep_freed_memory()
+    if threads:
+        torch.set_num_threads(threads)
+    return Bench(dataset, teacher, ipc, torch.device(device))
+
+
 class Bench:
     """A dataset, its teacher, and what settings share."""
 
     def __init__(self, dataset: str, teacher: str, ipc: int, device: torch.device) -> None:
+        self.name = Path(dataset).name
         self.data = load_data(DataConfig(dataset=dataset), 0, ipc)
         self.ipc, self.device = ipc, device
         self.classes = len(self.data.class_names)
@@ -86,6 +123,13 @@ class Bench:
         self.train.preload()
         self.test.preload()
         self._transport: dict[tuple[str, int], list[Barycenter]] = {}
+
+    def header(self, **told: Any) -> dict[str, Any]:
+        """What stands above the rows of a measurement."""
+        return {
+            "dataset": self.name, "ipc": self.ipc, **told, "device": device_name(self.device),
+            "threads": torch.get_num_threads(), "versions": versions(),
+        }  # fmt: skip
 
     def rows(self, label: int) -> Tensor:
         return (self.train.labels == label).nonzero()[:, 0]

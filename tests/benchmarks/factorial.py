@@ -12,7 +12,6 @@ difference from the mean, with its standard error from what the model leaves une
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from dataclasses import dataclass, replace
@@ -22,13 +21,10 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from tests.benchmarks.distilling import DEFAULT, Bench, Budget, Setting
+from tests.benchmarks.distilling import DEFAULT, Budget, Setting, command, known_rows, opened
 from wdistill.artifact import write_json
-from wdistill.manifest import device_name, versions
-from wdistill.memory import keep_freed_memory
 
 FACTORS: dict[str, tuple[str, ...]] = {
     "start": ("noise", "real"),
@@ -126,35 +122,21 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-@click.command()
-@click.option("--dataset", required=True)
-@click.option("--teacher", required=True, help="checkpoint folder of a run")
-@click.option("--ipc", default=10, show_default=True)
+@command
 @click.option("--steps", default=400, show_default=True, help="of a student")
 @click.option("--lr", default=1e-3, show_default=True, help="of a student with hard labels")
 @click.option("--online-lr", default=3e-3, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--threads", type=int, help="[default: PyTorch's]")
-@click.option("--show", is_flag=True, help="print the effects in --output and stop")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def main(
     dataset: str, teacher: str, ipc: int, steps: int, lr: float, online_lr: float, device: str,
     threads: int | None, show: bool, output: Path,
 ) -> None:  # fmt: skip
-    rows = json.loads(output.read_text())["rows"] if output.exists() else []
+    rows = known_rows(output)
     if show:
         click.echo(table(rows))
         return
-    keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)
-    bench = Bench(dataset, teacher, ipc, torch.device(device))
+    bench = opened(dataset, teacher, ipc, device, threads)
     budget = Budget(steps, steps, lr, online_lr)
-    header = {
-        "dataset": Path(dataset).name, "ipc": ipc, "budget": vars(budget),
-        "device": device_name(bench.device), "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }  # fmt: skip
+    header = bench.header(budget=vars(budget))
     done = [{name: row[name] for name in FACTORS} for row in rows]
     for cell in tqdm([cell for cell in cells() if cell not in done], unit="cell"):
         seed, began = seed_of(cell), time.process_time()

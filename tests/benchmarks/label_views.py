@@ -11,6 +11,7 @@ fp16. Rows are written as they are found; the same command goes on where it was.
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def contest(bench: Bench, steps: int | None) -> Contest:
     config = EvalConfig(steps=steps).fixed(len(bench.candidate.labels))
     return Contest(
         bench.candidate, bench.real.class_names, bench.train, bench.test, bench.network, config,
-        RelabelConfig(), 0, bench.accelerator.device,
+        RelabelConfig(), 0, bench.accelerator.device, Path(tempfile.gettempdir()),
     )  # fmt: skip
 
 

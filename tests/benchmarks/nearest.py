@@ -9,7 +9,6 @@ to the nearest real image of its class, as on the card; for real images, to the 
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +19,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from tests.benchmarks.distilling import DEFAULT, Bench, Setting
+from tests.benchmarks.distilling import DEFAULT, Bench, Setting, command, known_rows, opened
 from wdistill.artifact import write_json
 from wdistill.config import Init
 from wdistill.distances import nearest_real
-from wdistill.manifest import device_name, versions
-from wdistill.memory import keep_freed_memory
 
 REAL = "real images"
 
@@ -61,32 +58,18 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-@click.command()
-@click.option("--dataset", required=True)
-@click.option("--teacher", required=True, help="checkpoint folder of a run")
-@click.option("--ipc", default=10, show_default=True)
+@command
 @click.option("--seed", default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--threads", type=int, help="[default: PyTorch's]")
-@click.option("--show", is_flag=True, help="print the table of --output and stop")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def main(
     dataset: str, teacher: str, ipc: int, seed: int, device: str, threads: int | None, show: bool,
     output: Path,
 ) -> None:  # fmt: skip
-    rows = json.loads(output.read_text())["rows"] if output.exists() else []
+    rows = known_rows(output)
     if show:
         click.echo(table(rows))
         return
-    keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)
-    bench = Bench(dataset, teacher, ipc, torch.device(device))
-    header = {
-        "dataset": Path(dataset).name, "ipc": ipc, "seed": seed,
-        "device": device_name(bench.device), "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }  # fmt: skip
+    bench = opened(dataset, teacher, ipc, device, threads)
+    header = bench.header(seed=seed)
     done = {row["start"] for row in rows}
     for name in tqdm([n for n in (REAL, *get_args(Init)) if n not in done], unit="set"):
         if name == REAL:
