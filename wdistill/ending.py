@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import sys
+import threading
 import time
 from typing import NoReturn
 
@@ -15,7 +16,7 @@ import click
 from wdistill.errors import ProcessError, WdistillError
 
 LOST = re.compile(r"onnection (closed|reset|refused)|[Bb]roken pipe|NCCL|gloo", re.ASCII)
-PATIENCE = 2.0  # seconds
+PATIENCE, AGAIN = 2.0, 0.1  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COMMAND = "WDISTILL_COMMAND"  # in the environment of launched processes: what the user typed
 
@@ -42,6 +43,19 @@ def listen() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as in the background of a shell
             signal.signal(number, _stop)
+    sys.unraisablehook = _not_raised
+
+
+def _not_raised(given: sys.UnraisableHookArgs) -> None:
+    """A signal that was heard where nothing can be raised, as in ``__del__``, comes again."""
+    error = given.exc_value
+    if not (isinstance(error, KeyboardInterrupt) and error.args and error.args[0] in SIGNALS):
+        sys.__unraisablehook__(given)
+        return
+    signal.signal(error.args[0], _stop)
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), error.args[0]))
+    again.daemon = True
+    again.start()
 
 
 def _stop(number: int, _: object) -> None:

@@ -1,0 +1,48 @@
+"""A signal ends a command wherever it arrives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import os, signal, sys, time
+from wdistill.ending import interrupt, listen, signal_of
+
+class Held:
+    def __del__(self):  # nothing that is raised here reaches anyone
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(5)
+
+listen()
+try:
+    held = Held()
+    del held
+    time.sleep(60)
+except KeyboardInterrupt as error:
+    interrupt(signal_of(error))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
+def test_a_signal_that_python_swallows_comes_again(number: int, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(number)],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert done.stderr.strip().startswith("Interrupted. To go on: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_other_exceptions_that_are_swallowed_are_told_as_ever() -> None:
+    script = SCRIPT.replace("time.sleep(5)", "raise ValueError('mine')")
+    script = script.replace("os.kill(os.getpid(), int(sys.argv[1]))", "pass")
+    script = script.replace("time.sleep(60)", "pass")
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert "ValueError: mine" in done.stderr
+    assert done.returncode == 0
