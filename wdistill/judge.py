@@ -112,7 +112,7 @@ def _announce(bench: Bench, echo: Callable[[str], None]) -> None:
     for note in real.notes:
         echo(f"against: {note}")
     given = bench.teacher.name if bench.teacher else "none"
-    echo(f"teacher: {Path(given).name}; students: {', '.join(bench.students)}")
+    echo(f"teacher: {given}; students: {', '.join(bench.students)}")
 
 
 class Trial:

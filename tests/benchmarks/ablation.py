@@ -13,17 +13,19 @@ same command goes on where it was. `--only NAME` computes a part, `--show` print
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from tests.benchmarks.distilling import DEFAULT, Budget, Setting, command, known_rows, opened
+from tests.benchmarks.distilling import DEFAULT, Bench, Budget, Setting, command, known_rows, opened
 from wdistill.artifact import write_json
 
 NONE = ("none",)
@@ -52,6 +54,17 @@ SETTINGS = {
         PLAIN, whole=True
     ),
 }
+
+
+Distil = Callable[[Bench, int], tuple[Tensor, Tensor]]  # of a seed: pixels and weights
+
+
+def distilled(setting: Setting, bench: Bench, seed: int) -> tuple[Tensor, Tensor]:
+    return bench.distil(setting, seed)
+
+
+def randoms(ipc: int, bench: Bench, seed: int) -> tuple[Tensor, Tensor]:
+    return bench.random(ipc, seed)
 
 
 def contests(students: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
@@ -97,53 +110,62 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-@command
-@click.option("--seeds", default=3, show_default=True)
-@click.option("--first-seed", default=0, show_default=True)
-@click.option("--student", "students", multiple=True, default=("resnet10-w16", "convnet"))
-@click.option("--steps", default=400, show_default=True, help="of a student with hard labels")
-@click.option("--online-steps", default=1000, show_default=True)
-@click.option("--lr", default=1e-3, show_default=True)
-@click.option("--online-lr", default=3e-3, show_default=True)
-@click.option("--only", multiple=True, help="names of settings, or 'random'")
-def main(
-    dataset: str, teacher: str, ipc: int, seeds: int, first_seed: int, students: tuple[str, ...],
-    steps: int, online_steps: int, lr: float, online_lr: float, only: tuple[str, ...], device: str,
-    threads: int | None, show: bool, output: Path,
-) -> None:  # fmt: skip
-    rows = known_rows(output)
-    if show:
+def measured(settings: Mapping[str, Distil]) -> click.Command:
+    """The command that measures random images and ``settings``."""
+
+    @command
+    @click.option("--seeds", default=3, show_default=True)
+    @click.option("--first-seed", default=0, show_default=True)
+    @click.option("--student", "students", multiple=True, default=("resnet10-w16", "convnet"))
+    @click.option("--steps", default=400, show_default=True, help="of a student with hard labels")
+    @click.option("--online-steps", default=1000, show_default=True)
+    @click.option("--lr", default=1e-3, show_default=True)
+    @click.option("--online-lr", default=3e-3, show_default=True)
+    @click.option("--only", multiple=True, help="names of settings, or 'random'")
+    def main(
+        dataset: str, teacher: str, ipc: int, seeds: int, first_seed: int,
+        students: tuple[str, ...], steps: int, online_steps: int, lr: float, online_lr: float,
+        only: tuple[str, ...], device: str, threads: int | None, show: bool, output: Path,
+    ) -> None:  # fmt: skip
+        rows = known_rows(output)
+        if not show:
+            bench = opened(dataset, teacher, ipc, device, threads)
+            random = {f"random, IPC {k * ipc}": partial(randoms, k * ipc) for k in (1, 2, 4)}
+            every: dict[str, Distil] = {**random, **settings}
+            wanted = [
+                n for n in every if not only or n in only or (n in random and "random" in only)
+            ]
+            jobs = list(product(range(first_seed, first_seed + seeds), wanted))
+            budget = Budget(steps, online_steps, lr, online_lr)
+            measure(bench, every, jobs, students, budget, rows, output)
         click.echo(table(rows))
-        return
-    bench = opened(dataset, teacher, ipc, device, threads)
-    budget = Budget(steps, online_steps, lr, online_lr)
-    done = {(r["setting"], r["seed"], r["student"], r["teacher"]) for r in rows}
-    names = [*(f"random, IPC {k * ipc}" for k in (1, 2, 4)), *SETTINGS]
-    wanted = [n for n in names if not only or n in only or ("random" in only and "random, " in n)]
-    jobs = [
-        (name, seed)
-        for seed in range(first_seed, first_seed + seeds)
-        for name in wanted
-        if any((name, seed, *contest) not in done for contest in contests(students))
-    ]
+
+    return main
+
+
+def measure(
+    bench: Bench, settings: Mapping[str, Distil], jobs: list[tuple[int, str]],
+    students: tuple[str, ...], budget: Budget, rows: list[dict[str, Any]], output: Path,
+) -> None:  # fmt: skip
+    """Append what each job (seed, setting) is worth to ``rows`` and write them, known ones kept."""
     header = bench.header(budget=vars(budget))
-    for name, seed in tqdm(jobs, unit="set"):
+    done = {(r["setting"], r["seed"], r["student"], r["teacher"]) for r in rows}
+    for seed, name in tqdm(jobs, unit="set"):
+        missing = [c for c in contests(students) if (name, seed, *c) not in done]
+        if not missing:
+            continue
         began = time.perf_counter()
-        if name in SETTINGS:
-            images, weights = bench.distil(SETTINGS[name], seed)
-        else:
-            images, weights = bench.random(int(name.split()[-1]), seed)
-        seconds = time.perf_counter() - began
-        for student, online in contests(students):
-            if (name, seed, student, online) in done:
-                continue
+        images, weights = settings[name](bench, seed)
+        seconds = round(time.perf_counter() - began, 1)
+        for student, online in missing:
             config = budget.config(len(images), online)
             top1 = bench.score(images, weights, student, online, config, seed)
             row = {"setting": name, "seed": seed, "student": student, "teacher": online}
-            rows.append({**row, "top1": top1, "seconds": round(seconds, 1)})
+            rows.append({**row, "top1": top1, "seconds": seconds})
             write_json(output, {**header, "rows": rows})
-    click.echo(table(rows))
 
+
+main = measured({name: partial(distilled, setting) for name, setting in SETTINGS.items()})
 
 if __name__ == "__main__":
     main()

@@ -56,7 +56,8 @@ class Averaging(Spectrum):
 def distil(bench: Bench, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     """Pixels by name, and weights."""
     averaging = Averaging(**vars(bench.spectrum))
-    last, weights = bench.distil(Setting(weights="uniform"), seed, averaging)
+    problem = bench.problem(Setting(weights="uniform"), seed)
+    last, weights = bench.synthesise(problem, DEFAULT, seed, averaging), problem.weights
     means = {f"average, {d}": averaging.average(d, DEFAULT.iterations) for d in DECAYS}
     return {LAST: last, **means}, weights
 

@@ -36,12 +36,13 @@ from wdistill.spaces import (
     Terms,
     open_spaces,
     plan_means,
+    space_target,
 )
 from wdistill.spectrum import Spectrum, measure_spectrum
 from wdistill.student import TrainingSet, train_student
 from wdistill.survey import ClassSurvey, survey_class
 from wdistill.synthesis import ClassTarget, synthesise
-from wdistill.targets import class_target, class_tensors
+from wdistill.targets import SPACE_SAMPLE, class_plan, class_target, class_tensors
 
 CPU = torch.device("cpu")
 DEFAULT = SynthesisConfig()
@@ -50,13 +51,27 @@ DEFAULT = SynthesisConfig()
 @dataclass(frozen=True)
 class Setting:
     """One way to distil. spectrum: whether Adam moves natural coefficients, else pixels;
-    whole: statistics of all classes together, else per class.
+    whole: statistics of all classes together, else per class; sample: real images per class that
+    each network of the pool looks at.
     """
 
     synthesis: SynthesisConfig = DEFAULT
     weights: str = "free"
     spectrum: bool = True
     whole: bool = False
+    sample: int = SPACE_SAMPLE
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is handed to synthesis: spaces, one target per class, start (C, n, 3, R, R) in [0, 1],
+    and weights (C * n,), mean 1.
+    """
+
+    spaces: list[FeatureSpace]
+    targets: tuple[ClassTarget, ...]
+    start: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -174,12 +189,16 @@ class Bench:
         return Plan(self.rows(label)[found.rows], found.owner, found.mass, self.ipc)
 
     def target(
-        self, label: int, found: Barycenter, spaces: list[FeatureSpace], seed: int
-    ) -> ClassTarget:
+        self, label: int, found: Barycenter, spaces: list[FeatureSpace], seed: int,
+        sample: int = SPACE_SAMPLE,
+    ) -> ClassTarget:  # fmt: skip
         rows, survey = self.rows(label), self.surveys[label]
         shares = torch.full((len(rows),), 1 / len(rows))
         tensors = class_tensors(label, survey, found, rows, shares)
-        return class_target(self.train, spaces[1:], tensors, label, seed)
+        part = class_plan(tensors, label).sample(sample, stream(seed, "space-rows", label))
+        own = class_target(self.train, (), tensors, label, seed)
+        aims = tuple(space_target(space.network, self.train, part) for space in spaces[1:])
+        return replace(own, spaces=own.spaces + aims)
 
     def spaces(self, config: SynthesisConfig, seed: int) -> list[FeatureSpace]:
         sources = [
@@ -193,27 +212,39 @@ class Bench:
         terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
         return [FeatureSpace("teacher", self.network, terms, ""), *pool]
 
-    def distil(
-        self, setting: Setting, seed: int, spectrum: Spectrum | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Pixels (C * n, 3, R, R) and weights (C * n,), mean 1. spectrum: in place of the usual."""
+    def problem(self, setting: Setting, seed: int) -> Problem:
         config = setting.synthesis
         found = self.transport(setting.weights, seed)
         spaces = self.spaces(config, seed)
-        targets = tuple(self.target(c, found[c], spaces, seed) for c in range(self.classes))
-        start = self.start(config.init, found, seed)
-        streams = [stream(seed, "synthesis", c) for c in range(self.classes)]
+        targets = tuple(
+            self.target(c, found[c], spaces, seed, setting.sample) for c in range(self.classes)
+        )
+        weights = torch.cat([f.weights for f in found]) * self.ipc
+        return Problem(spaces, targets, self.start(config.init, found, seed), weights)
+
+    def synthesise(
+        self, problem: Problem, config: SynthesisConfig, seed: int, spectrum: Spectrum | None = None
+    ) -> Tensor:
+        """Pixels (C * n, 3, R, R) uint8. spectrum: in place of the usual."""
+        streams = [stream(seed, "synthesis", c) for c in range(len(problem.targets))]
+        moved = spectrum or self.spectrum
+        done = synthesise(problem.spaces, problem.targets, problem.start, moved, config, streams)
+        return done.pixels.flatten(0, 1)
+
+    def distil(self, setting: Setting, seed: int) -> tuple[Tensor, Tensor]:
+        """Pixels (C * n, 3, R, R) and weights (C * n,), mean 1."""
+        problem = self.problem(setting, seed)
         if setting.whole:
             own = torch.arange(self.classes).repeat_interleave(self.ipc)
-            spaces = [replace(spaces[0], network=OwnClassFirst(self.network, own))]
-            targets, start = (merged(targets),), start.flatten(0, 1)[None]
-            streams = streams[:1]
-        size = self.pixels.resolution
-        one = torch.ones(())
+            first = replace(problem.spaces[0], network=OwnClassFirst(self.network, own))
+            problem = replace(
+                problem, spaces=[first], targets=(merged(problem.targets),),
+                start=problem.start.flatten(0, 1)[None],
+            )  # fmt: skip
+        one, size = torch.ones(()), self.pixels.resolution
         flat = Spectrum(torch.eye(size), torch.eye(3), 0 * one, one, one)
-        moved = spectrum or (self.spectrum if setting.spectrum else flat)
-        done = synthesise(spaces, targets, start, moved, config, streams)
-        return done.pixels.flatten(0, 1), torch.cat([f.weights for f in found]) * self.ipc
+        moved = self.spectrum if setting.spectrum else flat
+        return self.synthesise(problem, setting.synthesis, seed, moved), problem.weights
 
     def random(self, ipc: int, seed: int) -> tuple[Tensor, Tensor]:
         rows = random_rows(self.train.labels, self.classes, ipc, 0, seed)
