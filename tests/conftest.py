@@ -1,10 +1,12 @@
-"""A small real dataset, and a Hub on loopback with the users of :mod:`pushes`."""
+"""A small real dataset, a Hub on loopback with the users of :mod:`pushes`, no network at all."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import datasets
 import pytest
 from hub_server import HubServer, hub_env
 from pushes import TOKEN, add_users, finished_run
@@ -34,3 +36,23 @@ def env(hub: HubServer, tmp_path: Path) -> dict[str, str]:
 def run(tmp_path: Path) -> Path:
     """A run folder whose set is small enough to push."""
     return finished_run(tmp_path / "run")
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    datasets.disable_progress_bars()
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Addresses that something tried to reach."""
+    tried: list[object] = []
+
+    def refuse(_: socket.socket, address: object) -> None:
+        tried.append(address)
+        raise ConnectionRefusedError("the network is off")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: refuse(None, address))
+    return tried

@@ -11,9 +11,15 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
+from wdistill.config import DataConfig
+from wdistill.data import ImageData, load_data
+from wdistill.errors import DataError
+
 CLOTHES = ("boot", "coat", "dress")
+THREE = [0, 1, 2] * 4  # twelve rows, four of each class
 
 
 @cache
@@ -71,3 +77,20 @@ def write_parquet(path: Path, columns: dict) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
     return str(path)
+
+
+def load(dataset: str | None, ipc: int = 1, seed: int = 0, **options: object) -> ImageData:
+    return load_data(DataConfig(dataset=dataset, **options), seed, ipc)
+
+
+def message(dataset: str | None, ipc: int = 1, **options: object) -> str:
+    """The one line of the error."""
+    with pytest.raises(DataError) as caught:
+        load(dataset, ipc, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def counts(labels: np.ndarray) -> list[int]:
+    return np.bincount(labels).tolist()
