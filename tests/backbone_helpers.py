@@ -9,14 +9,24 @@ import numpy as np
 import torch
 from data_helpers import picture
 from PIL import Image
-from transformers import PretrainedConfig, ResNetConfig, ViTConfig
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForImageClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    ResNetConfig,
+    ViTConfig,
+)
 
-from wdistill.backbone import BackboneSource, find_backbone
+from wdistill.backbone import Backbone, BackboneSource, find_backbone, load_backbone
+from wdistill.features import classification_heads
 from wdistill.pixels import Preprocessing
+from wdistill.seeds import stream
 
 SIZE = 32
 NAMES = ("boot", "coat", "dress", "shirt", "bag")
 IDENTITY: Any = ((0.0,) * 3, (1.0,) * 3)
+PIXELS = Preprocessing(SIZE, 0, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 
 
 def tiny_config(kind: str, names: tuple[str, ...] = NAMES) -> PretrainedConfig:
@@ -59,3 +69,56 @@ def assert_same_input(preprocessing: Preprocessing, processor: Any, image: Image
     levels = (ours - theirs).mul(std).abs() * 255
     assert levels.max() < 1.01
     assert levels.mean() < 0.05
+
+
+def inputs(count: int = 12, size: int = SIZE) -> Tensor:
+    return torch.randn(count, 3, size, size, generator=stream(0, "inputs"))
+
+
+def lively(model: PreTrainedModel, size: int = SIZE) -> PreTrainedModel:
+    """Batch statistics that are not the initial ones, and logits that differ between inputs."""
+    with torch.no_grad():
+        model.train()(inputs(size=size) * 2 + 1)
+        model.eval()
+        for head in classification_heads(model):
+            features = []
+            handle = head.register_forward_pre_hook(lambda _, args, to=features: to.append(args[0]))
+            model(inputs(size=size))
+            handle.remove()
+            x = features[0]
+            head.weight.div_(x.std() * 0.02)
+            head.bias.copy_(-(head.weight @ x.mean(0)))
+    return model
+
+
+def checkpoint(
+    folder: Path, kind: str = "resnet", names: tuple[str, ...] = NAMES
+) -> PreTrainedModel:
+    torch.manual_seed(3)
+    model = lively(AutoModelForImageClassification.from_config(tiny_config(kind, names)))
+    model.save_pretrained(folder)
+    return model
+
+
+def load(folder: Path, names: tuple[str, ...], seed: int = 0) -> Backbone:
+    return load_backbone(found(folder), names, PIXELS, seed)
+
+
+def logits(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model.eval()(x).logits
+
+
+def head_names(model: PreTrainedModel) -> set[str]:
+    heads = classification_heads(model)
+    return {
+        f"{name}.{part}"
+        for name, module in model.named_modules()
+        if any(module is head for head in heads)
+        for part in ("weight", "bias")
+    }
+
+
+def same_state(a: nn.Module, b: nn.Module) -> bool:
+    x, y = a.state_dict(), b.state_dict()
+    return x.keys() == y.keys() and all(torch.equal(value, y[name]) for name, value in x.items())

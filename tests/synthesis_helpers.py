@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
+from wdistill.config import SynthesisConfig
 from wdistill.features import FeatureNetwork
-from wdistill.pixels import Preprocessing
+from wdistill.pixels import Preprocessing, to_uint8
 from wdistill.seeds import stream
+from wdistill.spaces import FeatureSpace, SpaceTarget, Terms
 from wdistill.spectrum import Spectrum
+from wdistill.survey import survey_class
+from wdistill.synthesis import ClassTarget, Distilled
+from wdistill.synthesis import synthesise as synthesise_in
 
 SIZE, CLASSES = 8, 5
 CPU = torch.device("cpu")
@@ -45,3 +52,68 @@ def pixels_themselves(size: int) -> Spectrum:
 
 def streams(labels: Sequence[int], seed: int = 0) -> list[torch.Generator]:
     return [stream(seed, "synthesis", label) for label in labels]
+
+
+WHOLE = SynthesisConfig(iterations=200, lr=0.05, crop_min=1.0)
+FEATURES = Terms(features=1.0)
+
+
+class Rows(nn.Module):
+    """Its features are the mean of each row and channel, (B, 24)."""
+
+    config = SimpleNamespace(num_labels=CLASSES)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.head = nn.Linear(3 * SIZE, CLASSES)
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.head(self.norm(x).mean(3).flatten(1)))
+
+
+def rows_network() -> FeatureNetwork:
+    torch.manual_seed(0)
+    return network_of(Rows())
+
+
+def target(network: FeatureNetwork, label: int, images: Tensor, n: int) -> ClassTarget:
+    """Atoms and statistics of a class of random pictures, with unequal weights."""
+    real = survey_class(network, [to_uint8(images)], torch.ones(len(images)))
+    atoms = network(to_uint8(images[:n]).float() / 255).features
+    weights = torch.arange(1, n + 1) / (n * (n + 1) / 2)
+    return aim_of(label, atoms, weights, real.means, real.variances)
+
+
+def aim_of(
+    label: int,
+    atoms: Tensor,
+    weights: Tensor,
+    means: Sequence[Tensor] = (),
+    variances: Sequence[Tensor] = (),
+) -> ClassTarget:
+    """A target in one space, whose distances are measured per dimension."""
+    space = SpaceTarget(atoms, float(atoms.shape[1]), tuple(means), tuple(variances))
+    return ClassTarget(label, weights, (space,))
+
+
+def space_of(network: FeatureNetwork, terms: Terms = FEATURES) -> FeatureSpace:
+    return FeatureSpace("one", network, terms, "key")
+
+
+def distil(
+    network: FeatureNetwork,
+    targets: Sequence[ClassTarget],
+    start: Tensor,
+    config: SynthesisConfig,
+    generators: Sequence[torch.Generator],
+    terms: Terms = FEATURES,
+    on_step: Callable[[int], None] | None = None,
+) -> Distilled:
+    """Synthesis in one space."""
+    spaces, plain = [space_of(network, terms)], pixels_themselves(start.shape[-1])
+    return synthesise_in(spaces, targets, start, plain, config, generators, on_step=on_step)
+
+
+def synthesise(*arguments: Any, **keywords: Any) -> Tensor:
+    return distil(*arguments, **keywords).pixels

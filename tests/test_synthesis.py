@@ -1,22 +1,26 @@
-"""Pixels move to where the targets are, and the loss is the formula of the docstring."""
+"""Pixels move to where the targets are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from synthesis_helpers import (
-    CLASSES,
     CPU,
     SIZE,
+    WHOLE,
+    Rows,
+    aim_of,
     network_of,
     pixels_themselves,
     resnet,
+    rows_network,
     streams,
+    synthesise,
+    target,
     uniform,
 )
 from torch import Tensor, nn
@@ -24,86 +28,13 @@ from torch import Tensor, nn
 from wdistill.augment import apply_views, random_views
 from wdistill.config import SynthesisConfig
 from wdistill.errors import NumericalError
-from wdistill.features import Activations, FeatureNetwork
+from wdistill.features import FeatureNetwork
 from wdistill.pixel_gradient import feature_losses, moment_loss, pixel_gradient
 from wdistill.pixels import to_uint8
 from wdistill.seeds import stream
 from wdistill.spaces import FeatureSpace, SpaceTarget, Terms
-from wdistill.survey import survey_class
 from wdistill.synthesis import TERMS, ClassTarget, Distilled, _group
 from wdistill.synthesis import synthesise as synthesise_in
-
-WHOLE = SynthesisConfig(iterations=200, lr=0.05, crop_min=1.0)
-FEATURES = Terms(features=1.0)
-
-
-class Rows(nn.Module):
-    """Its features are the mean of each row and channel, (B, 24)."""
-
-    config = SimpleNamespace(num_labels=CLASSES)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(3)
-        self.head = nn.Linear(3 * SIZE, CLASSES)
-
-    def forward(self, x: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(logits=self.head(self.norm(x).mean(3).flatten(1)))
-
-
-def rows_network() -> FeatureNetwork:
-    torch.manual_seed(0)
-    return network_of(Rows())
-
-
-def target(network: FeatureNetwork, label: int, images: Tensor, n: int) -> ClassTarget:
-    """Atoms and statistics of a class of random pictures, with unequal weights."""
-    real = survey_class(network, [to_uint8(images)], torch.ones(len(images)))
-    atoms = network(to_uint8(images[:n]).float() / 255).features
-    weights = torch.arange(1, n + 1) / (n * (n + 1) / 2)
-    return aim_of(label, atoms, weights, real.means, real.variances)
-
-
-def aim_of(
-    label: int,
-    atoms: Tensor,
-    weights: Tensor,
-    means: Sequence[Tensor] = (),
-    variances: Sequence[Tensor] = (),
-) -> ClassTarget:
-    """A target in one space, whose distances are measured per dimension."""
-    space = SpaceTarget(atoms, float(atoms.shape[1]), tuple(means), tuple(variances))
-    return ClassTarget(label, weights, (space,))
-
-
-def space_of(network: FeatureNetwork, terms: Terms = FEATURES) -> FeatureSpace:
-    return FeatureSpace("one", network, terms, "key")
-
-
-def distil(
-    network: FeatureNetwork,
-    targets: Sequence[ClassTarget],
-    start: Tensor,
-    config: SynthesisConfig,
-    generators: Sequence[torch.Generator],
-    terms: Terms = FEATURES,
-    on_step: Callable[[int], None] | None = None,
-) -> Distilled:
-    """Synthesis in one space."""
-    spaces, plain = [space_of(network, terms)], pixels_themselves(start.shape[-1])
-    return synthesise_in(spaces, targets, start, plain, config, generators, on_step=on_step)
-
-
-def synthesise(*arguments: Any, **keywords: Any) -> Tensor:
-    return distil(*arguments, **keywords).pixels
-
-
-def feature_loss(features: Tensor, atoms: Tensor, weights: Tensor) -> Tensor:
-    """The features term of as many classes as ``weights`` has rows, per dimension."""
-    parts = zip(atoms.split(weights.shape[1]), weights, strict=True)
-    aims = [aim_of(label, own, b) for label, (own, b) in enumerate(parts)]
-    return feature_losses(features, _group(aims, 0, CPU))[0]
-
 
 # --- optimisation -------------------------------------------------------------------------------
 
@@ -249,137 +180,6 @@ def test_a_class_does_not_see_the_others_of_its_group() -> None:
         difference = (alone[2].int() - other[2].int()).abs()
         assert difference.max() <= 1  # rounding: sums over batches of another size
         assert (difference == 0).float().mean() > 0.99
-
-
-# --- the loss, term by term ---------------------------------------------------------------------
-
-
-def activations(means: Sequence[Tensor], variances: Sequence[Tensor]) -> Activations:
-    count = len(means[0])
-    empty = torch.zeros(count, CLASSES, dtype=means[0].dtype)
-    return Activations(empty, empty, tuple(means), tuple(variances))
-
-
-def layer_inputs(images: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
-    """Inputs of two norm layers, (images, positions, channels)."""
-    shapes = ((30, 4), (7, 9))
-    return [
-        torch.randn(images, *shape, generator=stream(1, "inputs", i), dtype=dtype)
-        * (1 + torch.arange(images, dtype=dtype).view(-1, 1, 1))
-        + torch.arange(shape[1], dtype=dtype)
-        for i, shape in enumerate(shapes)
-    ]
-
-
-def activations_of(inputs: Sequence[Tensor]) -> Activations:
-    return activations([x.mean(1) for x in inputs], [x.var(1, unbiased=False) for x in inputs])
-
-
-def weighted(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance per channel of all values of all images; an image's share is its weight."""
-    share = (weights.double() / x.shape[1]).view(-1, 1, 1)
-    mean = (share * x).sum((0, 1))
-    return mean, (share * (x - mean) ** 2).sum((0, 1))
-
-
-WEIGHTS = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
-
-
-def aim_at(label: int, means: Sequence[Tensor], variances: Sequence[Tensor]) -> ClassTarget:
-    atoms = torch.zeros(len(WEIGHTS), 1)
-    return aim_of(label, atoms, WEIGHTS, tuple(means), tuple(variances))
-
-
-def test_moment_loss_vanishes_where_the_weighted_statistics_agree() -> None:
-    inputs = layer_inputs(3)
-    own = [weighted(x, WEIGHTS) for x in inputs]
-    group = _group([aim_at(0, [m for m, _ in own], [v for _, v in own])], 0, CPU)
-    assert float(moment_loss(activations_of(inputs), group)) < 1e-5
-    equal = [weighted(x, torch.full((3,), 1 / 3)) for x in inputs]
-    group = _group([aim_at(0, [m for m, _ in equal], [v for _, v in equal])], 0, CPU)
-    assert float(moment_loss(activations_of(inputs), group)) > 0.1
-
-
-def test_moment_loss_is_the_formula() -> None:
-    """Sum over classes, mean over layers, norms divided by the root of the channels."""
-    inputs = layer_inputs(6)  # two classes of three images
-    generator = stream(2, "targets")
-    aims, expected = [], 0.0
-    for label in range(2):
-        own = [weighted(x[3 * label : 3 * label + 3], WEIGHTS) for x in inputs]
-        real = [
-            tuple(torch.randn(len(m), generator=generator, dtype=torch.float64) for _ in range(2))
-            for m, _ in own
-        ]
-        aims.append(aim_at(label, [m for m, _ in real], [v for _, v in real]))
-        for (mean, variance), (real_mean, real_variance) in zip(own, real, strict=True):
-            distance = (mean - real_mean).norm() + (variance - real_variance).norm()
-            expected += float(distance) / len(mean) ** 0.5 / len(inputs)
-    assert float(moment_loss(activations_of(inputs), _group(aims, 0, CPU))) == pytest.approx(
-        expected, rel=1e-6
-    )
-
-
-def test_an_image_of_weight_b_equals_two_of_half_its_weight() -> None:
-    inputs = layer_inputs(3)
-    twice = [torch.cat([x, x[2:]]) for x in inputs]
-    halves = torch.tensor([0.1, 0.2, 0.35, 0.35], dtype=torch.float64)
-    real = [torch.ones(x.shape[2], dtype=torch.float64) for x in inputs]
-    once = aim_at(0, real, real)
-    split = aim_of(0, torch.zeros(4, 1), halves, tuple(real), tuple(real))
-    one, two = (
-        float(moment_loss(activations_of(x), _group([aim], 0, CPU)))
-        for x, aim in ((inputs, once), (twice, split))
-    )
-    assert one == pytest.approx(two, rel=1e-9)
-    features, atoms = inputs[0][:, 0], inputs[0][:, 1]
-    rows = torch.tensor([0, 1, 2, 2])
-    assert float(feature_loss(features, atoms, WEIGHTS[None])) == pytest.approx(
-        float(feature_loss(features[rows], atoms[rows], halves[None]))
-    )
-
-
-def test_moment_loss_of_an_image_counts_by_its_weight() -> None:
-    """An image of no weight gets no gradient from the statistics."""
-    inputs = [x.requires_grad_() for x in layer_inputs(3)]
-    real = tuple(torch.ones(x.shape[2], dtype=torch.float64) for x in inputs)
-    weights = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
-    aim = aim_of(0, torch.zeros(3, 1), weights, real, real)
-    moment_loss(activations_of(inputs), _group([aim], 0, CPU)).backward()
-    for x in inputs:
-        assert (x.grad[2] == 0).all()
-        assert (x.grad[:2].abs().sum((1, 2)) > 0).all()
-
-
-def test_moment_loss_has_a_finite_gradient_at_its_minimum() -> None:
-    inputs = [x.requires_grad_() for x in layer_inputs(3)]
-    own = [weighted(x.detach(), WEIGHTS) for x in inputs]
-    group = _group([aim_at(0, [m for m, _ in own], [v for _, v in own])], 0, CPU)
-    moment_loss(activations_of(inputs), group).backward()
-    assert all(bool(torch.isfinite(x.grad).all()) for x in inputs)
-
-
-def test_feature_loss_is_the_formula() -> None:
-    features = torch.tensor([[1.0, 0.0], [0.0, 0.0], [2.0, 2.0], [5.0, 1.0]])
-    atoms = torch.tensor([[0.0, 0.0], [0.0, 4.0], [2.0, 2.0], [5.0, 3.0]])
-    weights = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
-    expected = 0.25 * 1 / 2 + 0.75 * 16 / 2 + 0 + 0.5 * 4 / 2
-    assert float(feature_loss(features, atoms, weights)) == pytest.approx(expected)
-
-
-def test_statistics_pull_the_images_of_a_class() -> None:
-    """Mean and variance of the pixels, which this network normalises, become the class's."""
-    network = rows_network()
-    mean, variance = torch.tensor([0.3, 0.5, 0.6]), torch.tensor([0.02, 0.05, 0.1])
-    start = uniform(1, 4, 3, SIZE, SIZE, key="start")
-    atoms = network(start[0]).features.detach()
-    weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    aim = aim_of(0, atoms, weights, (mean,), (variance,))
-    config, terms = replace(WHOLE, iterations=300, lr=0.02), Terms(1.0, moments=1000.0)
-    pixels = synthesise(network, [aim], start, config, streams([0]), terms)[0].double() / 255
-    m, v = weighted(pixels.flatten(2).transpose(1, 2), weights)
-    torch.testing.assert_close(m.float(), mean, atol=0.005, rtol=0)
-    torch.testing.assert_close(v.float(), variance, atol=0.005, rtol=0)
 
 
 # --- several spaces -----------------------------------------------------------------------------
