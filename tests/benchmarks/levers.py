@@ -173,6 +173,7 @@ def changed(sample: int = SPACE_SAMPLE, **values: Any) -> Setting:
 FIFTY = ("convnet-w64:50",)
 LEVERS = {
     "default": UNIFORM,
+    "start: mean": changed(init="mean"),
     "50 random ConvNets": changed(feature_spaces=FIFTY),
     "ConvNets see 1,000 real images": changed(1000),
     "50 random ConvNets see 1,000 real images": changed(1000, feature_spaces=FIFTY),
