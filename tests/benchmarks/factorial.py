@@ -33,7 +33,12 @@ FACTORS: dict[str, tuple[str, ...]] = {
     "cross-entropy": ("on", "off"),
     "steps": ("50", "200", "1000"),
 }
-PAIRS = (("start", "statistics"), ("statistics", "steps"), ("statistics", "cross-entropy"))
+PAIRS = (
+    ("start", "steps"),
+    ("start", "statistics"),
+    ("statistics", "steps"),
+    ("statistics", "cross-entropy"),
+)
 STUDENT = "resnet10-w16"
 Cell = dict[str, str]
 
