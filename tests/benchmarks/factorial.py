@@ -5,9 +5,10 @@
 Start, weights, statistics, cross-entropy and steps: 72 cells, without random ConvNets, everything
 else as by default. Each cell has one seed, (sum of its levels) mod 3, so that every level of every
 factor sees each of the three seeds equally often. Few steps come first, in a random order. Rows are
-written as they are found; the same command goes on where it was. `--show` prints the effects: least
+written as they are found; the same command goes on where it was. `--show` prints the effects (least
 squares of the accuracy on all factors, the interactions of `PAIRS` and the seed, each effect the
-difference from the mean, with its standard error from what the model leaves unexplained.
+difference from the mean, with its standard error from what the model leaves unexplained) and the
+means of the cells that share start, statistics and steps.
 """
 
 from __future__ import annotations
@@ -127,6 +128,21 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def means(rows: list[dict[str, Any]]) -> str:
+    """Markdown: mean accuracies of the cells that share start, statistics and steps."""
+    names = ("start", "statistics", "steps")
+    lines = [
+        "| " + " | ".join(names) + f" | {STUDENT}, hard | {STUDENT}, teacher |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for levels in product(*(FACTORS[name] for name in names)):
+        found = [row for row in rows if tuple(row[name] for name in names) == levels]
+        if found:
+            values = [f"{100 * np.mean([row[k] for row in found]):.1f}" for k in ("hard", "online")]
+            lines.append("| " + " | ".join((*levels, *values)) + " |")
+    return "\n".join(lines)
+
+
 @command
 @click.option("--steps", default=400, show_default=True, help="of a student")
 @click.option("--lr", default=1e-3, show_default=True, help="of a student with hard labels")
@@ -137,7 +153,7 @@ def main(
 ) -> None:  # fmt: skip
     rows = known_rows(output)
     if show:
-        click.echo(table(rows))
+        click.echo(f"{table(rows)}\n\n{means(rows)}")
         return
     bench = opened(dataset, teacher, ipc, device, threads)
     budget = Budget(steps, steps, lr, online_lr)
@@ -155,7 +171,7 @@ def main(
         }
         rows.append({**cell, "seed": seed, **scores, "seconds": seconds})
         write_json(output, {**header, "rows": rows})
-    click.echo(table(rows))
+    click.echo(f"{table(rows)}\n\n{means(rows)}")
 
 
 if __name__ == "__main__":

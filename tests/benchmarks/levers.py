@@ -180,7 +180,6 @@ LEVERS = {
     "pull of ConvNets x 2": changed(space_weight=2 * DEFAULT.space_weight),
     "pull of ConvNets x 4": changed(space_weight=4 * DEFAULT.space_weight),
     "class mean in ConvNets x 10": changed(space_mean_weight=10 * DEFAULT.space_mean_weight),
-    "no class mean in ConvNets": changed(space_mean_weight=0),
     "learning rate x 2": changed(lr=2 * DEFAULT.lr),
     "learning rate x 4": changed(lr=4 * DEFAULT.lr),
     "learning rate x 2, pull x 2": changed(
@@ -189,7 +188,6 @@ LEVERS = {
     "learning rate x 2, 24 random ConvNets": changed(
         lr=2 * DEFAULT.lr, feature_spaces=("convnet-w64:24",)
     ),
-    "learning rate / 2": changed(lr=DEFAULT.lr / 2),
     "statistics x 3": changed(bn_weight=3 * DEFAULT.bn_weight),
     "statistics / 3": changed(bn_weight=DEFAULT.bn_weight / 3),
     "cross-entropy x 3": changed(ce_weight=3 * DEFAULT.ce_weight),
