@@ -1,4 +1,4 @@
-"""A small real dataset, a Hub on loopback with the users of :mod:`pushes`, no network at all."""
+"""A small real dataset, a Hub on loopback with the users of :mod:`helpers.pushes`, no network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import datasets
 import pytest
-from hub_server import HubServer, hub_env
-from pushes import TOKEN, add_users, finished_run
-from runs import small_source
+from helpers.hub_server import HubServer, hub_env
+from helpers.pushes import TOKEN, add_users, finished_run
+from helpers.runs import small_source
 
 
 @pytest.fixture(scope="module")

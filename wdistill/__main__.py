@@ -1,5 +1,5 @@
 """``python -m wdistill`` and ``accelerate launch -m wdistill``."""
 
-from wdistill.cli import main
+from wdistill.cli.main import main
 
 main()

@@ -25,6 +25,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["no", "bf16"]
 Tracker = Literal["trackio", "tensorboard"]
 
+FORMAT_VERSION = 1  # of run folders and published sets
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 LARGE_SET = 500
 MOST_IPC = 100  # of a run; sets of others may have more
@@ -115,7 +116,9 @@ class SynthesisConfig:
 
     init: Init = "real"  # [own]; [official] noise
     iterations: int = 300  # [own]; [official] 2000 from noise
-    lr: float = 0.05  # [own] in units of the real images' deviation, see wdistill.spectrum
+    lr: float = (
+        0.05  # [own] in units of the real images' deviation, see wdistill.synthesis.spectrum
+    )
     feature_weight: float = 0.05  # [own] in units of the class's variance
     bn_weight: float = 10.0  # [official] for ImageNette
     ce_weight: float = 1.0  # [own]

@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tests.benchmarks.distilling import DEFAULT, Bench, Budget, Setting, command, known_rows, opened
-from wdistill.artifact import write_json
+from wdistill.core.files import write_json
 
 NONE = ("none",)
 PAPER = replace(

@@ -22,9 +22,9 @@ from tqdm.auto import tqdm
 
 from tests.benchmarks.ablation import contests, table
 from tests.benchmarks.distilling import DEFAULT, Bench, Budget, Setting, command, known_rows, opened
-from wdistill.artifact import write_json
-from wdistill.pixels import to_uint8
-from wdistill.spectrum import Spectrum
+from wdistill.core.files import write_json
+from wdistill.data.pixels import to_uint8
+from wdistill.synthesis.spectrum import Spectrum
 
 DECAYS = (0.9, 0.99)
 LAST = "last iterate"

@@ -17,32 +17,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.accuracy import score_network
-from wdistill.backbone import find_backbone, load_backbone, new_network
-from wdistill.barycenter import Barycenter, barycenter
 from wdistill.config import BarycenterConfig, DataConfig, EvalConfig, SynthesisConfig
-from wdistill.data import load_data
-from wdistill.evaluate import random_rows
-from wdistill.features import Activations, FeatureNetwork
-from wdistill.manifest import device_name, versions
-from wdistill.memory import keep_freed_memory
-from wdistill.pixels import PixelStore, to_float
-from wdistill.processors import preprocessing_for, working_resolution
-from wdistill.seeds import stream, stream_seed
-from wdistill.spaces import (
+from wdistill.core.devices import device_name, keep_freed_memory, versions
+from wdistill.core.seeds import stream, stream_seed
+from wdistill.data.dataset import load_data
+from wdistill.data.pixels import PixelStore, to_float
+from wdistill.evaluation.metrics import score_network
+from wdistill.evaluation.sets.baselines import random_rows
+from wdistill.evaluation.training import TrainingSet, train_student
+from wdistill.networks.backbones import find_backbone, load_backbone, new_network
+from wdistill.networks.features import Activations, FeatureNetwork
+from wdistill.networks.preprocessing import preprocessing_for, working_resolution
+from wdistill.synthesis.optimise import ClassTarget, synthesise
+from wdistill.synthesis.spaces import (
     FeatureSpace,
-    Plan,
     SpaceTarget,
     Terms,
     open_spaces,
     plan_means,
     space_target,
 )
-from wdistill.spectrum import Spectrum, measure_spectrum
-from wdistill.student import TrainingSet, train_student
-from wdistill.survey import ClassSurvey, survey_class
-from wdistill.synthesis import ClassTarget, synthesise
-from wdistill.targets import SPACE_SAMPLE, class_plan, class_target, class_tensors
+from wdistill.synthesis.spectrum import Spectrum, measure_spectrum
+from wdistill.synthesis.targets import SPACE_SAMPLE, class_plan, class_target, class_tensors
+from wdistill.transport.barycenter import Barycenter, barycenter
+from wdistill.transport.plan import Plan
+from wdistill.transport.survey import ClassSurvey, survey_class
 
 CPU = torch.device("cpu")
 DEFAULT = SynthesisConfig()

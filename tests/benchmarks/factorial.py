@@ -25,7 +25,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from tests.benchmarks.distilling import DEFAULT, Budget, Setting, command, known_rows, opened
-from wdistill.artifact import write_json
+from wdistill.core.files import write_json
 
 FACTORS: dict[str, tuple[str, ...]] = {
     "start": ("noise", "real"),

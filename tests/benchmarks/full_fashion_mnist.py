@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
 from wdistill.embedded.make_subset import PARTS, read_idx, write_split
 
 

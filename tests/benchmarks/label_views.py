@@ -22,8 +22,6 @@ import torch
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from wdistill.artifact import write_json
-from wdistill.bench import Bench, open_bench
 from wdistill.config import (
     EvalConfig,
     JudgeConfig,
@@ -32,12 +30,12 @@ from wdistill.config import (
     RelabelConfig,
     RuntimeConfig,
 )
-from wdistill.devices import open_accelerator
-from wdistill.evaluate import Contest, Job, run_job
-from wdistill.label_files import fit
-from wdistill.label_views import label_views, rounded
-from wdistill.manifest import device_name, versions
-from wdistill.memory import keep_freed_memory
+from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
+from wdistill.core.files import write_json
+from wdistill.evaluation.comparison import Bench, open_bench
+from wdistill.evaluation.students import Job, StudentSetting, run_job
+from wdistill.labels.codec import fit
+from wdistill.labels.views import label_views, rounded
 
 FKD_VIEWS, FKD_BYTES = 300, 2  # epochs and bytes of a logit (fp16), arXiv 2112.01528 and SRe2L
 
@@ -49,16 +47,16 @@ def setting(text: str) -> LabelViewsConfig:
     return LabelViewsConfig(views or 0, topk, levels or LabelViewsConfig().levels, budget=budget)
 
 
-def contest(bench: Bench, steps: int | None) -> Contest:
+def contest(bench: Bench, steps: int | None) -> StudentSetting:
     config = EvalConfig(steps=steps).fixed(len(bench.candidate.labels))
-    return Contest(
+    return StudentSetting(
         bench.candidate, bench.real.class_names, bench.train, bench.test, bench.network, config,
         RelabelConfig(), 0, bench.accelerator.device, Path(tempfile.gettempdir()),
     )  # fmt: skip
 
 
 def rows_of(
-    bench: Bench, found: Contest, labels: Labels, seeds: int, more: dict[str, Any]
+    bench: Bench, found: StudentSetting, labels: Labels, seeds: int, more: dict[str, Any]
 ) -> dict[str, Any]:
     (student, source), *_ = bench.students.items()
     ipc = bench.candidate.ipc

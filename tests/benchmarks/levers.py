@@ -30,11 +30,11 @@ from torch.nn import functional as F
 
 from tests.benchmarks.ablation import distilled, measured
 from tests.benchmarks.distilling import CPU, DEFAULT, Bench, Setting
-from wdistill.features import Activations, FeatureNetwork
-from wdistill.pixels import to_float, to_uint8
-from wdistill.spaces import space_target
-from wdistill.spectrum import Spectrum
-from wdistill.targets import SPACE_SAMPLE
+from wdistill.data.pixels import to_float, to_uint8
+from wdistill.networks.features import Activations, FeatureNetwork
+from wdistill.synthesis.spaces import space_target
+from wdistill.synthesis.spectrum import Spectrum
+from wdistill.synthesis.targets import SPACE_SAMPLE
 
 UNIFORM = Setting(weights="uniform")
 CANDIDATES, NEAR, SIDE, BATCH = 4, 8, 2, 128

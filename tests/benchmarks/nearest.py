@@ -20,9 +20,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tests.benchmarks.distilling import DEFAULT, Bench, Setting, command, known_rows, opened
-from wdistill.artifact import write_json
 from wdistill.config import Init
-from wdistill.distances import nearest_real
+from wdistill.core.files import write_json
+from wdistill.evaluation.metrics import nearest_real
 
 REAL = "real images"
 

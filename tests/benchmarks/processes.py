@@ -22,9 +22,9 @@ from statistics import median
 import click
 import torch
 
-from wdistill.artifact import write_json
-from wdistill.manifest import device_name, versions
-from wdistill.published import one_set
+from wdistill.artifact.layout import one_set
+from wdistill.core.devices import device_name, versions
+from wdistill.core.files import write_json
 
 STAGES = ("transport", "synthesis", "relabel")
 

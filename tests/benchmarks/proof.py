@@ -23,15 +23,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from wdistill.artifact import write_json
-from wdistill.bench import open_bench
 from wdistill.config import EvalConfig, JudgeConfig, RuntimeConfig
-from wdistill.devices import open_accelerator
-from wdistill.evaluate import Job, run_job
-from wdistill.judge import Trial
-from wdistill.manifest import device_name, versions
-from wdistill.memory import keep_freed_memory
-from wdistill.plot_style import COLOURS, INK, MARKS, RULE, SETS, legend, name_axes
+from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
+from wdistill.core.files import write_json
+from wdistill.evaluation.comparison import open_bench
+from wdistill.evaluation.evaluate import Trial
+from wdistill.evaluation.page.plot_style import COLOURS, INK, MARKS, RULE, SETS, legend, name_axes
+from wdistill.evaluation.students import Job, run_job
 
 STUDENTS = ("resnet10-w16", "convnet-w64", str(Path(__file__).with_name("vit-mini")))
 IMAGES = ("distilled", "random", "nearest", "herding", "full")

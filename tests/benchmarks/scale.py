@@ -25,9 +25,9 @@ import datasets
 from PIL import Image
 from tqdm import tqdm
 
-from wdistill.artifact import write_json
-from wdistill.manifest import versions
-from wdistill.published import one_set
+from wdistill.artifact.layout import one_set
+from wdistill.core.devices import versions
+from wdistill.core.files import write_json
 
 SIDE, CROP = 32, 28
 SOURCES = {"train": 50, "test": 2}  # images of CIFAR-10 behind a class

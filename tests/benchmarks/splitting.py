@@ -21,17 +21,16 @@ from typing import Any
 import click
 import torch
 
-from wdistill.backbone import find_backbone, new_network
 from wdistill.config import SynthesisConfig
-from wdistill.features import FeatureNetwork
-from wdistill.manifest import device_name, versions
-from wdistill.memory import keep_freed_memory
-from wdistill.pixels import Preprocessing
-from wdistill.seeds import stream
-from wdistill.spaces import FeatureSpace, SpaceTarget, Terms
-from wdistill.spectrum import measure_spectrum
-from wdistill.splitting import Capacity
-from wdistill.synthesis import ClassTarget, synthesise
+from wdistill.core.devices import device_name, keep_freed_memory, versions
+from wdistill.core.memory import Capacity
+from wdistill.core.seeds import stream
+from wdistill.data.pixels import Preprocessing
+from wdistill.networks.backbones import find_backbone, new_network
+from wdistill.networks.features import FeatureNetwork
+from wdistill.synthesis.optimise import ClassTarget, synthesise
+from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms
+from wdistill.synthesis.spectrum import measure_spectrum
 
 CLASSES, IPC = 2, 50
 

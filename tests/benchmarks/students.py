@@ -33,15 +33,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from wdistill.artifact import write_json
-from wdistill.backbone import BackboneSource, find_backbone, new_network
 from wdistill.config import DataConfig, EvalConfig
-from wdistill.data import load_data
-from wdistill.evaluate import random_rows
-from wdistill.manifest import device_name, versions
-from wdistill.memory import keep_freed_memory
-from wdistill.pixels import PixelStore, Preprocessing
-from wdistill.student import TrainingSet, _batches, train_student
+from wdistill.core.devices import device_name, keep_freed_memory, versions
+from wdistill.core.files import write_json
+from wdistill.data.dataset import load_data
+from wdistill.data.pixels import PixelStore, Preprocessing
+from wdistill.evaluation.sets.baselines import random_rows
+from wdistill.evaluation.training import TrainingSet, _batches, train_student
+from wdistill.networks.backbones import BackboneSource, find_backbone, new_network
 
 CLASSES = tuple("abcdefghij")
 CROP_RATIO = math.log(4 / 3)

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from wdistill.published import one_set
+from wdistill.artifact.layout import one_set
 
 
 def lines(folder: Path) -> list[str]:

@@ -24,11 +24,10 @@ from torch import Tensor, nn
 
 from tests.benchmarks.distilling import DEFAULT, Bench, Budget, Setting
 from tests.benchmarks.synthesis import BatchStatistics, plain_class
-from wdistill.artifact import write_json
-from wdistill.manifest import device_name, versions
-from wdistill.memory import keep_freed_memory
-from wdistill.seeds import stream
-from wdistill.spaces import FeatureSpace, Terms
+from wdistill.core.devices import device_name, keep_freed_memory, versions
+from wdistill.core.files import write_json
+from wdistill.core.seeds import stream
+from wdistill.synthesis.spaces import FeatureSpace, Terms
 
 STEPS = (0, 10, 20, 50, 100, 300)
 

@@ -26,14 +26,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from wdistill.backbone import find_backbone, load_backbone
-from wdistill.barycenter import Barycenter, barycenter, wasserstein2
 from wdistill.config import BarycenterConfig, DataConfig, Weights
-from wdistill.data import load_data
-from wdistill.features import FeatureNetwork
-from wdistill.pixels import PixelStore, to_float
-from wdistill.processors import preprocessing_for, working_resolution
-from wdistill.seeds import stream
+from wdistill.core.seeds import stream
+from wdistill.data.dataset import load_data
+from wdistill.data.pixels import PixelStore, to_float
+from wdistill.networks.backbones import find_backbone, load_backbone
+from wdistill.networks.features import FeatureNetwork
+from wdistill.networks.preprocessing import preprocessing_for, working_resolution
+from wdistill.transport.barycenter import Barycenter, barycenter, wasserstein2
 
 Array = NDArray[np.float64]
 IPCS = (1, 10, 50, 100)

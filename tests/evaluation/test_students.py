@@ -1,0 +1,316 @@
+"""Honest numbers: which images, labels and weights a student sees, and how it is scored."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from helpers.runs import embedded_table
+from sklearn.metrics import accuracy_score
+
+from wdistill.artifact.distilled_set import DistilledSet, candidate
+from wdistill.config import EvalConfig, RelabelConfig
+from wdistill.data.pixels import PixelStore, Preprocessing
+from wdistill.data.splits import ImageSplit
+from wdistill.evaluation.metrics import score_network
+from wdistill.evaluation.results import summarise
+from wdistill.evaluation.sets.baselines import random_rows
+from wdistill.evaluation.students import Job, StudentSetting, jobs, run_job, training_set
+from wdistill.networks.architectures import ConvNetConfig
+from wdistill.networks.backbones import BackboneSource, new_network, weights_sha256
+from wdistill.networks.features import FeatureNetwork
+
+SIZE, IPC, PER_CLASS = 28, 3, 100
+NAMES = ("t-shirt", "trouser", "pullover")
+PIXELS = Preprocessing(SIZE, SIZE, (0.3, 0.3, 0.3), (0.35, 0.35, 0.35))
+CPU = torch.device("cpu")
+SOURCE = BackboneSource(
+    "little", ConvNetConfig(width=8, depth=2, image_size=SIZE), None, False, None, False
+)
+QUICK = EvalConfig(epochs=2, seeds=2, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def store() -> PixelStore:
+    """Real images of three classes, in mixed order."""
+    table = embedded_table("train", PER_CLASS, len(NAMES))
+    rows = datasets.Dataset(datasets.table.InMemoryTable(table))
+    rows = rows.cast_column("image", datasets.Image(decode=False))
+    labels = table["label"].to_numpy().astype(np.int64)
+    split = ImageSplit(labels, rows, np.arange(len(labels)), "train", "image")
+    result = PixelStore(split, PIXELS)
+    result.preload()
+    return result
+
+
+def network(seed: int = 0) -> FeatureNetwork:
+    return FeatureNetwork(new_network(SOURCE, NAMES, SIZE, seed), PIXELS, CPU)
+
+
+@pytest.fixture(scope="module")
+def setting(store: PixelStore, tmp_path_factory: pytest.TempPathFactory) -> StudentSetting:
+    draw = np.random.default_rng(0)
+    count = IPC * len(NAMES)
+    weights = draw.uniform(0.1, 1, (len(NAMES), IPC))
+    distilled = DistilledSet(
+        images=draw.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8),
+        labels=np.repeat(np.arange(len(NAMES)), IPC),
+        weights=(weights / weights.sum(1, keepdims=True)).astype(np.float32).reshape(-1),
+        soft_labels=draw.dirichlet(np.ones(len(NAMES)), count).astype(np.float32),
+        class_names=NAMES,
+    )
+    judged = candidate(distilled)
+    fixed = QUICK.fixed(count)
+    scratch, relabel = tmp_path_factory.mktemp("scratch"), RelabelConfig(views=2)
+    return StudentSetting(judged, NAMES, store, store, network(), fixed, relabel, 5, CPU, scratch)
+
+
+# --- random real images -------------------------------------------------------------------------
+
+UNEVEN = torch.tensor([2, 0, 1, 1, 0, 2, 2, 1, 0, 2, 2, 0, 1, 1, 1, 2, 0, 0])
+
+
+@pytest.mark.parametrize("ipc", [1, 2, 5])
+@pytest.mark.parametrize("draw", [0, 1, 2])
+def test_random_rows_are_ipc_different_images_of_each_class(ipc: int, draw: int) -> None:
+    rows = random_rows(UNEVEN, 3, ipc, 0, draw)
+    assert UNEVEN[rows].tolist() == [0] * ipc + [1] * ipc + [2] * ipc
+    assert len(set(rows.tolist())) == len(rows)
+
+
+def test_random_rows_are_drawn_anew_for_each_student(store: PixelStore) -> None:
+    draws = [tuple(random_rows(store.labels, 3, 10, 0, draw).tolist()) for draw in range(5)]
+    assert len(set(draws)) == 5
+    again = [tuple(random_rows(store.labels, 3, 10, 0, draw).tolist()) for draw in range(5)]
+    assert draws == again
+    assert tuple(random_rows(store.labels, 3, 10, 1, 0).tolist()) not in draws
+
+
+def test_random_rows_of_a_class_do_not_depend_on_the_others(store: PixelStore) -> None:
+    wide = random_rows(store.labels, 3, 10, 0, 0)[:10]
+    assert torch.equal(random_rows(store.labels, 1, 10, 0, 0), wide)
+    assert torch.equal(random_rows(store.labels, 1, 4, 0, 0), wide[:4])
+
+
+def test_every_image_has_the_same_chance() -> None:
+    """500 draws of 2 of 6 images: each is drawn 167 times, give or take 10.5."""
+    counts = torch.zeros(len(UNEVEN))
+    for draw in range(500):
+        counts[random_rows(UNEVEN, 3, 2, 3, draw)] += 1
+    for label in range(3):
+        own = counts[label == UNEVEN]
+        expected = 1000 / len(own)
+        assert (own - expected).abs().max() < 4.5 * expected**0.5
+
+
+# --- jobs ---------------------------------------------------------------------------------------
+
+
+def test_every_combination_is_one_job() -> None:
+    found = jobs(EvalConfig(seeds=3), ["resnet18", "user/net"], IPC)
+    expected = itertools.product(
+        ("resnet18", "user/net"), ("distilled", "random"), ("hard", "soft"), range(3)
+    )
+    assert sorted((j.student, j.images, j.labels, j.seed) for j in found) == sorted(expected)
+    assert len({job.name for job in found}) == len(found) == 24
+
+
+@pytest.mark.parametrize("student", ["user/net", "../up/there", "/abs/folder", "a b:c*?"])
+def test_a_jobs_name_is_a_file_name(student: str) -> None:
+    name = Job(student, "random", "soft", 10, 1).name
+    assert name.endswith("-random-10-soft-1")
+    assert not set(name) & set('/\\:*?" ')
+
+
+# --- what a student sees ------------------------------------------------------------------------
+
+
+def test_distilled_images_are_those_of_the_artifact(setting: StudentSetting) -> None:
+    for labels in ("hard", "soft"):
+        data = training_set(setting, Job("s", "distilled", labels, IPC, 0))
+        assert data.images.dtype == torch.uint8
+        assert torch.equal(data.images, setting.candidate.pixels)
+        assert data.soft == (labels == "soft")
+
+
+def test_weights_have_mean_one_in_each_class(setting: StudentSetting) -> None:
+    classes = setting.candidate.labels
+    for labels in ("hard", "soft"):
+        weights = training_set(setting, Job("s", "distilled", labels, IPC, 0)).weights
+        assert weights.dtype == torch.float32
+        for label in range(len(NAMES)):
+            assert float(weights[classes == label].mean()) == pytest.approx(1, rel=1e-5)
+        assert torch.equal(weights, setting.candidate.weights)
+        random_weights = training_set(setting, Job("s", "random", labels, IPC, 0)).weights
+        assert torch.equal(random_weights, torch.ones(IPC * len(NAMES)))
+
+
+@pytest.mark.parametrize("images", ["distilled", "random"])
+def test_hard_labels_are_the_images_classes(setting: StudentSetting, images: Any) -> None:
+    data = training_set(setting, Job("s", images, "hard", IPC, 1))
+    assert data.targets.tolist() == [0] * IPC + [1] * IPC + [2] * IPC
+
+
+@pytest.mark.parametrize("images", ["distilled", "random"])
+def test_soft_labels_sum_to_one(setting: StudentSetting, images: Any) -> None:
+    targets = training_set(setting, Job("s", images, "soft", IPC, 1)).targets
+    assert (targets >= 0).all()
+    torch.testing.assert_close(targets.sum(1), torch.ones(IPC * len(NAMES)))
+    assert ((targets > 0) & (targets < 1)).any()
+    if images == "distilled":
+        assert torch.equal(targets, setting.candidate.soft)
+
+
+def test_random_images_are_real_and_the_same_for_both_kinds_of_labels(
+    setting: StudentSetting,
+) -> None:
+    hard, soft = (training_set(setting, Job("s", "random", k, IPC, 1)) for k in ("hard", "soft"))
+    rows = random_rows(setting.train.labels, len(NAMES), IPC, setting.seed, 1)
+    assert torch.equal(hard.images, setting.train.get(rows))
+    assert torch.equal(soft.images, hard.images)
+    other = training_set(setting, Job("s", "random", "hard", IPC, 0))
+    assert not torch.equal(other.images, hard.images)
+
+
+def test_all_students_of_a_seed_see_the_same_random_images(setting: StudentSetting) -> None:
+    a, b = (training_set(setting, Job(student, "random", "soft", IPC, 1)) for student in ("a", "b"))
+    assert torch.equal(a.images, b.images)
+    assert torch.equal(a.targets, b.targets)
+
+
+def test_the_teacher_labels_random_images(setting: StudentSetting) -> None:
+    """Soft labels of a teacher that is sure of one class are that class."""
+    sure = network(0)
+    sure.model.classifier.weight.data.zero_()
+    sure.model.classifier.bias.data.copy_(torch.tensor([0.0, 50.0, 0.0]))
+    told = StudentSetting(**{**vars(setting), "network": sure})
+    targets = training_set(told, Job("s", "random", "soft", IPC, 0)).targets
+    torch.testing.assert_close(targets, torch.tensor([0.0, 1.0, 0.0]).expand(9, 3))
+
+
+# --- training and testing -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_accuracy_is_scikit_learns(store: PixelStore, seed: int) -> None:
+    """On 300 images, which are more than one batch."""
+    net = network(seed)
+    images = (store.get(range(len(store))).float() / 255 - 0.3) / 0.35
+    with torch.no_grad():
+        predicted = net.model(images).logits.argmax(1)
+    assert len(set(predicted.tolist())) > 1
+    expected = accuracy_score(store.labels.numpy(), predicted.numpy())
+    assert score_network(net, store).top1 == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_network_that_answers_one_class_is_right_where_it_occurs(store: PixelStore) -> None:
+    net = network()
+    net.model.classifier.weight.data.zero_()
+    for label in range(len(NAMES)):
+        net.model.classifier.bias.data.zero_()[label] = 1
+        assert score_network(net, store).top1 == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("images", ["distilled", "random"])
+@pytest.mark.parametrize("labels", ["hard", "soft", "teacher"])
+def test_a_job_gives_the_same_score_each_time(
+    setting: StudentSetting, images: Any, labels: Any
+) -> None:
+    job = Job("little", images, labels, IPC, 1)
+    first = run_job(setting, job, SOURCE)
+    torch.manual_seed(77)
+    second = run_job(setting, job, SOURCE)
+    assert first["top1"] == second["top1"]
+    assert {k: first[k] for k in ("student", "images", "labels", "ipc", "seed", "augment")} == vars(
+        job
+    )
+    assert 0 <= first["top1"] <= 1
+    assert first["seconds"] >= 0
+
+
+def test_students_of_real_labels_learn_and_leave_the_teacher_alone(setting: StudentSetting) -> None:
+    teacher = weights_sha256(setting.network.model)
+    config = EvalConfig(steps=80, seeds=1, batch_size=16, lr=3e-3)
+    more = StudentSetting(**{**vars(setting), "config": config})
+    top1 = run_job(more, Job("little", "random", "hard", 10, 0), SOURCE)["top1"]
+    assert top1 > 0.6  # chance is a third
+    assert weights_sha256(setting.network.model) == teacher
+
+
+# --- results.json -------------------------------------------------------------------------------
+
+
+def outcome(student: str, images: str, labels: str, seed: int, top1: float) -> dict[str, Any]:
+    return {
+        "student": student, "images": images, "labels": labels, "ipc": 10, "augment": True,
+        "seed": seed, "top1": top1, "top5": None, "per_class": [top1, top1], "confusion": None,
+        "steps": 4, "curve": {"step": [2, 4], "loss": [1.0, 0.5]}, "seconds": 1.25,
+    }  # fmt: skip
+
+
+SCORES = {
+    ("a", "distilled", "soft"): [0.71, 0.74, 0.69],
+    ("a", "random", "soft"): [0.5, 0.55, 0.61],
+    ("a", "distilled", "hard"): [0.4, 0.4, 0.4],
+    ("a", "random", "hard"): [0.2, 0.9, 0.1],
+    ("b", "distilled", "soft"): [0.33],
+}
+
+
+def outcomes() -> list[dict[str, Any]]:
+    return [
+        outcome(*key, seed, value)
+        for key, values in SCORES.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def rows_of(results: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    rows = {(row["student"], row["images"], row["labels"]): row for row in results["rows"]}
+    assert len(rows) == len(results["rows"])
+    return rows
+
+
+@pytest.mark.parametrize("key", SCORES)
+def test_a_row_is_mean_and_sample_deviation(key: tuple[str, str, str]) -> None:
+    row = rows_of(summarise(outcomes(), EvalConfig(), 10, 0.9, 200))[key]
+    values = SCORES[key]
+    assert row["n"] == len(values)
+    assert row["top1"] == values
+    assert row["seeds"] == list(range(len(values)))
+    assert row["ipc"] == 10
+    assert row["top1_mean"] == pytest.approx(sum(values) / len(values))
+    assert row["seconds"] == pytest.approx(1.25 * len(values))
+    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    assert row["top1_std"] == pytest.approx(float(spread))
+
+
+def test_the_deviation_divides_by_n_minus_one() -> None:
+    pair = [outcome("a", "random", "hard", seed, top1) for seed, top1 in enumerate((0.5, 0.7))]
+    (row,) = summarise(pair, EvalConfig(), 2, 0.9, 200)["rows"]
+    assert row["top1_std"] == pytest.approx(0.2 / 2**0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_in_which_students_finish_does_not_matter(seed: int) -> None:
+    shuffled = outcomes()
+    random.Random(seed).shuffle(shuffled)
+    ordered = rows_of(summarise(outcomes(), EvalConfig(), 10, 0.9, 200))
+    assert rows_of(summarise(shuffled, EvalConfig(), 10, 0.9, 200)) == ordered
+    assert ordered.keys() == SCORES.keys()
+
+
+def test_the_recipe_is_the_one_that_was_used() -> None:
+    config = EvalConfig(epochs=7, batch_size=5, lr=0.5, weight_decay=0.25, temperature=3.0)
+    results = summarise(iter(outcomes()), config, 10, 0.875, 200)
+    assert results["teacher_accuracy"] == 0.875
+    recipe = results["recipe"]
+    assert recipe["steps"] == 14
+    for name in ("epochs", "batch_size", "lr", "weight_decay", "temperature", "crop_min"):
+        assert recipe[name] == getattr(config, name)
+    assert recipe["eval_images"] == 200

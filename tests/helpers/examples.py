@@ -1,0 +1,161 @@
+"""A small, fixed publishable folder of real images, for the tests that read one."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+import wdistill
+from wdistill.artifact.distilled_set import DistilledSet
+from wdistill.config import RunConfig
+
+NAMES = ("T-shirt/top", "Trouser", "Pullover")
+
+
+def distilled_set(
+    names: tuple[str, ...] = NAMES, ipc: int = 4, size: tuple[int, int] = (28, 28)
+) -> DistilledSet:
+    table = pq.read_table(
+        Path(wdistill.__file__).parent / "data/embedded/fashion-mnist-train.parquet"
+    )
+    source = table["label"].to_numpy()
+    classes = len(names)
+    rows = np.concatenate([np.flatnonzero(source == c % 10)[:ipc] for c in range(classes)])
+    images = [
+        np.asarray(Image.open(io.BytesIO(table["image"][int(row)].as_py()["bytes"])).convert("RGB"))
+        for row in rows
+    ]
+    if size != (28, 28):
+        images = [np.asarray(Image.fromarray(image).resize(size)) for image in images]
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), ipc).astype(np.int64)
+    soft = rng.dirichlet(np.full(classes, 0.5), len(labels)) + 2 * np.eye(classes)[labels]
+    return DistilledSet(
+        images=np.stack(images),
+        labels=labels,
+        weights=rng.dirichlet(np.full(ipc, 3.0), classes).reshape(-1).astype(np.float32),
+        soft_labels=(soft / soft.sum(1, keepdims=True)).astype(np.float32),
+        class_names=tuple(names),
+    )
+
+
+def manifest(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> dict[str, Any]:
+    """As the pipeline writes it; ``changes`` name a path: ``source__license="mit"``."""
+    classes = range(len(names))
+    value: dict[str, Any] = {
+        "format_version": 1,
+        "wdistill_version": "0.1.0",
+        "created": "2026-11-22T17:00:00Z",
+        "command": "wdistill run --ipc 4 --iterations 100",
+        "config": RunConfig().to_dict(),
+        "config_changed": {"barycenter.ipc": ipc, "synthesis.iterations": 100},
+        "config_hash": "0123456789abcdef",
+        "source": {
+            "id": "fashion_mnist-subset",
+            "kind": "embedded",
+            "config_name": None,
+            "revision": None,
+            "fingerprint": "feedc0de",
+            "license": "mit",
+            "license_name": None,
+            "license_link": None,
+            "gated": False,
+            "pretty_name": "Fashion-MNIST (subset)",
+            "url": "https://github.com/zalandoresearch/fashion-mnist",
+            "train_split": "train",
+            "eval_split": "test",
+            "eval_is_holdout": False,
+            "image_column": "image",
+            "label_column": "label",
+            "train_images": 10000,
+            "eval_images": 2000,
+            "unlabelled": 0,
+            "broken": 0,
+        },
+        "classes": list(names),
+        "ipc": ipc,
+        "resolution": 28,
+        "images": ipc * len(names),
+        "teacher": {
+            "backbone": "resnet10-w16",
+            "revision": None,
+            "origin": "from_scratch",
+            "architecture": "resnet, 16-32-64-128 channels, 1 block a stage",
+            "accuracy": 0.8812,
+            "weights_sha256": "ab" * 32,
+            "parameters": 123456,
+        },
+        "barycenter": {
+            "weights": "free",
+            "w2": [12.25 + c for c in classes],
+            "w2_random": [20.5 + 2 * c for c in classes],
+        },
+        "distances": {
+            "nearest_real_rmse": [
+                [round(0.0312 + 0.01 * c + 0.002 * j, 4) for j in range(ipc)] for c in classes
+            ]
+        },
+        "labels": {"views": 16, "stored": None},
+        "seconds": {"teacher": 61.5, "survey": 3.25, "synthesis": 40.0, "relabel": 1.0},
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+        "device": "cpu (2 threads)",
+        "processes": 1,
+        "bytes": {},
+    }
+    value["config"]["barycenter"]["ipc"] = ipc
+    value["config"]["synthesis"]["iterations"] = 100
+    for path, change in changes.items():
+        *parents, key = path.split("__")
+        target = value
+        for parent in parents:
+            target = target[parent]
+        target[key] = change
+    return value
+
+
+def results(**changes: tuple[float, float, int]) -> dict[str, Any]:
+    """Rows given as ``distilled_soft=(mean, std, n)``."""
+    scores = {
+        "distilled_soft": (0.7345, 0.0041, 2),
+        "random_soft": (0.6918, 0.0123, 2),
+        "distilled_hard": (0.6021, 0.0080, 2),
+        "random_hard": (0.6347, 0.0052, 2),
+    } | changes
+    rows = [
+        {
+            "student": "resnet10-w16",
+            "images": name.split("_")[0],
+            "labels": name.split("_")[1],
+            "ipc": 4,
+            "top1_mean": mean,
+            "top1_std": std,
+            "n": n,
+            "top1": [mean] * n,
+            "seeds": list(range(n)),
+            "seconds": 12.3,
+        }
+        for name, (mean, std, n) in scores.items()
+    ]
+    return {
+        "format_version": 1,
+        "recipe": {
+            "epochs": 100,
+            "batch_size": 64,
+            "optimizer": "AdamW",
+            "lr": 0.001,
+            "weight_decay": 0.01,
+            "temperature": 20.0,
+            "cutmix": 1.0,
+            "crop_min": 0.4,
+            "eval_images": 2000,
+        },
+        "teacher_accuracy": 0.8812,
+        "rows": rows,
+        "device": "cpu (2 threads)",
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+    }

@@ -1,0 +1,67 @@
+"""Small real runs for tests: images from the embedded subset, settings that take seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import wdistill
+from wdistill.artifact.layout import one_set
+
+EMBEDDED = Path(wdistill.__file__).parent / "data/embedded"
+QUICK = (
+    "--ipc", "2", "--iterations", "6", "--eval-epochs", "3", "--eval-seeds", "1",
+    "--teacher-epochs", "3", "--feature-spaces", "convnet-w64:2",
+)  # fmt: skip
+
+
+def embedded_table(split: str, per_class: int, classes: int = 10) -> pa.Table:
+    """The first ``per_class`` real images of each of the first classes."""
+    table = pq.read_table(EMBEDDED / f"fashion-mnist-{split}.parquet")
+    labels = table["label"].to_numpy()
+    rows = np.concatenate([np.flatnonzero(labels == c)[:per_class] for c in range(classes)])
+    return table.take(pa.array(np.sort(rows)))
+
+
+def small_source(folder: Path, per_class: int = 60) -> Path:
+    """A folder of parquet files with the train and test splits of a small real dataset."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in (("train", per_class), ("test", 20)):
+        pq.write_table(embedded_table(split, count), folder / f"{split}.parquet")
+    return folder
+
+
+def wdistill_command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "wdistill", *map(str, arguments)]
+
+
+def one_thread() -> dict[str, str]:
+    """Environment for runs that are compared bit by bit, offline."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def run_wdistill(
+    *arguments: str | Path,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 600,
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        wdistill_command(*arguments),
+        env=env or one_thread(),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def parquet_bytes(run: Path) -> bytes:
+    return (one_set(run) / "data" / "train-00000-of-00001.parquet").read_bytes()

@@ -1,0 +1,104 @@
+"""Norm layers read in one pass give what PyTorch's own operations give, values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wdistill.networks.norms import is_norm, tap
+
+BATCH = 6
+
+
+def random_norm(norm: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    for value in [*norm.parameters(), *norm.buffers()]:
+        if value.is_floating_point():
+            value.data = torch.rand_like(value) + 0.5
+    return norm.eval().requires_grad_(False)
+
+
+def objective(y: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    terms = []
+    for index, value in enumerate((y, mean, variance)):
+        weights = torch.randn(value.shape, generator=torch.Generator().manual_seed(index))
+        terms.append((weights * value.square()).sum())
+    return torch.stack(terms).sum()
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape"),
+    [
+        (nn.BatchNorm2d(5), (BATCH, 5, 8, 8)),
+        (nn.BatchNorm2d(3), (BATCH, 3, 7, 5)),
+        (nn.BatchNorm2d(4, affine=False), (BATCH, 4, 6, 6)),
+        (nn.BatchNorm2d(9), (BATCH, 9, 1, 1)),
+        (nn.BatchNorm2d(4, track_running_stats=False), (BATCH, 4, 6, 6)),
+        (nn.BatchNorm1d(7), (BATCH, 7)),
+        (nn.GroupNorm(2, 6), (BATCH, 6, 4, 4)),
+        (nn.LayerNorm(6), (BATCH, 12, 6)),
+    ],
+    ids=lambda value: str(value).replace(" ", ""),
+)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_values_and_gradients_are_those_of_pytorch(
+    norm: nn.Module, shape: tuple[int, ...], layout: torch.memory_format
+) -> None:
+    random_norm(norm)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(9))
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=layout)
+    axis = 2 if isinstance(norm, nn.LayerNorm) else 1
+    x = x.requires_grad_()
+    others = [i for i in range(1, x.dim()) if i != axis]
+    mean = x.mean(others) if others else x * 1
+    variance = x.var(others, unbiased=False) if others else x * 0
+    expected = [norm(x), mean, variance]
+
+    found: list[tuple[Tensor, Tensor]] = []
+    handle = tap(norm, BATCH, found)
+    ours = [norm(x), *found[0]]
+    handle.remove()
+
+    for value, reference in zip(ours, expected, strict=True):
+        torch.testing.assert_close(value, reference, atol=1e-5, rtol=1e-5)
+    gradients = [torch.autograd.grad(objective(*parts), x)[0] for parts in (ours, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+    norm(x)
+    assert len(found) == 1
+
+
+def test_what_follows_may_work_in_place() -> None:
+    norm = random_norm(nn.BatchNorm2d(3))
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    found: list[tuple[Tensor, Tensor]] = []
+    tap(norm, 2, found)
+    y = norm(x)
+    y += x
+    y.sum().backward()
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    torch.testing.assert_close(x.grad, (1 + scale).view(1, 3, 1, 1).expand_as(x))
+
+
+def test_moments_in_bf16_are_taken_in_float32() -> None:
+    norm = random_norm(nn.BatchNorm2d(3))
+    x = (torch.randn(2, 3, 16, 16) + 100).bfloat16()
+    found: list[tuple[Tensor, Tensor]] = []
+    tap(norm.bfloat16(), 2, found)
+    assert norm(x).dtype == torch.bfloat16
+    torch.testing.assert_close(found[0][0], x.float().mean((2, 3)))
+    torch.testing.assert_close(found[0][1], x.float().var((2, 3), unbiased=False))
+
+
+def test_a_layer_in_training_keeps_its_own_statistics() -> None:
+    norm = nn.BatchNorm2d(3).train()
+    x = torch.randn(8, 3, 4, 4) * 5 + 2
+    found: list[tuple[Tensor, Tensor]] = []
+    tap(norm, 8, found)
+    torch.testing.assert_close(norm(x).mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+
+
+def test_which_layers_are_norms() -> None:
+    assert all(map(is_norm, (nn.BatchNorm2d(1), nn.LayerNorm(1), nn.InstanceNorm2d(1))))
+    assert not any(map(is_norm, (nn.Linear(1, 1), nn.ReLU(), nn.Sequential(nn.BatchNorm2d(1)))))

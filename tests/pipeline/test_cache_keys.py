@@ -1,0 +1,173 @@
+"""Finished work is used again only where nothing that it depends on has changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from wdistill.config import FORMAT_VERSION, DataConfig, RunConfig, RuntimeConfig, flat
+from wdistill.core.units import StoredUnits
+from wdistill.data.dataset import ImageData, load_data
+from wdistill.data.pixels import PixelStore
+from wdistill.from_json import from_json
+from wdistill.networks import teacher as network_teacher
+from wdistill.networks.backbones import find_backbone, load_backbone, weights_sha256
+from wdistill.networks.preprocessing import preprocessing_for
+from wdistill.networks.teacher import NO_NORMALISATION, features_key
+from wdistill.pipeline.run_folder import Run, identity
+from wdistill.pipeline.stages import labels, synthesis, transport
+from wdistill.pipeline.teacher import Teacher
+
+STAGES = ("transport", "synthesis", "relabel", "views")
+BASE = RunConfig.from_dict({"label_views": {"count": 3}, "teacher": {"backbone": "convnet-w64"}})
+OTHER: dict[str, Any] = {  # another value of each setting that a stage after the teacher depends on
+    "barycenter.ipc": 3,
+    "barycenter.weights": "free",
+    "barycenter.group_weights": "proportional",
+    "barycenter.restarts": 9,
+    "barycenter.max_iterations": 99,
+    "synthesis.init": "mean",
+    "synthesis.iterations": 299,
+    "synthesis.lr": 0.06,
+    "synthesis.feature_weight": 0.06,
+    "synthesis.bn_weight": 9.0,
+    "synthesis.ce_weight": 0.9,
+    "synthesis.feature_spaces": ["convnet-w64:11"],
+    "synthesis.space_weight": 0.2,
+    "synthesis.space_mean_weight": 9.0,
+    "synthesis.crop_min": 0.5,
+    "synthesis.whole_share": 0.6,
+    "synthesis.images_per_step": 99,
+    "relabel.views": 15,
+    "relabel.crop_min": 0.5,
+    "label_views.count": 4,
+    "label_views.topk": 5,
+    "label_views.levels": 5,
+    "label_views.crop_min": 0.5,
+    "mixed_precision": "bf16",
+    "seed": 1,
+}
+FIRST = {  # the first stage that is computed again; those after it depend on it
+    "barycenter": "transport", "synthesis": "synthesis", "relabel": "relabel",
+    "label_views": "views", "mixed_precision": "synthesis", "seed": "transport",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return load_data(DataConfig(), 0, 1)
+
+
+@pytest.fixture(scope="module")
+def ready(data: ImageData) -> Teacher:
+    return known(data)
+
+
+def known(data: ImageData, draw: int = 0, seed: int = 0) -> Teacher:
+    """A teacher as :func:`teacher.prepare_teacher` describes it, without a network that is used."""
+    source = find_backbone(BASE.teacher.backbone, resolution=28)
+    pixels = preprocessing_for(source, 28, NO_NORMALISATION)
+    backbone = load_backbone(source, data.class_names, pixels, draw)
+    key = features_key(data, backbone, weights_sha256(backbone.model), seed)
+    store = PixelStore(data.train, pixels)
+    network = SimpleNamespace(device=torch.device("cpu"))
+    return Teacher(network, store, store, 0.9, {}, key)  # type: ignore[arg-type]
+
+
+def keys(
+    config: RunConfig, data: ImageData, ready: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """The key under which each stage keeps its units; none is computed."""
+    found: dict[str, str] = {}
+
+    def remember(stage: str, units: Any, work: Path, key: str, *_: Any) -> None:
+        found[stage] = key
+
+    views = SimpleNamespace(count=1, logits=torch.zeros(1, 10))
+    for stage in (transport, synthesis, labels):
+        monkeypatch.setattr(stage, "run_units", remember)
+    for name, given in {
+        "join": lambda _: None, "rounded": lambda *_: None, "fit": lambda *_: (views, 1),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(labels, name, given)
+    monkeypatch.setattr(StoredUnits, "__iter__", lambda _: iter(()))
+    alone = SimpleNamespace(num_processes=1, is_main_process=True, process_index=0)
+    run = Run(config, data, Path("run"), alone, 0, True, lambda _: None)  # type: ignore[arg-type]
+    pixels = [{"pixels": torch.zeros(1, 1, 3, 2, 2, dtype=torch.uint8)}]
+    pool = [SimpleNamespace(key=f"{name}:{n}") for name, n in config.synthesis.pool()]
+    key, targets = transport.transport_stage(run, ready)
+    key, _ = synthesis.synthesis_stage(run, ready, pool, key, targets)  # type: ignore[arg-type]
+    labels.label_views_stage(run, ready, key, pixels, config.evaluate.temperature)
+    labels.relabel_stage(run, ready, key, pixels)
+    return found
+
+
+def changed(name: str, value: Any) -> RunConfig:
+    values = BASE.to_dict()
+    section, _, field = name.rpartition(".")
+    (values[section] if section else values)[field] = value
+    return from_json(RunConfig, values)
+
+
+@pytest.mark.parametrize("name", sorted(OTHER))
+def test_a_setting_renews_the_stages_that_depend_on_it_and_no_other(
+    name: str, data: ImageData, ready: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = keys(BASE, data, ready, monkeypatch)
+    now = keys(changed(name, OTHER[name]), data, ready, monkeypatch)
+    renewed = {stage for stage in STAGES if now[stage] != before[stage]}
+    first = FIRST[name.split(".", maxsplit=1)[0]]
+    expected = set(STAGES[STAGES.index(first) :]) - ({"views"} if first == "relabel" else set())
+    assert renewed == expected
+
+
+def test_every_setting_is_accounted_for() -> None:
+    """A new setting makes this fail until it is in OTHER, or among those that other tests cover."""
+    elsewhere = ("data.", "teacher.", "evaluate.", "label_views.budget")
+    settings = {name for name in flat(BASE.to_dict()) if not name.startswith(elsewhere)}
+    assert settings == set(OTHER)
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "weights", "hold-out", "format", "groups"])
+def test_data_teacher_and_format_renew_everything(
+    name: str, data: ImageData, ready: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = keys(BASE, data, ready, monkeypatch)
+    other = ready
+    if name == "fingerprint":
+        other = known(replace(data, source=replace(data.source, fingerprint="another")))
+    if name == "weights":
+        other = known(data, draw=1)
+    if name == "hold-out":
+        held = replace(data, eval_is_holdout=True)
+        assert known(held).key != known(held, seed=1).key  # drawn with the seed
+        other = known(held)
+    if name == "format":
+        monkeypatch.setattr(network_teacher, "FORMAT_VERSION", FORMAT_VERSION + 1)
+        other = known(data)
+    if name == "groups":
+        groups = torch.arange(len(data.train)).remainder(2).numpy()
+        data = replace(data, train=replace(data.train, groups=groups))
+    now = keys(BASE, data, other, monkeypatch)
+    assert all(now[stage] != before[stage] for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in flat(BASE.to_dict()) if n.startswith(("data.", "teacher."))]
+)
+def test_data_and_teacher_settings_make_another_run(name: str) -> None:
+    """They are refused by the folder of a run that has begun, unless they change nothing."""
+    values = flat(BASE.to_dict())
+    kind = int if name == "data.resolution" else type(values[name])
+    other = changed(name, {bool: True, int: 11}.get(kind, "other"))
+    same = identity(other, "f") == identity(BASE, "f")
+    assert same == (name in ("teacher.allow_weak", "teacher.trust_remote_code"))
+
+
+def test_machine_settings_are_no_part_of_a_run() -> None:
+    assert not set(RuntimeConfig.__dataclass_fields__) & set(flat(BASE.to_dict()))

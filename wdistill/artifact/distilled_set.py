@@ -1,0 +1,297 @@
+"""The publishable folder, and (from :mod:`wdistill.core.files`) how every file of a run is written.
+
+Output is byte-identical for identical input. Reads trust nothing: a folder may come from the Hub,
+so types, shapes, names and sizes are checked, and a damaged or hostile one is a
+:class:`RunFolderError`, never a crash and never code that runs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from wdistill.artifact.layout import (
+    MANIFEST_FILE,
+    inside,
+    lacking,
+    shard_files,
+    shard_names,
+    whole_shards,
+)
+from wdistill.artifact.parquet import (
+    Pictures,
+    image_features,
+    read_label_views,
+    write_label_views,
+    write_rows,
+)
+from wdistill.artifact.schema import MANIFEST, REPORT, RESULTS, mismatch
+from wdistill.config import FORMAT_VERSION
+from wdistill.core.files import (
+    atomic_file,
+    guarded,
+    read_json,
+    remove,
+    write_json,
+)
+from wdistill.errors import RunFolderError
+from wdistill.labels.views import LabelViews
+
+RESULTS_FILE = "results.json"
+REPORT_FILE = "report.json"  # of `wdistill evaluate`
+DATA = "data"
+_SHARD_BYTES = 300 * 10**6  # as `push_to_hub` cuts them, within its 500 MB
+_MAX_ROWS = 10**7
+_MAX_SIDE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class DistilledSet:
+    """N images of C classes; ``weights`` sum to 1 within a class, ``soft_labels`` within a row."""
+
+    images: NDArray[np.uint8]  # (N, H, W, 3)
+    labels: NDArray[np.int64]  # (N,)
+    weights: NDArray[np.float32]  # (N,)
+    soft_labels: NDArray[np.float32]  # (N, C)
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n, c = len(self.images), len(self.class_names)
+        wanted: dict[str, tuple[type, tuple[int, ...]]] = {
+            "images": (np.uint8, (n, *self.images.shape[1:3], 3)),
+            "labels": (np.int64, (n,)),
+            "weights": (np.float32, (n,)),
+            "soft_labels": (np.float32, (n, c)),
+        }
+        for name, (dtype, shape) in wanted.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != shape:
+                given = f"{array.dtype} of shape {array.shape}"
+                raise ValueError(f"{name} is {given} instead of {dtype.__name__} of shape {shape}")
+        if n == 0 or len(set(self.class_names)) != c:
+            raise ValueError("there are no images, or two classes share a name")
+        if self.labels.min() < 0 or self.labels.max() >= c:
+            raise ValueError(f"a label is not between 0 and {c - 1}")
+        for values in (self.weights, self.soft_labels):
+            if not np.isfinite(values).all() or values.min() < 0:
+                raise ValueError("a weight or soft label is negative or not finite")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def write_publishable(
+    folder: Path,
+    distilled: DistilledSet,
+    manifest: dict[str, Any],
+    results: dict[str, Any] | None,
+    views: LabelViews | None = None,
+) -> list[str]:
+    """Write data, label views, results and manifest; fill ``manifest["bytes"]``; leave other files
+    alone. Returns the names of removed files that were about another set than this: an evaluation
+    stays while the images and what its students saw of them are the same.
+
+    The manifest goes last: a folder that has one is whole.
+    """
+    outdated = _outdated(folder, distilled, views)
+    outdated = [name for name in outdated if name == REPORT_FILE or results is None]
+    pictures, names = Pictures(distilled.images, folder), distilled.class_names
+    size = sum(pictures.sizes)
+    count = 1 + (size + distilled.soft_labels.nbytes) // _SHARD_BYTES
+    files = shard_names(count)
+    stale = [path for path in shard_files(folder, DATA) if path.name not in files]
+    remove(folder / MANIFEST_FILE, *stale, *(folder / name for name in outdated))
+    columns, parquet_size = (distilled.labels, distilled.weights, distilled.soft_labels), 0
+    for name, rows in zip(files, np.array_split(np.arange(len(distilled)), count), strict=True):
+        with atomic_file(folder / DATA / name) as file:
+            write_rows(file, rows, pictures, *columns, names)
+            parquet_size += file.tell()
+    views_size = write_label_views(folder, views, len(names))
+    if results is not None:
+        write_json(folder / RESULTS_FILE, results)
+    manifest["bytes"] = {
+        "images": size,
+        "soft_labels": distilled.soft_labels.nbytes,
+        "parquet": parquet_size,
+        "label_views": views_size,
+    }
+    write_json(folder / MANIFEST_FILE, manifest)
+    return outdated
+
+
+def _outdated(folder: Path, distilled: DistilledSet, views: LabelViews | None) -> list[str]:
+    """Which of results and report in ``folder`` are about another set than the given one, or were
+    found by students that saw other label views. What cannot be read is about none.
+    """
+    readers = {RESULTS_FILE: read_results, REPORT_FILE: read_report}
+    found = [name for name in readers if (folder / name).exists()]
+    count, classes = distilled.soft_labels.shape
+
+    def holds(name: str) -> bool:
+        rows = (readers[name](folder) or {"rows": []})["rows"]
+        return all(row["labels"] != "views" for row in rows) or _equal(
+            read_label_views(folder, count, classes, distilled.images.shape[1]), views
+        )
+
+    try:
+        same = not found or _equal(read_distilled(folder), distilled)
+        return [name for name in found if not (same and holds(name))]
+    except RunFolderError:
+        return found
+
+
+def _equal(one: DistilledSet | LabelViews | None, other: DistilledSet | LabelViews | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    pairs = zip(vars(one).values(), vars(other).values(), strict=True)
+    return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+
+
+def shards(folder: Path) -> list[Path]:
+    """The parquet files of ``folder``: all of ``train-*-of-K``, in order."""
+    found = whole_shards(folder, DATA)
+    if not found:
+        raise lacking(folder, DATA)
+    return found
+
+
+def read_distilled(folder: Path) -> DistilledSet:
+    """Read back exactly what :func:`write_publishable` wrote."""
+    parts = []
+    for path in shards(folder):
+        with guarded(path):
+            parts.append(_read_shard(path))
+    names = parts[0].class_names
+    with guarded(folder / "data"):
+        if any(part.class_names != names for part in parts):
+            raise ValueError("the files disagree on the class names")
+        return DistilledSet(
+            images=np.concatenate([part.images for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            weights=np.concatenate([part.weights for part in parts]),
+            soft_labels=np.concatenate([part.soft_labels for part in parts]),
+            class_names=names,
+        )
+
+
+def read_summary(folder: Path) -> tuple[int, tuple[str, ...]]:
+    """Number of rows and the class names, from the parquet footers alone."""
+    rows, names = 0, set()
+    for path in shards(folder):
+        with guarded(path):
+            file, own = _open_shard(path)
+            rows += file.metadata.num_rows
+            names.add(own)
+    if len(names) != 1:
+        raise RunFolderError(f"'{folder / 'data'}': the files disagree on the class names")
+    return rows, names.pop()
+
+
+def _open_shard(path: Path) -> tuple[pq.ParquetFile, tuple[str, ...]]:
+    file = pq.ParquetFile(path)
+    if file.metadata.num_rows > _MAX_ROWS:
+        raise ValueError(f"{file.metadata.num_rows} rows are more than {_MAX_ROWS}")
+    stored = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    names = tuple(stored["label"]["names"])
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("a class name is not text, or there is none")
+    if not file.schema_arrow.equals(image_features(names).arrow_schema):
+        raise ValueError("its columns are not image, label, weight and soft_label")
+    return file, names
+
+
+def _read_shard(path: Path) -> DistilledSet:
+    file, names = _open_shard(path)
+    table = file.read()
+    if any(column.null_count for column in table.columns):
+        raise ValueError("a value is missing")
+    pictures = table["image"].combine_chunks().field("bytes")
+    images = np.stack([_decode(picture.as_py()) for picture in pictures])
+    soft = table["soft_label"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    labels, weights = table["label"].to_numpy(), table["weight"].to_numpy()
+    return DistilledSet(images, labels, weights, soft.reshape(len(images), len(names)), names)
+
+
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        if max(image.size) > _MAX_SIDE:
+            raise ValueError(f"an image has {image.size} pixels; the limit is {_MAX_SIDE} a side")
+        if image.mode != "RGB":
+            raise ValueError(f"an image is {image.mode} instead of RGB")
+        return np.asarray(image)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    return _read_checked(folder, MANIFEST_FILE, MANIFEST)
+
+
+def read_results(folder: Path) -> dict[str, Any] | None:
+    """None if the set was not evaluated."""
+    if not (folder / RESULTS_FILE).exists():
+        return None
+    return _read_checked(folder, RESULTS_FILE, RESULTS)
+
+
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """None if `wdistill evaluate` has not judged the set."""
+    if not (folder / REPORT_FILE).exists():
+        return None
+    return _read_checked(folder, REPORT_FILE, REPORT)
+
+
+def _read_checked(folder: Path, name: str, schema: Any) -> dict[str, Any]:
+    path = inside(folder, folder / name)
+    value: dict[str, Any] = read_json(path)
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise RunFolderError(f"'{path}' is of format {version}; upgrade wdistill to read it")
+    problem = mismatch(value, schema)
+    if problem:
+        raise RunFolderError(f"'{path}' is not what wdistill writes: {problem}; write it again")
+    return value
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The images that are judged.
+
+    pixels: (n, 3, R, R) uint8; labels: (n,) int64; weights: (n,) float32, mean 1 within each class;
+    soft: (n, C) float32 probabilities, or None if there are none; views: likewise.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    weights: Tensor
+    soft: Tensor | None
+    views: LabelViews | None = None
+
+    @property
+    def ipc(self) -> int:
+        """Images per class, rounded where classes differ."""
+        return max(1, round(len(self.labels) / (int(self.labels.max()) + 1)))
+
+
+def mean_one(weights: Tensor, labels: Tensor) -> Tensor:
+    """Weights (n,) of sum 1 within each class as weights of mean 1."""
+    return weights * torch.bincount(labels)[labels]
+
+
+def candidate(distilled: DistilledSet, views: LabelViews | None = None) -> Candidate:
+    labels = torch.from_numpy(distilled.labels)
+    return Candidate(
+        pixels=torch.from_numpy(distilled.images).permute(0, 3, 1, 2),
+        labels=labels,
+        weights=mean_one(torch.from_numpy(distilled.weights), labels),
+        soft=torch.from_numpy(distilled.soft_labels),
+        views=views,
+    )

@@ -1,0 +1,89 @@
+"""The publishable folder from outside: where its files are. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from wdistill.errors import RunFolderError
+
+MANIFEST_FILE = "wdistill.json"
+SET_NAME = re.compile(r"ipc\d{1,4}")  # folder and configuration of a set
+SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
+LABELS_SUFFIX = "_soft_labels"  # of the configuration of its label views
+
+
+def set_name(ipc: int) -> str:
+    return f"ipc{ipc}"
+
+
+def publish_folder(path: Path, required: Sequence[str] = (f"ipc*/{MANIFEST_FILE}",)) -> Path:
+    """The publishable folder that ``path`` is or, being a run folder, has in ``publish/``.
+
+    Raises RunFolderError unless there is a file for each pattern of ``required``.
+    """
+    root = path / "publish" if (path / "publish").is_dir() else path
+    for pattern in required:
+        if not any(root.glob(pattern)):
+            raise RunFolderError(
+                f"{str(path)!r} has no {pattern}; give the output folder of a finished "
+                "`wdistill run`, or its publish folder"
+            )
+    return root
+
+
+def set_folders(root: Path) -> list[Path]:
+    """The sets in a publishable folder, the smallest first."""
+    found = [path.parent for path in root.glob(f"ipc*/{MANIFEST_FILE}")]
+    named = [path for path in found if SET_NAME.fullmatch(path.name)]
+    return sorted(named, key=lambda path: int(path.name[3:]))
+
+
+def one_set(path: Path) -> Path:
+    """The folder of the only set in a publishable folder, or of the set that ``path`` is.
+
+    Raises RunFolderError unless there is exactly one.
+    """
+    if (path / MANIFEST_FILE).is_file():
+        return path
+    found = set_folders(publish_folder(path))
+    if len(found) != 1:
+        names = " or ".join(str(folder) for folder in found)
+        raise RunFolderError(f"{str(path)!r} holds {len(found)} sets; give one of them: {names}")
+    return found[0]
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """Refuse links that lead out of the folder, other than those of a Hub cache snapshot."""
+    real, home = path.resolve(), folder.resolve()
+    above = [parent for parent in list(home.parents)[:2] if parent.name == "snapshots"]
+    homes = [home, *(parent.parent / "blobs" for parent in above)]
+    if not any(real.is_relative_to(allowed) for allowed in homes):
+        raise RunFolderError(f"'{path}' is a link that leads out of its folder; copy the file")
+    return path
+
+
+def shard_files(folder: Path, name: str) -> list[Path]:
+    """The parquet files in the subfolder ``name``, of however many and whatever writing."""
+    found = folder.glob(f"{name}/train-*.parquet")
+    return sorted(path for path in found if SHARD_NAME.fullmatch(path.name))
+
+
+def whole_shards(folder: Path, name: str) -> list[Path]:
+    """All of ``train-*-of-K`` in the subfolder ``name``, in order; none if there are none.
+
+    Raises RunFolderError if one is missing, or a link that leads elsewhere.
+    """
+    found = [inside(folder, path) for path in shard_files(folder, name)]
+    if [path.name for path in found] != shard_names(len(found)):
+        raise lacking(folder, name)
+    return found
+
+
+def shard_names(count: int) -> list[str]:
+    return [f"train-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
+
+
+def lacking(folder: Path, name: str) -> RunFolderError:
+    return RunFolderError(f"'{folder / name}' lacks train-*.parquet files; write it again")

@@ -1,0 +1,149 @@
+"""How a command ends: one line for an error, by one of its processes, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import sys
+import threading
+import time
+from typing import NoReturn
+
+import click
+
+from wdistill.errors import ProcessError, WdistillError
+
+LOST = re.compile(r"onnection (closed|reset|refused)|[Bb]roken pipe|NCCL|gloo", re.ASCII)
+PATIENCE, AGAIN = 2.0, 0.1  # seconds
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+COMMAND = "WDISTILL_COMMAND"  # in the environment of launched processes: what the user typed
+
+
+def command_line() -> str:
+    return os.environ.get(COMMAND) or shlex.join(["wdistill", *sys.argv[1:]])
+
+
+def launched() -> bool:
+    """Whether another wdistill has started this process, beside others, and speaks of its end."""
+    return COMMAND in os.environ
+
+
+def is_main_process() -> bool:
+    return _rank() == 0
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def listen() -> None:
+    """Let Ctrl-C and a scheduler's SIGTERM stop the command; a second one ends it at once."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, _stop)
+    sys.unraisablehook = _not_raised
+
+
+def _not_raised(given: sys.UnraisableHookArgs) -> None:
+    """A signal that was heard where nothing can be raised, as in ``__del__``, comes again."""
+    error = given.exc_value
+    if not (isinstance(error, KeyboardInterrupt) and error.args and error.args[0] in SIGNALS):
+        sys.__unraisablehook__(given)
+        return
+    signal.signal(error.args[0], _stop)
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), error.args[0]))
+    again.daemon = True
+    again.start()
+
+
+def _stop(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt(number)
+
+
+def stopped_by() -> int | None:
+    """The signal that :func:`listen` has heard."""
+    return next((n for n in SIGNALS if signal.getsignal(n) == signal.SIG_DFL), None)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit. One of several processes does so at once: the threads of a process group that is in use
+    would turn an orderly exit into SIGABRT.
+    """
+    if "RANK" not in os.environ:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def interrupt(number: int) -> NoReturn:
+    """Say how to go on, and exit as shells expect."""
+    end_progress_bars()
+    if not launched():  # else the process that launched this one says so
+        click.echo(f"\nInterrupted. To go on: {command_line()}", err=True)
+    _leave(128 + number)
+
+
+def signal_of(error: BaseException) -> int:
+    """`click` turns KeyboardInterrupt into Abort, and names it as the cause."""
+    arguments = (error.__cause__ or error).args
+    return int(arguments[0]) if arguments else signal.SIGINT
+
+
+def misused(error: click.ClickException) -> str:
+    """What `click` says in several sentences and lines, in one, and where to look."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    text = re.sub(r"\.? \(?Did you mean (.+?)\?\)?$", r" (did you mean \1?)", text)
+    context = getattr(error, "ctx", None)
+    return f"{text}; see '{context.command_path if context else 'wdistill'} --help'"
+
+
+def end_progress_bars() -> None:
+    """Leave the line of an unfinished bar, so that what is said next stands on its own."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if not isinstance(error, RuntimeError):
+        return False
+    from wdistill.core.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def fail(error: Exception, debug: bool, code: int) -> None:
+    """Print one line on ``error`` and exit with ``code``; with ``debug``, raise it."""
+    end_progress_bars()
+    if debug:
+        raise error
+    text = " ".join(str(error).split())
+    rank, foreseen = _rank(), isinstance(error, WdistillError)
+    lost = LOST.search(text) and "RANK" in os.environ and not foreseen
+    if (
+        lost and launched()
+    ):  # that process has said why it ended, or its end is told by the launcher
+        _leave(code)
+    if lost or rank > 0:
+        time.sleep(PATIENCE)  # one of several that fail alike is enough; torchrun ends the others
+    if lost:
+        text = "another process of this job has ended; what was finished is kept"
+    if "No space left" in text:
+        text = (
+            f"no space left on the device ({text}); free some space and run the same command again"
+        )
+    elif _out_of_memory(error):
+        text = (
+            f"the device is out of memory ({text[:120]}); lower --resolution or --ipc, or choose a "
+            "smaller --backbone or --student"
+        )
+    elif not foreseen:
+        text = f"{type(error).__name__}: {text} (a defect of wdistill? --debug shows where)"
+    if rank or isinstance(error, ProcessError):
+        click.echo(err=True)  # the main process may have left an unfinished bar
+    click.echo(f"Error: {f'process {rank + 1}: ' if rank else ''}{text}", err=True)
+    _leave(code)

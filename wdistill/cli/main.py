@@ -1,0 +1,345 @@
+"""The command line: parse, one call, print. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from wdistill._version import __version__
+from wdistill.cli.exit import (
+    COMMAND,
+    command_line,
+    fail,
+    interrupt,
+    is_main_process,
+    launched,
+    listen,
+    misused,
+    signal_of,
+    stopped_by,
+)
+from wdistill.cli.judge_options import judge_options, judge_settings
+from wdistill.cli.options import machine_options, run_options, runtime_settings, settings
+from wdistill.errors import OptionError, WdistillError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _common(command: F) -> F:
+    for decorate in (
+        click.option(
+            "-q", "--quiet", is_flag=True, help="No progress bars; errors and the result only."
+        ),
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    ):
+        command = decorate(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="wdistill")
+def cli() -> None:
+    """Distill an image dataset into a few synthetic images per class, score them, publish them.
+
+    \b
+    Example:
+      wdistill run --dataset cifar10 --backbone resnet18 --ipc 10
+      wdistill push runs/cifar10-ipc10 you/cifar10-wdistill-ipc10
+      wdistill reproduce you/cifar10-wdistill-ipc10
+    """
+
+
+@cli.command()
+@run_options
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only part I of N, alone, for job arrays; `wdistill merge` joins the parts. It needs a "
+    "trained --backbone. [default: all of it]",
+)
+@_common
+def run(shard: str | None, **options: Any) -> None:
+    """Distil a dataset, evaluate the result, and write a folder ready to publish.
+
+    Squeeze, recover and relabel in one command. Killed at any moment, the same command goes on
+    where it was.
+
+    \b
+    Example:
+      wdistill run --dataset imagenet-1k --backbone microsoft/resnet-18 --ipc 10
+    """
+    from wdistill.core.units import Shard
+
+    config, runtime = settings(options)
+    part = None if shard is None else Shard.parse(shard)
+    target = options["push_to"]
+    if part and target:
+        raise OptionError(
+            "--push-to cannot push a part of a run; push the run that joins the parts"
+        )
+    _share_out(options)
+    main = is_main_process()
+    if main and target:
+        from wdistill.publishing.hub import push as hub
+
+        hub.check_target(target)
+    from wdistill.artifact.distilled_set import read_results
+    from wdistill.artifact.layout import one_set
+    from wdistill.pipeline import run as pipeline
+    from wdistill.pipeline.tables import results_table
+
+    _hush(options["quiet"])
+    folder = options["output"] or pipeline.default_output(config, part)
+    say = _echo_quietly if options["quiet"] else click.echo
+    publish = pipeline.run(config, runtime, folder, command_line(), say, shard=part)
+    if not main:
+        return
+    if part:
+        click.echo(f"part {part.index} of {part.count} is done: {folder}")
+        click.echo("next:     wdistill merge PART... --output DIR, when all parts are done")
+        return
+    made = one_set(publish)
+    results = read_results(made)
+    if results is not None:
+        click.echo(results_table(results))
+    click.echo(f"pictures: {made / 'preview.png'}")
+    click.echo(f"card:     {publish / 'README.md'}")
+    click.echo(f'load:     load_dataset("{publish}")')
+    if target:
+        click.echo(hub.format_result(hub.push_finished(folder, target)))
+    else:
+        click.echo(f"push:     wdistill push {shlex.quote(str(folder))} YOU/{folder.name}")
+
+
+@cli.command()
+@click.argument(
+    "parts", metavar="PART...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Run folder."
+)
+@_common
+def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> None:
+    """Join the folders of `wdistill run --shard` in one, in which the run can be finished.
+
+    Parts of different runs are refused. What a missing or unfinished part lacks is computed by the
+    run.
+
+    \b
+    Example:
+      wdistill merge runs/cifar10-ipc10-shard-* --output runs/cifar10-ipc10
+    """
+    from wdistill.pipeline.shards import merge as join
+
+    merged = join(parts, output)
+    click.echo(f"joined:   {merged.units} finished pieces of work in {output}")
+    for shard in merged.absent:
+        click.echo(f"absent:   part {shard.index} of {shard.count}; the run will do its work")
+    click.echo(f"next:     {merged.command}")
+
+
+@cli.command()
+@run_options
+@_common
+def estimate(**options: Any) -> None:
+    """Say how long `wdistill run` with these options would take, and how much memory and disk.
+
+    Takes seconds: short pieces of each stage are measured on this machine. The run is estimated
+    from its beginning, and nothing is written.
+
+    \b
+    Example:
+      wdistill estimate --dataset cifar10 --backbone resnet18 --ipc 10
+    """
+    config, runtime = settings(options)
+    from wdistill.pipeline.estimation.estimate import estimate_run
+    from wdistill.pipeline.tables import estimate_table
+
+    _hush(options["quiet"])
+    found = estimate_run(config, runtime)
+    if found is not None:
+        click.echo(estimate_table(found))
+
+
+@cli.command()
+@click.argument("source", metavar="SOURCE")
+@judge_options
+@_common
+def evaluate(source: str, **options: Any) -> None:
+    """Say what SOURCE is worth: train students on it and on real images, and write a report.
+
+    SOURCE is a run folder, a published folder, or any small labelled image dataset, ours or not:
+    a Hub id, image folder, parquet file or save_to_disk folder.
+
+    \b
+    Example:
+      wdistill evaluate runs/cifar10-ipc10 --student convnet --labels hard --labels soft
+    """
+    config, runtime = judge_settings(source, options)
+    _share_out(options)
+    from wdistill.artifact.distilled_set import REPORT_FILE
+    from wdistill.evaluation.evaluate import PAGE_FILE, default_output, judge
+    from wdistill.evaluation.page.words import report_table
+    from wdistill.pipeline.judging import tell_the_card
+
+    _hush(options["quiet"])
+    folder = options["output"] or default_output(config)
+    say = _echo_quietly if options["quiet"] else click.echo
+    report = judge(config, runtime, folder, command_line(), say, tell_the_card)
+    if not is_main_process():
+        return
+    click.echo(report_table(report))
+    click.echo(f"numbers: {folder / REPORT_FILE}")
+    click.echo(f"page:    {folder / PAGE_FILE}")
+
+
+@cli.command()
+@click.argument("source", metavar="ID")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Run folder; the same command resumes it. [default: runs/reproduced-<name>]",
+)
+@click.option(
+    "--dataset",
+    metavar="ID|PATH",
+    help="The data that the set was made from, if they were on a disk. [default: the source at its "
+    "recorded revision]",
+)
+@click.option(
+    "--backbone",
+    metavar="ID|PATH",
+    help="Its backbone, if that was on a disk. [default: as recorded, at its revision]",
+)
+@machine_options
+@_common
+def reproduce(source: str, output: Path | None, **options: Any) -> None:
+    """Make the published set ID again from its settings, and say how far the two are apart.
+
+    ID is a dataset that wdistill pushed to the Hub, a published folder or a run folder. Killed at
+    any moment, the same command goes on where it was. The exit code is 0 also where they differ.
+
+    \b
+    Example:
+      wdistill reproduce you/cifar10-wdistill-ipc10
+    """
+    _share_out(options)
+    from wdistill.pipeline.reproduction import reproduce as again
+    from wdistill.pipeline.tables import verdict
+
+    _hush(options["quiet"])
+    given = again.Given(options["dataset"], options["backbone"], options["trust_remote_code"])
+    folder = output or again.default_output(source)
+    say = _echo_quietly if options["quiet"] else click.echo
+    runtime = runtime_settings(options)
+    found = again.reproduce(source, given, runtime, folder, command_line(), say)
+    if is_main_process():
+        click.echo(verdict(found))
+        click.echo(f"made again in {folder}")
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@_common
+def card(folder: Path, quiet: bool, debug: bool) -> None:
+    """Render the dataset card of DIR (a run or a published folder) again, from its files.
+
+    \b
+    Example:
+      wdistill card runs/cifar10-ipc10
+    """
+    from wdistill.artifact.layout import publish_folder
+    from wdistill.core.files import atomic_write
+    from wdistill.publishing.card.card import render_card
+
+    root = publish_folder(folder)
+    atomic_write(root / "README.md", render_card(root).encode())
+    click.echo(root / "README.md")
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("repo_id", metavar="REPO_ID")
+@click.option(
+    "--private/--public",
+    default=None,
+    help="Visibility of a new repository. [default: public; private if the source is gated "
+    "or private, or its licence is unknown]",
+)
+@click.option("--revision", metavar="BRANCH", help="Branch to push to. [default: main]")
+@click.option("--create-pr", is_flag=True, help="Open a pull request instead of pushing.")
+@click.option("--commit-message", metavar="TEXT", help="[default: says what is pushed]")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the files, their sizes and the card; needs no network."
+)
+@_common
+def push(
+    folder: Path, repo_id: str, quiet: bool, debug: bool, dry_run: bool, **options: Any
+) -> None:
+    """Upload the publishable folder of DIR to the dataset repository REPO_ID, in one commit.
+
+    \b
+    Example:
+      wdistill push runs/cifar10-ipc10 you/cifar10-wdistill-ipc10 --dry-run
+    """
+    from wdistill.publishing.hub import push as hub
+
+    if quiet:
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
+    result = hub.push(folder, repo_id, hub.PushOptions(dry_run=dry_run, **options))
+    click.echo(hub.format_plan(result) if dry_run else hub.format_result(result))
+
+
+def _share_out(options: dict[str, Any]) -> None:
+    """Do the command in several processes, and end with it, if the user asked for them."""
+    processes = options["num_processes"]
+    if processes > 1 and not launched():
+        from wdistill.cli.launch import launch
+
+        told = {COMMAND: command_line()}
+        sys.exit(launch(sys.argv[1:], processes, options["device"], told))
+
+
+def _echo_quietly(_: str) -> None:
+    """-q: stages do not speak."""
+
+
+def _hush(quiet: bool) -> None:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if quiet:
+        import datasets
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
+        datasets.disable_progress_bars()
+
+
+def main() -> None:
+    """Entry point: a foreseen error is one line on stderr and a non-zero exit code."""
+    debug = "--debug" in sys.argv
+    listen()
+    try:
+        sys.exit(cli.main(prog_name="wdistill", standalone_mode=False))
+    except click.ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # from click 8.2 on
+            error.show()
+        else:
+            click.echo(f"Error: {misused(error)}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort) as error:
+        interrupt(signal_of(error))
+    except Exception as error:
+        if number := stopped_by():  # a library has made another error of it
+            interrupt(number)
+        fail(error, debug, error.exit_code if isinstance(error, WdistillError) else 1)

@@ -1,0 +1,176 @@
+"""Files that are whole or absent: atomic writes, JSON, checked tensors; and arrays on the disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save as save_tensors
+
+from wdistill.errors import RunFolderError
+
+_MAX_JSON_BYTES = 64 * 2**20
+
+
+def template_folders() -> list[Path]:
+    """Where the templates are: in the wheel, or beside the package in a checkout."""
+    package = Path(__file__).parents[1]
+    return [package / "cards", package.parent / "cards"]
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` holds either its old content or all of the new one."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which becomes ``path`` when all is written and is gone if that fails."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            _raise_write_error(path, error)
+        raise
+
+
+def on_disk(
+    parts: Iterable[NDArray[Any]],
+    shape: tuple[int, ...] | None,
+    dtype: type[np.generic],
+    folder: Path,
+) -> NDArray[Any]:
+    """The ``parts``, one after the other, as one array in a nameless file of ``folder``: the system
+    keeps no more of it in memory than there is room for. Changes do not reach the file. shape: None
+    for that of a line.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for part in parts:
+                file.write(np.ascontiguousarray(part, dtype).data)
+            file.flush()
+            return np.memmap(file, dtype, mode="c", shape=shape)
+    except OSError as error:
+        _raise_write_error(folder, error)
+
+
+def _raise_write_error(path: Path, error: OSError) -> NoReturn:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "no space left on the disk; free some space and run the same command again"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "no permission; choose another --output or change the folder's permissions"
+    else:
+        advice = error.strerror or type(error).__name__
+    raise RunFolderError(f"cannot write '{path}': {advice}") from error
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes a parser raise into one line."""
+    try:
+        yield
+    except RunFolderError:
+        raise
+    except FileNotFoundError:
+        raise RunFolderError(f"'{path}' is missing; run the same command again") from None
+    except PermissionError:
+        raise RunFolderError(f"'{path}' cannot be read: no permission") from None
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        advice = "delete it and run the same command again"
+        raise RunFolderError(f"'{path}' is damaged ({reason}); {advice}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    atomic_write(path, text.encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not a JSON number")
+
+    with guarded(path):
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise ValueError(f"larger than {_MAX_JSON_BYTES} bytes")
+        return json.loads(path.read_bytes(), parse_constant=refuse)
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Safetensors, which has no checksum of its own, with one in its metadata."""
+    own = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    atomic_write(path, save_tensors(own, {**metadata, "sha256": _checksum(own, metadata)}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with guarded(path), safe_open(path, framework="pt") as file:
+        metadata: dict[str, str] = dict(file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.pop("sha256", None) != _checksum(tensors, metadata):
+            raise ValueError("its checksum does not fit its content")
+    return tensors, metadata
+
+
+def _checksum(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    digest = sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def remove(*paths: Path) -> None:
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            _raise_write_error(path, error)
+
+
+IDENTITY = "run.json"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for one run. Raises RunFolderError if another run holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunFolderError(
+            f"another run is working in {str(folder)!r}; wait for it, or choose another --output"
+        ) from error
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write to {str(folder)!r} ({error.strerror}); choose another --output"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        if not (folder / IDENTITY).exists():  # refused: leave nothing behind
+            (folder / ".lock").unlink(missing_ok=True)

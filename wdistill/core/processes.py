@@ -1,0 +1,164 @@
+"""Pieces of work whose results are files: handed out to all processes, done once, held by all.
+
+A process takes the next piece when it has finished one, so a slow one does not hold the others. The
+processes may have a folder each (several nodes without a common file system): results then travel
+over the process group, as bytes, and every process ends up with all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import Tensor
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+from tqdm.auto import tqdm
+
+from wdistill.config import stable_hash
+from wdistill.core.files import atomic_write
+
+HEAD_BYTES = 2**16  # holds the checksum and the key of a unit
+
+
+@dataclass(frozen=True)
+class Work:
+    """paths: one result each; valid(i): whether paths[i] holds it; compute(i, advance): writes it,
+    and calls advance(ticks) as it goes, ticks(i) in all; name, tick_name: for the progress bar.
+    """
+
+    name: str
+    paths: Sequence[Path]
+    valid: Callable[[int], bool]
+    compute: Callable[[int, Callable[[int], object]], None]
+    ticks: Callable[[int], int]
+    tick_name: str
+
+
+def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
+    """Do what is not done yet. Returns the pieces that this process did.
+
+    All processes call it with the same ``work``; when it returns, all results are on the disk of
+    every process.
+    """
+    owners = _owners(work, accelerator)
+    missing = [index for index, owner in enumerate(owners) if owner is None]
+    store = _store(accelerator, stable_hash([work.name, [work.paths[i].name for i in missing]]))
+    mine: list[int] = []
+    total = sum(map(work.ticks, missing))
+    silent = quiet or not missing or not accelerator.is_main_process
+    with tqdm(
+        total=total, desc=work.name, unit=work.tick_name, unit_scale=True, disable=silent
+    ) as bar:
+        while (turn := _add(store, "turn", 1, len(mine) + 1) - 1) < len(missing):
+            index = missing[turn]
+            work.compute(index, bar.update)
+            mine.append(index)
+            bar.update(max(0, _add(store, "ticks", work.ticks(index), 0) - bar.n))
+        accelerator.wait_for_everyone()
+        bar.update(total - bar.n)
+    made = _everyones([int(i in set(mine)) for i in range(len(owners))], accelerator)
+    makers = made.argmax(0).tolist()
+    whose = [makers[i] if owner is None else owner for i, owner in enumerate(owners)]
+    _spread(work.paths, whose, accelerator)
+    return mine
+
+
+def share_file(path: Path, accelerator: Accelerator) -> None:
+    """Let every process have the main one's file, or none if that has none."""
+    if int(_everyones([_head(path)], accelerator)[0, 0]):
+        _spread([path], [0], accelerator)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def share_folder(folder: Path, accelerator: Accelerator) -> None:
+    """Let every process have the files of the main one's folder."""
+    names = json.dumps(sorted(path.name for path in folder.glob("*"))).encode()
+    paths = [folder / name for name in json.loads(_sent(names, 0, accelerator))]
+    _spread(paths, [0] * len(paths), accelerator)
+
+
+def agreed(value: float, accelerator: Accelerator) -> float:
+    """The ``value`` of the main process."""
+    if accelerator.num_processes == 1:
+        return value
+    given = torch.tensor([value], dtype=torch.float64, device=accelerator.device)
+    return float(broadcast(given)[0])
+
+
+def _owners(work: Work, accelerator: Accelerator) -> list[int | None]:
+    """For each result a process that has it: the only one to read it, and to check it."""
+    heads = _everyones([_head(path) for path in work.paths], accelerator)
+    rank, owners = accelerator.process_index, []
+    for index, column in enumerate(heads.T):
+        holders = column.nonzero()[:, 0].tolist()
+        owners.append(holders[index % len(holders)] if holders else None)
+    sound = _everyones(
+        [int(owner == rank and work.valid(i)) for i, owner in enumerate(owners)], accelerator
+    )
+    return [owner if any(column) else None for owner, column in zip(owners, sound.T, strict=True)]
+
+
+def _spread(paths: Sequence[Path], whose: Sequence[int], accelerator: Accelerator) -> None:
+    """Send each file from its owner to the processes that do not have the same."""
+    if accelerator.num_processes == 1:
+        return
+    heads = _everyones([_head(path) for path in paths], accelerator)
+    rank = accelerator.process_index
+    for path, owner, column in zip(paths, whose, heads.T, strict=True):
+        lacking = (column != column[owner]).nonzero()[:, 0].tolist()
+        if lacking:
+            data = _sent(path.read_bytes() if rank == owner else b"", owner, accelerator)
+            if rank in lacking:
+                atomic_write(path, data)
+
+
+def _sent(data: bytes, owner: int, accelerator: Accelerator) -> bytes:
+    """The bytes of process ``owner``, in every process."""
+    if accelerator.num_processes == 1:
+        return data
+    device = accelerator.device
+    size = broadcast(torch.tensor([len(data)], device=device), from_process=owner)
+    buffer = torch.zeros(int(size[0]), dtype=torch.uint8, device=device)
+    if accelerator.process_index == owner:
+        buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    return bytes(broadcast(buffer, from_process=owner).cpu().numpy())
+
+
+def _everyones(values: Sequence[int], accelerator: Accelerator) -> Tensor:
+    """(processes, n) int64 on the CPU: the ``values`` of each."""
+    own = torch.tensor(values, dtype=torch.int64)
+    if accelerator.num_processes == 1:
+        return own[None]
+    gathered: Tensor = accelerator.gather(own.to(accelerator.device))
+    return gathered.view(accelerator.num_processes, -1).cpu()
+
+
+def _head(path: Path) -> int:
+    """A number that tells two versions of a file apart, and is 0 if there is none."""
+    try:
+        with path.open("rb") as file:
+            text = f"{os.fstat(file.fileno()).st_size}:".encode() + file.read(HEAD_BYTES)
+    except OSError:
+        return 0
+    return int.from_bytes(sha256(text).digest()[:7], "big") + 1
+
+
+def _store(accelerator: Accelerator, name: str) -> Store | None:
+    """The store through which the process group has met; None if there is one process."""
+    if accelerator.num_processes == 1:
+        return None
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return PrefixStore(f"wdistill/{name}", TCPStore(host, port, is_master=False))
+
+
+def _add(store: Store | None, key: str, amount: int, alone: int) -> int:
+    """The sum of what all processes have added so far; ``alone``, if there is one."""
+    return alone if store is None else int(store.add(key, amount))

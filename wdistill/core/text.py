@@ -1,0 +1,63 @@
+"""Sizes, names and addresses as text that is safe to print and to publish."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def human_bytes(size: int) -> str:
+    """E.g. ``21.4 kB``, in powers of 1000."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
+
+
+def without_folders(value: Any) -> Any:
+    """``value`` with every path on this machine cut to its last part: the manifest is published."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    option, equals, rest = value.partition("=")
+    if value.startswith("--") and equals:
+        return f"{option}={without_folders(rest)}"
+    # A Hub id has at most one slash; a longer path, a pattern or a file is this machine's.
+    local = value.startswith(("/", "~", ".")) or value.count("/") > 1 or os.path.exists(value)
+    if local or "*" in value or value.endswith(".parquet"):
+        return Path(value).name or value
+    return value
+
+
+def displayed(names: Iterable[str]) -> dict[str, str]:
+    """Each of ``names``, which differ, without local folders; equal ones are numbered."""
+    shown: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for name in dict.fromkeys(names):
+        own = str(without_folders(name))
+        seen[own] += 1
+        shown[name] = own if seen[own] == 1 else f"{own} ({seen[own]})"
+    return shown
+
+
+NO_BREAK = "\u00a0"
+
+
+def clean(value: Any) -> str:
+    """One line without letters that steer the text around them, such as right-to-left overrides."""
+    kept = (c if c.isprintable() or c == NO_BREAK else " " for c in str(value))
+    return " ".join(word for word in "".join(kept).split(" ") if word)
+
+
+_LINK = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w./%#?=&~+-]*)?", re.ASCII)
+
+
+def is_url(text: str) -> bool:
+    return bool(_LINK.fullmatch(text))

@@ -1,0 +1,1 @@
+"""Any labelled image dataset as splits of pixels."""

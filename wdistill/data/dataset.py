@@ -1,0 +1,318 @@
+"""Any class-labelled image dataset as two splits of upright RGB images with named classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import datasets
+import numpy as np
+
+from wdistill.config import DataConfig
+from wdistill.data.columns import choose_columns, is_named, read_groups
+from wdistill.data.provenance import Opened, Source
+from wdistill.data.sources import open_source
+from wdistill.data.splits import (
+    ImageSplit,
+    digest_of_images,
+    hold_out,
+    labelled_split,
+    renamed,
+    to_rgb,
+    without_broken,
+)
+from wdistill.data.streaming import SIZE_SAMPLE, Scaling
+from wdistill.errors import DataError
+
+__all__ = ["ImageData", "ImageSplit", "Source", "load_data", "to_rgb"]
+EVAL_SPLITS = ("validation", "valid", "val", "test")
+FINGERPRINT_ALL = 100_000  # rows up to which every image enters the fingerprint
+FINGERPRINT_SAMPLE = 10_000
+Piece = tuple[str, int, int]  # a stored split, its first row, and the row after the last
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A dataset ready to be distilled and evaluated on."""
+
+    source: Source
+    class_names: tuple[str, ...]
+    train: ImageSplit
+    eval: ImageSplit
+    train_split: str
+    eval_split: str
+    eval_is_holdout: bool
+    image_column: str
+    label_column: str
+    unlabelled: int  # rows left out of the two splits because they have no label
+    broken: int  # rows left out because their image cannot be decoded
+    notes: tuple[str, ...]  # what was inferred or left out, one sentence each
+    native_size: int  # median of the longer side over a sample, in pixels
+    by_revision: str  # fingerprint as that of a stream; empty where there is no commit
+
+    def is_of(self, recorded: str) -> bool:
+        """Whether ``recorded`` is the fingerprint of these data, read as a stream or not."""
+        return recorded in {self.source.fingerprint, self.by_revision} - {""}
+
+    @property
+    def eval_place(self) -> str:
+        """Where the evaluation images are, in words: ``in 'test'``, ``held out of 'train'``."""
+        return f"{'held out of' if self.eval_is_holdout else 'in'} {self.eval_split!r}"
+
+
+def load_data(
+    config: DataConfig,
+    seed: int,
+    ipc: int,
+    quiet: bool = True,
+    scaling: Callable[[int], Scaling] | None = None,
+) -> ImageData:
+    """Open the dataset, infer what ``config`` leaves open, and check every class against ``ipc``.
+
+    The hold-out, where there is no evaluation split, is the only use of ``seed``. With ``scaling``
+    a dataset of the Hub is read as a stream.
+    """
+    opened = open_source(config, scaling, quiet)
+    read = _read_splits(opened, config)
+    splits = read.splits
+    revision = opened.source.revision
+    by_revision = _fingerprint(read, revision) if revision else ""
+    fingerprint = by_revision if opened.stream else _fingerprint(read)
+    unlabelled = sum(int((split.labels < 0).sum()) for split in splits)
+    splits = [split.take(np.flatnonzero(split.labels >= 0)) for split in splits]
+    labelled = sum(map(len, splits))
+    if config.skip_broken:
+        splits = [without_broken(split, quiet) for split in splits]
+    broken = labelled - sum(map(len, splits))
+    is_holdout = len(splits) == 1
+    if is_holdout:
+        splits = hold_out(splits[0], len(read.class_names), seed)
+    train, evaluation = splits
+    _check_classes(train, evaluation, read.class_names, ipc, is_holdout)
+    return ImageData(
+        source=replace(opened.source, fingerprint=fingerprint),
+        class_names=read.class_names,
+        train=train,
+        eval=evaluation,
+        train_split=train.name,
+        eval_split=evaluation.name,
+        eval_is_holdout=is_holdout,
+        image_column=read.image_column,
+        label_column=read.label_column,
+        unlabelled=unlabelled,
+        broken=broken,
+        notes=(
+            *opened.notes,
+            *_notes(config, read, (unlabelled, broken), (train, evaluation)),
+            *([opened.stream.note()] if opened.stream else []),
+        ),
+        native_size=opened.stream.native_size() if opened.stream else _native_size(train),
+        by_revision=by_revision,
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The splits as they are stored: all rows, -1 where there is no label."""
+
+    splits: list[ImageSplit]  # training, then evaluation if there is one
+    class_names: tuple[str, ...]
+    image_column: str
+    label_column: str
+    skipped: tuple[str, ...]  # evaluation splits without labels
+
+
+def _read_splits(opened: Opened, config: DataConfig) -> _Read:
+    train_name = _train_name(opened, config)
+    dataset, trained = _rows_of(opened, train_name, "--train-split")
+    if not len(dataset):
+        raise DataError(f"split {train_name!r} is empty; choose another with --train-split")
+    columns = choose_columns(dataset, config)
+    train, class_names = labelled_split(dataset, train_name, columns)
+    if config.group_column is not None:
+        train = replace(train, groups=read_groups(dataset, config.group_column))
+    splits, skipped = [train], []
+    for name in _eval_names(opened, config, train_name):
+        stored, tested = _rows_of(opened, name, "--eval-split")
+        _check_apart(train_name, trained, name, tested)
+        if columns[1] in stored.features:
+            evaluation, names = labelled_split(stored, name, columns)
+            if (evaluation.labels >= 0).any():
+                splits.append(renamed(evaluation, names, class_names))
+                break
+        skipped.append(name)
+    if config.eval_split is not None and len(splits) == 1:
+        raise DataError(f"split {config.eval_split!r} has no labels; choose another --eval-split")
+    return _Read(splits, class_names, *columns, tuple(skipped))
+
+
+def _eval_names(opened: Opened, config: DataConfig, train_name: str) -> list[str]:
+    if config.eval_split is not None:
+        return [config.eval_split]
+    trained = _names_in(train_name)
+    return [name for name in EVAL_SPLITS if name in opened.names and name not in trained]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """One split as it is: its labelled rows, and the table, which may have more columns."""
+
+    source: Source
+    split: ImageSplit
+    table: Any  # datasets.Dataset, of which split.rows are positions
+    class_names: tuple[str, ...]
+    named: bool  # False: the classes are numbers
+
+
+def load_rows(config: DataConfig) -> Rows:
+    """The split ``config.train_split`` (the only one, or train) of a dataset, to be judged."""
+    opened = open_source(config)
+    name = _train_name(opened, config, "--split")
+    table, _ = _rows_of(opened, name, "--split")
+    columns = choose_columns(table, config)
+    split, class_names = labelled_split(table, name, columns)
+    split = split.take(np.flatnonzero(split.labels >= 0))
+    if not len(split):
+        raise DataError(f"split {name!r} has no labelled images; choose another with --split")
+    read = _Read([split], class_names, split.column, "", ())
+    source = replace(opened.source, fingerprint=_fingerprint(read))
+    return Rows(source, split, table, class_names, is_named(table.features[columns[1]]))
+
+
+def _train_name(opened: Opened, config: DataConfig, option: str = "--train-split") -> str:
+    if config.train_split is not None:
+        return config.train_split
+    if "train" in opened.names:
+        return "train"
+    if len(opened.names) == 1:
+        return opened.names[0]
+    found = ", ".join(opened.names) or "no splits"
+    raise DataError(f"the dataset has no split 'train' but {found}; choose one with {option}")
+
+
+def _names_in(spec: str) -> list[str]:
+    return re.findall(r"(?:^|\+)([^\[+(]*)", spec)
+
+
+def _rows_of(opened: Opened, spec: str, option: str) -> tuple[Any, list[Piece]]:
+    """Rows of ``train``, ``train[:10%]`` or ``train+extra``, in the syntax of `datasets`, and which
+    rows of the stored splits they are.
+    """
+    names = _names_in(spec)
+    unknown = [name for name in names if name not in opened.names]
+    if unknown:
+        allowed = ", ".join(opened.names)
+        raise DataError(
+            f"{option} {spec!r}: no split is called {unknown[0]!r}; choose from {allowed}"
+        )
+    stored = {name: opened.read(name) for name in dict.fromkeys(names)}
+    if spec in stored:
+        return stored[spec], [(spec, 0, len(stored[spec]))]
+    try:
+        sizes = {name: len(dataset) for name, dataset in stored.items()}
+        found = datasets.ReadInstruction.from_spec(spec).to_absolute(sizes)
+    except (ValueError, AssertionError) as error:
+        raise DataError(
+            f"{option} {spec!r} is not a split; write for example 'train[:10%]'"
+        ) from error
+    pieces = [(piece.splitname, piece.from_, piece.to) for piece in found]
+    rows = [stored[name].select(range(first, end)) for name, first, end in pieces]
+    return datasets.concatenate_datasets(rows), pieces
+
+
+def _check_apart(trained: str, ours: list[Piece], tested: str, theirs: list[Piece]) -> None:
+    """No image is both trained on and tested on."""
+    for (name, first, end), (other, begin, stop) in product(ours, theirs):
+        if name == other and max(first, begin) < min(end, stop):
+            raise DataError(
+                f"--eval-split {tested!r} has images of split {name!r} that are also in the "
+                f"training split {trained!r}; choose others"
+            )
+
+
+def _check_classes(
+    train: ImageSplit, evaluation: ImageSplit, names: tuple[str, ...], ipc: int, is_holdout: bool
+) -> None:
+    counts = np.bincount(train.labels, minlength=len(names))
+    if not len(train):
+        raise DataError(f"split {train.name!r} has no labels; choose another --train-split")
+    if len(names) < 2:
+        raise DataError(f"the dataset has one class, {names[0]!r}; two or more are needed")
+    smallest = int(counts.argmin())
+    name, count = names[smallest], int(counts[smallest])
+    if count == 0:
+        raise DataError(f"class {name!r} has no images in split {train.name!r}; remove the class")
+    if count < ipc:
+        held = int((evaluation.labels == smallest).sum()) if is_holdout else 0
+        beside = f" besides {held} held out for evaluation" if held else ""
+        noun = "image" if count == 1 else "images"
+        raise DataError(
+            f"class {name!r} has {count} {noun}{beside} but --ipc is {ipc}; "
+            f"lower --ipc to {count} or less"
+        )
+
+
+def _fingerprint(read: _Read, revision: str | None = None) -> str:
+    """SHA-256 over names, labels and encoded images: the same on every machine.
+
+    Of splits above ``FINGERPRINT_ALL`` rows, a fixed sample of the images enters. Those of a stream
+    are not kept: their commit, ``revision``, stands for them.
+    """
+    header = [read.class_names, read.image_column, read.label_column]
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for split in read.splits:
+        rows = len(split)
+        digest.update(f"{split.name}\0{rows}\0".encode())
+        digest.update(split.labels.astype("<i8").tobytes())
+        if revision is not None:
+            continue
+        images = split.dataset
+        if rows > FINGERPRINT_ALL:
+            chosen = np.random.default_rng(0).choice(rows, FINGERPRINT_SAMPLE, replace=False)
+            images = images.select(np.sort(chosen))
+        digest.update(digest_of_images(images, split.column))
+    if revision is not None:
+        return f"revision:{revision}:{digest.hexdigest()[:16]}"
+    return digest.hexdigest()
+
+
+def _native_size(split: ImageSplit) -> int:
+    count = min(SIZE_SAMPLE, len(split))
+    rows = np.random.default_rng(0).choice(len(split), count, replace=False)
+    return int(np.median([max(split.image(int(row)).size) for row in rows]))
+
+
+def _notes(
+    config: DataConfig,
+    read: _Read,
+    left_out: tuple[int, int],
+    splits: tuple[ImageSplit, ImageSplit],
+) -> tuple[str, ...]:
+    """What a user should know and did not say."""
+    train, evaluation = splits
+    unlabelled, broken = left_out
+    notes = []
+    if config.dataset is None:
+        notes.append("No --dataset given: using the embedded Fashion-MNIST subset, offline.")
+    elif config.image_column is None or config.label_column is None:
+        notes.append(
+            f"Images are in column {read.image_column!r}, labels in column {read.label_column!r}."
+        )
+    notes += [f"Split {name!r} has no labels and is not used." for name in read.skipped]
+    if len(read.splits) == 1:
+        notes.append(
+            f"No evaluation split with labels beside {train.name!r}: {len(evaluation)} of its "
+            f"{len(train) + len(evaluation)} images are held out, a seeded tenth of each class."
+        )
+    elif config.dataset is not None and config.eval_split is None:
+        notes.append(f"Evaluation is on split {evaluation.name!r}.")
+    if unlabelled:
+        notes.append(f"Left out {unlabelled} rows without a label (-1 or missing).")
+    if broken:
+        notes.append(f"Left out {broken} rows with a broken image.")
+    return tuple(notes)

@@ -1,0 +1,176 @@
+"""A network's score on test images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+from torch import Tensor
+
+from wdistill.core.memory import Capacity
+from wdistill.data.pixels import PixelStore, to_float
+from wdistill.networks.features import FeatureNetwork
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Score:
+    """confusion: (C, C) int64 counts, row: true class, column: answer; top5: share of images whose
+    class is among the five highest logits, None where there are no more than five classes.
+    """
+
+    confusion: Tensor
+    top5: float | None
+
+    @property
+    def top1(self) -> float:
+        """Share of images whose highest logit is their class."""
+        return float(self.confusion.diagonal().sum()) / float(self.confusion.sum())
+
+    @property
+    def per_class(self) -> list[float]:
+        """Top-1 accuracy of each class; 0 for a class without test images."""
+        hits, total = self.confusion.diagonal(), self.confusion.sum(1)
+        return (hits / total.clamp(min=1)).tolist()
+
+
+@torch.no_grad()
+def score_network(network: FeatureNetwork, store: PixelStore) -> Score:
+    """Test ``network`` on all of ``store``."""
+    classes, rows = network.num_classes, torch.arange(len(store))
+    confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    among = 0
+    for chunk, pixels in zip(rows.split(256), store.batches(rows, 256), strict=True):
+        logits = network(to_float(pixels, network.device), moments=False).logits.cpu()
+        true = store.labels[chunk]
+        confusion += torch.bincount(true * classes + logits.argmax(1), minlength=classes**2)
+        if classes > TOP:
+            among += int((logits.topk(TOP).indices == true[:, None]).any(1).sum())
+    top5 = among / len(store) if classes > TOP else None
+    return Score(confusion.view(classes, classes), top5)
+
+
+def nearest_real(
+    pixels: Tensor, real: Iterable[Tensor], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """argmin_i and min_i RMSE(s_j, real_i) of every distilled image s_j; pixels in [0, 1].
+
+    pixels: (n, 3, R, R) uint8; real: batches of uint8 images of the same class. Returns positions
+    among the real images, (n,) int64, and distances, (n,) float32.
+    """
+    ours = pixels.to(device).flatten(1).float() / 255
+    best = torch.full((len(ours),), math.inf, device=device)
+    where, seen = torch.zeros(len(ours), dtype=torch.int64, device=device), 0
+    capacity = Capacity()
+    for batch in real:
+        for chosen, distance, count in capacity.map(partial(_nearest, ours), batch):
+            where = torch.where(distance < best, chosen + seen, where)
+            best = torch.minimum(best, distance)
+            seen += count
+    return where.cpu(), best.cpu() / math.sqrt(ours.shape[1])
+
+
+def _nearest(ours: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, int]:
+    theirs = batch.to(ours.device).flatten(1).float() / 255
+    # The product form is fast but inexact near zero: it chooses, the difference measures.
+    chosen = torch.cdist(ours, theirs).argmin(1)
+    return chosen, (ours - theirs[chosen]).norm(dim=1), len(batch)
+
+
+DRAWS = 1000
+Bound = Literal["interpolated", "at_least", "at_most"]
+
+
+@dataclass(frozen=True)
+class Equivalent:
+    """ipc: random real images per class that reach a set's accuracy; low, high: its 95 % interval,
+    None where the spread over seeds is unknown. at_least, at_most: the accuracy lies above or below
+    all that was measured, and ipc is the nearest one measured.
+    """
+
+    ipc: float
+    low: float | None
+    high: float | None
+    bound: Bound
+
+
+def equivalent_ipc(scores: Sequence[float], random: Mapping[int, Sequence[float]]) -> Equivalent:
+    """The IPC at which random real images reach the mean of ``scores``.
+
+    scores: accuracies of the set, one per seed; random: those of random real images, by IPC.
+    Read off the means of ``random``, made monotone by isotonic regression and interpolated linearly
+    in log IPC. The interval is that of 1,000 draws of all the means, normal, with the deviation
+    pooled over the set and the curve: two or three seeds tell little of each point alone.
+    """
+    ipc = np.array(sorted(random), dtype=np.float64)
+    groups = [np.asarray(random[int(k)], dtype=np.float64) for k in ipc]
+    own = np.asarray(scores, dtype=np.float64)
+    means = np.array([group.mean() for group in groups])
+    value = float(_inverse(own.mean(), means, ipc))
+    deviation = _pooled([own, *groups])
+    low = high = None
+    if deviation is not None:
+        draw = np.random.default_rng(0)
+        noise = draw.standard_normal((DRAWS, 1 + len(groups))) * deviation
+        noise /= np.sqrt([len(own), *map(len, groups)])
+        found = [_inverse(own.mean() + e[0], means + e[1:], ipc) for e in noise]
+        low, high = (float(q) for q in np.quantile(found, (0.025, 0.975)))
+    smooth = isotonic_regression(means).x
+    bound: Bound = "interpolated"
+    if own.mean() > smooth[-1]:
+        bound = "at_least"
+    elif own.mean() < smooth[0]:
+        bound = "at_most"
+    return Equivalent(value, low, high, bound)
+
+
+def _inverse(score: float, means: NDArray[np.float64], ipc: NDArray[np.float64]) -> float:
+    smooth = isotonic_regression(means).x
+    if score > smooth[-1]:
+        return float(ipc[-1])
+    # The first of several equal points is where the accuracy is first reached.
+    kept = np.concatenate([[True], np.diff(smooth) > 0])
+    return float(np.exp(np.interp(score, smooth[kept], np.log(ipc[kept]))))
+
+
+def _pooled(groups: Sequence[NDArray[np.float64]]) -> float | None:
+    freedom = sum(len(group) - 1 for group in groups)
+    if freedom == 0:
+        return None
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    return float(np.sqrt(squares / freedom))
+
+
+BALANCE = 0.5  # lambda of both scores in DD-Ranking
+
+
+def label_robust_score(
+    improvement_over_random: float, hard_label_recovery: float, balance: float = BALANCE
+) -> float:
+    """sigma(lambda IOR - (1 - lambda) HLR): 1 at its best, where a set beats random real images by
+    everything (IOR = acc_soft - acc_random,soft) and loses nothing to the full data with hard
+    labels (HLR = acc_full,hard - acc_hard).
+    """
+    return _scaled(balance * improvement_over_random - (1 - balance) * hard_label_recovery)
+
+
+def augmentation_robust_score(
+    gain_with: float, gain_without: float, balance: float = BALANCE
+) -> float:
+    """sigma(lambda g + (1 - lambda) g'): g and g' are the gains over random real images with and
+    without augmentation of the students' images.
+    """
+    return _scaled(balance * gain_with + (1 - balance) * gain_without)
+
+
+def _scaled(value: float) -> float:
+    """sigma(x) = (e^x - e^-1) / (e - e^-1), from [-1, 1] to [0, 1]."""
+    return (math.exp(value) - math.exp(-1)) / (math.exp(1) - math.exp(-1))

@@ -1,0 +1,129 @@
+"""Ink, colours and axes that the plots of a report share.
+
+Every figure is as wide as a phone: a page puts several side by side where there is room, so that
+letters keep their size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from wdistill.core.text import human_bytes
+
+INK, FAINT, RULE, PAPER = "#1b1d21", "#62666e", "#dddfe4", "#ffffff"
+# Six and ten colours that stay apart for colour-blind readers: Petroff, arXiv:2107.02270. Each set
+# of images has a mark of its own as well.
+COLOURS = {
+    "distilled": "#e42536",
+    "random": "#5790fc",
+    "nearest": "#f89c20",
+    "herding": "#964a8b",
+    "full": "#9c9ca1",
+}
+MARKS = {"distilled": "o", "random": "s", "nearest": "^", "herding": "D", "full": "_"}
+SETS = {
+    "distilled": "distilled",
+    "random": "random real",
+    "nearest": "nearest real",
+    "herding": "herding",
+    "full": "all real images",
+}
+LABELS = {
+    "hard": "hard labels",
+    "soft": "stored soft labels",
+    "views": "stored labels of every view",
+    "teacher": "teacher in the loop",
+}
+TEN = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+       "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")  # fmt: skip
+WIDTH = 3.9  # inches
+_LETTERS, SMALL = 8.5, 7.5  # points
+Json = dict[str, Any]
+
+
+def panel(title: tuple[str, ...], height: float = 3.1, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """One plot on clear ground, the lines of its title above and to the left."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none")
+    heading = "\n".join(plain(line, 44) for line in title)
+    axes.set_title(heading, loc="left", fontsize=_LETTERS + 0.5, color=INK, pad=7)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("bottom", "left"):
+        axes.spines[side].set(color=FAINT, linewidth=0.7)
+    axes.tick_params(colors=FAINT, labelcolor=INK, labelsize=_LETTERS, width=0.7, length=3)
+    axes.grid(color=RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def name_axes(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=_LETTERS, color=INK)
+    axes.set_ylabel(y, fontsize=_LETTERS, color=INK)
+
+
+def legend(figure: Figure, columns: int = 3, **parts: Any) -> None:
+    """Under the plot, where it hides nothing; ``parts``: handles and labels if not the axes'."""
+    drawn = figure.legend(
+        loc="outside lower left", ncols=columns, frameon=False, fontsize=_LETTERS, labelcolor=INK,
+        handlelength=1.6, columnspacing=1.2, handletextpad=0.5, borderaxespad=0.2, **parts,
+    )  # fmt: skip
+    drawn.set_in_layout(True)
+
+
+def plain(text: str, longest: int) -> str:
+    """``text`` on one line of at most ``longest`` letters, none of which matplotlib takes for
+    mathematics."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    short = line if len(line) <= longest else line[: longest - 1].rstrip(" ,;(") + "…"
+    return short.replace("$", r"\$")
+
+
+def count(value: float) -> str:
+    """A number of images or steps as people write it: ``2.5``, ``60``, ``6,000``, ``1.2 million``.
+
+    Two significant digits where it is not whole.
+    """
+    if value >= 1e6:
+        return f"{value / 1e6:.3g} million"
+    if value >= 9.95 or value == round(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 0.95 else f"{value:.1g}"
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """``+1.2``, ``−0.4``; zero has no sign."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if text.strip("+−0.") else text[1:]
+
+
+def log_axis(axes: Axes, values: Iterable[float], words: str = "count") -> None:
+    """A logarithmic x axis over ``values``, with numbers or (words="bytes") sizes as its ticks."""
+    known = [value for value in values if value > 0] or [1.0]
+    low, high = min(known), max(known)
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.35, high * 1.35)
+    decades = high * 1.35 / (low / 1.35)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 300 else (1,), numticks=9))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    write = (lambda v: human_bytes(round(v)).replace(".0 ", " ")) if words == "bytes" else count
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+
+
+def share_axis(axes: Axes, limits: tuple[float, float]) -> None:
+    """A y axis in percent between two shares."""
+    axes.set_ylim(100 * limits[0], 100 * limits[1])
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def share_limits(rows: Iterable[Json]) -> tuple[float, float]:
+    """Where the accuracies of ``rows`` lie, spread included, with room above for words."""
+    ends = [row["top1_mean"] + sign * row["top1_std"] for row in rows for sign in (-1, 1)]
+    room = max(0.02, 0.12 * (max(ends) - min(ends)))
+    return max(0.0, min(ends) - room), min(1.0, max(ends) + room)

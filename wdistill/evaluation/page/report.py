@@ -1,0 +1,181 @@
+"""An evaluation report as one page of HTML that needs nothing else: no network, no script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from wdistill.evaluation.page.class_plots import class_gains, confusion, projection
+from wdistill.evaluation.page.html import html_environment, image_url, svg
+from wdistill.evaluation.page.plot_style import COLOURS, Json
+from wdistill.evaluation.page.plots import (
+    accuracy_by_bytes,
+    accuracy_by_ipc,
+    learning_curves,
+    panel_rows,
+    panel_title,
+    panels,
+)
+from wdistill.evaluation.page.words import (
+    accuracy_words,
+    equivalent_rows,
+    headline,
+    provenance,
+    recipe_rows,
+    results_groups,
+    score_table,
+    tiles,
+)
+
+MOST_CLASSES, MOST_IMAGES = 20, 10
+_OPEN = 5  # classes of the gallery that are not folded away
+_SHOWN = 6  # figures of one kind that are not folded away
+Panel = Callable[[Json, str, str], Figure | None]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The evaluated images and the nearest real one of each.
+
+    images: (n, H, W, 3), labels: (n,), weights: (n,) shares of their class, nearest: (n, H, W, 3),
+    distances: (n,) root mean squares over pixels from 0 to 1.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    weights: NDArray[np.floating[Any]] | None = None
+    nearest: NDArray[np.uint8] | None = None
+    distances: NDArray[np.floating[Any]] | None = None
+
+
+def render_report(report: Json, gallery: Gallery) -> str:
+    """The page of ``report``, whose names and ids are untrusted."""
+    groups = results_groups(report)
+    view = {
+        "report": report,
+        "headline": headline(report),
+        "tiles": tiles(report),
+        "colours": COLOURS,
+        "groups": groups,
+        "top5": any(row["top5"] for group in groups for row in group["rows"]),
+        "equivalents": equivalent_rows(report),
+        "scores": score_table(report),
+        "accuracy": _accuracy(report),
+        "pictures": [*_learning(report), *_classes(report), *_features(report)],
+        "gallery": _gallery_view(gallery, report["source"]["classes"]),
+        "recipe": recipe_rows(report),
+        "provenance": provenance(report),
+    }
+    return html_environment().get_template("report.html.jinja").render(view)
+
+
+def _accuracy(report: Json) -> list[Json]:
+    by_ipc = [
+        svg(
+            accuracy_by_ipc(report, *pair),
+            f"ipc{i}",
+            f"Top-1 accuracy, {', '.join(panel_title(*pair))}. "
+            + accuracy_words(panel_rows(report, *pair), "ipc"),
+        )
+        for i, pair in enumerate(panels(report))
+    ]
+    by_bytes = [
+        svg(
+            accuracy_by_bytes(report, student),
+            f"bytes{i}",
+            f"Top-1 accuracy against bytes, {student}. "
+            + accuracy_words([row for row in report["rows"] if row["student"] == student], "bytes"),
+        )
+        for i, student in enumerate(dict.fromkeys(row["student"] for row in report["rows"]))
+    ]
+    text = (
+        "Mean over seeds; bands and bars are one standard deviation. The arrow leads from the "
+        "distilled images to the number of random real images that train a student as well. "
+        "Bytes are those of the images and of the labels that such training needs."
+    )
+    return _pictures(("Accuracy", text, by_ipc + by_bytes))
+
+
+def _learning(report: Json) -> list[Json]:
+    curves = _each_panel(report, learning_curves, "Training loss over steps")
+    text = "Training loss; random real images are as many per class as distilled ones."
+    return _pictures(("Learning", text, curves))
+
+
+def _classes(report: Json) -> list[Json]:
+    gains = _each_panel(report, class_gains, "Gain over random real images by class")
+    confused = _each_panel(report, confusion, "Confusion matrix of students of distilled images")
+    return _pictures(
+        ("Gain by class", "Accuracy on each class: distilled images less the same number of "
+         "random real ones, in percentage points; blue where random ones do better.", gains),
+        ("Confusion", "For students of the distilled images: of each true class, the percentage "
+         "taken for each class.", confused),
+    )  # fmt: skip
+
+
+def _features(report: Json) -> list[Json]:
+    figure = projection(report)
+    drawn = [svg(figure, "projection", "Features in two dimensions by class")] if figure else []
+    text = (
+        "Real images, the atoms that stand for them and the distilled images in two dimensions "
+        "of the feature space. Distances on paper only hint at distances there."
+    )
+    return _pictures(("Feature space", text, drawn))
+
+
+def _each_panel(report: Json, draw: Panel, alt: str) -> list[Markup]:
+    drawn = [(pair, draw(report, *pair)) for pair in panels(report)]
+    return [
+        svg(figure, f"{draw.__name__}{i}", f"{alt}, {', '.join(panel_title(*pair))}")
+        for i, (pair, figure) in enumerate(drawn)
+        if figure is not None
+    ]
+
+
+def _pictures(*kinds: tuple[str, str, Sequence[Markup]]) -> list[Json]:
+    """Title, text, and figures: the first few, and the others to be folded."""
+    return [
+        {"title": title, "text": text, "first": drawn[:_SHOWN], "folded": drawn[_SHOWN:]}
+        for title, text, drawn in kinds
+        if drawn
+    ]
+
+
+def _gallery_view(gallery: Gallery, names: Sequence[str]) -> Json:
+    """Evenly spaced classes where there are too many, the first images of each."""
+    present = np.unique(gallery.labels)
+    at = np.linspace(0, len(present) - 1, min(MOST_CLASSES, len(present))).round().astype(int)
+    height, width = gallery.images.shape[1:3]
+    classes = [_class_view(gallery, int(label), names[label]) for label in present[at]]
+    return {
+        "classes": classes[:_OPEN],
+        "folded": classes[_OPEN:],
+        "more_classes": len(present) - len(at),
+        "nearest": gallery.nearest is not None,
+        "weights": gallery.weights is not None,
+        "size": f"{width} × {height}",
+    }
+
+
+def _class_view(gallery: Gallery, label: int, name: str) -> Json:
+    rows = np.flatnonzero(gallery.labels == label)
+    return {
+        "name": name,
+        "images": [_image_view(gallery, row) for row in rows[:MOST_IMAGES]],
+        "more": max(0, len(rows) - MOST_IMAGES),
+    }
+
+
+def _image_view(gallery: Gallery, row: int) -> Json:
+    return {
+        "url": image_url(gallery.images[row]),
+        "weight": None if gallery.weights is None else f"{gallery.weights[row]:.2g}",
+        "nearest": None if gallery.nearest is None else image_url(gallery.nearest[row]),
+        "distance": None if gallery.distances is None else f"{gallery.distances[row]:.2g}",
+    }

@@ -1,0 +1,272 @@
+"""Honest evaluation: distilled against real images, same recipe, seeds and optimiser steps."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from wdistill.artifact.distilled_set import Candidate
+from wdistill.config import EvalConfig, Labels, LabelViewsConfig, RelabelConfig, stable_hash
+from wdistill.core.files import on_disk, read_json, write_json
+from wdistill.core.processes import Work, share_out
+from wdistill.core.seeds import stream, stream_seed
+from wdistill.data.pixels import PixelStore
+from wdistill.errors import OptionError, RunFolderError
+from wdistill.evaluation.metrics import Score, score_network
+from wdistill.evaluation.sets.baselines import random_rows
+from wdistill.evaluation.training import TrainingSet, train_student
+from wdistill.labels.soft import soft_labels
+from wdistill.labels.views import LabelViews, label_views, rounded
+from wdistill.networks.backbones import BackboneSource, new_network
+from wdistill.networks.features import FeatureNetwork
+
+STORED: tuple[Labels, ...] = ("soft", "views")  # labels that are made for a small set
+Images = Literal["distilled", "random", "nearest", "herding", "full"]
+CURVE_POINTS = 50
+DECODED_AT_ONCE = 256
+CONFUSION_CLASSES = 100  # a larger matrix is not stored
+
+
+@dataclass(frozen=True)
+class Job:
+    """One student to train: the unit of work of this stage. ipc: images per class."""
+
+    student: str
+    images: Images
+    labels: Labels
+    ipc: int
+    seed: int
+    augment: bool = True
+
+    @property
+    def name(self) -> str:
+        safe = "".join(ch if ch.isalnum() or ch in "-_." else "-" for ch in self.student)
+        plain = "" if self.augment else "-plain"
+        given = f"{self.images}-{self.ipc}-{self.labels}{plain}-{self.seed}"
+        return f"{safe}-{stable_hash(self.student)[:6]}-{given}"
+
+
+@dataclass(frozen=True)
+class StudentSetting:
+    """Everything the jobs share.
+
+    network: the teacher, which also labels the real images, or None; chosen: rows of ``train`` and
+    their weights for the images picked by a rule, by its name; config: with a fixed budget;
+    scratch: a folder for the pixels of real images.
+    """
+
+    candidate: Candidate
+    class_names: tuple[str, ...]
+    train: PixelStore
+    test: PixelStore
+    network: FeatureNetwork | None
+    config: EvalConfig
+    relabel: RelabelConfig
+    seed: int
+    device: torch.device
+    scratch: Path
+    autocast: torch.dtype | None = None
+    chosen: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+def jobs(
+    config: EvalConfig,
+    students: Sequence[str],
+    ipc: int,
+    images: Sequence[Images] = ("distilled", "random"),
+) -> list[Job]:
+    """Every combination; the full data have no stored labels but their own."""
+    return [
+        Job(student, kind, labels, ipc, seed)
+        for student, kind, labels, seed in itertools.product(
+            students, images, config.labels, range(config.seeds)
+        )
+        if not (kind == "full" and labels in STORED)
+    ]
+
+
+def _real_rows(setting: StudentSetting, job: Job) -> tuple[Tensor, Tensor]:
+    """Rows of real images, and their weights."""
+    labels = setting.train.labels
+    if job.images == "random":
+        classes = len(setting.class_names)
+        rows = random_rows(labels, classes, job.ipc, setting.seed, job.seed)
+        return rows, torch.ones(len(rows))
+    if job.images == "full":
+        return torch.arange(len(labels)), torch.ones(len(labels))
+    return setting.chosen[job.images]
+
+
+def _pixels(setting: StudentSetting, rows: Tensor) -> Tensor:
+    """(n, 3, R, R) uint8 of real images."""
+    store = setting.train
+    shape = (len(rows), 3, store.preprocessing.resolution, store.preprocessing.resolution)
+    batches = (batch.numpy() for batch in store.batches(rows, DECODED_AT_ONCE))
+    return torch.from_numpy(on_disk(batches, shape, np.uint8, setting.scratch))
+
+
+def training_set(setting: StudentSetting, job: Job) -> TrainingSet:
+    """The images and labels that a job's student sees."""
+    soft, views = None, None
+    images: Tensor | PixelStore
+    if job.images == "distilled":
+        given = setting.candidate
+        images, labels, weights, soft = given.pixels, given.labels, given.weights, given.soft
+        views = given.views if job.labels == "views" else None
+    else:
+        rows, weights = _real_rows(setting, job)
+        labels = setting.train.labels[rows]
+        images = setting.train if job.images == "full" else _pixels(setting, rows)
+        if job.labels == "soft" and isinstance(images, Tensor) and setting.network is not None:
+            generator = stream(setting.seed, "relabel-random", job.seed)
+            soft = soft_labels(setting.network, images, setting.relabel, generator)
+        if job.labels == "views" and isinstance(images, Tensor) and setting.network is not None:
+            views = _views_alike(setting, images, job.seed)
+    missing = {"soft": soft is None, "views": views is None}
+    if missing.get(job.labels):
+        raise OptionError(
+            f"there are no labels of kind {job.labels} for the {job.images} images; leave out "
+            f"--labels {job.labels}, or name the network that gives them with --teacher"
+        )
+    targets = soft if job.labels == "soft" and soft is not None else labels
+    online = setting.network if job.labels == "teacher" else None
+    soft_targets = job.labels != "hard"
+    return TrainingSet(images, targets, weights, soft_targets, online, job.augment, views)
+
+
+def _views_alike(setting: StudentSetting, pixels: Tensor, draw: int) -> LabelViews | None:
+    """Labels of the views of real images, as many and as coarse as those of the set."""
+    own = setting.candidate.views
+    if own is None or setting.network is None:
+        return None
+    config = LabelViewsConfig(own.count, own.logits.shape[1], crop_min=setting.config.crop_min)
+    seed = stream_seed(setting.seed, "label-views-random", draw)
+    temperature = setting.config.temperature
+    views = label_views(setting.network, pixels, config, seed, temperature=temperature)
+    return rounded(views, config.levels)
+
+
+def run_job(
+    setting: StudentSetting,
+    job: Job,
+    source: BackboneSource,
+    on_step: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
+    """Train one student from random weights and test its last step on all test images."""
+    began = time.perf_counter()
+    preprocessing = setting.train.preprocessing
+    seed = stream_seed(setting.seed, "student", job.student, job.seed) % 2**31
+    model = new_network(source, setting.class_names, preprocessing.resolution, seed)
+    device = setting.device
+    losses: list[Tensor] = []
+
+    def told(loss: Tensor) -> None:
+        losses.append(loss)
+        on_step()
+
+    data = training_set(setting, job)
+    train_student(model, data, preprocessing, setting.config, seed, device, setting.autocast, told)
+    score = score_network(FeatureNetwork(model, preprocessing, device), setting.test)
+    return {
+        **asdict(job),
+        **_told(score),
+        "steps": len(losses),
+        "curve": _curve(losses),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+
+
+def _told(score: Score) -> dict[str, Any]:
+    few = len(score.confusion) <= CONFUSION_CLASSES
+    return {
+        "top1": score.top1,
+        "top5": score.top5,
+        "per_class": [round(value, 4) for value in score.per_class],
+        "confusion": score.confusion.tolist() if few else None,
+    }
+
+
+def _curve(losses: Sequence[Tensor]) -> dict[str, list[float]]:
+    """Mean losses of about CURVE_POINTS stretches of training, and the step each ends with."""
+    if not losses:
+        return {"step": [], "loss": []}
+    parts = torch.stack(list(losses)).float().cpu().tensor_split(min(CURVE_POINTS, len(losses)))
+    ends = np.cumsum([len(part) for part in parts])
+    return {"step": ends.tolist(), "loss": [round(float(part.mean()), 5) for part in parts]}
+
+
+SHARED = ("seeds", "students", "labels", "enabled")  # settings that no single job depends on
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Where outcomes are kept, and who works on them. shared: where those of the full data are,
+    which many sets are compared with.
+    """
+
+    folder: Path
+    accelerator: Accelerator
+    quiet: bool
+    shared: Path | None = None
+
+
+def job_key(setting: StudentSetting, job: Job, source: BackboneSource) -> list[Any]:
+    """What a job's outcome depends on, beside the images."""
+    recipe = {name: value for name, value in vars(setting.config).items() if name not in SHARED}
+    return [vars(job), recipe, source.config.to_json_string(), setting.seed]
+
+
+def run_jobs(
+    place: Jobs,
+    setting: StudentSetting,
+    every: Sequence[Job],
+    keys: Mapping[Job, str],
+    sources: Mapping[str, BackboneSource],
+) -> list[dict[str, Any]]:
+    """The outcomes of ``every`` job, in order; those known under their key are not run again."""
+    paths = [_path(place, job, keys[job]) for job in every]
+    steps, _ = setting.config.budget(len(setting.candidate.labels))
+
+    def known(index: int) -> dict[str, Any] | None:
+        return _outcome(paths[index], keys[every[index]])
+
+    def compute(index: int, advance: Callable[[int], object]) -> None:
+        job = every[index]
+        outcome = run_job(setting, job, sources[job.student], lambda: advance(1))
+        write_json(paths[index], {"key": keys[job], "outcome": outcome})
+
+    pieces = Work(
+        name="students",
+        paths=paths,
+        valid=lambda index: known(index) is not None,
+        compute=compute,
+        ticks=lambda _: steps,
+        tick_name="step",
+    )
+    share_out(pieces, place.accelerator, place.quiet)
+    found = [known(index) for index in range(len(every))]
+    return [outcome for outcome in found if outcome is not None]
+
+
+def _path(place: Jobs, job: Job, key: str) -> Path:
+    if job.images == "full" and place.shared is not None:
+        return place.shared / f"{job.name}-{key}.json"
+    return place.folder / f"{job.name}.json"
+
+
+def _outcome(path: Path, key: str) -> dict[str, Any] | None:
+    try:
+        record = read_json(path)
+    except (FileNotFoundError, RunFolderError):
+        return None
+    outcome: dict[str, Any] | None = record.get("outcome") if record.get("key") == key else None
+    return outcome

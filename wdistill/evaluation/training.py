@@ -1,0 +1,136 @@
+"""Train a fresh student on a handful of images."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wdistill.config import EvalConfig
+from wdistill.core.seeds import stream, stream_seed
+from wdistill.data.augment import apply_mix, apply_views, mix_targets, random_mix, random_views
+from wdistill.data.pixels import PixelStore, Preprocessing, to_float
+from wdistill.errors import NumericalError
+from wdistill.labels.soft import soften
+from wdistill.labels.views import LabelViews, replay
+from wdistill.networks.features import FeatureNetwork, fast_layout, number_of_classes
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """images: (n, 3, R, R) uint8, or a store of as many; targets: (n,) int64 classes, or (n, C)
+    float32 probabilities; weights: (n,) float32, mean 1 within each class; soft: whether the
+    targets are the teacher's; teacher: if given, it labels every batch as the student sees it, and
+    targets are not used; views: if given, the student sees these and nothing else; augment: whether
+    it sees crops, flips and CutMix, or the images as they are.
+    """
+
+    images: Tensor | PixelStore
+    targets: Tensor
+    weights: Tensor
+    soft: bool
+    teacher: FeatureNetwork | None = None
+    augment: bool = True
+    views: LabelViews | None = None
+
+
+def student_loss(logits: Tensor, targets: Tensor, weights: Tensor, temperature: float) -> Tensor:
+    """mean_j w_j KL(p_j || softmax(z_j / T)); at T = 1 its gradient is cross-entropy's.
+
+    logits, targets: (B, C); weights: (B,). Not multiplied by T^2, as in the official recipe: Adam
+    does not see the scale of a loss.
+    """
+    log_probabilities = (logits / temperature).log_softmax(1)
+    divergence = F.kl_div(log_probabilities, targets, reduction="none").sum(1)
+    return (weights * divergence).mean()
+
+
+def train_student(
+    model: nn.Module,
+    data: TrainingSet,
+    preprocessing: Preprocessing,
+    config: EvalConfig,
+    seed: int,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+    on_step: Callable[[Tensor], object] = lambda _: None,
+) -> nn.Module:
+    """Train ``model`` in place: AdamW, cosine to zero, crops, flips and CutMix, to the last step.
+
+    on_step is given each step's loss. Raises NumericalError if the last one is not finite.
+    """
+    fast_layout(model.to(device)).train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+    )
+    temperature = config.temperature if data.soft else 1.0
+    mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
+    steps, _ = config.budget(len(data.weights))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    torch.manual_seed(stream_seed(seed, "dropout"))  # dropout draws from the global generator
+    loss = torch.zeros(())
+    classes = number_of_classes(model)
+    batches = _batches(data, config, temperature, classes, seed, device)
+    for batch, targets, weights in itertools.islice(batches, steps):
+        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+            logits = model((batch - mean) / std).logits.float()
+        loss = student_loss(logits, targets, weights, temperature)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        on_step(loss.detach())
+    if not bool(torch.isfinite(loss)):
+        raise NumericalError("a student's loss is not finite; use --mixed-precision no")
+    return model.eval()
+
+
+def _batches(
+    data: TrainingSet,
+    config: EvalConfig,
+    temperature: float,
+    classes: int,
+    seed: int,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Images in [0, 1] as a student sees them, with their targets and weights, without end."""
+    images = data.images.to(device) if isinstance(data.images, Tensor) else data.images
+    weights = data.weights.to(device)
+    targets = data.targets.to(device)
+    generator = stream(seed, "student")
+    _, batch_size = config.budget(len(weights))
+    if data.views is not None and isinstance(images, Tensor):
+        yield from replay(
+            data.views, images, data.weights, classes, temperature, batch_size, generator, device
+        )
+    while True:
+        order = torch.randperm(len(weights), generator=generator)
+        # Batches of nearly equal size: a last batch of one image would break BatchNorm.
+        for part in torch.tensor_split(order, math.ceil(len(weights) / batch_size)):
+            rows = part.to(device)
+            pixels = images[rows] if isinstance(images, Tensor) else images.get(part)
+            batch, share = to_float(pixels, device), weights[rows]
+            wanted = targets[rows]
+            if wanted.dim() == 1:
+                wanted = F.one_hot(wanted, classes).float()
+            elif data.soft:
+                wanted = soften(wanted, temperature)
+            if data.augment:
+                views = random_views(len(part), config.crop_min, generator)
+                mix = random_mix(len(part), batch.shape[-1], generator)
+                batch = apply_mix(apply_views(batch, views), mix)
+                # A mixed image weighs what its two parts weigh, and so do their targets in its own.
+                share = mix_targets(weights[rows], mix)
+                mixed = mix_targets(weights[rows, None] * wanted, mix)
+                wanted = mixed / share.clamp(min=1e-12)[:, None]
+            if data.teacher is not None:
+                with torch.no_grad():
+                    logits = data.teacher(batch, moments=False).logits
+                wanted = (logits / temperature).softmax(1)
+            yield batch, wanted, share

@@ -1,0 +1,1 @@
+"""What the teacher says of an image, once or view by view."""

@@ -1,0 +1,150 @@
+"""The configuration ``soft_labels`` of a published set: label views as parquet."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from wdistill.core.text import human_bytes
+from wdistill.errors import OptionError
+from wdistill.labels.views import LabelViews
+
+_SHARD_ROWS = 2 * 10**6  # below `push_to_hub`'s 500 MB, whatever is stored per row
+_GROUP_ROWS = 10**4  # a few 100 kB, a page of the Hub's viewer
+_MAX_ROWS = 10**9
+_PROBE = (2, 8)  # views from whose bytes those of many are guessed
+
+
+def label_features(topk: int, classes: int) -> datasets.Features:
+    """The columns, as `datasets` describes them; ``classes`` and ``rest`` where logits are left
+    out.
+    """
+    number, row = datasets.Value("float32"), datasets.Value("int32")
+    columns = {
+        "image": row,
+        "view": row,
+        "crop": datasets.List(number, length=4),
+        "flip": datasets.Value("bool"),
+        "partner": row,
+        "mix": datasets.List(row, length=4),
+        "logits": datasets.List(number, length=topk),
+    }
+    if topk < classes:
+        columns |= {"classes": datasets.List(row, length=topk), "rest": number}
+    return datasets.Features(columns)
+
+
+def encode(views: LabelViews, classes: int) -> bytes:
+    """One parquet file. Values repeat, so dictionaries and zstd make it small."""
+    topk = views.logits.shape[1]
+    schema = label_features(topk, classes).arrow_schema
+    columns = [_column(getattr(views, name), schema.field(name).type) for name in schema.names]
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=schema),
+        buffer,
+        row_group_size=_GROUP_ROWS,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=["view", "crop.list.element", "mix.list.element", "logits.list.element",
+                        "classes.list.element", "rest", "flip"],
+        column_encoding={"image": "DELTA_BINARY_PACKED", "partner": "DELTA_BINARY_PACKED"},
+        write_statistics=False,
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def _column(values: Tensor, kind: pa.DataType) -> pa.Array:
+    if not pa.types.is_fixed_size_list(kind):
+        return pa.array(values.numpy()).cast(kind)
+    flat = pa.array(values.contiguous().reshape(-1).numpy()).cast(kind.value_type)
+    return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+
+
+def fit(views: LabelViews, classes: int, budget: int | None) -> tuple[LabelViews, int]:
+    """As many of the views as take at most ``budget`` bytes, and what they take. Raises OptionError
+    if not even one does.
+    """
+    count = views.count
+    if budget is not None and count > _PROBE[1]:  # encoding far too many would take long
+        few, more = (sum(map(len, _encoded(views.first(n), classes))) for n in _PROBE)
+        per_view = (more - few) / (_PROBE[1] - _PROBE[0])
+        count = min(count, max(_PROBE[1], math.ceil(1.2 * budget / per_view)))
+    while True:
+        size = sum(map(len, _encoded(views.first(count), classes)))
+        if budget is None or size <= budget:
+            return views.first(count), size
+        if count == 1:
+            raise OptionError(
+                f"--label-budget is {human_bytes(budget)}, but one view of each image takes "
+                f"{human_bytes(size)}; give more, or a lower --label-topk"
+            )
+        count = max(1, min(count - 1, count * budget // size))
+
+
+def _encoded(views: LabelViews, classes: int) -> list[bytes]:
+    parts = torch.arange(len(views)).split(_SHARD_ROWS)
+    return [encode(views.rows(part), classes) for part in parts]
+
+
+def _table(path: Path, classes: int) -> pa.Table:
+    file = pq.ParquetFile(path)
+    if file.metadata.num_rows > _MAX_ROWS:
+        raise ValueError(f"{file.metadata.num_rows} rows are more than {_MAX_ROWS}")
+    stored = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    topk = stored["logits"]["length"]
+    if not (isinstance(topk, int) and 1 <= topk <= classes):
+        raise ValueError(f"it has {topk} logits a row for {classes} classes")
+    if not file.schema_arrow.equals(label_features(topk, classes).arrow_schema):
+        raise ValueError("its columns are not those of label views")
+    return file.read()
+
+
+def _views(table: pa.Table, classes: int) -> LabelViews:
+    def column(name: str) -> Tensor:
+        values = table[name].combine_chunks()
+        if values.null_count or (pa.types.is_fixed_size_list(values.type) and
+                                 values.flatten().null_count):  # fmt: skip
+            raise ValueError(f"a value of {name} is missing")
+        if not pa.types.is_fixed_size_list(values.type):
+            return torch.from_numpy(np.array(values.to_numpy(zero_copy_only=False)))
+        flat = np.array(values.flatten().to_numpy(zero_copy_only=False))
+        return torch.from_numpy(flat.reshape(len(values), -1))
+
+    logits = column("logits")
+    whole = logits.shape[1] == classes
+    every = torch.arange(classes).expand(len(table), classes)
+    return LabelViews(
+        image=column("image").long(),
+        partner=column("partner").long(),
+        view=column("view").long(),
+        crop=column("crop"),
+        flip=column("flip"),
+        mix=column("mix").long(),
+        logits=logits,
+        classes=every if whole else column("classes").long(),
+        rest=torch.zeros(len(table)) if whole else column("rest"),
+    )
+
+
+def _check(views: LabelViews, images: int, classes: int, size: int) -> None:
+    crop, end = views.crop, views.crop[:, :2] + views.crop[:, 2:]
+    limits = ((views.image, images), (views.partner, images), (views.classes, classes),
+              (views.mix, size + 1), (views.view, len(views)))  # fmt: skip
+    if len(views) == 0 or any(int(v.min()) < 0 or int(v.max()) >= top for v, top in limits):
+        raise ValueError("a row names an image, view, class or pixel that does not exist")
+    if not all(bool(torch.isfinite(v).all()) for v in (crop, views.logits, views.rest)):
+        raise ValueError("a number is not finite")
+    if not bool((crop >= 0).all() and (crop[:, 2:] > 0).all() and (end <= 1 + 1e-5).all()):
+        raise ValueError("a crop is not inside the image")
+    if not bool((views.mix[:, 2:] >= views.mix[:, :2]).all()):
+        raise ValueError("the corners of a mix are swapped")

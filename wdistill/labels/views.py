@@ -1,0 +1,249 @@
+"""Label views: crops and mixes of the distilled images with the teacher's answer to each.
+
+One averaged label per image loses what a teacher says to every view of it. Storing views (as FKD
+does; Shen and Xing, arXiv 2112.01528) keeps it: a student sees exactly what the teacher saw. View v
+crops all images alike, and pastes the same box of image i + s_v into image i (CutMix). So only the
+logits differ from row to row, and those are stored as one of a few values, chosen by
+:func:`codebook`: the files shrink. In the same bytes few views with sixteen values teach more than
+twice as many with four (README, "Labels that travel").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wdistill.config import LabelViewsConfig
+from wdistill.core.seeds import stream
+from wdistill.data.augment import Views, apply_views, random_mix, random_views
+from wdistill.data.pixels import to_float
+from wdistill.errors import NumericalError
+from wdistill.networks.features import FeatureNetwork
+from wdistill.transport.kmeans import k_means
+
+BATCH = 256
+_SAMPLE = 20_000  # logits that a codebook is computed from
+
+
+@dataclass(frozen=True, eq=False)
+class LabelViews:
+    """M views. Row m shows image ``image[m]``, a box of it replaced by ``partner[m]``'s.
+
+    image, partner, view: (M,) int64, rows of the set and number of the view;
+    crop: (M, 4) float32, (top, left, height, width) as shares of the side, of both images;
+    flip: (M,) bool, both images after the crop;
+    mix: (M, 4) int64, (top, left, bottom, right) in pixels after crop and flip;
+    logits: (M, K) float32, the teacher's for ``classes`` (M, K) int64; rest: (M,) float32, the
+    logit of every class that is not among them.
+    """
+
+    image: Tensor
+    partner: Tensor
+    view: Tensor
+    crop: Tensor
+    flip: Tensor
+    mix: Tensor
+    logits: Tensor
+    classes: Tensor
+    rest: Tensor
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def count(self) -> int:
+        """Views per image."""
+        return int(self.view.max()) + 1
+
+    def rows(self, index: Tensor) -> LabelViews:
+        return LabelViews(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def first(self, views: int) -> LabelViews:
+        """The views below ``views``."""
+        return self.rows((self.view < views).nonzero()[:, 0])
+
+
+def view_shapes(images: int, size: int, view: int, crop_min: float, seed: int) -> LabelViews:
+    """View number ``view`` of all images, without logits. It does not depend on how many there
+    are, so fewer views are the first of more.
+    """
+    generator = stream(seed, "label-view", view)
+    drawn = random_views(1, crop_min, generator)
+    mix = random_mix(1, size, generator)
+    shift = int(torch.randint(1, max(2, images), (), generator=generator))
+    image = torch.arange(images)
+    return LabelViews(
+        image=image,
+        partner=(image + shift) % images,
+        view=torch.full((images,), view),
+        crop=drawn.box.expand(images, 4),
+        flip=drawn.flip.expand(images),
+        mix=torch.tensor(mix.box).expand(images, 4),
+        logits=torch.zeros(images, 0),
+        classes=torch.zeros(images, 0, dtype=torch.int64),
+        rest=torch.zeros(images),
+    )
+
+
+def render(images: Tensor, partners: Tensor, views: LabelViews) -> Tensor:
+    """What the teacher saw. images, partners: (B, 3, R, R) float, those that ``views`` names."""
+    cut = Views(views.crop, views.flip)
+    own, other = apply_views(images, cut), apply_views(partners, cut)
+    box = views.mix.to(images.device)[:, :, None, None]
+    y = torch.arange(images.shape[2], device=images.device)[None, :, None]
+    x = torch.arange(images.shape[3], device=images.device)[None, None, :]
+    inside = (y >= box[:, 0]) & (y < box[:, 2]) & (x >= box[:, 1]) & (x < box[:, 3])
+    return torch.where(inside[:, None], other, own)
+
+
+def seen(views: LabelViews, pixels: Tensor, device: torch.device) -> Tensor:
+    """(B, 3, R, R) float in [0, 1]: what ``views`` show of ``pixels``, (N, 3, R, R) uint8."""
+    own, other = (to_float(pixels[i], device) for i in (views.image, views.partner))
+    return render(own, other, views)
+
+
+def kept_share(views: LabelViews, size: int) -> Tensor:
+    """(B,) share of the image that is its own, not its partner's."""
+    top, left, bottom, right = views.mix.unbind(1)
+    return 1 - ((bottom - top) * (right - left)).float() / size**2
+
+
+def view_weights(views: LabelViews, weights: Tensor, size: int) -> Tensor:
+    """(B,) weights of the images and partners that ``views`` show, by their share of the area."""
+    kept = kept_share(views, size)
+    return kept * weights[views.image] + (1 - kept) * weights[views.partner]
+
+
+@torch.no_grad()
+def label_views(
+    network: FeatureNetwork,
+    pixels: Tensor,
+    config: LabelViewsConfig,
+    seed: int,
+    rows: Tensor | None = None,
+    temperature: float = 20.0,
+    on_view: Callable[[], object] = lambda: None,
+) -> LabelViews:
+    """``config.count`` views of each image and the teacher's logits, at most ``config.topk``.
+
+    pixels: (N, 3, R, R) uint8, all images of the set; rows: those to label, default all. Raises
+    NumericalError if a logit is not finite.
+    """
+    size, device = pixels.shape[-1], network.device
+    wanted = torch.arange(len(pixels)) if rows is None else rows
+    parts = []
+    for number in range(config.count):
+        shapes = view_shapes(len(pixels), size, number, config.crop_min, seed).rows(wanted)
+        for index in torch.arange(len(wanted)).split(BATCH):
+            part = shapes.rows(index)
+            shown = seen(part, pixels, device)
+            logits = network(shown, moments=False).logits.float().cpu()
+            if not bool(torch.isfinite(logits).all()):
+                raise NumericalError("the teacher's labels are not finite; try another precision")
+            parts.append(_with_logits(part, logits, config.topk, temperature))
+        on_view()
+    return join(parts)
+
+
+def join(parts: list[LabelViews]) -> LabelViews:
+    """All rows, ordered by view and then by image."""
+    found = LabelViews(
+        **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LabelViews)}
+    )
+    order = torch.argsort(found.view * (int(found.image.max()) + 1) + found.image)
+    return found.rows(order)
+
+
+def renamed(views: LabelViews, order: NDArray[np.int64], classes: NDArray[np.int64]) -> LabelViews:
+    """Views of a set whose images are put in ``order`` and whose class c becomes ``classes[c]``."""
+    place = torch.from_numpy(np.argsort(order))
+    image, partner = place[views.image], place[views.partner]
+    names = torch.from_numpy(classes)[views.classes]
+    return replace(views, image=image, partner=partner, classes=names)
+
+
+def _with_logits(
+    views: LabelViews, logits: Tensor, topk: int | None, temperature: float
+) -> LabelViews:
+    """Keep the largest logits. All others become one value: that of equal logits which have as much
+    probability at ``temperature``,  T (logsumexp(z / T) - log n).
+    """
+    logits = logits - logits.mean(1, keepdim=True)
+    count = min(topk or logits.shape[1], logits.shape[1])
+    kept, classes = logits.topk(count, dim=1)
+    rest = torch.zeros(len(logits))
+    if count < logits.shape[1]:
+        others = logits.scatter(1, classes, float("-inf"))
+        left = torch.tensor(float(logits.shape[1] - count))
+        rest = temperature * ((others / temperature).logsumexp(1) - left.log())
+    else:
+        classes, order = classes.sort(dim=1)
+        kept = kept.gather(1, order)
+    return replace(views, logits=kept, classes=classes, rest=rest)
+
+
+def all_logits(views: LabelViews, classes: int) -> Tensor:
+    """(B, classes): the stored logits, and ``rest`` for every class without one."""
+    full: Tensor = views.rest[:, None].expand(-1, classes).scatter(1, views.classes, views.logits)
+    return full
+
+
+def codebook(values: Tensor, levels: int) -> Tensor:
+    """(at most levels,) float32, sorted: values that lose least in the mean square."""
+    known = values.flatten().double()
+    known = known[:: max(1, len(known) // _SAMPLE)]
+    distinct: Tensor = known.unique()
+    if len(distinct) <= levels:
+        return distinct.float()
+    points = (known - known.mean()).numpy()[:, None]
+    atoms, _ = k_means(points, levels, 4, 100, stream(0, "codebook"))
+    return (torch.from_numpy(atoms)[:, 0] + known.mean()).sort().values.float()
+
+
+def _borders(centres: Tensor) -> Tensor:
+    middle: Tensor = (centres[1:] + centres[:-1]) / 2
+    return middle
+
+
+def rounded(views: LabelViews, levels: int) -> LabelViews:
+    """Logits, and what stands for the rest, as one of ``levels`` values each."""
+
+    def nearest(values: Tensor) -> Tensor:
+        centres = codebook(values, levels)
+        found: Tensor = centres[torch.bucketize(values.contiguous(), _borders(centres))]
+        return found
+
+    return replace(views, logits=nearest(views.logits), rest=nearest(views.rest))
+
+
+def replay(
+    views: LabelViews,
+    pixels: Tensor,
+    weights: Tensor,
+    classes: int,
+    temperature: float,
+    batch_size: int,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches of views with targets (B, classes) and weights (B,), without end.
+
+    All rows in random order, then again; half of the batches mirrored, which the stored views leave
+    open. pixels: (N, 3, R, R) uint8 on the device; weights: (N,), of mean 1 within a class.
+    """
+    while True:
+        order = torch.randperm(len(views), generator=generator)
+        for index in torch.tensor_split(order, math.ceil(len(views) / batch_size)):
+            part = views.rows(index)
+            batch = seen(part, pixels, device)
+            if bool(torch.rand((), generator=generator) < 0.5):
+                batch = batch.flip(3)
+            share = view_weights(part, weights, pixels.shape[-1])
+            target = (all_logits(part, classes) / temperature).softmax(1)
+            yield batch, target.to(device), share.to(device)

@@ -1,0 +1,1 @@
+"""Any image classifier: load it, train it, look through it."""

@@ -1,0 +1,103 @@
+"""A teacher by itself: what it accepts, what its features depend on, how it is saved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wdistill.config import FORMAT_VERSION, stable_hash
+from wdistill.core.seeds import stream
+from wdistill.data.dataset import ImageData
+from wdistill.data.pixels import PixelStore
+from wdistill.errors import BackboneError
+from wdistill.networks.backbones import (
+    Backbone,
+)
+from wdistill.networks.features import FeatureNetwork
+from wdistill.networks.preprocessing import PixelStatistics
+
+STATISTICS_SAMPLE = 5000  # training images behind the normalisation of a network without processor
+NO_NORMALISATION: PixelStatistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def pixel_statistics(store: PixelStore, seed: int) -> PixelStatistics:
+    """Mean and standard deviation per channel of a sample of the training images, in [0, 1]."""
+    order = torch.randperm(len(store), generator=stream(seed, "pixel-statistics"))
+    moments = [
+        (batch.double().div(255).mean((0, 2, 3)), batch.double().div(255).pow(2).mean((0, 2, 3)))
+        for batch in store.batches(order[:STATISTICS_SAMPLE].sort().values, 500)
+    ]
+    mean = torch.stack([m for m, _ in moments]).mean(0)
+    std = (torch.stack([s for _, s in moments]).mean(0) - mean**2).clamp(min=1e-4).sqrt()
+    return tuple(round(v, 4) for v in mean.tolist()), tuple(round(v, 4) for v in std.tolist())
+
+
+def check_accepts(backbone: Backbone) -> None:
+    """Raise BackboneError unless the network maps one image to one logit per class."""
+    size = backbone.preprocessing.resolution
+    network = FeatureNetwork(backbone.model, backbone.preprocessing, torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            network(torch.zeros(2, 3, size, size))
+    except (RuntimeError, ValueError, TypeError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise BackboneError(
+            f"{backbone.name!r} does not take images of {size} px: {first}; "
+            "choose another --resolution, or leave it out"
+        ) from error
+    finally:
+        backbone.model.requires_grad_(True)
+
+
+def network_settings(backbone: Backbone) -> dict[str, Any]:
+    """What the architecture computes, beyond its weights: activations, epsilons and so on."""
+    settings: dict[str, Any] = backbone.model.config.to_dict()
+    for name in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "auto_map"):
+        settings.pop(name, None)
+    return settings
+
+
+def save_checkpoint(backbone: Backbone, folder: Path) -> None:
+    """An ordinary Hugging Face checkpoint: config, safetensors weights, image processor."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    backbone.model.save_pretrained(partial)
+    size, resize = backbone.preprocessing.resolution, backbone.preprocessing.resize
+    processor = {
+        "image_processor_type": "CLIPImageProcessor" if resize else "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": resize} if resize else {"height": size, "width": size},
+        "do_center_crop": bool(resize),
+        "crop_size": {"height": size, "width": size},
+        "resample": backbone.preprocessing.resample,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(backbone.preprocessing.mean),
+        "image_std": list(backbone.preprocessing.std),
+    }
+    (partial / "preprocessor_config.json").write_text(json.dumps(processor, indent=2))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def features_key(data: ImageData, backbone: Backbone, digest: str, seed: int) -> str:
+    """What the features of the images depend on; digest: of the backbone's weights."""
+    return stable_hash(
+        {
+            "format": FORMAT_VERSION,
+            "data": data.source.fingerprint,
+            "weights": digest,
+            "network": network_settings(backbone),
+            # A hold-out is drawn with the seed; the evaluation split of a dataset is not.
+            "images": [
+                len(data.train), len(data.eval), data.eval_split,
+                seed if data.eval_is_holdout else None,
+            ],
+            "pixels": vars(backbone.preprocessing),
+        }
+    )  # fmt: skip

@@ -1,0 +1,215 @@
+"""Train a classifier on the real images, and measure it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from wdistill.config import TeacherConfig
+from wdistill.core.files import read_tensors, write_tensors
+from wdistill.core.seeds import stream, stream_seed
+from wdistill.data.augment import apply_views, random_views
+from wdistill.data.pixels import PixelStore, to_float
+from wdistill.errors import NumericalError, RunFolderError, WeakTeacherError
+from wdistill.networks.backbones import Backbone
+from wdistill.networks.features import FeatureNetwork
+
+WARM_UP = 0.2  # share of the steps in which the OneCycle learning rate rises
+TRAIN_CROP_MIN = 0.5  # smallest area share of a training crop
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """optimizer: SGD with Nesterov momentum for networks with BatchNorm, else AdamW."""
+
+    optimizer: str
+    lr: float
+    weight_decay: float
+
+
+def recipe_for(backbone: Backbone) -> Recipe:
+    """Learning rates by kind of network and start: [own]; SGD's weight decay: [official]."""
+    scratch = backbone.origin == "from_scratch"
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in backbone.model.modules()):
+        return Recipe("SGD", 0.1 if scratch else 0.01, 5e-4)
+    return Recipe("AdamW", 1e-3 if scratch else 1e-4, 0.05)
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then linear to zero."""
+    peak = max(1, round(WARM_UP * steps))
+    return (step + 1) / peak if step < peak else (steps - step) / max(1, steps - peak)
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "SGD":
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=recipe.lr,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=recipe.weight_decay,
+        )
+    return torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def train_teacher(
+    backbone: Backbone,
+    store: PixelStore,
+    config: TeacherConfig,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoint: Path,
+    key: str,
+) -> None:
+    """Train ``backbone.model`` in place on ``store``; after each epoch ``checkpoint`` allows a
+    restart, if ``key`` is still the same.
+
+    Cross-entropy, random resized crops and flips, OneCycle. Every process takes its share of each
+    global batch, so the schedule does not depend on the number of processes.
+    """
+    recipe = recipe_for(backbone)
+    model, optimizer = accelerator.prepare(backbone.model, _optimizer(backbone.model, recipe))
+    plain = accelerator.unwrap_model(model)
+    share = max(1, min(config.batch_size, len(store)) // accelerator.num_processes)
+    steps_per_epoch = max(1, len(store) // (share * accelerator.num_processes))
+    steps = config.epochs * steps_per_epoch
+    first = _restore(checkpoint, key, plain, optimizer)
+    bar = tqdm(
+        total=steps,
+        initial=first * steps_per_epoch,
+        desc="teacher",
+        unit="step",
+        disable=store.quiet or not accelerator.is_main_process,
+    )
+    model.train()
+    for epoch in range(first, config.epochs):
+        step = epoch * steps_per_epoch
+        # Dropout and stochastic depth draw from the global generator.
+        torch.manual_seed(stream_seed(seed, "dropout", epoch, accelerator.process_index))
+        for pixels, labels in _batches(backbone, store, share, seed, epoch, accelerator):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr * one_cycle(step, steps)
+            with accelerator.autocast():
+                loss = F.cross_entropy(model(pixels).logits.float(), labels)
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            optimizer.step()
+            step += 1
+            bar.update()
+        if not math.isfinite(value := float(loss.detach())):
+            raise NumericalError(
+                f"the teacher's loss is not finite in epoch {epoch + 1}; use --mixed-precision no"
+            )
+        bar.set_postfix(loss=f"{value:.3f}", epoch=epoch + 1)
+        accelerator.log({"teacher/loss": value}, step=epoch + 1)
+        if accelerator.is_main_process:
+            _save(checkpoint, key, plain, optimizer, epoch + 1)
+    bar.close()
+    model.eval()
+
+
+def _batches(
+    backbone: Backbone,
+    store: PixelStore,
+    share: int,
+    seed: int,
+    epoch: int,
+    accelerator: Accelerator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's part of every global batch of the epoch, augmented and normalised."""
+    processes, rank = accelerator.num_processes, accelerator.process_index
+    generator = stream(seed, "teacher", epoch)
+    order = torch.randperm(len(store), generator=generator)
+    size = share * processes
+    order = order[: max(1, len(order) // size) * size].view(-1, min(size, len(order)))
+    mine = order[:, rank::processes]
+    mean = torch.tensor(backbone.preprocessing.mean, device=accelerator.device).view(1, 3, 1, 1)
+    std = torch.tensor(backbone.preprocessing.std, device=accelerator.device).view(1, 3, 1, 1)
+    for rows, pixels in zip(mine, store.batches(mine.flatten(), mine.shape[1]), strict=True):
+        views = random_views(order.shape[1], TRAIN_CROP_MIN, generator)
+        own = type(views)(views.box[rank::processes], views.flip[rank::processes])
+        images = apply_views(to_float(pixels, accelerator.device), own)
+        yield (images - mean) / std, store.labels[rows].to(accelerator.device)
+
+
+def _save(
+    path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int
+) -> None:
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items() if torch.is_tensor(v)}
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_tensors(path, plain, {"key": key, "epoch": str(epoch)})
+
+
+def _restore(path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Epochs already done: 0 unless ``path`` holds a sound state of the same ``key``."""
+    try:
+        tensors, metadata = read_tensors(path)
+    except (RunFolderError, FileNotFoundError):
+        return 0
+    if metadata.get("key") != key:
+        return 0
+    model.load_state_dict(
+        {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+    )
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, field = name.split(".", 2)
+            state.setdefault(int(index), {})[field] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    return int(metadata["epoch"])
+
+
+@torch.no_grad()
+def measure_accuracy(
+    network: FeatureNetwork, store: PixelStore, accelerator: Accelerator, batch_size: int = 256
+) -> float:
+    """Top-1 accuracy on all of ``store``, as a share; each process takes every n-th image."""
+    rows = torch.arange(accelerator.process_index, len(store), accelerator.num_processes)
+    correct = torch.zeros((), device=accelerator.device)
+    bar = tqdm(
+        store.batches(rows, batch_size),
+        desc="teacher accuracy",
+        unit="batch",
+        total=math.ceil(len(rows) / batch_size),
+        disable=store.quiet or not accelerator.is_main_process,
+    )
+    for chunk, pixels in zip(rows.split(batch_size), bar, strict=True):
+        logits = network(to_float(pixels, network.device), moments=False).logits
+        correct += (logits.argmax(1) == store.labels[chunk].to(network.device)).sum()
+    return float(accelerator.reduce(correct, "sum")) / len(store)
+
+
+def check_not_weak(accuracy: float, store: PixelStore, backbone: Backbone) -> None:
+    """Raise WeakTeacherError where ``accuracy`` is within 5% of the way from chance to perfect
+    (plus three standard errors); chance is the share of the most frequent class.
+    """
+    chance = float(torch.bincount(store.labels).max()) / len(store)
+    noise = 3 * math.sqrt(chance * (1 - chance) / len(store))
+    limit = chance + 0.05 * (1 - chance) + noise
+    if accuracy >= limit:
+        return
+    cause = {
+        "as_is": "its classes match by name, so the resolution or the normalisation is the likely "
+        f"cause (images reach it at {backbone.preprocessing.resolution} px)",
+        "fine_tuned": "it was fine-tuned too briefly, or the labels are noise; "
+        "raise --teacher-epochs",
+        "from_scratch": "it was trained too briefly or on too few images; raise --teacher-epochs "
+        "or start from a pretrained --backbone",
+    }[backbone.origin]
+    raise WeakTeacherError(
+        f"teacher {backbone.name!r} has accuracy {accuracy:.1%} and chance is {chance:.1%}: "
+        f"{cause}; --allow-weak-teacher goes on"
+    )

@@ -1,0 +1,1 @@
+"""Run, resume, shards, reproduce; what it will cost."""

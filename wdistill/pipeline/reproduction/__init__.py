@@ -1,0 +1,1 @@
+"""A published set made again and compared."""

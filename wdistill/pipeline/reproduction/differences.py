@@ -1,0 +1,177 @@
+"""How far a set that was made again is from the published one. Pure: no files, no networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wdistill.artifact.reading import PublishedSet
+from wdistill.labels.views import LabelViews, all_logits
+
+SHAPES = ("image", "partner", "view", "crop", "flip", "mix")  # of a view: all but its labels
+NOT_RECORDED = "not recorded"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Between two arrays of one shape: the largest and the mean absolute difference."""
+
+    largest: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Of the students of one row of the results, which ``name`` tells; mean over seeds."""
+
+    name: str
+    was: float
+    now: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """A version, device or number that was another when the published set was made."""
+
+    name: str
+    was: str
+    now: str
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Of a set made again from the published one.
+
+    identical: whether images, labels, weights, soft labels and label views are, bit by bit; other:
+    what cannot be compared, in words; same_images: number of identical images of ``images``;
+    pixels: of 255; views: of the logits. A gap is None where ``other`` says why.
+    """
+
+    identical: bool
+    other: tuple[str, ...]
+    images: int
+    same_images: int
+    pixels: Gap | None
+    weights: Gap | None
+    soft_labels: Gap | None
+    views: Gap | None
+    same_teacher: bool
+    teacher_accuracy: Accuracy
+    accuracies: tuple[Accuracy, ...]
+    changes: tuple[Change, ...]
+
+
+def compare(was: PublishedSet, now: PublishedSet) -> Differences:
+    """``was``: the published set, ``now``: the one made again from its settings."""
+    old, new = was.distilled, now.distilled
+    other = [*_other_shape(was, now), *_other_views(was.views, now.views)]
+    alike = old.images.shape == new.images.shape and old.class_names == new.class_names
+    same_views = _same_views(was.views, now.views)
+    arrays = ("images", "labels", "weights", "soft_labels")
+    same = alike and all(np.array_equal(getattr(old, n), getattr(new, n)) for n in arrays)
+    teachers = was.manifest["teacher"], now.manifest["teacher"]
+    return Differences(
+        identical=same and same_views,
+        other=tuple(other),
+        images=len(old),
+        same_images=int((old.images == new.images).all((1, 2, 3)).sum()) if alike else 0,
+        pixels=_gap(old.images, new.images) if alike else None,
+        weights=_gap(old.weights, new.weights) if alike else None,
+        soft_labels=_gap(old.soft_labels, new.soft_labels) if alike else None,
+        views=_views_gap(was.views, now.views, len(old.class_names)) if alike else None,
+        same_teacher=teachers[0]["weights_sha256"] == teachers[1]["weights_sha256"],
+        teacher_accuracy=Accuracy("teacher", *(t["accuracy"] for t in teachers)),
+        accuracies=tuple(_accuracies(was.results, now.results)),
+        changes=tuple(_changes(was.manifest, now.manifest)),
+    )
+
+
+def _gap(was: NDArray[Any], now: NDArray[Any]) -> Gap:
+    apart = np.abs(was.astype(np.float64) - now)
+    return Gap(float(apart.max()), float(apart.mean()))
+
+
+def _other_shape(was: PublishedSet, now: PublishedSet) -> Iterator[str]:
+    old, new = was.distilled, now.distilled
+    if old.class_names != new.class_names:
+        yield "the classes or their order are not the same"
+    elif len(old) != len(new):
+        yield f"there are {len(new)} images, and there were {len(old)}"
+    elif old.images.shape != new.images.shape:
+        yield f"images have {_size(new.images)} pixels, and had {_size(old.images)}"
+    elif not np.array_equal(old.labels, new.labels):
+        yield "the labels are not the same"
+
+
+def _size(images: NDArray[np.uint8]) -> str:
+    return f"{images.shape[2]} x {images.shape[1]}"
+
+
+def _other_views(was: LabelViews | None, now: LabelViews | None) -> Iterator[str]:
+    counts = [0 if views is None else views.count for views in (now, was)]
+    if counts[0] != counts[1]:
+        yield f"each image has {counts[0]} label views, and had {counts[1]}"
+    elif was is not None and now is not None and not _same_shapes(was, now):
+        yield "the label views are other crops or mixes"
+
+
+def _same(was: LabelViews, now: LabelViews, names: tuple[str, ...]) -> bool:
+    return all(torch.equal(getattr(was, name), getattr(now, name)) for name in names)
+
+
+def _same_shapes(was: LabelViews, now: LabelViews) -> bool:
+    return _same(was, now, SHAPES)
+
+
+def _same_views(was: LabelViews | None, now: LabelViews | None) -> bool:
+    if was is None or now is None:
+        return was is now
+    return _same(was, now, tuple(vars(was)))
+
+
+def _views_gap(was: LabelViews | None, now: LabelViews | None, classes: int) -> Gap | None:
+    if was is None or now is None or not _same_shapes(was, now):
+        return None
+    return _gap(all_logits(was, classes).numpy(), all_logits(now, classes).numpy())
+
+
+def _accuracies(was: dict[str, Any] | None, now: dict[str, Any] | None) -> Iterator[Accuracy]:
+    """Of the rows that both have."""
+    old, new = _rows(was), _rows(now)
+    for key in sorted(old.keys() & new.keys()):
+        student, labels, images, ipc = key
+        name = f"{student}, {labels}, {images}, {ipc} images per class"
+        yield Accuracy(name, old[key], new[key])
+
+
+def _rows(results: dict[str, Any] | None) -> dict[tuple[str, str, str, int], float]:
+    names = ("student", "labels", "images", "ipc")
+    rows = [] if results is None else results["rows"]
+    return {tuple(row[name] for name in names): float(row["top1_mean"]) for row in rows}
+
+
+def _changes(was: dict[str, Any], now: dict[str, Any]) -> Iterator[Change]:
+    old, new = _circumstances(was), _circumstances(now)
+    for name in dict.fromkeys([*new, *old]):
+        values = old.get(name, NOT_RECORDED), new.get(name, NOT_RECORDED)
+        if values[0] != values[1]:
+            yield Change(name, *values)
+
+
+def _circumstances(manifest: dict[str, Any]) -> dict[str, str]:
+    """What a result may depend on beside its settings."""
+    known = manifest.get("revisions")  # absent from sets of before
+    revisions = known if isinstance(known, dict) else {}
+    threads = {"threads": str(manifest["threads"])} if "threads" in manifest else {}
+    return {
+        **manifest["versions"],
+        "device": manifest["device"],
+        "processes": str(manifest["processes"]),
+        **threads,
+        **{f"revision of {name}": str(at) for name, at in revisions.items()},
+    }

@@ -1,0 +1,130 @@
+"""Make a published set again with the settings that it was made with, and compare the two.
+
+The settings may have been written by anyone: they are checked as those of the command line are,
+they name no folder of this machine, and code of a network's repository runs only if the user says
+so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wdistill.artifact.layout import MANIFEST_FILE, one_set
+from wdistill.artifact.reading import check_data, open_published, read_published, remote
+from wdistill.config import BUILT_IN, DataConfig, RunConfig, RuntimeConfig, TeacherConfig, flat
+from wdistill.data.dataset import ImageData
+from wdistill.errors import OptionError, RunFolderError
+from wdistill.pipeline import run as pipeline
+from wdistill.pipeline.reproduction.differences import Differences, compare
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user says beside the set: where its source and its backbone are on this machine."""
+
+    dataset: str | None = None
+    backbone: str | None = None
+    trust_remote_code: bool = False
+
+
+def default_output(source: str) -> Path:
+    """runs/reproduced-<name of the run, folder or repository>."""
+    path = Path(source).expanduser()
+    if path.exists():
+        path = path.resolve()
+        path = path.parent if path.name == pipeline.PUBLISH else path
+    return Path("runs") / f"reproduced-{path.name}"
+
+
+def reproduce(
+    source: str,
+    given: Given,
+    runtime: RuntimeConfig,
+    folder: Path,
+    command: str,
+    echo: Callable[[str], None],
+) -> Differences:
+    """Run the set ``source`` again in ``folder``, or go on with that, and compare.
+
+    source: see :func:`open_published`. Raises WdistillError on anything that the user can mend.
+    """
+    known = open_published(source)
+    if folder.resolve() in known.folder.resolve().parents:
+        raise RunFolderError(f"{str(folder)!r} holds the set itself; choose another --output")
+    config = settings_of(known.manifest, given)
+    missing = sorted(flat(config.to_dict()).keys() - flat(known.manifest["config"]).keys())
+    if missing:
+        echo(f"{MANIFEST_FILE} does not say {', '.join(missing)}: using what is the default today")
+    recorded = known.manifest["source"]
+
+    def check(data: ImageData) -> None:
+        check_data(data, recorded)
+
+    publish = pipeline.run(config, runtime, folder, command, echo, check)
+    return compare(known, read_published(one_set(publish)))
+
+
+def settings_of(manifest: dict[str, Any], given: Given) -> RunConfig:
+    """The settings of the run that wrote ``manifest``, with data and backbone at their revisions.
+
+    Raises RunFolderError if they are not allowed, OptionError if the user has to say more.
+    """
+    try:
+        config = RunConfig.from_dict(manifest["config"])
+    except OptionError as error:
+        raise RunFolderError(f"{MANIFEST_FILE} is not what wdistill writes: {error}") from error
+    if config.barycenter.ipc != manifest["ipc"]:
+        raise RunFolderError(
+            f"{MANIFEST_FILE} is not what wdistill writes: it has two values of ipc"
+        )
+    for name in (*config.evaluate.students, *(name for name, _ in config.synthesis.pool())):
+        if name not in BUILT_IN:
+            remote(name, "network")
+    return replace(
+        config,
+        data=_data(config.data, manifest["source"], given.dataset),
+        teacher=_teacher(config.teacher, manifest["teacher"]["revision"], given),
+    )
+
+
+def _data(stored: DataConfig, source: dict[str, Any], given: str | None) -> DataConfig:
+    """Columns and splits as they were found, so that nothing is inferred anew."""
+    found = replace(
+        stored,
+        dataset=given,
+        config_name=source["config_name"],
+        revision=None,
+        image_column=source["image_column"],
+        label_column=source["label_column"],
+        train_split=source["train_split"],
+        eval_split=None if source["eval_is_holdout"] else source["eval_split"],
+    )
+    if given is not None:
+        return found
+    if source["kind"] == "embedded":
+        return replace(found, config_name=None)
+    if source["kind"] == "hub" and source["revision"]:
+        name = remote(source["id"], "source", "--dataset")
+        return replace(found, dataset=name, revision=source["revision"])
+    raise OptionError(
+        f"the source {source['id'][:100]!r} was on the disk of who made this set; "
+        "say where your copy is with --dataset PATH"
+    )
+
+
+def _teacher(stored: TeacherConfig, revision: str | None, given: Given) -> TeacherConfig:
+    named = replace(stored, trust_remote_code=given.trust_remote_code, backbone_revision=None)
+    if given.backbone is not None:
+        return replace(named, backbone=given.backbone)
+    if stored.backbone in BUILT_IN:
+        return named
+    if revision:
+        name = remote(stored.backbone, "backbone", "--backbone")
+        return replace(named, backbone=name, backbone_revision=revision)
+    raise OptionError(
+        f"the backbone {stored.backbone[:100]!r} was on the disk of who made this set; "
+        "say where your copy is with --backbone PATH"
+    )

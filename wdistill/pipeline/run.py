@@ -1,0 +1,311 @@
+"""The order of the stages, and what each hands to the next."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wdistill.artifact.distilled_set import (
+    REPORT_FILE,
+    RESULTS_FILE,
+    DistilledSet,
+    read_distilled,
+    read_manifest,
+    read_results,
+    write_publishable,
+)
+from wdistill.artifact.layout import set_name
+from wdistill.artifact.manifest import build_manifest
+from wdistill.artifact.parquet import label_shards
+from wdistill.config import RunConfig, RuntimeConfig, flat
+from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
+from wdistill.core.files import atomic_write, locked, on_disk, read_json, write_json
+from wdistill.core.log import logged
+from wdistill.core.units import Shard, Tensors
+from wdistill.data.dataset import ImageData, load_data
+from wdistill.errors import RunFolderError
+from wdistill.labels.views import LabelViews
+from wdistill.pipeline.estimation.estimate import estimate
+from wdistill.pipeline.run_folder import Run, claim
+from wdistill.pipeline.shards import write_shard
+from wdistill.pipeline.stages.evaluation import evaluation_stage
+from wdistill.pipeline.stages.labels import label_views_stage, relabel_stage
+from wdistill.pipeline.stages.synthesis import synthesis_stage
+from wdistill.pipeline.stages.transport import transport_stage
+from wdistill.pipeline.tables import estimate_table, transport_table
+from wdistill.pipeline.teacher import (
+    Networks,
+    Teacher,
+    find_networks,
+    open_pool,
+    prepare_teacher,
+    scaling,
+)
+from wdistill.publishing.card.card import render_card
+from wdistill.publishing.card.pictures import (
+    MOST_CLASSES,
+    evenly,
+    loss_plot,
+    preview_grid,
+    progress_grid,
+    save_png,
+)
+from wdistill.synthesis.optimise import TERMS
+
+PUBLISH = "publish"
+PICTURES = "pictures"
+SHOWN_IMAGES = 3  # of a class, on their way through synthesis
+SECONDS = "seconds.json"
+_AGAIN = {  # what makes it again
+    REPORT_FILE: "`wdistill evaluate` is needed again",
+    RESULTS_FILE: "leave out --no-evaluate to have it again",
+}
+VOLATILE = (  # differ between equal runs
+    "created", "command", "seconds", "processes", "threads", "bytes",
+)  # fmt: skip
+
+
+def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
+    """runs/<last part of the dataset's name>-ipc<n>, and which part it is. A pattern has the name
+    of the folder that it is for; what is no letter, digit, ``_``, ``.`` or ``-`` becomes ``-``.
+    """
+    path = Path((config.data.dataset or "fashion-mnist-subset").rstrip("/"))
+    while glob.has_magic(str(path)):
+        path = path.parent
+    name = re.sub(r"[^\w.-]+", "-", path.name.removesuffix(".parquet")).strip("-.") or "dataset"
+    part = f"-{shard.name}" if shard else ""
+    return Path("runs") / f"{name}-ipc{config.barycenter.ipc}{part}"
+
+
+def run(
+    config: RunConfig,
+    runtime: RuntimeConfig,
+    folder: Path,
+    command: str,
+    echo: Callable[[str], None],
+    check: Callable[[ImageData], object] = lambda _: None,
+    shard: Shard | None = None,
+) -> Path:
+    """Distil, evaluate and write the publishable folder, which is returned.
+
+    What an earlier start of the same run has finished is not computed again. ``check`` may refuse
+    the data before any work starts. A ``shard`` ends with its images and their labels, see
+    :func:`wdistill.pipeline.shards.merge`. Raises WdistillError on anything that the user can mend.
+    """
+    keep_freed_memory()
+    accelerator = open_accelerator(config.mixed_precision, runtime.device, runtime.track, folder)
+    main = accelerator.is_main_process
+    with accelerator.main_process_first():
+        scaled = scaling(config) if runtime.streaming else None
+        data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scaled)
+        check(data)
+        networks = find_networks(config, data)
+    with locked(folder) if main else nullcontext():
+        if main:
+            claim(folder, config, data.source.fingerprint)
+        accelerator.wait_for_everyone()  # nobody works in a folder that is refused
+        with logged(folder, accelerator, echo) as say:
+            if runtime.track is not None:
+                settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
+                accelerator.init_trackers("wdistill", settings)
+            workers, quiet = runtime.num_workers, runtime.quiet
+            this = Run(config, data, folder, accelerator, workers, quiet, say, shard)
+            _announce(this)
+            if main and not (quiet or shard or any(this.work.glob("transport-*"))):
+                say(estimate_table(estimate(this, networks)))
+            accelerator.wait_for_everyone()  # what is measured should have the machine to itself
+            _work(this, networks, command)
+    accelerator.end_training()
+    return folder / PUBLISH
+
+
+def _announce(this: Run) -> None:
+    data = this.data
+    this.echo(
+        f"dataset: {data.source.id}, {len(data.class_names)} classes, "
+        f"{len(data.train)} images in {data.train_split!r}, "
+        f"{len(data.eval)} {data.eval_place}"
+    )
+    for note in data.notes:
+        this.echo(f"dataset: {note}")
+
+
+@contextmanager
+def _timed(this: Run, stage: str) -> Iterator[None]:
+    """Add the time of ``stage`` to what earlier starts of this run have spent on it."""
+    began = time.perf_counter()
+    try:
+        yield
+        this.echo(f"{stage}: finished after {time.perf_counter() - began:.1f} s")
+    finally:
+        if this.accelerator.is_main_process:
+            seconds = _seconds(this)
+            seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
+            write_json(this.work / SECONDS, seconds)
+
+
+def _seconds(this: Run) -> dict[str, float]:
+    path = this.work / SECONDS
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _teacher(this: Run, networks: Networks) -> Teacher:
+    with _timed(this, "teacher"):
+        ready = prepare_teacher(this, networks)
+    origin = ready.description["origin"].replace("_", " ")
+    this.echo(
+        f"teacher: {ready.description['backbone']} ({origin}) has accuracy "
+        f"{ready.accuracy:.1%} on the images {this.data.eval_place}"
+    )
+    this.accelerator.log({"teacher/accuracy": ready.accuracy})
+    if not ready.network.norms:
+        this.echo("warning: the backbone has no norm layer; synthesis uses its features alone")
+    return ready
+
+
+def _work(this: Run, networks: Networks, command: str) -> None:
+    ready = _teacher(this, networks)
+    with _timed(this, "transport"):
+        key, targets = transport_stage(this, ready)
+    if this.shard is None:
+        w2 = _per_class(targets, this, "w2")
+        this.echo(transport_table(this.data.class_names, w2))
+        this.accelerator.log({"transport/w2": w2[:, 0].mean(), "transport/random": w2[:, 1].mean()})
+    with _timed(this, "synthesis"):
+        pool = open_pool(this, ready, networks)
+        key, images = synthesis_stage(this, ready, pool, key, targets)
+    with _timed(this, "relabel"):
+        key, labels = relabel_stage(this, ready, key, images)
+        if this.shard is None:
+            temperature = this.config.evaluate.temperature
+            views_key, stored = label_views_stage(this, ready, key, images, temperature)
+    if this.shard is not None:
+        if this.accelerator.is_main_process:
+            write_shard(this.work, this.shard, command)
+        return
+    distilled = _assemble(this.data, targets, images, labels, this)
+    if this.accelerator.is_main_process:
+        _pictures(this, images)
+    with _timed(this, "evaluate"):
+        results = evaluation_stage(this, ready, networks, key, views_key, distilled, stored)
+    for row in (results or {"rows": []})["rows"]:
+        name = f"students/{row['student']}/{row['labels']}/{row['images']}"
+        this.accelerator.log({name: row["top1_mean"]})
+    if this.accelerator.is_main_process:
+        nearest = torch.cat([unit["nearest"] for unit in labels]).numpy()
+        manifest = build_manifest(
+            config=this.config, command=command, data=this.data,
+            resolution=ready.train.preprocessing.resolution, teacher=ready.description,
+            revisions=networks.revisions, local_students=networks.local_students,
+            w2=w2[:, 0], w2_random=w2[:, 1], nearest_rmse=nearest, stored=stored,
+            seconds=_seconds(this),
+            device=this.accelerator.device, processes=this.accelerator.num_processes,
+        )  # fmt: skip
+        _publishable(this, distilled, manifest, results, stored)
+    this.accelerator.wait_for_everyone()
+
+
+def _per_class(targets: Sequence[Tensors], this: Run, name: str) -> Any:
+    return np.stack(
+        [
+            targets[unit.index][f"{label}.{name}"].numpy()
+            for unit in this.units
+            for label in unit.classes
+        ]
+    )
+
+
+def _assemble(
+    data: ImageData,
+    targets: Sequence[Tensors],
+    images: Sequence[Tensors],
+    labels: Sequence[Tensors],
+    this: Run,
+) -> DistilledSet:
+    """All units together, on the disk: fifty images of each of ImageNet's classes are 7.5 GB."""
+    ipc, classes = this.config.barycenter.ipc, len(data.class_names)
+    side = images[0]["pixels"].shape[-1]
+    pixels = (unit["pixels"].flatten(0, 1).permute(0, 2, 3, 1).numpy() for unit in images)
+    soft = (unit["soft_labels"].numpy() for unit in labels)
+    return DistilledSet(
+        images=on_disk(pixels, (ipc * classes, side, side, 3), np.uint8, this.work),
+        labels=np.repeat(np.arange(classes, dtype=np.int64), ipc),
+        weights=_per_class(targets, this, "weights").astype(np.float32).reshape(-1),
+        soft_labels=on_disk(soft, (ipc * classes, classes), np.float32, this.work),
+        class_names=data.class_names,
+    )
+
+
+def _pictures(this: Run, images: Sequence[Tensors]) -> None:
+    """How synthesis went, for people: images on their way, and the terms of the loss."""
+    names, traces, on_the_way = this.data.class_names, [], []
+    shown = evenly(len(names), MOST_CLASSES)
+    for unit, tensors in zip(this.units, images, strict=True):
+        traces.append(tensors["trace"])
+        stages = torch.stack([tensors[name] for name in ("start", "middle", "pixels")], 2)
+        kept = [index for index, label in enumerate(unit.classes) if label in shown]
+        on_the_way.append(stages[kept, :SHOWN_IMAGES])
+    grid = torch.cat(on_the_way).permute(0, 1, 2, 4, 5, 3).contiguous().numpy()
+    save_png(this.folder / PICTURES / "synthesis.png", progress_grid(grid, shown, names))
+    trace = torch.stack(traces).mean(0).numpy()
+    terms = [f"{space}: {term}" for space in ("teacher", "pool") for term in TERMS]
+    curves = {name: row for name, row in zip(terms, trace.T[1:], strict=True) if row.any()}
+    for step, *values in trace.tolist():
+        numbers = {f"synthesis/{name}": value for name, value in zip(terms, values, strict=True)}
+        this.accelerator.log(numbers, step=int(step))
+    if curves:
+        save_png(this.folder / PICTURES / "loss.png", loss_plot(trace[:, 0], curves))
+
+
+def _publishable(
+    this: Run,
+    distilled: DistilledSet,
+    manifest: dict[str, Any],
+    results: dict[str, Any] | None,
+    stored: LabelViews | None,
+) -> None:
+    root = this.folder / PUBLISH
+    folder = root / set_name(this.config.barycenter.ipc)
+    if _published(folder, distilled, manifest, results):
+        return
+    if results is not None:
+        results |= {"device": device_name(this.accelerator.device), "versions": versions()}
+    save_png(folder / "preview.png", preview_grid(distilled))
+    for name in write_publishable(folder, distilled, manifest, results, stored):
+        this.echo(f"{name} was about other images or labels and is gone; {_AGAIN[name]}")
+    atomic_write(root / "README.md", render_card(root).encode())
+
+
+def _published(
+    folder: Path,
+    distilled: DistilledSet,
+    manifest: dict[str, Any],
+    results: dict[str, Any] | None,
+) -> bool:
+    """Whether ``folder`` holds this very result: then it stays, and a second push sends nothing."""
+    try:
+        known, known_results = read_manifest(folder), read_results(folder)
+        same_pixels = np.array_equal(read_distilled(folder).images, distilled.images)
+    except (FileNotFoundError, RunFolderError):
+        return False
+    return (
+        same_pixels
+        and (folder.parent / "README.md").exists()
+        and sum(p.stat().st_size for p in label_shards(folder)) == known["bytes"]["label_views"]
+        and _stable(known) == _stable(manifest)
+        and (results is None or results["rows"] == (known_results or {}).get("rows"))
+    )
+
+
+def _stable(manifest: dict[str, Any]) -> Any:
+    kept = {key: value for key, value in manifest.items() if key not in VOLATILE}
+    return json.loads(json.dumps(kept))

@@ -1,0 +1,100 @@
+"""A run and its folder: whose it is, and that only one run works in it at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from wdistill.config import RunConfig, flat
+from wdistill.core.files import IDENTITY, read_json, write_json
+from wdistill.core.units import Shard, Unit, class_units
+from wdistill.data.dataset import ImageData
+from wdistill.errors import RunFolderError
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage needs."""
+
+    config: RunConfig
+    data: ImageData
+    folder: Path
+    accelerator: Accelerator
+    workers: int
+    quiet: bool
+    echo: Callable[[str], None]
+    shard: Shard | None = None
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        return torch.bfloat16 if self.config.mixed_precision == "bf16" else None
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return class_units(
+            len(self.data.class_names),
+            self.config.barycenter.ipc,
+            self.config.synthesis.images_per_step,
+        )
+
+    @property
+    def mine(self) -> tuple[Unit, ...]:
+        """Those to be computed here."""
+        return self.shard.of(self.units) if self.shard else self.units
+
+
+def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
+    """What makes two runs the same: all settings but those of the evaluation and of
+    label views, and the data."""
+    settings = flat(config.to_dict())
+    ignored = ("evaluate.", "label_views.", "teacher.allow_weak", "teacher.trust_remote_code")
+    kept = {key: value for key, value in settings.items() if not key.startswith(ignored)}
+    return {**kept, "data.fingerprint": fingerprint}
+
+
+def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
+    """Mark ``folder`` as this run's, or recognise it.
+
+    A run that got no further than its teacher gives way to another. Raises RunFolderError if the
+    folder holds more of another run, or files that are no run at all.
+    """
+    ours = identity(config, fingerprint)
+    path = folder / IDENTITY
+    if path.exists():
+        theirs = read_json(path)
+        if not isinstance(theirs, dict):
+            raise RunFolderError(f"{str(path)!r} is not this tool's; choose another --output")
+        different = sorted(
+            key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
+        )
+        begun = any((folder / "work").glob("transport-*")) or (folder / "publish").exists()
+        if different and begun:
+            changes = ", ".join(
+                f"{key} was {theirs.get(key)!r} and is now {ours.get(key)!r}"
+                for key in different[:3]
+            )
+            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+            raise RunFolderError(
+                f"{str(folder)!r} holds another run: {changes}{more}; choose another --output"
+            )
+        if different:
+            write_json(path, ours)
+        return
+    # A kill between writing and renaming leaves a temporary file, which is nobody's.
+    names = [entry.name for entry in folder.iterdir()]
+    strangers = [n for n in names if n != ".lock" and not (n[0] == "." and n.endswith(".tmp"))]
+    if strangers:
+        raise RunFolderError(
+            f"{str(folder)!r} is not empty and is not a run (it holds {sorted(strangers)[0]!r}); "
+            "choose another --output"
+        )
+    write_json(path, ours)

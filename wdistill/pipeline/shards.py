@@ -1,0 +1,134 @@
+"""Runs in parts that know nothing of each other (job arrays, spot machines), and their joining."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from wdistill.core.files import (
+    IDENTITY,
+    atomic_write,
+    guarded,
+    locked,
+    read_json,
+    read_tensors,
+    write_json,
+)
+from wdistill.core.units import Shard
+from wdistill.errors import RunFolderError
+
+SHARD = "shard.json"
+ALONE = ("teacher-accuracy.json",)  # what a part has beside its units
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What :func:`merge` did: units in the folder, parts that were not among those given, and the
+    command that finishes the run.
+    """
+
+    units: int
+    absent: tuple[Shard, ...]
+    command: str
+
+
+def write_shard(work: Path, shard: Shard, command: str) -> None:
+    """Say in a part's work folder which one it is, and how it was made."""
+    told = {"index": shard.index, "count": shard.count, "command": _whole(command)}
+    write_json(work / SHARD, told)
+
+
+def merge(parts: Sequence[Path], folder: Path) -> Merged:
+    """Join the finished units of ``parts`` in the run folder ``folder``, which may hold some.
+
+    Raises RunFolderError, before anything is written, if one is no part, or if they are parts of
+    different runs, of different numbers of parts, or have different teachers.
+    """
+    told = [_told(part) for part in parts]
+    counts = sorted({each["count"] for each in told})
+    if len(counts) > 1:
+        raise RunFolderError(f"the parts are of runs in {counts[0]} and in {counts[1]} parts")
+    _check_same_run([*parts, *([folder] if (folder / IDENTITY).exists() else [])])
+    units = _units(parts)
+    with locked(folder):
+        if not (folder / IDENTITY).exists():
+            write_json(folder / IDENTITY, read_json(parts[0] / IDENTITY))
+        for path in units:
+            _copy(path, folder / "work" / path.name)
+        for name in ALONE:
+            with suppress(FileNotFoundError):
+                atomic_write(folder / "work" / name, (parts[0] / "work" / name).read_bytes())
+    given = {each["index"] for each in told}
+    absent = [Shard(i, counts[0]) for i in range(1, counts[0] + 1) if i not in given]
+    command = shlex.join([*shlex.split(told[0]["command"]), "--output", str(folder)])
+    return Merged(len(units), tuple(absent), command)
+
+
+def _told(part: Path) -> dict[str, Any]:
+    path = part / "work" / SHARD
+    if not path.is_file() or not (part / IDENTITY).is_file():
+        raise RunFolderError(f"{str(part)!r} is no part of a run; give folders of `run --shard`")
+    told = read_json(path)
+    with guarded(path):
+        shard = Shard.parse(f"{told['index']}/{told['count']}")
+        return {"index": shard.index, "count": shard.count, "command": str(told["command"])}
+
+
+def _check_same_run(folders: Sequence[Path]) -> None:
+    first, *others = ((folder, read_json(folder / IDENTITY)) for folder in folders)
+    for folder, theirs in others:
+        names = sorted(
+            k for k in first[1].keys() | theirs.keys() if first[1].get(k) != theirs.get(k)
+        )
+        if names:
+            raise RunFolderError(
+                f"{str(first[0])!r} and {str(folder)!r} are not of the same run: {names[0]} is "
+                f"{first[1].get(names[0])!r} and {theirs.get(names[0])!r}"
+            )
+
+
+def _units(parts: Sequence[Path]) -> list[Path]:
+    """The files of all finished units, one of each. Those of one stage must have one key, which
+    depends on the data, the teacher and every setting.
+    """
+    found: dict[str, Path] = {}
+    keys: dict[str, tuple[str, Path]] = {}
+    for part in parts:
+        for path in sorted((part / "work").glob("*-[0-9][0-9][0-9][0-9][0-9].safetensors")):
+            stage, key = path.name.rsplit("-", 1)[0], _key(path)
+            known, where = keys.setdefault(stage, (key, part))
+            if key != known:
+                raise RunFolderError(
+                    f"{str(where)!r} and {str(part)!r} are not of the same run: their teachers, "
+                    "feature spaces or versions differ"
+                )
+            found.setdefault(path.name, path)
+    return list(found.values())
+
+
+def _key(path: Path) -> str:
+    with guarded(path), safe_open(path, framework="pt") as file:
+        return str((file.metadata() or {}).get("key"))
+
+
+def _copy(path: Path, target: Path) -> None:
+    read_tensors(path)  # raises RunFolderError if it is damaged
+    atomic_write(target, path.read_bytes())
+
+
+def _whole(command: str) -> str:
+    """The command of the whole run: without the part and its folder."""
+    kept: list[str] = []
+    words = iter(shlex.split(command))
+    for word in words:
+        if word in ("--shard", "--output"):
+            next(words, None)
+        elif not word.startswith(("--shard=", "--output=")):
+            kept.append(word)
+    return shlex.join(kept)

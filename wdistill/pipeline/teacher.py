@@ -1,0 +1,219 @@
+"""The teacher of a run: found, trained where its classes are not the dataset's, and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import isnan, nan
+from typing import Any
+
+import torch
+
+from wdistill.config import FORMAT_VERSION, RunConfig, stable_hash
+from wdistill.core.files import read_json, write_json
+from wdistill.core.processes import agreed, share_file, share_folder
+from wdistill.core.seeds import stream_seed
+from wdistill.core.text import without_folders
+from wdistill.data.dataset import ImageData
+from wdistill.data.pixels import PixelStore
+from wdistill.data.streaming import Scaling
+from wdistill.errors import OptionError, RunFolderError
+from wdistill.networks.backbones import (
+    Backbone,
+    BackboneSource,
+    architecture,
+    find_backbone,
+    load_backbone,
+    local_architectures,
+    weights_sha256,
+)
+from wdistill.networks.features import FeatureNetwork
+from wdistill.networks.preprocessing import preprocessing_for, working_resolution
+from wdistill.networks.teacher import (
+    NO_NORMALISATION,
+    check_accepts,
+    features_key,
+    network_settings,
+    pixel_statistics,
+    save_checkpoint,
+)
+from wdistill.networks.training import check_not_weak, measure_accuracy, train_teacher
+from wdistill.pipeline.run_folder import Run
+from wdistill.synthesis.spaces import FeatureSpace, open_spaces
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The network that the later stages see. key names everything that its features depend on."""
+
+    network: FeatureNetwork
+    train: PixelStore
+    test: PixelStore
+    accuracy: float
+    description: dict[str, Any]
+    key: str
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Every network that a run names, found before any long work starts."""
+
+    backbone: BackboneSource
+    students: dict[str, BackboneSource]
+    pool: tuple[tuple[BackboneSource, int], ...]
+    resolution: int
+
+    @property
+    def revisions(self) -> dict[str, str]:
+        """Commits of the students and of the pool's networks that are on the Hub, by their ids."""
+        sources = [*self.students.values(), *(source for source, _ in self.pool)]
+        return {source.name: source.revision for source in sources if source.revision}
+
+    @property
+    def local_students(self) -> dict[str, str]:
+        """See :func:`local_architectures`."""
+        return local_architectures(self.students)
+
+
+def find_teacher(config: RunConfig, native_size: int) -> tuple[BackboneSource, int]:
+    """The backbone, and the side in pixels of the square images that it is given."""
+    backbone = find_backbone(
+        config.teacher.backbone,
+        resolution=config.data.resolution or native_size,
+        revision=config.teacher.backbone_revision,
+        trust_remote_code=config.teacher.trust_remote_code,
+    )
+    return backbone, working_resolution(backbone, config.data.resolution, native_size)
+
+
+def scaling(config: RunConfig) -> Callable[[int], Scaling]:
+    """How a stream's images are scaled, by their native size."""
+
+    def found(native_size: int) -> Scaling:
+        source, resolution = find_teacher(config, native_size)
+        seen = preprocessing_for(source, resolution, NO_NORMALISATION)
+        return Scaling(f"{resolution}-{seen.resize}-{seen.resample}", seen.scaled)
+
+    return found
+
+
+def find_networks(config: RunConfig, data: ImageData) -> Networks:
+    """Raises BackboneError if the backbone, a student or a feature space is not there."""
+    backbone, resolution = find_teacher(config, data.native_size)
+
+    def find(name: str, option: str) -> BackboneSource:
+        trust = config.teacher.trust_remote_code
+        return find_backbone(name, resolution=resolution, trust_remote_code=trust, option=option)
+
+    students = {name: find(name, "--student") for name in config.evaluate.students}
+    pool = tuple((find(name, "--feature-spaces"), n) for name, n in config.synthesis.pool())
+    return Networks(backbone, students or {config.teacher.backbone: backbone}, pool, resolution)
+
+
+def prepare_teacher(run: Run, networks: Networks) -> Teacher:
+    """Load the backbone, train it where its classes are not the dataset's, and measure it."""
+    data, source, resolution = run.data, networks.backbone, networks.resolution
+    preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
+    train = PixelStore(data.train, preprocessing, run.workers, run.quiet)
+    if source.processor is None:
+        preprocessing = preprocessing_for(
+            source, resolution, pixel_statistics(train, run.config.seed)
+        )
+        train.preprocessing = preprocessing
+    test = PixelStore(data.eval, preprocessing, run.workers, run.quiet)
+    seed = stream_seed(run.config.seed, "teacher") % 2**31
+    backbone = load_backbone(source, data.class_names, preprocessing, seed)
+    check_accepts(backbone)
+    train.preload()
+    if backbone.origin != "as_is":
+        _check_whole(run, backbone)
+        backbone = _trained(run, backbone, train)
+    return _measured(run, backbone, train, test)
+
+
+def _check_whole(run: Run, backbone: Backbone) -> None:
+    """Raise OptionError if each part of a run would train a teacher of its own."""
+    if run.shard is not None:
+        raise OptionError(
+            f"--shard needs a teacher that is trained, and {backbone.name!r} is not: train it once "
+            "(`wdistill run` with the same options, --iterations 0 --no-evaluate and --output "
+            "teacher), then give each part --backbone teacher/teacher"
+        )
+
+
+def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
+    """The backbone as saved after training, now or by an earlier start of this run.
+
+    Always the saved one: training leaves its own model wrapped (mixed precision, processes).
+    """
+    settings = run.config.teacher
+    key = stable_hash(
+        {
+            "format": FORMAT_VERSION,
+            "data": run.data.source.fingerprint,
+            "seed": run.config.seed,
+            "precision": run.config.mixed_precision,
+            "start": weights_sha256(backbone.model),
+            "network": network_settings(backbone),
+            "training": [settings.epochs, settings.batch_size],
+            "pixels": vars(backbone.preprocessing),
+        }
+    )
+    folder, record = run.folder / "teacher", run.work / "teacher.json"
+    done = record.exists() and read_json(record).get("key") == key and folder.is_dir()
+    if not agreed(done, run.accelerator):
+        how = "from scratch" if backbone.origin == "from_scratch" else "with a new head"
+        run.echo(f"teacher: training {backbone.name} {how}, {settings.epochs} epochs")
+        checkpoint = run.work / "teacher-epoch.safetensors"
+        share_file(checkpoint, run.accelerator)
+        train_teacher(backbone, train, settings, run.config.seed, run.accelerator, checkpoint, key)
+        if run.accelerator.is_main_process:
+            save_checkpoint(backbone, folder)
+            write_json(record, {"key": key})
+        checkpoint.unlink(missing_ok=True)
+    share_folder(folder, run.accelerator)
+    try:
+        kind = type(backbone.model)
+        saved = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    except Exception as error:
+        raise RunFolderError(
+            f"{str(folder)!r} is damaged; delete it and run the same command again"
+        ) from error
+    return replace(backbone, model=saved)
+
+
+def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore) -> Teacher:
+    digest = weights_sha256(backbone.model)
+    network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
+    key = features_key(run.data, backbone, digest, run.config.seed)
+    record = run.work / "teacher-accuracy.json"
+    known = read_json(record) if record.exists() else {}
+    accuracy = agreed(known["accuracy"] if known.get("key") == key else nan, run.accelerator)
+    if isnan(accuracy):
+        test.preload()
+        accuracy = measure_accuracy(network, test, run.accelerator)
+        if run.accelerator.is_main_process:
+            write_json(record, {"key": key, "accuracy": accuracy})
+    if not run.config.teacher.allow_weak:
+        check_not_weak(accuracy, test, backbone)
+    description = {
+        "backbone": without_folders(run.config.teacher.backbone),
+        "revision": backbone.revision,
+        "origin": backbone.origin,
+        "architecture": architecture(backbone.model.config),
+        "accuracy": accuracy,
+        "weights_sha256": digest,
+        "parameters": sum(p.numel() for p in backbone.model.parameters()),
+    }
+    return Teacher(network, train, test, accuracy, description, key)
+
+
+def open_pool(run: Run, ready: Teacher, networks: Networks) -> list[FeatureSpace]:
+    """The feature spaces beside the teacher; they see its pixels, normalised in their own way."""
+    pixels = ready.train.preprocessing
+    sources = [
+        (source, count, preprocessing_for(source, pixels.resolution, (pixels.mean, pixels.std)))
+        for source, count in networks.pool
+    ]
+    config, names = run.config.synthesis, run.data.class_names
+    return open_spaces(sources, config, names, run.config.seed, run.accelerator.device)

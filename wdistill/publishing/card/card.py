@@ -1,0 +1,334 @@
+"""The dataset card: a pure function of the files in a publishable folder.
+
+Names, ids and settings in those files are untrusted: the room's ``markdown`` escapes whatever the
+template prints, and the YAML block is dumped from plain data, never written by the template.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from wdistill.artifact.distilled_set import read_manifest, read_report, read_results, read_summary
+from wdistill.artifact.layout import LABELS_SUFFIX, publish_folder, set_folders, set_name
+from wdistill.config import PLACEHOLDER_REPO, flat
+from wdistill.core.text import human_bytes
+from wdistill.errors import HubError, RunFolderError
+from wdistill.evaluation.wording import number, percent, results_view
+from wdistill.publishing.card.markdown import Trusted, code, environment, escape, is_hub_id, link
+from wdistill.publishing.card.metadata import (
+    HUB,
+    license_id,
+    license_url,
+    metadata,
+    source_link,
+    title,
+    untouched,
+)
+from wdistill.publishing.card.report import report_view
+
+Json = dict[str, Any]
+_MAX_CLASSES = 20
+_ORIGINS = {
+    "as_is": "used as it is, its classes being those of the source",
+    "fine_tuned": "fine-tuned on the training split of the source",
+    "from_scratch": "trained from scratch on the training split of the source",
+}
+_STARTS = {
+    "real": "each image starts from the real training image nearest to its atom",
+    "mean": "each image starts from the weighted mean of the real images of its atom",
+    "noise": "each image starts from noise that has the spectrum of the real images",
+}
+
+
+@dataclass(frozen=True)
+class SetFiles:
+    """What a card tells of a set: the name of its configuration and folder, wdistill.json,
+    results.json, report.json, and whether there is a picture.
+    """
+
+    name: str
+    manifest: Json
+    results: Json | None
+    report: Json | None
+    preview: bool
+
+
+def read_set(folder: Path, with_data: bool = True) -> SetFiles:
+    """The files of the set in ``folder``; with_data: whether its parquet files are there as well,
+    to be compared with. Raises RunFolderError where they disagree.
+    """
+    manifest, results = read_manifest(folder), read_results(folder)
+    if folder.name != set_name(manifest["ipc"]):
+        raise RunFolderError(
+            f"'{folder}' holds {manifest['ipc']} images per class; call it "
+            f"{set_name(manifest['ipc'])!r}"
+        )
+    _check(folder, manifest, with_data)
+    report, preview = read_report(folder), (folder / "preview.png").is_file()
+    return SetFiles(folder.name, manifest, results, report, preview)
+
+
+def render_card(
+    folder: Path, repo_id: str = PLACEHOLDER_REPO, others: Sequence[SetFiles] = (),
+    default: str | None = None,
+) -> str:  # fmt: skip
+    """README.md for the sets in ``folder``; ``repo_id`` is what its examples load.
+
+    others: sets that are in the repository already; default: the configuration that is loaded
+    without a name, else the largest set. Raises RunFolderError, also if sets differ in their source
+    or classes.
+    """
+    if not is_hub_id(repo_id):
+        raise HubError(f"'{repo_id}' is not a repository id; give one such as '{PLACEHOLDER_REPO}'")
+    own = [read_set(path) for path in set_folders(publish_folder(folder))]
+    names = {files.name for files in own}
+    sets = [*own, *(files for files in others if files.name not in names)]
+    sets.sort(key=lambda files: int(files.manifest["ipc"]))
+    _check_alike(sets)
+    chosen = default if default in {files.name for files in sets} else sets[-1].name
+    view = {
+        "title": title([files.manifest for files in sets]),
+        "repo_id": repo_id,
+        "default": chosen,
+        "sets": [_view(files) for files in sets],
+    }
+    body = environment().get_template("dataset_card.md.jinja").render(view)
+    front = metadata([files.manifest for files in sets], chosen).to_yaml()
+    return f"---\n{front}\n---\n\n{body}"
+
+
+def _check_alike(sets: Sequence[SetFiles]) -> None:
+    first = sets[-1]
+    for files in sets:
+        own, theirs = files.manifest["source"]["id"], first.manifest["source"]["id"]
+        if own != theirs or files.manifest["classes"] != first.manifest["classes"]:
+            raise RunFolderError(
+                f"{files.name} was made from {own!r} and {first.name} from {theirs!r}, or their "
+                "classes differ; sets of one repository have one source: give another repository"
+            )
+
+
+def _view(files: SetFiles) -> Json:
+    """What the template prints of one set."""
+    manifest, results = files.manifest, files.results
+    return _describe(manifest) | _make(manifest) | _lists(manifest) | {
+        "name": files.name,
+        "labels_config": files.name + LABELS_SUFFIX,
+        "preview": files.preview,
+        "results": results_view(results) if results else None,
+        "report": report_view(files.report) if files.report else None,
+        "parquet": human_bytes(manifest["bytes"]["parquet"]),
+    }  # fmt: skip
+
+
+def _check(folder: Path, manifest: Json, with_data: bool) -> None:
+    rows, names = manifest["images"], tuple(manifest["classes"])
+    if with_data:
+        rows, names = read_summary(folder)
+    transport = manifest["barycenter"]
+    wrong = rows != manifest["images"] or list(names) != manifest["classes"]
+    nearest = manifest["distances"]["nearest_real_rmse"]
+    wrong = wrong or any(len(each) != manifest["ipc"] for each in nearest)
+    if wrong or {len(transport["w2"]), len(transport["w2_random"]), len(nearest)} != {len(names)}:
+        raise RunFolderError(f"'{folder}': wdistill.json and data/ disagree; write them again")
+
+
+def _teacher(manifest: Json) -> Json:
+    teacher = manifest["teacher"]
+    on_hub = teacher["revision"] and is_hub_id(teacher["backbone"])
+    return {
+        "link": link(teacher["backbone"], f"{HUB}/{teacher['backbone']}" if on_hub else None),
+        "architecture": teacher.get("architecture"),
+        "origin": _ORIGINS.get(teacher["origin"], teacher["origin"]),
+        "parameters": f"{teacher['parameters']:,}",
+        "accuracy": percent(teacher["accuracy"]),
+    }
+
+
+def _describe(manifest: Json) -> Json:
+    """What the set is and where it comes from."""
+    source = manifest["source"]
+    held_out = "held out of its training split" if source["eval_is_holdout"] else None
+    return {
+        "images": f"{manifest['images']}",
+        "ipc": manifest["ipc"],
+        "classes": len(manifest["classes"]),
+        "width": manifest["resolution"],
+        "height": manifest["resolution"],
+        "source_link": source_link(source),
+        "train_images": f"{source['train_images']:,}",
+        "eval_images": f"{source['eval_images']:,}",
+        "eval_split": held_out or f"split '{source['eval_split']}'",
+        "holdout": source["eval_is_holdout"],
+        "licence": _licence(source),
+        "version": manifest["wdistill_version"],
+        "command": manifest["command"],
+        "left_out": [
+            f"{source[key]:,} images of the source were left out: {why}."
+            for key, why in (("unlabelled", "they have no label"), ("broken", "they are broken"))
+            if source[key]
+        ],
+    }
+
+
+def _make(manifest: Json) -> Json:
+    """How it was made, and how close it is to the source."""
+    config = manifest["config"]
+    init = config["synthesis"]["init"]
+    return {
+        "teacher": _teacher(manifest),
+        "local_students": manifest.get("local_students", {}),
+        "weights": manifest["barycenter"]["weights"],
+        "groups": _groups(manifest),
+        "views": manifest["labels"]["views"],
+        "stored": _stored(manifest),
+        "start": _STARTS.get(init, f"each image starts from {init}"),
+        "init": init,
+        "pool": [
+            space for space in config["synthesis"].get("feature_spaces", []) if space != "none"
+        ],
+        "iterations": config["synthesis"]["iterations"],
+        "entropy": config["synthesis"].get("ce_weight", 0) > 0,
+        "untouched": untouched(manifest),
+        "temperature": number(config["evaluate"]["temperature"]),
+        "transport": _transport(manifest),
+    }
+
+
+def _groups(manifest: Json) -> Json | None:
+    """By what each class was split into several measures; None if it was not."""
+    column, count = manifest["config"]["data"].get("group_column"), manifest["source"].get("groups")
+    if not column or not count:
+        return None
+    proportional = manifest["config"]["barycenter"].get("group_weights") == "proportional"
+    return {
+        "column": column,
+        "count": count,
+        "weighted": "in proportion to their images" if proportional else "equally",
+    }
+
+
+def _stored(manifest: Json) -> Json | None:
+    """The configuration of label views; None if there is none."""
+    stored = manifest["labels"]["stored"]
+    if stored is None:
+        return None
+    return {
+        "views": stored["views"],
+        "rows": f"{stored['views'] * manifest['images']:,}",
+        "topk": stored["topk"],
+        "levels": stored["levels"],
+        "temperature": number(stored["temperature"]),
+        "cut": stored["topk"] < len(manifest["classes"]),
+    }
+
+
+def _transport(manifest: Json) -> Json:
+    w2, w2_random = manifest["barycenter"]["w2"], manifest["barycenter"]["w2_random"]
+    nearest = manifest["distances"]["nearest_real_rmse"]
+    names = manifest["classes"]
+    rows = [
+        {
+            "name": names[c],
+            "w2": number(w2[c]),
+            "w2_random": number(w2_random[c]),
+            "nearest": number(statistics.fmean(nearest[c])),
+            "closest": number(min(nearest[c])),
+        }
+        for c in range(min(_MAX_CLASSES, len(names)))
+    ]
+    return {
+        "w2": number(statistics.fmean(w2)),
+        "w2_random": number(statistics.fmean(w2_random)),
+        "nearest": number(statistics.fmean(chain.from_iterable(nearest))),
+        "closest": number(min(chain.from_iterable(nearest))),
+        "rows": rows,
+        "more": max(0, len(names) - _MAX_CLASSES),
+    }
+
+
+def _licence(source: Json) -> Trusted:
+    where, chosen = source_link(source), license_id(source)
+    if chosen is None:
+        text = (
+            "The licence of the source is **unknown**, and none is made up here. These images are "
+            f"derived from it: ask the publisher of {where} before you use or share them."
+        )
+    else:
+        name = source["license_name"] or source["license"]
+        text = (
+            f"Inherited from the source: {link(name, license_url(source))}. These images and "
+            f"labels are derived from {where}, whose terms apply to them as well."
+        )
+    if source["gated"] == "private":
+        text += " The source is **private**: ask its owner before you share this set."
+    elif source["gated"] == "unknown":
+        text += " Whether the source is gated is not known: it was read offline."
+    elif source["gated"]:
+        text += " The source is **gated**: accept its terms there before you use this set."
+    return Trusted(text)
+
+
+def _lists(manifest: Json) -> Json:
+    changed = manifest["config_changed"]
+    default = {k: v for k, v in flat(manifest["config"]).items() if k not in changed}
+    kinds = [("images", "Images"), ("soft_labels", "Soft labels"), ("parquet", "Parquet files")]
+    if manifest["labels"]["stored"]:
+        kinds.append(("label_views", "Labels of views, parquet"))
+    count = f"{len(changed)} changed, {len(default)} at their default"
+    return {
+        "settings": {"changed": list(changed.items()), "default": list(default.items())},
+        "changed_count": count,
+        "sizes": [
+            {
+                "name": name,
+                "human": human_bytes(manifest["bytes"][key]),
+                "exact": f"{manifest['bytes'][key]:,}",
+            }
+            for key, name in kinds
+        ],
+        "provenance": _provenance(manifest),
+    }
+
+
+def _provenance(manifest: Json) -> list[tuple[str, Trusted]]:
+    source, teacher, seconds = manifest["source"], manifest["teacher"], manifest["seconds"]
+    stages = ", ".join(f"{name} {number(value)} s" for name, value in seconds.items())
+    used = {"wdistill": manifest["wdistill_version"], **manifest["versions"]}
+    versions = ", ".join(f"{name} {version}" for name, version in used.items())
+    trained = f"{source['train_split']}, {source['train_images']:,} images"
+    place = "held out of " * source["eval_is_holdout"] + source["eval_split"]
+    tested = f"{place}, {source['eval_images']:,} images"
+    rows: list[tuple[str, Any]] = [
+        ("Source", source_link(source)),
+        ("Source id", code(source["id"])),
+        ("Source configuration", source["config_name"]),
+        ("Source revision", source["revision"] and code(source["revision"])),
+        ("Source fingerprint", source["fingerprint"] and code(source["fingerprint"])),
+        ("Training split", trained),
+        ("Evaluation split", tested),
+        (
+            "Columns read",
+            Trusted(f"{code(source['image_column'])}, {code(source['label_column'])}"),
+        ),
+        ("Backbone", code(teacher["backbone"])),
+        ("Architecture", teacher.get("architecture")),
+        ("Backbone revision", teacher["revision"] and code(teacher["revision"])),
+        ("Teacher weights (SHA-256)", code(teacher["weights_sha256"])),
+        ("Seed", str(manifest["config"]["seed"])),
+        ("Settings hash", code(manifest["config_hash"])),
+        ("Created", manifest["created"]),
+        ("Device", f"{manifest['device']}, {manifest['processes']} process(es)"),
+        ("Time", f"{number(sum(seconds.values()))} s: {stages}"),
+        ("Versions", versions),
+    ]
+    return [
+        (name, value if isinstance(value, Trusted) else escape(value))
+        for name, value in rows
+        if value
+    ]

@@ -1,0 +1,193 @@
+"""What the Hub's client raises, in one line that says what to do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from huggingface_hub import HfApi, get_token
+
+# HTTPError is httpx's in 1.x and httpx2's in 2.x; this name is right in both.
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+from wdistill.artifact.reading import check_id
+from wdistill.errors import HubError
+
+LOGIN = "run `hf auth login` or set HF_TOKEN to a token that may write"
+
+
+@contextmanager
+def explained(repo_id: str | None = None) -> Iterator[None]:
+    """Raises `HubError` for whatever the client raises."""
+    try:
+        yield
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        # what stopped a file's upload comes wrapped in a RuntimeError that does not say it
+        cause = error.__cause__ if isinstance(error, RuntimeError) else None
+        raise HubError(_explain(cause or error, repo_id)) from error
+
+
+def _explain(error: BaseException, repo_id: str | None) -> str:
+    endpoint = HfApi().endpoint
+    if isinstance(error, OfflineModeIsEnabled):
+        return (
+            "HF_HUB_OFFLINE is set, so nothing can be pushed; unset it "
+            "(`wdistill push --dry-run` works without a network)"
+        )
+    if isinstance(error, HfHubHTTPError):
+        return _refused(error, repo_id, endpoint)
+    if isinstance(error, json.JSONDecodeError):
+        return f"{endpoint} did not answer as a Hub does; check HF_ENDPOINT and try again later"
+    if isinstance(error, HTTPError | ConnectionError):
+        kind = type(error).__name__
+        return (
+            f"cannot reach {endpoint} ({kind}); check the network and HF_ENDPOINT, then try again"
+        )
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _refused(error: HfHubHTTPError, repo_id: str | None, endpoint: str) -> str:
+    status = error.response.status_code
+    said = " ".join((error.server_message or "").split()) or "no reason given"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"no dataset {repo_id!r} that this token can see at {endpoint}; check the id"
+    if status == 401:
+        return f"{endpoint} does not accept the token; {LOGIN}"
+    if status == 403:
+        target = f" {repo_id!r}" if repo_id else ""
+        return f"no right to write{target}: {said}; use a token that may, or pass --create-pr"
+    if status == 412:
+        return f"{repo_id!r} changed during the push: {said}; push again"
+    if status == 429 or status >= 500:
+        return f"{endpoint} answered {status} ({said}); push again later, that is safe"
+    return f"{endpoint} refused {repo_id!r} with {status}: {said}"
+
+
+T = TypeVar("T")
+WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds, as the client's own
+LONGEST = 300.0  # the Hub counts requests in windows of five minutes
+TURNED_AWAY = (429, 503)  # answered before anything was done
+UNDONE = (*TURNED_AWAY, 500, 502, 504)  # perhaps done, perhaps not
+# By name: these classes are httpx's in huggingface_hub 1.x and httpx2's in 2.x.
+NOT_SENT = {"ConnectError", "ConnectTimeout"}
+CUT = NOT_SENT | {"TimeoutException", "NetworkError", "RemoteProtocolError"}
+_log = logging.getLogger(__name__)
+
+
+def retry(call: Callable[[], T], once: bool = False, also: tuple[int, ...] = ()) -> T:
+    """What ``call`` returns, tried again with growing pauses or those that the Hub asks for.
+
+    ``once`` is for what must not happen twice: it is repeated only where it surely did not happen.
+    ``also`` names further statuses that are worth another try. Raises what the last try raises.
+    """
+    statuses, cuts = (TURNED_AWAY, NOT_SENT) if once else (UNDONE, CUT)
+    for wait in WAITS:
+        try:
+            return call()
+        except HTTPError as error:
+            if not _passing(error, statuses + also, cuts):
+                raise
+            pause = _asked_for(error) or wait
+            if pause > LONGEST:
+                raise
+            _log.warning("%s; trying again in %g s", _name(error), pause)
+            time.sleep(pause)
+    return call()
+
+
+def _passing(error: HTTPError, statuses: tuple[int, ...], cuts: set[str]) -> bool:
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in statuses
+    return not cuts.isdisjoint(parent.__name__ for parent in type(error).__mro__)
+
+
+def _asked_for(error: HTTPError) -> float | None:
+    """Seconds, from ``Retry-After: 5`` or from the Hub's ``RateLimit: "api";r=0;t=5``."""
+    if not isinstance(error, HfHubHTTPError):
+        return None
+    headers = error.response.headers
+    after = headers.get("Retry-After", "").strip()
+    limit = re.search(r"\br=0;t=(\d+)", headers.get("RateLimit", ""))
+    found = after if after.isdecimal() else limit[1] if limit else None
+    return None if found is None else float(found)
+
+
+def _name(error: HTTPError) -> str:
+    if isinstance(error, HfHubHTTPError):
+        return f"the Hub answered {error.response.status_code}"
+    return f"the Hub cannot be reached ({type(error).__name__})"
+
+
+WRITE = {"repo.write", "repo.content.write"}  # permissions of fine-grained tokens
+Json = dict[str, Any]
+
+
+def check_access(repo_id: str, pull_request: bool = False) -> str:
+    """``repo_id`` with the user's name if it had none; the token may write there.
+
+    A pull request needs no right to write. What the Hub does not tell about a token passes: the
+    push itself will show. Raises `HubError` if there is no token or it certainly will not do.
+    """
+    check_id(repo_id)
+    identity = _identity()
+    user = str(identity["name"])
+    full = repo_id if "/" in repo_id else f"{user}/{repo_id}"
+    token = identity.get("auth", {}).get("accessToken") or {}
+    if token.get("role") == "read":
+        raise HubError(f"the token of {user!r} may read but not write; {LOGIN}")
+    if pull_request:
+        return full
+    namespace = full.partition("/")[0]
+    scopes = (token.get("fineGrained") or {}).get("scoped")
+    if isinstance(scopes, list):
+        if not any(_covers(scope, full) for scope in scopes):
+            raise HubError(
+                f"the fine-grained token of {user!r} may not write to {full!r}; give it write "
+                f"access to the repositories of {namespace!r} in the settings of the Hub"
+            )
+    elif namespace != user:
+        _check_member(identity, namespace)
+    return full
+
+
+def _identity() -> Json:
+    token = get_token()
+    if token is None:
+        raise HubError(f"no Hugging Face token found; {LOGIN}")
+    if not (token.isascii() and token.isprintable()):
+        raise HubError(f"the Hugging Face token has characters that no token has; {LOGIN}")
+    with explained():
+        identity: Json = retry(HfApi().whoami)
+    return identity
+
+
+def _covers(scope: Json, repo_id: str) -> bool:
+    name = scope.get("entity", {}).get("name")
+    names = (repo_id, f"datasets/{repo_id}", repo_id.partition("/")[0])
+    return bool(WRITE & set(scope.get("permissions", ()))) and (name is None or name in names)
+
+
+def _check_member(identity: Json, namespace: str) -> None:
+    if "orgs" not in identity:
+        return
+    user, roles = identity["name"], {org["name"]: org.get("roleInOrg") for org in identity["orgs"]}
+    if namespace not in roles:
+        raise HubError(
+            f"{user!r} is not a member of {namespace!r} and may not write there; "
+            f"push to '{user}/...' or to an organisation of yours, or pass --create-pr"
+        )
+    if roles[namespace] == "read":
+        raise HubError(
+            f"{user!r} may read but not write in organisation {namespace!r}; "
+            "ask its administrators for the role 'contributor', or pass --create-pr"
+        )

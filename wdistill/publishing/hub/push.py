@@ -1,0 +1,285 @@
+"""Publish a finished folder on the Hugging Face Hub. Only this writes there, through `hub_repo`.
+
+It reads files: no torch, no model, and for a dry run no network.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub.errors import RevisionNotFoundError
+
+from wdistill.artifact.hub_set import default_config
+from wdistill.artifact.layout import MANIFEST_FILE, publish_folder, set_folders
+from wdistill.artifact.reading import check_id
+from wdistill.config import PLACEHOLDER_REPO
+from wdistill.core.text import human_bytes
+from wdistill.errors import HubError, RunFolderError
+from wdistill.publishing.hub.client import check_access, explained, retry
+from wdistill.publishing.hub.repo import (
+    CARD,
+    Change,
+    Head,
+    commit,
+    read_head,
+    refuse_other_contents,
+    set_tag,
+)
+
+REQUIRED = (CARD, f"ipc*/{MANIFEST_FILE}", "ipc*/data/*.parquet")
+IN_A_SET = (
+    MANIFEST_FILE, "data/*.parquet", "soft_labels/*.parquet", "preview.png", "results.json",
+    "report.json",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """What ``wdistill push`` was asked for. ``private=None`` follows the source's terms."""
+
+    private: bool | None = None
+    revision: str | None = None
+    create_pr: bool = False
+    commit_message: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class PushPlan:
+    """What a push sends: paths in the repository with their bytes, and the card's text."""
+
+    repo_id: str
+    files: tuple[tuple[str, int], ...]
+    card: str
+    private: bool | None  # of a new repository; None: as the namespace has it, mostly public
+    notice: str | None = None  # why it is private although nobody asked
+
+
+@dataclass(frozen=True)
+class PushResult(PushPlan):
+    """A plan carried out; after a dry run there is no commit."""
+
+    commit_url: str | None = None
+    pr_url: str | None = None
+    changed: bool = False  # False: the Hub has these very files already
+
+
+def push(folder: Path, repo_id: str, options: PushOptions | None = None) -> PushResult:
+    """Uploads the publishable files of ``folder`` to the dataset ``repo_id`` in one commit.
+
+    ``folder`` is a run folder or its ``publish/``. Files that are on the Hub already are not sent
+    again, other people's files and words there stay. The main branch gets a tag that names the
+    format. Raises `RunFolderError` or `HubError`; the push can then be repeated as it is.
+    """
+    options = options or PushOptions()
+    root = publish_folder(folder, REQUIRED).resolve()
+    plan = _plan(root, repo_id, options.private)
+    if options.dry_run:
+        return PushResult(**vars(plan))
+    plan = replace(plan, repo_id=check_access(repo_id, options.create_pr))
+    with explained(plan.repo_id):
+        return _upload(root, plan, options)
+
+
+def check_target(repo_id: str) -> None:
+    """Raises `HubError` if a push to ``repo_id`` would surely fail; cheap, call it early."""
+    full = check_access(repo_id)
+    with explained(full):
+        head = read_head(HfApi(), full)
+    if head is not None:
+        refuse_other_contents(head)
+
+
+def push_finished(folder: Path, repo_id: str) -> PushResult:
+    """`push` at the end of a run: what it raises says how to go on, for the run is done."""
+    try:
+        return push(folder, repo_id)
+    except (HubError, RunFolderError) as error:
+        again = shlex.join(["wdistill", "push", str(folder), repo_id])
+        raise HubError(f"{error}; the run itself is finished, push it with: {again}") from error
+
+
+def format_plan(plan: PushPlan) -> str:
+    """File tree, sizes and card, for ``--dry-run``."""
+    width = max(len(path) for path, _ in plan.files)
+    lines = [f"{plan.repo_id} (dataset, {'private' if plan.private else 'public'} if new)"]
+    lines += [f"  {path:<{width}}  {human_bytes(size):>9}" for path, size in plan.files]
+    total = sum(size for _, size in plan.files)
+    lines.append(f"  {f'{len(plan.files)} files':<{width}}  {human_bytes(total):>9}")
+    if plan.notice:
+        lines.append(plan.notice)
+    card = "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in plan.card
+    )
+    return "\n".join([*lines, "", card])
+
+
+def format_result(result: PushResult) -> str:
+    """What a push did, in one or two lines."""
+    if not result.changed:
+        lines = [f"{result.repo_id} has these very files already; nothing was pushed"]
+    else:
+        lines = [f"pushed: {result.pr_url or result.commit_url}"]
+    if result.notice:
+        lines.append(result.notice)
+    return "\n".join([*lines, f'load:   load_dataset("{result.repo_id}")'])
+
+
+def _plan(root: Path, repo_id: str, private: bool | None) -> PushPlan:
+    check_id(repo_id)
+    files = tuple((name, (root / name).stat().st_size) for name in _files(root))
+    terms = [_terms(manifest["source"]) for manifest in _manifests(root)]
+    notice = next(filter(None, terms), None) if private is None else None
+    card = (root / CARD).read_text(encoding="utf-8", errors="replace")
+    card = card.replace(PLACEHOLDER_REPO, repo_id)
+    return PushPlan(repo_id, files, card, True if notice else private, notice)
+
+
+def _files(root: Path) -> list[str]:
+    found = [root / CARD]
+    for folder in set_folders(root):
+        found += sorted(path for pattern in IN_A_SET for path in folder.glob(pattern))
+    for path in found:
+        above = [path, *path.parents][: len(path.relative_to(root).parts)]
+        if any(part.is_symlink() for part in above) or not path.is_file():
+            raise RunFolderError(f"{str(path)!r} is a link or not a file; only files are published")
+        if not path.name.isprintable():
+            raise RunFolderError(f"{str(path)!r} has control characters in its name; rename it")
+    return [path.relative_to(root).as_posix() for path in found]
+
+
+def _manifests(root: Path) -> list[dict[str, Any]]:
+    return [_manifest(folder / MANIFEST_FILE) for folder in set_folders(root)]
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_bytes())
+        if not isinstance(manifest["source"], dict):
+            raise TypeError("source is not an object")
+        if type(manifest["format_version"]) is not int:
+            raise TypeError("format_version is not a whole number")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunFolderError(f"{str(path)!r} is damaged ({error}); run again or restore") from None
+    return dict(manifest)
+
+
+def _terms(source: dict[str, Any]) -> str | None:
+    """Why a new repository is private unless asked otherwise: the source's terms ask for it."""
+    gated = source.get("gated")
+    if gated == "unknown":
+        reason = f"source {source.get('id')!r} was read offline and may be gated"
+    elif gated:
+        reason = f"source {source.get('id')!r} is {'private' if gated == 'private' else 'gated'}"
+    elif str(source.get("license") or "unknown").strip().lower() == "unknown":
+        reason = f"licence of source {source.get('id')!r} is not known"
+    else:
+        return None
+    return f"the {reason}, so a new repository is private; pass --public to change that"
+
+
+def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
+    api = HfApi()
+    head = _open_branch(api, plan, options)
+    change = Change(
+        repo_id=head.repo_id,
+        files={name: root / name for name, _ in plan.files if name != CARD},
+        card=lambda now: _card(api, root, now),
+        message=options.commit_message or _message(root),
+        revision=options.revision,
+        create_pr=options.create_pr,
+    )
+    done = commit(api, change, head)
+    if not options.create_pr and options.revision in (None, "main"):
+        versions = [manifest["format_version"] for manifest in _manifests(root)]
+        _tag(api, head.repo_id, f"wdistill-v{max(versions)}", done)
+    return PushResult(
+        **{**vars(plan), "repo_id": head.repo_id},
+        commit_url=str(done.commit_url),
+        pr_url=done.pr_url,
+        changed=done.oid != head.sha,
+    )
+
+
+def _card(api: HfApi, root: Path, head: Head) -> str:
+    """The card of the folder; with other sets in the repository, that of all of them."""
+    own = {folder.name for folder in set_folders(root)}
+    others = [name for name in head.sets if name not in own]
+    if not others:
+        card = (root / CARD).read_text(encoding="utf-8", errors="replace")
+        return card.replace(PLACEHOLDER_REPO, head.repo_id)
+    from wdistill.publishing.card.card import read_set, render_card  # noqa: PLC0415 (brings torch, rarely needed)
+
+    sets = []
+    for name in others:
+        files = [f"{name}/{file}" for file in (MANIFEST_FILE, "results.json", "report.json")]
+        paths = [Path(head.download(api, file)) for file in files if file in head.contents]
+        found = read_set(paths[0].parent, with_data=False)
+        sets.append(replace(found, preview=f"{name}/preview.png" in head.contents))
+    default = None
+    if CARD in head.contents:
+        default = default_config(Path(head.download(api, CARD)).read_text(errors="replace"))
+    return render_card(root, head.repo_id, sets, default)
+
+
+def _open_branch(api: HfApi, plan: PushPlan, options: PushOptions) -> Head:
+    """The branch that the push builds on; it and the repository are made if there are none."""
+    branch = None
+    try:
+        head = read_head(api, plan.repo_id, options.revision)
+    except RevisionNotFoundError:
+        head, branch = read_head(api, plan.repo_id), options.revision
+    if head is None:
+        head, branch = _create(api, plan), options.revision
+    elif not options.create_pr:
+        refuse_other_contents(head)
+    repo_id, sha = head.repo_id, head.sha
+    if options.private is not None and head.private != options.private:
+        retry(
+            lambda: api.update_repo_settings(repo_id, private=options.private, repo_type="dataset")
+        )
+    if branch not in (None, "main"):
+        retry(
+            lambda: api.create_branch(
+                repo_id, branch=branch, revision=sha, repo_type="dataset", exist_ok=True
+            )
+        )
+    return head
+
+
+def _create(api: HfApi, plan: PushPlan) -> Head:
+    made = retry(
+        lambda: api.create_repo(
+            plan.repo_id, repo_type="dataset", private=plan.private, exist_ok=True
+        )
+    )
+    head = read_head(api, made.repo_id)
+    if head is None:
+        raise HubError(f"dataset {made.repo_id!r} was made, but the token cannot read it")
+    return head
+
+
+def _tag(api: HfApi, repo_id: str, name: str, done: CommitInfo) -> None:
+    """Whoever reads one format finds its newest set under the tag, also after a later format."""
+    try:
+        with explained(repo_id):
+            set_tag(api, repo_id, name, done.oid)
+    except HubError as error:
+        raise HubError(
+            f"pushed {done.commit_url}, but its tag {name!r} is missing: {error}"
+        ) from error
+
+
+def _message(root: Path) -> str:
+    manifests = _manifests(root)
+    counts = ", ".join(str(manifest.get("ipc")) for manifest in manifests)
+    text = (
+        f"Distilled {manifests[0]['source'].get('id')}, {counts} images per class, "
+        f"with wdistill {manifests[0].get('wdistill_version')}"
+    )
+    return " ".join(text.split())[:200]

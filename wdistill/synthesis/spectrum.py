@@ -1,0 +1,115 @@
+"""Pixel coordinates in which real images vary equally.
+
+Real images are smooth: their energy falls with frequency, and their colours go together. A step of
+equal size in every pixel is mostly noise that no real image has. Here an image x is written as
+
+    z = (C(x / p) - m) / s,   C(x)_a = D (sum_k U_ak x_k) D^T
+
+with the orthonormal cosine transform D along both axes, the principal colour axes U, the mean m and
+deviation s of every coefficient over the real images, and the deviation p of every place, its mean
+square 1. A step in z moves each coefficient in proportion to how much it varies in reality, and
+places that are the same in all images, such as a black border, hardly at all. Natural spectra:
+Field 1987; images optimised in such coordinates: Olah et al. 2017, "Feature Visualization". The
+paper moves the pixels themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wdistill.data.pixels import to_float
+
+LEAST_DEVIATION = 1e-4  # in pixel units: what does not vary in reality hardly moves
+LEAST_PLACE = 0.1  # of p
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """transform: (R, R) D; colours: (3, 3) U, rows are axes; mean, deviation: (3, R, R) m and s;
+    places: (R, R) p.
+    """
+
+    transform: Tensor
+    colours: Tensor
+    mean: Tensor
+    deviation: Tensor
+    places: Tensor
+
+    def to(self, device: torch.device) -> Spectrum:
+        return Spectrum(*(value.to(device) for value in vars(self).values()))
+
+    def coefficients(self, pixels: Tensor) -> Tensor:
+        """z (B, 3, R, R) of pixels (B, 3, R, R) in [0, 1]."""
+        even = pixels / self.places
+        return (_cosine(even, self.transform, self.colours) - self.mean) / self.deviation
+
+    def pixels(self, coefficients: Tensor) -> Tensor:
+        """The inverse of :meth:`coefficients`; not clamped."""
+        scaled = coefficients * self.deviation + self.mean
+        return _cosine(scaled, self.transform.T, self.colours.T) * self.places
+
+    def gradient(self, pixel_gradient: Tensor) -> Tensor:
+        """dL/dz from dL/dx."""
+        even = pixel_gradient * self.places
+        return _cosine(even, self.transform, self.colours) * self.deviation
+
+
+def _cosine(images: Tensor, transform: Tensor, colours: Tensor) -> Tensor:
+    turned = torch.einsum("ak,bkhw->bahw", colours, images)
+    return transform @ turned @ transform.T
+
+
+def cosine_transform(size: int) -> Tensor:
+    """(size, size) orthonormal DCT-II, float64; row k is the k-th frequency."""
+    place, frequency = torch.arange(size, dtype=torch.float64), torch.arange(size)[:, None]
+    matrix = torch.cos(math.pi * (place + 0.5) * frequency / size) * math.sqrt(2 / size)
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def measure_spectrum(batches: Sequence[Tensor]) -> Spectrum:
+    """Spectrum of a sample of real images; batches: (b, 3, R, R) uint8. Returns float32."""
+    count = sum(len(batch) for batch in batches)
+    places = _places(batches, count)
+    transform = cosine_transform(batches[0].shape[-1]).float()
+    sums, products = torch.zeros(()), torch.zeros(())
+    for batch in batches:
+        even = to_float(batch, torch.device("cpu")) / places
+        plain = _cosine(even, transform, torch.eye(3)).double()
+        sums = sums + plain.sum(0)
+        products = products + torch.einsum("bihw,bjhw->ijhw", plain, plain)
+    mean = sums / count
+    # Moments of all pairs of colours: those of the turned colours follow from them.
+    covariance = products / count - mean[:, None] * mean
+    colours = _axes(covariance.sum((2, 3)))
+    variance = torch.einsum("ai,ijhw,aj->ahw", colours, covariance, colours)
+    return Spectrum(
+        transform,
+        colours.float(),
+        torch.einsum("ai,ihw->ahw", colours, mean).float(),
+        variance.clamp(min=LEAST_DEVIATION**2).sqrt().float(),
+        places,
+    )
+
+
+def _places(batches: Sequence[Tensor], count: int) -> Tensor:
+    """(R, R) deviation of each place over all colours, in units of its root mean square."""
+    sums, squares = torch.zeros(()), torch.zeros(())
+    for batch in batches:
+        pixels = batch.double() / 255
+        sums, squares = sums + pixels.sum(0), squares + pixels.square().sum(0)
+    variance = (squares / count - (sums / count) ** 2).clamp(min=0).mean(0)
+    if not float(variance.max()):
+        return torch.ones(variance.shape)
+    return (variance / variance.mean()).sqrt().clamp(min=LEAST_PLACE).float()
+
+
+def _axes(cross: Tensor) -> Tensor:
+    """Principal axes as rows, each with a positive largest entry, so that no machine flips them."""
+    axes: Tensor = torch.linalg.eigh(cross).eigenvectors.T
+    return axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()

@@ -1,0 +1,1 @@
+"""A class of real images as a few weighted atoms."""
