@@ -14,11 +14,11 @@ import pytest
 from wdistill.config import (
     BarycenterConfig,
     DataConfig,
-    EvalConfig,
     LabelViewsConfig,
     RelabelConfig,
     RunConfig,
     RuntimeConfig,
+    StudentConfig,
     SynthesisConfig,
     TeacherConfig,
     flat,
@@ -39,8 +39,8 @@ NAN, INF = float("nan"), float("inf")
         (SynthesisConfig, "init", "--init", "real, mean, noise", ("median", "Real")),
         (SynthesisConfig, "iterations", "--iterations", "from 0 to 100000", (-1, 100_001)),
         (SynthesisConfig, "bn_weight", "--bn-weight", "not negative", (-0.1, INF, NAN)),
-        (EvalConfig, "epochs", "--eval-epochs", "from 1 to 100000", (0, 100_001)),
-        (EvalConfig, "seeds", "--eval-seeds", "from 1 to 100", (0, 101)),
+        (StudentConfig, "epochs", "--eval-epochs", "from 1 to 100000", (0, 100_001)),
+        (StudentConfig, "seeds", "--eval-seeds", "from 1 to 100", (0, 101)),
         (RunConfig, "seed", "--seed", "from 0 to 2147483647", (-1, 2**31)),
         (RunConfig, "mixed_precision", "--mixed-precision", "no, bf16", ("fp16", "")),
         (RuntimeConfig, "device", "--device", "auto, cpu, cuda, mps", ("gpu", "cuda:0")),
@@ -71,8 +71,8 @@ def test_values_out_of_bounds_are_refused_by_name(
         (SynthesisConfig, "init", ("real", "noise")),
         (SynthesisConfig, "iterations", (0, 100_000)),
         (SynthesisConfig, "bn_weight", (0, 0.0, 1e6)),
-        (EvalConfig, "epochs", (1, 100_000)),
-        (EvalConfig, "seeds", (1, 100)),
+        (StudentConfig, "epochs", (1, 100_000)),
+        (StudentConfig, "seeds", (1, 100)),
         (RunConfig, "seed", (0, 2**31 - 1)),
         (RunConfig, "mixed_precision", ("no", "bf16")),
         (RuntimeConfig, "device", ("auto", "cpu", "cuda", "mps")),
@@ -109,7 +109,7 @@ def test_only_what_differs_from_the_defaults_is_listed() -> None:
     config = RunConfig(
         data=DataConfig(dataset="cifar10"),
         barycenter=BarycenterConfig(ipc=50, weights="free"),
-        evaluate=EvalConfig(students=("convnet", "resnet18"), epochs=250),
+        evaluate=StudentConfig(students=("convnet", "resnet18"), epochs=250),
         seed=3,
     )
     assert config.changed() == {
@@ -126,7 +126,7 @@ def test_flat_settings_name_every_field_once() -> None:
     settings = flat(RunConfig().to_dict())
     sections = (
         DataConfig, TeacherConfig, BarycenterConfig, SynthesisConfig, RelabelConfig,
-            LabelViewsConfig, EvalConfig,
+            LabelViewsConfig, StudentConfig,
     )  # fmt: skip
     assert len(settings) == sum(len(dataclasses.fields(s)) for s in sections) + 2
     assert settings["barycenter.ipc"] == 10
@@ -151,7 +151,7 @@ def test_hash_does_not_depend_on_the_order_of_keys() -> None:
         {"barycenter": BarycenterConfig(weights="free")},
         {"synthesis": SynthesisConfig(lr=0.031)},
         {"relabel": RelabelConfig(views=17)},
-        {"evaluate": EvalConfig(students=("convnet",))},
+        {"evaluate": StudentConfig(students=("convnet",))},
         {"seed": 1},
         {"mixed_precision": "bf16"},
     ],
@@ -164,7 +164,7 @@ def test_any_setting_changes_the_hash(change: dict[str, Any]) -> None:
 
 def test_hash_survives_json() -> None:
     """A manifest that was written and read again has the hash of the settings themselves."""
-    settings = RunConfig(evaluate=EvalConfig(students=("convnet",))).to_dict()
+    settings = RunConfig(evaluate=StudentConfig(students=("convnet",))).to_dict()
     assert stable_hash(json.loads(json.dumps(settings))) == stable_hash(settings)
 
 
@@ -193,7 +193,7 @@ def test_settings_survive_json() -> None:
     config = RunConfig(
         data=DataConfig(dataset="cifar10", resolution=32, skip_broken=True),
         synthesis=SynthesisConfig(feature_spaces=("convnet", "lab/net:3"), bn_weight=2.5),
-        evaluate=EvalConfig(students=("convnet",), epochs=None, steps=70),
+        evaluate=StudentConfig(students=("convnet",), epochs=None, steps=70),
         seed=4,
         mixed_precision="bf16",
     )

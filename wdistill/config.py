@@ -199,7 +199,7 @@ class LabelViewsConfig:
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class StudentConfig:
     """How students are trained (paper, section 4.1, and the official validation recipe)."""
 
     enabled: bool = True
@@ -232,21 +232,21 @@ class EvalConfig:
         size = min(self.batch_size or size, images)
         return self.steps or (self.epochs or epochs) * math.ceil(images / size), size
 
-    def fixed(self, images: int) -> EvalConfig:
+    def fixed(self, images: int) -> StudentConfig:
         """The budget for a set of ``images``, to train on sets of any size."""
         steps, size = self.budget(images)
         return dataclasses.replace(self, epochs=None, steps=steps, batch_size=size)
 
 
 @dataclass(frozen=True)
-class JudgeConfig:
+class EvaluateConfig:
     """What `wdistill evaluate` is to compare."""
 
     source: str
     columns: DataConfig = field(default_factory=DataConfig)  # of source, where it is no run
     against: DataConfig = field(default_factory=DataConfig)  # dataset None: what it was made from
     teacher: str | None = None  # None: the run's own
-    evaluate: EvalConfig = field(default_factory=EvalConfig)
+    evaluate: StudentConfig = field(default_factory=StudentConfig)
     baselines: tuple[Baseline, ...] = ("random",)
     augmentation_robust: bool = False
     trust_remote_code: bool = False
@@ -269,7 +269,7 @@ class RunConfig:
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     relabel: RelabelConfig = field(default_factory=RelabelConfig)
     label_views: LabelViewsConfig = field(default_factory=LabelViewsConfig)
-    evaluate: EvalConfig = field(default_factory=EvalConfig)
+    evaluate: StudentConfig = field(default_factory=StudentConfig)
     seed: int = 0
     mixed_precision: Precision = "no"
 

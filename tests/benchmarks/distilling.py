@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.config import BarycenterConfig, DataConfig, EvalConfig, SynthesisConfig
+from wdistill.config import BarycenterConfig, DataConfig, StudentConfig, SynthesisConfig
 from wdistill.core.devices import device_name, keep_freed_memory, versions
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.data.dataset import load_data
@@ -82,11 +82,13 @@ class Budget:
     lr: float
     online_lr: float
 
-    def config(self, images: int, teacher: bool) -> EvalConfig:
+    def config(self, images: int, teacher: bool) -> StudentConfig:
         size = min(32, images)
         steps = self.online if teacher else self.hard
         epochs = max(1, round(steps / math.ceil(images / size)))
-        return EvalConfig(epochs=epochs, batch_size=size, lr=self.online_lr if teacher else self.lr)
+        return StudentConfig(
+            epochs=epochs, batch_size=size, lr=self.online_lr if teacher else self.lr
+        )
 
 
 COMMAND = (
@@ -250,7 +252,7 @@ class Bench:
         return self.train.get(rows), torch.ones(len(rows))
 
     def score(
-        self, images: Tensor, weights: Tensor, student: str, teacher: bool, config: EvalConfig,
+        self, images: Tensor, weights: Tensor, student: str, teacher: bool, config: StudentConfig,
         seed: int,
     ) -> float:  # fmt: skip
         labels = torch.arange(self.classes).repeat_interleave(len(images) // self.classes)

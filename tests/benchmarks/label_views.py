@@ -23,12 +23,12 @@ from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from wdistill.config import (
-    EvalConfig,
-    JudgeConfig,
+    EvaluateConfig,
     Labels,
     LabelViewsConfig,
     RelabelConfig,
     RuntimeConfig,
+    StudentConfig,
 )
 from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
 from wdistill.core.files import write_json
@@ -48,7 +48,7 @@ def setting(text: str) -> LabelViewsConfig:
 
 
 def contest(bench: Bench, steps: int | None) -> StudentSetting:
-    config = EvalConfig(steps=steps).fixed(len(bench.candidate.labels))
+    config = StudentConfig(steps=steps).fixed(len(bench.candidate.labels))
     return StudentSetting(
         bench.candidate, bench.real.class_names, bench.train, bench.test, bench.network, config,
         RelabelConfig(), 0, bench.accelerator.device, Path(tempfile.gettempdir()),
@@ -130,7 +130,7 @@ def main(
     settings: tuple[str, ...], plot: Path | None, output: Path,
 ) -> None:  # fmt: skip
     keep_freed_memory()
-    config = JudgeConfig(str(run), evaluate=EvalConfig(students=(student,)), baselines=())
+    config = EvaluateConfig(str(run), evaluate=StudentConfig(students=(student,)), baselines=())
     if dataset:
         config = replace(config, against=replace(config.against, dataset=dataset))
     bench = open_bench(config, RuntimeConfig("cpu", quiet=True), open_accelerator("no", "cpu"))

@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from wdistill.config import EvalConfig, JudgeConfig, RuntimeConfig
+from wdistill.config import EvaluateConfig, RuntimeConfig, StudentConfig
 from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
 from wdistill.core.files import write_json
 from wdistill.evaluation.comparison import open_bench
@@ -41,9 +41,11 @@ ROW = ("set", "student", "labels", "images", "ipc", "seed")
 
 def opened(run: Path, students: tuple[str, ...], images: tuple[str, ...], steps: int) -> Trial:
     """The contest of one set of images, without anything trained yet."""
-    config = EvalConfig(students=students, labels=LABELS, steps=steps, batch_size=32, seeds=SEEDS)  # type: ignore[arg-type]
+    config = StudentConfig(
+        students=students, labels=LABELS, steps=steps, batch_size=32, seeds=SEEDS
+    )  # type: ignore[arg-type]
     baselines = tuple(name for name in images if name in ("random", "nearest", "herding"))
-    judged = JudgeConfig(source=str(run), evaluate=config, baselines=baselines)  # type: ignore[arg-type]
+    judged = EvaluateConfig(source=str(run), evaluate=config, baselines=baselines)  # type: ignore[arg-type]
     runtime = RuntimeConfig("cpu", quiet=True)
     bench = open_bench(judged, runtime, open_accelerator("no", "cpu"))
     return Trial(bench, run / "report" / "work")

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from wdistill.config import DataConfig, EvalConfig
+from wdistill.config import DataConfig, StudentConfig
 from wdistill.core.devices import device_name, keep_freed_memory, versions
 from wdistill.core.files import write_json
 from wdistill.data.dataset import load_data
@@ -49,7 +49,7 @@ CROP_RATIO = math.log(4 / 3)
 class PilImages(Dataset[tuple[Tensor, int]]):
     """Images in memory, changed one by one."""
 
-    def __init__(self, pixels: Tensor, labels: Tensor, recipe: EvalConfig, seen: Preprocessing):
+    def __init__(self, pixels: Tensor, labels: Tensor, recipe: StudentConfig, seen: Preprocessing):
         self.pixels = pixels.permute(0, 2, 3, 1).contiguous().numpy()
         self.labels, self.recipe, self.seen = labels.tolist(), recipe, seen
 
@@ -101,7 +101,7 @@ def usual_images(loader: DataLoader[Any], device: torch.device) -> Iterator[tupl
 
 
 def usual_loop(
-    model: nn.Module, batches: Iterator[tuple[Any, ...]], config: EvalConfig, steps: int
+    model: nn.Module, batches: Iterator[tuple[Any, ...]], config: StudentConfig, steps: int
 ) -> None:
     model.train()
     optimizer = torch.optim.AdamW(
@@ -216,7 +216,7 @@ def main(
     store = PixelStore(real.train, seen)
     chosen = random_rows(store.labels, len(CLASSES), ipc, 0, 0)
     pixels, labels = store.get(chosen), store.labels[chosen]
-    data = PilImages(pixels, labels, EvalConfig(), seen)
+    data = PilImages(pixels, labels, StudentConfig(), seen)
     given = TrainingSet(pixels, labels, torch.ones(len(labels)), soft=False)
     rows = []
     for name, batch, count in itertools.product((None, *students), batch_size, workers):

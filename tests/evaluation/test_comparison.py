@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers.runs import embedded_table, run_wdistill, small_source
 
-from wdistill.config import DataConfig, EvalConfig, JudgeConfig, RuntimeConfig
+from wdistill.config import DataConfig, EvaluateConfig, RuntimeConfig, StudentConfig
 from wdistill.core.devices import open_accelerator
 from wdistill.core.files import read_tensors
 from wdistill.core.units import class_units
@@ -26,11 +26,11 @@ CLASSES = 10
 
 
 def bench_of(source: Path, teacher: Path | None = None, against: Path | None = None) -> Comparison:
-    config = JudgeConfig(
+    config = EvaluateConfig(
         str(source),
         against=DataConfig(None if against is None else str(against)),
         teacher=None if teacher is None else str(teacher),
-        evaluate=EvalConfig(students=("convnet-w64",), labels=("hard",)),
+        evaluate=StudentConfig(students=("convnet-w64",), labels=("hard",)),
         baselines=("random",) if teacher is None and against is not None else ("nearest",),
     )
     return open_comparison(config, RuntimeConfig("cpu", quiet=True), open_accelerator("no", "cpu"))

@@ -14,7 +14,7 @@ from helpers.runs import embedded_table
 from sklearn.metrics import accuracy_score
 
 from wdistill.artifact.distilled_set import DistilledSet, candidate
-from wdistill.config import EvalConfig, RelabelConfig
+from wdistill.config import RelabelConfig, StudentConfig
 from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.data.splits import ImageSplit
 from wdistill.evaluation.metrics import score_network
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 SOURCE = BackboneSource(
     "little", ConvNetConfig(width=8, depth=2, image_size=SIZE), None, False, None, False
 )
-QUICK = EvalConfig(epochs=2, seeds=2, batch_size=4)
+QUICK = StudentConfig(epochs=2, seeds=2, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_every_image_has_the_same_chance() -> None:
 
 
 def test_every_combination_is_one_job() -> None:
-    found = jobs(EvalConfig(seeds=3), ["resnet18", "user/net"], IPC)
+    found = jobs(StudentConfig(seeds=3), ["resnet18", "user/net"], IPC)
     expected = itertools.product(
         ("resnet18", "user/net"), ("distilled", "random"), ("hard", "soft"), range(3)
     )
@@ -235,7 +235,7 @@ def test_a_job_gives_the_same_score_each_time(
 
 def test_students_of_real_labels_learn_and_leave_the_teacher_alone(setting: StudentSetting) -> None:
     teacher = weights_sha256(setting.network.model)
-    config = EvalConfig(steps=80, seeds=1, batch_size=16, lr=3e-3)
+    config = StudentConfig(steps=80, seeds=1, batch_size=16, lr=3e-3)
     more = StudentSetting(**{**vars(setting), "config": config})
     top1 = run_job(more, Job("little", "random", "hard", 10, 0), SOURCE)["top1"]
     assert top1 > 0.6  # chance is a third
@@ -278,7 +278,7 @@ def rows_of(results: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any
 
 @pytest.mark.parametrize("key", SCORES)
 def test_a_row_is_mean_and_sample_deviation(key: tuple[str, str, str]) -> None:
-    row = rows_of(summarise(outcomes(), EvalConfig(), 10, 0.9, 200))[key]
+    row = rows_of(summarise(outcomes(), StudentConfig(), 10, 0.9, 200))[key]
     values = SCORES[key]
     assert row["n"] == len(values)
     assert row["top1"] == values
@@ -292,7 +292,7 @@ def test_a_row_is_mean_and_sample_deviation(key: tuple[str, str, str]) -> None:
 
 def test_the_deviation_divides_by_n_minus_one() -> None:
     pair = [outcome("a", "random", "hard", seed, top1) for seed, top1 in enumerate((0.5, 0.7))]
-    (row,) = summarise(pair, EvalConfig(), 2, 0.9, 200)["rows"]
+    (row,) = summarise(pair, StudentConfig(), 2, 0.9, 200)["rows"]
     assert row["top1_std"] == pytest.approx(0.2 / 2**0.5)
 
 
@@ -300,13 +300,13 @@ def test_the_deviation_divides_by_n_minus_one() -> None:
 def test_the_order_in_which_students_finish_does_not_matter(seed: int) -> None:
     shuffled = outcomes()
     random.Random(seed).shuffle(shuffled)
-    ordered = rows_of(summarise(outcomes(), EvalConfig(), 10, 0.9, 200))
-    assert rows_of(summarise(shuffled, EvalConfig(), 10, 0.9, 200)) == ordered
+    ordered = rows_of(summarise(outcomes(), StudentConfig(), 10, 0.9, 200))
+    assert rows_of(summarise(shuffled, StudentConfig(), 10, 0.9, 200)) == ordered
     assert ordered.keys() == SCORES.keys()
 
 
 def test_the_recipe_is_the_one_that_was_used() -> None:
-    config = EvalConfig(epochs=7, batch_size=5, lr=0.5, weight_decay=0.25, temperature=3.0)
+    config = StudentConfig(epochs=7, batch_size=5, lr=0.5, weight_decay=0.25, temperature=3.0)
     results = summarise(iter(outcomes()), config, 10, 0.875, 200)
     assert results["teacher_accuracy"] == 0.875
     recipe = results["recipe"]

@@ -11,7 +11,7 @@ from helpers.labels import CPU, PREPROCESSING, SIZE, normal, pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wdistill.config import EvalConfig, RelabelConfig
+from wdistill.config import RelabelConfig, StudentConfig
 from wdistill.core.seeds import stream
 from wdistill.data.augment import apply_views, random_views
 from wdistill.errors import NumericalError
@@ -207,7 +207,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def train(data: TrainingSet, seed: int = 0, **settings: float) -> nn.Module:
-    config = EvalConfig(**{"epochs": 60, "lr": 0.02, "batch_size": 10, **settings})
+    config = StudentConfig(**{"epochs": 60, "lr": 0.02, "batch_size": 10, **settings})
     return train_student(rows_model(1), data, PREPROCESSING, config, seed, CPU)
 
 
@@ -270,7 +270,7 @@ def test_a_teacher_labels_what_the_student_sees() -> None:
 
 def test_every_step_is_told() -> None:
     steps: list[int] = []
-    config = EvalConfig(epochs=3, batch_size=7)
+    config = StudentConfig(epochs=3, batch_size=7)
     data = training_set(False)
     train_student(
         rows_model(1), data, PREPROCESSING, config, 0, CPU, on_step=lambda _: steps.append(1)
@@ -321,7 +321,7 @@ def test_no_batch_has_a_single_image() -> None:
 
     data = training_set(False)
     nine = TrainingSet(data.images[:9], data.targets[:9], data.weights[:9], False)
-    config = EvalConfig(epochs=2, batch_size=4)
+    config = StudentConfig(epochs=2, batch_size=4)
     model = train_student(Pooled(), nine, PREPROCESSING, config, 0, CPU)
     assert torch.isfinite(model.head.weight).all()
 

@@ -21,10 +21,10 @@ from wdistill.cli.main import cli
 from wdistill.config import (
     BarycenterConfig,
     DataConfig,
-    EvalConfig,
     LabelViewsConfig,
     RunConfig,
     RuntimeConfig,
+    StudentConfig,
     SynthesisConfig,
     TeacherConfig,
 )
@@ -62,7 +62,7 @@ def tiny(source: Path) -> RunConfig:
             iterations=5, images_per_step=9, feature_spaces=("convnet-w64:2",)
         ),
         label_views=LabelViewsConfig(count=2),
-        evaluate=EvalConfig(epochs=2, labels=("hard", "soft", "views", "teacher"), seeds=1),
+        evaluate=StudentConfig(epochs=2, labels=("hard", "soft", "views", "teacher"), seeds=1),
     )
 
 
@@ -127,7 +127,7 @@ def watched_run(config: RunConfig, folder: Path, patch: pytest.MonkeyPatch) -> C
         images = start.shape[0] * start.shape[1]
         return {"synthesis convnet-w64": config.synthesis.iterations * images, "groups": 1}
 
-    def taught(model: Any, data: Any, _: Any, recipe: EvalConfig, *__: Any) -> dict[str, int]:
+    def taught(model: Any, data: Any, _: Any, recipe: StudentConfig, *__: Any) -> dict[str, int]:
         kind = "online" if data.teacher else "replayed" if data.views else "plain"
         return {f"step {name} {kind}": recipe.budget(len(data.weights))[0], f"student {name}": 1}
 

@@ -17,8 +17,8 @@ import pytest
 from wdistill.config import (
     BarycenterConfig,
     DataConfig,
-    EvalConfig,
     RunConfig,
+    StudentConfig,
     SynthesisConfig,
     TeacherConfig,
 )
@@ -130,8 +130,8 @@ def test_a_run_that_has_only_a_teacher_gives_way(
 @pytest.mark.parametrize(
     "other",
     [
-        replace(CONFIG, evaluate=EvalConfig(epochs=7)),
-        replace(CONFIG, evaluate=EvalConfig(enabled=False, students=("resnet18",), seeds=9)),
+        replace(CONFIG, evaluate=StudentConfig(epochs=7)),
+        replace(CONFIG, evaluate=StudentConfig(enabled=False, students=("resnet18",), seeds=9)),
         replace(CONFIG, teacher=TeacherConfig(allow_weak=True, trust_remote_code=True)),
     ],
     ids=["epochs", "students", "permissions"],

@@ -12,15 +12,15 @@ from wdistill.cli.options import RUNTIME_OPTIONS, runtime_settings
 from wdistill.config import (
     Baseline,
     DataConfig,
-    EvalConfig,
-    JudgeConfig,
+    EvaluateConfig,
     Labels,
     RuntimeConfig,
+    StudentConfig,
 )
 from wdistill.errors import OptionError
 
 F = TypeVar("F", bound=Callable[..., Any])
-EVALUATE = EvalConfig()
+EVALUATE = StudentConfig()
 
 
 def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -187,11 +187,11 @@ def judge_options(command: F) -> F:
     return command
 
 
-def judge_settings(source: str, options: dict[str, Any]) -> tuple[JudgeConfig, RuntimeConfig]:
+def judge_settings(source: str, options: dict[str, Any]) -> tuple[EvaluateConfig, RuntimeConfig]:
     """What the given options say, validated. Raises OptionError."""
     if options["epochs"] is not None and options["steps"] is not None:
         raise OptionError("--epochs and --steps are both given; leave one of them out")
-    config = JudgeConfig(
+    config = EvaluateConfig(
         source=source,
         columns=DataConfig(
             image_column=options["image_column"],
@@ -217,10 +217,10 @@ def judge_settings(source: str, options: dict[str, Any]) -> tuple[JudgeConfig, R
     return config, runtime_settings(options)
 
 
-def _recipe(options: dict[str, Any]) -> EvalConfig:
+def _recipe(options: dict[str, Any]) -> StudentConfig:
     names = ("seeds", "epochs", "steps", "batch_size", "lr", "weight_decay", "temperature")
     try:
-        return EvalConfig(
+        return StudentConfig(
             students=tuple(options["students"]),
             labels=tuple(dict.fromkeys(options["labels"])),
             **{name: options[name] for name in names},

@@ -12,11 +12,11 @@ import click
 from wdistill.config import (
     BarycenterConfig,
     DataConfig,
-    EvalConfig,
     Labels,
     LabelViewsConfig,
     RunConfig,
     RuntimeConfig,
+    StudentConfig,
     SynthesisConfig,
     TeacherConfig,
     Tracker,
@@ -325,7 +325,7 @@ def settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
         allow_weak=options["allow_weak_teacher"],
         trust_remote_code=options["trust_remote_code"],
     )
-    evaluate = EvalConfig(
+    evaluate = StudentConfig(
         enabled=not options["no_evaluate"],
         students=tuple(dict.fromkeys(options["students"])),
         labels=tuple(dict.fromkeys(options["labels"])),

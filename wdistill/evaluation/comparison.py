@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate, mean_one
 from wdistill.artifact.reading import check_data, remote
-from wdistill.config import BUILT_IN, DataConfig, JudgeConfig, RuntimeConfig
+from wdistill.config import BUILT_IN, DataConfig, EvaluateConfig, RuntimeConfig
 from wdistill.core.files import IDENTITY, read_json
 from wdistill.core.seeds import stream
 from wdistill.data.dataset import ImageData, load_data
@@ -61,7 +61,7 @@ STUDENT = "resnet10-w16"  # where nothing says which
 class Comparison:
     """Real data, a set, and the networks that look at them."""
 
-    config: JudgeConfig
+    config: EvaluateConfig
     subject: Subject
     seed: int
     real: ImageData
@@ -151,7 +151,7 @@ class Comparison:
 
 
 def open_comparison(
-    config: JudgeConfig, runtime: RuntimeConfig, accelerator: Accelerator
+    config: EvaluateConfig, runtime: RuntimeConfig, accelerator: Accelerator
 ) -> Comparison:
     """Everything that is needed, found and checked before any student is trained."""
     subject = open_subject(config.source, config.columns)
@@ -184,7 +184,7 @@ def open_comparison(
 
 
 def _real_data(
-    config: JudgeConfig, subject: Subject, seed: int, runtime: RuntimeConfig
+    config: EvaluateConfig, subject: Subject, seed: int, runtime: RuntimeConfig
 ) -> ImageData:
     try:
         real = load_data(against(subject, config.against), seed, 1, runtime.quiet)
@@ -201,7 +201,7 @@ def _real_data(
 
 
 def _teacher_source(
-    config: JudgeConfig, subject: Subject, real: ImageData
+    config: EvaluateConfig, subject: Subject, real: ImageData
 ) -> BackboneSource | None:
     size = config.against.resolution or real.native_size
     trust = config.trust_remote_code
@@ -227,7 +227,7 @@ def _teacher_source(
 
 
 def _resolution(
-    config: JudgeConfig, subject: Subject, real: ImageData, teacher: BackboneSource | None
+    config: EvaluateConfig, subject: Subject, real: ImageData, teacher: BackboneSource | None
 ) -> int:
     if subject.manifest is not None:
         return int(subject.manifest["resolution"])
@@ -251,7 +251,7 @@ def _preprocessing(
 
 
 def _students(
-    config: JudgeConfig,
+    config: EvaluateConfig,
     subject: Subject,
     real: ImageData,
     resolution: int,

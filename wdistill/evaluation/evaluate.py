@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import REPORT_FILE
-from wdistill.config import EvalConfig, JudgeConfig, RelabelConfig, RuntimeConfig, stable_hash
+from wdistill.config import EvaluateConfig, RelabelConfig, RuntimeConfig, StudentConfig, stable_hash
 from wdistill.core.devices import keep_freed_memory, open_accelerator
 from wdistill.core.files import atomic_write, locked, write_json
 from wdistill.evaluation.comparison import Comparison, chosen_rows, open_comparison
@@ -31,7 +31,7 @@ Outcome = dict[str, Any]
 Pair = tuple[str, str]  # student, labels
 
 
-def default_output(config: JudgeConfig) -> Path:
+def default_output(config: EvaluateConfig) -> Path:
     """``report`` in a run folder, else reports/<last part of the name>."""
     path = Path(config.source).expanduser()
     if (path / "run.json").is_file():
@@ -40,7 +40,7 @@ def default_output(config: JudgeConfig) -> Path:
 
 
 def judge(
-    config: JudgeConfig,
+    config: EvaluateConfig,
     runtime: RuntimeConfig,
     folder: Path,
     command: str,
@@ -102,7 +102,7 @@ class Trial:
     def __init__(self, comparison: Comparison, work: Path) -> None:
         config = comparison.config
         self.comparison = comparison
-        fixed: EvalConfig = config.evaluate.fixed(len(comparison.candidate.labels))
+        fixed: StudentConfig = config.evaluate.fixed(len(comparison.candidate.labels))
         self.setting = StudentSetting(
             comparison.candidate, comparison.real.class_names, comparison.train, comparison.test,
             comparison.network,

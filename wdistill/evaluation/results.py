@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.config import FORMAT_VERSION, EvalConfig
+from wdistill.config import FORMAT_VERSION, StudentConfig
 from wdistill.core.devices import device_name, versions
 from wdistill.core.seeds import stream
 from wdistill.core.text import displayed, without_folders
@@ -223,7 +223,7 @@ def gallery(comparison: Comparison) -> Gallery:
 
 def summarise(
     outcomes: Iterable[dict[str, Any]],
-    config: EvalConfig,
+    config: StudentConfig,
     images: int,
     teacher_accuracy: float | None,
     eval_images: int,

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
-from wdistill.config import EvalConfig, Labels, LabelViewsConfig, RelabelConfig, stable_hash
+from wdistill.config import Labels, LabelViewsConfig, RelabelConfig, StudentConfig, stable_hash
 from wdistill.core.files import on_disk, read_json, write_json
 from wdistill.core.processes import Work, share_out
 from wdistill.core.seeds import stream, stream_seed
@@ -69,7 +69,7 @@ class StudentSetting:
     train: PixelStore
     test: PixelStore
     network: FeatureNetwork | None
-    config: EvalConfig
+    config: StudentConfig
     relabel: RelabelConfig
     seed: int
     device: torch.device
@@ -79,7 +79,7 @@ class StudentSetting:
 
 
 def jobs(
-    config: EvalConfig,
+    config: StudentConfig,
     students: Sequence[str],
     ipc: int,
     images: Sequence[Images] = ("distilled", "random"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wdistill.config import EvalConfig
+from wdistill.config import StudentConfig
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.data.augment import apply_mix, apply_views, mix_targets, random_mix, random_views
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
@@ -54,7 +54,7 @@ def train_student(
     model: nn.Module,
     data: TrainingSet,
     preprocessing: Preprocessing,
-    config: EvalConfig,
+    config: StudentConfig,
     seed: int,
     device: torch.device,
     autocast: torch.dtype | None = None,
@@ -93,7 +93,7 @@ def train_student(
 
 def _batches(
     data: TrainingSet,
-    config: EvalConfig,
+    config: StudentConfig,
     temperature: float,
     classes: int,
     seed: int,
