@@ -11,16 +11,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save as save_tensors
 
 from wdistill.errors import RunFolderError
+
+if TYPE_CHECKING:  # torch is imported where tensors are: a push reads JSON alone
+    import torch
 
 _MAX_JSON_BYTES = 64 * 2**20
 
@@ -121,6 +122,8 @@ def read_json(path: Path) -> Any:
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     """Safetensors, which has no checksum of its own, with one in its metadata."""
+    from safetensors.torch import save as save_tensors  # noqa: PLC0415 (brings torch)
+
     own = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     atomic_write(path, save_tensors(own, {**metadata, "sha256": _checksum(own, metadata)}))
 
@@ -135,6 +138,8 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def _checksum(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    import torch  # noqa: PLC0415
+
     digest = sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
