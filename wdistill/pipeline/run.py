@@ -118,107 +118,107 @@ def run(
                 settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
                 accelerator.init_trackers("wdistill", settings)
             workers, quiet = runtime.num_workers, runtime.quiet
-            this = Run(config, data, folder, accelerator, workers, quiet, say, shard)
-            _announce(this)
-            if main and not (quiet or shard or any(this.work.glob("transport-*"))):
-                say(estimate_table(estimate(this, networks)))
+            run = Run(config, data, folder, accelerator, workers, quiet, say, shard)
+            _announce(run)
+            if main and not (quiet or shard or any(run.work.glob("transport-*"))):
+                say(estimate_table(estimate(run, networks)))
             accelerator.wait_for_everyone()  # what is measured should have the machine to itself
-            _work(this, networks, command)
+            _work(run, networks, command)
     accelerator.end_training()
     return folder / PUBLISH
 
 
-def _announce(this: Run) -> None:
-    data = this.data
-    this.echo(
+def _announce(run: Run) -> None:
+    data = run.data
+    run.echo(
         f"dataset: {data.source.id}, {len(data.class_names)} classes, "
         f"{len(data.train)} images in {data.train_split!r}, "
         f"{len(data.eval)} {data.eval_place}"
     )
     for note in data.notes:
-        this.echo(f"dataset: {note}")
+        run.echo(f"dataset: {note}")
 
 
 @contextmanager
-def _timed(this: Run, stage: str) -> Iterator[None]:
+def _timed(run: Run, stage: str) -> Iterator[None]:
     """Add the time of ``stage`` to what earlier starts of this run have spent on it."""
     began = time.perf_counter()
     try:
         yield
-        this.echo(f"{stage}: finished after {time.perf_counter() - began:.1f} s")
+        run.echo(f"{stage}: finished after {time.perf_counter() - began:.1f} s")
     finally:
-        if this.accelerator.is_main_process:
-            seconds = _seconds(this)
+        if run.accelerator.is_main_process:
+            seconds = _seconds(run)
             seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
-            write_json(this.work / SECONDS, seconds)
+            write_json(run.work / SECONDS, seconds)
 
 
-def _seconds(this: Run) -> dict[str, float]:
-    path = this.work / SECONDS
+def _seconds(run: Run) -> dict[str, float]:
+    path = run.work / SECONDS
     return dict(read_json(path)) if path.exists() else {}
 
 
-def _teacher(this: Run, networks: Networks) -> Teacher:
-    with _timed(this, "teacher"):
-        ready = prepare_teacher(this, networks)
-    origin = ready.description["origin"].replace("_", " ")
-    this.echo(
-        f"teacher: {ready.description['backbone']} ({origin}) has accuracy "
-        f"{ready.accuracy:.1%} on the images {this.data.eval_place}"
+def _teacher(run: Run, networks: Networks) -> Teacher:
+    with _timed(run, "teacher"):
+        teacher = prepare_teacher(run, networks)
+    origin = teacher.description["origin"].replace("_", " ")
+    run.echo(
+        f"teacher: {teacher.description['backbone']} ({origin}) has accuracy "
+        f"{teacher.accuracy:.1%} on the images {run.data.eval_place}"
     )
-    this.accelerator.log({"teacher/accuracy": ready.accuracy})
-    if not ready.network.norms:
-        this.echo("warning: the backbone has no norm layer; synthesis uses its features alone")
-    return ready
+    run.accelerator.log({"teacher/accuracy": teacher.accuracy})
+    if not teacher.network.norms:
+        run.echo("warning: the backbone has no norm layer; synthesis uses its features alone")
+    return teacher
 
 
-def _work(this: Run, networks: Networks, command: str) -> None:
-    ready = _teacher(this, networks)
-    with _timed(this, "transport"):
-        key, targets = transport_stage(this, ready)
-    if this.shard is None:
-        w2 = _per_class(targets, this, "w2")
-        this.echo(transport_table(this.data.class_names, w2))
-        this.accelerator.log({"transport/w2": w2[:, 0].mean(), "transport/random": w2[:, 1].mean()})
-    with _timed(this, "synthesis"):
-        pool = open_pool(this, ready, networks)
-        key, images = synthesis_stage(this, ready, pool, key, targets)
-    with _timed(this, "relabel"):
-        key, labels = relabel_stage(this, ready, key, images)
-        if this.shard is None:
-            temperature = this.config.evaluate.temperature
-            views_key, stored = label_views_stage(this, ready, key, images, temperature)
-    if this.shard is not None:
-        if this.accelerator.is_main_process:
-            write_shard(this.work, this.shard, command)
+def _work(run: Run, networks: Networks, command: str) -> None:
+    teacher = _teacher(run, networks)
+    with _timed(run, "transport"):
+        key, targets = transport_stage(run, teacher)
+    if run.shard is None:
+        w2 = _per_class(targets, run, "w2")
+        run.echo(transport_table(run.data.class_names, w2))
+        run.accelerator.log({"transport/w2": w2[:, 0].mean(), "transport/random": w2[:, 1].mean()})
+    with _timed(run, "synthesis"):
+        pool = open_pool(run, teacher, networks)
+        key, images = synthesis_stage(run, teacher, pool, key, targets)
+    with _timed(run, "relabel"):
+        key, labels = relabel_stage(run, teacher, key, images)
+        if run.shard is None:
+            temperature = run.config.evaluate.temperature
+            views_key, stored = label_views_stage(run, teacher, key, images, temperature)
+    if run.shard is not None:
+        if run.accelerator.is_main_process:
+            write_shard(run.work, run.shard, command)
         return
-    distilled = _assemble(this.data, targets, images, labels, this)
-    if this.accelerator.is_main_process:
-        _pictures(this, images)
-    with _timed(this, "evaluate"):
-        results = evaluation_stage(this, ready, networks, key, views_key, distilled, stored)
+    distilled = _assemble(run.data, targets, images, labels, run)
+    if run.accelerator.is_main_process:
+        _pictures(run, images)
+    with _timed(run, "evaluate"):
+        results = evaluation_stage(run, teacher, networks, key, views_key, distilled, stored)
     for row in (results or {"rows": []})["rows"]:
         name = f"students/{row['student']}/{row['labels']}/{row['images']}"
-        this.accelerator.log({name: row["top1_mean"]})
-    if this.accelerator.is_main_process:
+        run.accelerator.log({name: row["top1_mean"]})
+    if run.accelerator.is_main_process:
         nearest = torch.cat([unit["nearest"] for unit in labels]).numpy()
         manifest = build_manifest(
-            config=this.config, command=command, data=this.data,
-            resolution=ready.train.preprocessing.resolution, teacher=ready.description,
+            config=run.config, command=command, data=run.data,
+            resolution=teacher.train.preprocessing.resolution, teacher=teacher.description,
             revisions=networks.revisions, local_students=networks.local_students,
             w2=w2[:, 0], w2_random=w2[:, 1], nearest_rmse=nearest, stored=stored,
-            seconds=_seconds(this),
-            device=this.accelerator.device, processes=this.accelerator.num_processes,
+            seconds=_seconds(run),
+            device=run.accelerator.device, processes=run.accelerator.num_processes,
         )  # fmt: skip
-        _publishable(this, distilled, manifest, results, stored)
-    this.accelerator.wait_for_everyone()
+        _publishable(run, distilled, manifest, results, stored)
+    run.accelerator.wait_for_everyone()
 
 
-def _per_class(targets: Sequence[Tensors], this: Run, name: str) -> Any:
+def _per_class(targets: Sequence[Tensors], run: Run, name: str) -> Any:
     return np.stack(
         [
             targets[unit.index][f"{label}.{name}"].numpy()
-            for unit in this.units
+            for unit in run.units
             for label in unit.classes
         ]
     )
@@ -229,59 +229,59 @@ def _assemble(
     targets: Sequence[Tensors],
     images: Sequence[Tensors],
     labels: Sequence[Tensors],
-    this: Run,
+    run: Run,
 ) -> DistilledSet:
     """All units together, on the disk: fifty images of each of ImageNet's classes are 7.5 GB."""
-    ipc, classes = this.config.barycenter.ipc, len(data.class_names)
+    ipc, classes = run.config.barycenter.ipc, len(data.class_names)
     side = images[0]["pixels"].shape[-1]
     pixels = (unit["pixels"].flatten(0, 1).permute(0, 2, 3, 1).numpy() for unit in images)
     soft = (unit["soft_labels"].numpy() for unit in labels)
     return DistilledSet(
-        images=on_disk(pixels, (ipc * classes, side, side, 3), np.uint8, this.work),
+        images=on_disk(pixels, (ipc * classes, side, side, 3), np.uint8, run.work),
         labels=np.repeat(np.arange(classes, dtype=np.int64), ipc),
-        weights=_per_class(targets, this, "weights").astype(np.float32).reshape(-1),
-        soft_labels=on_disk(soft, (ipc * classes, classes), np.float32, this.work),
+        weights=_per_class(targets, run, "weights").astype(np.float32).reshape(-1),
+        soft_labels=on_disk(soft, (ipc * classes, classes), np.float32, run.work),
         class_names=data.class_names,
     )
 
 
-def _pictures(this: Run, images: Sequence[Tensors]) -> None:
+def _pictures(run: Run, images: Sequence[Tensors]) -> None:
     """How synthesis went, for people: images on their way, and the terms of the loss."""
-    names, traces, on_the_way = this.data.class_names, [], []
+    names, traces, on_the_way = run.data.class_names, [], []
     shown = evenly(len(names), MOST_CLASSES)
-    for unit, tensors in zip(this.units, images, strict=True):
+    for unit, tensors in zip(run.units, images, strict=True):
         traces.append(tensors["trace"])
         stages = torch.stack([tensors[name] for name in ("start", "middle", "pixels")], 2)
         kept = [index for index, label in enumerate(unit.classes) if label in shown]
         on_the_way.append(stages[kept, :SHOWN_IMAGES])
     grid = torch.cat(on_the_way).permute(0, 1, 2, 4, 5, 3).contiguous().numpy()
-    save_png(this.folder / PICTURES / "synthesis.png", progress_grid(grid, shown, names))
+    save_png(run.folder / PICTURES / "synthesis.png", progress_grid(grid, shown, names))
     trace = torch.stack(traces).mean(0).numpy()
     terms = [f"{space}: {term}" for space in ("teacher", "pool") for term in TERMS]
     curves = {name: row for name, row in zip(terms, trace.T[1:], strict=True) if row.any()}
     for step, *values in trace.tolist():
         numbers = {f"synthesis/{name}": value for name, value in zip(terms, values, strict=True)}
-        this.accelerator.log(numbers, step=int(step))
+        run.accelerator.log(numbers, step=int(step))
     if curves:
-        save_png(this.folder / PICTURES / "loss.png", loss_plot(trace[:, 0], curves))
+        save_png(run.folder / PICTURES / "loss.png", loss_plot(trace[:, 0], curves))
 
 
 def _publishable(
-    this: Run,
+    run: Run,
     distilled: DistilledSet,
     manifest: dict[str, Any],
     results: dict[str, Any] | None,
     stored: LabelViews | None,
 ) -> None:
-    root = this.folder / PUBLISH
-    folder = root / set_name(this.config.barycenter.ipc)
+    root = run.folder / PUBLISH
+    folder = root / set_name(run.config.barycenter.ipc)
     if _published(folder, distilled, manifest, results):
         return
     if results is not None:
-        results |= {"device": device_name(this.accelerator.device), "versions": versions()}
+        results |= {"device": device_name(run.accelerator.device), "versions": versions()}
     save_png(folder / "preview.png", preview_grid(distilled))
     for name in write_publishable(folder, distilled, manifest, results, stored):
-        this.echo(f"{name} was about other images or labels and is gone; {_AGAIN[name]}")
+        run.echo(f"{name} was about other images or labels and is gone; {_AGAIN[name]}")
     atomic_write(root / "README.md", render_card(root).encode())
 
 

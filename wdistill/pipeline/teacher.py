@@ -208,9 +208,9 @@ def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore)
     return Teacher(network, train, test, accuracy, description, key)
 
 
-def open_pool(run: Run, ready: Teacher, networks: Networks) -> list[FeatureSpace]:
+def open_pool(run: Run, teacher: Teacher, networks: Networks) -> list[FeatureSpace]:
     """The feature spaces beside the teacher; they see its pixels, normalised in their own way."""
-    pixels = ready.train.preprocessing
+    pixels = teacher.train.preprocessing
     sources = [
         (source, count, preprocessing_for(source, pixels.resolution, (pixels.mean, pixels.std)))
         for source, count in networks.pool

@@ -17,7 +17,7 @@ from wdistill.pipeline.teacher import Networks, Teacher
 
 def evaluation_stage(
     run: Run,
-    ready: Teacher,
+    teacher: Teacher,
     networks: Networks,
     key: str,
     views_key: str,
@@ -34,11 +34,11 @@ def evaluation_stage(
     judged = candidate(distilled, stored)
     fixed = config.fixed(len(judged.labels))
     setting = evaluate.StudentSetting(
-        judged, distilled.class_names, ready.train, ready.test, ready.network, fixed,
+        judged, distilled.class_names, teacher.train, teacher.test, teacher.network, fixed,
         run.config.relabel, run.config.seed, run.accelerator.device, run.work,
         run.autocast,
     )  # fmt: skip
-    ready.test.preload()
+    teacher.test.preload()
     every = evaluate.jobs(config, list(sources), run.config.barycenter.ipc)
 
     def depends(job: evaluate.Job) -> str:
@@ -53,6 +53,6 @@ def evaluation_stage(
         [{**outcome, "student": names[outcome["student"]]} for outcome in outcomes],
         fixed,
         len(judged.labels),
-        ready.accuracy,
-        len(ready.test),
+        teacher.accuracy,
+        len(teacher.test),
     )

@@ -28,7 +28,7 @@ def class_rows(store: PixelStore, label: int) -> Tensor:
 
 
 def relabel_stage(
-    run: Run, ready: Teacher, key: str, images: Sequence[Tensors]
+    run: Run, teacher: Teacher, key: str, images: Sequence[Tensors]
 ) -> tuple[str, Sequence[Tensors]]:
     """Label each unit's images, and measure how close they are to real ones.
 
@@ -40,9 +40,9 @@ def relabel_stage(
         labels, nearest = [], []
         for label, pixels in zip(unit.classes, images[unit.index]["pixels"], strict=True):
             generator = stream(run.config.seed, "relabel", label)
-            labels.append(soft_labels(ready.network, pixels, run.config.relabel, generator))
-            real = ready.train.batches(class_rows(ready.train, label), 512)
-            nearest.append(nearest_real(pixels, real, ready.network.device)[1])
+            labels.append(soft_labels(teacher.network, pixels, run.config.relabel, generator))
+            real = teacher.train.batches(class_rows(teacher.train, label), 512)
+            nearest.append(nearest_real(pixels, real, teacher.network.device)[1])
             advance(1)
         return {
             "soft_labels": torch.cat(labels),
@@ -54,7 +54,7 @@ def relabel_stage(
 
 
 def label_views_stage(
-    run: Run, ready: Teacher, key: str, images: Sequence[Tensors], temperature: float
+    run: Run, teacher: Teacher, key: str, images: Sequence[Tensors], temperature: float
 ) -> tuple[str, LabelViews | None]:
     """The key of the labels of single views, and the labels; None if none are wanted."""
     config, classes = run.config.label_views, len(run.data.class_names)
@@ -62,7 +62,7 @@ def label_views_stage(
         return "", None
     made = {name: value for name, value in vars(config).items() if name != "budget"}
     units_key = stable_hash([key, made, temperature, "views"])
-    side = ready.train.preprocessing.resolution
+    side = teacher.train.preprocessing.resolution
 
     @cache  # not before a unit is missing
     def pixels() -> Tensor:
@@ -75,7 +75,7 @@ def label_views_stage(
         rows = torch.arange(unit.classes[0] * ipc, (unit.classes[-1] + 1) * ipc)
         seed, ticks = run.config.seed, len(unit.classes)
         found = label_views(
-            ready.network, pixels(), config, seed, rows, temperature, lambda: advance(ticks)
+            teacher.network, pixels(), config, seed, rows, temperature, lambda: advance(ticks)
         )
         return dict(vars(found))
 

@@ -22,14 +22,14 @@ from wdistill.synthesis.targets import class_start, class_target, rows_seen
 SPECTRUM_SAMPLE = 2000  # real images; each deviation is then known to about 2 %
 
 
-def real_spectrum(run: Run, ready: Teacher) -> Spectrum:
+def real_spectrum(run: Run, teacher: Teacher) -> Spectrum:
     """The spectrum of a seeded sample of the training images."""
-    order = torch.randperm(len(ready.train), generator=stream(run.config.seed, "spectrum"))
-    return measure_spectrum(ready.train.get(order[:SPECTRUM_SAMPLE].sort().values).split(100))
+    order = torch.randperm(len(teacher.train), generator=stream(run.config.seed, "spectrum"))
+    return measure_spectrum(teacher.train.get(order[:SPECTRUM_SAMPLE].sort().values).split(100))
 
 
 def synthesis_stage(
-    run: Run, ready: Teacher, pool: Sequence[FeatureSpace], key: str, targets: Sequence[Tensors]
+    run: Run, teacher: Teacher, pool: Sequence[FeatureSpace], key: str, targets: Sequence[Tensors]
 ) -> tuple[str, Sequence[Tensors]]:
     """Distil the images of each unit. Returns the stage's key and its units.
 
@@ -39,15 +39,15 @@ def synthesis_stage(
     drawn = [seed, run.config.mixed_precision, [space.key for space in pool]]
     key = stable_hash([key, vars(config), drawn, "synthesis"])
     terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
-    spaces = [FeatureSpace("teacher", ready.network, terms, ready.key), *pool]
-    measured = cache(lambda: real_spectrum(run, ready))  # not before a unit is missing
+    spaces = [FeatureSpace("teacher", teacher.network, terms, teacher.key), *pool]
+    measured = cache(lambda: real_spectrum(run, teacher))  # not before a unit is missing
     capacity = Capacity()
 
     def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
         tensors, spectrum = targets[unit.index], measured()
         starts, aims = [], []
         for label in unit.classes:
-            store = ready.train.held(rows_seen(config, bool(pool), tensors, label, seed))
+            store = teacher.train.held(rows_seen(config, bool(pool), tensors, label, seed))
             starts.append(class_start(store, spectrum, config, tensors, label, seed))
             aims.append(class_target(store, pool, tensors, label, seed))
         start = torch.stack(starts)

@@ -16,14 +16,14 @@ from wdistill.transport.survey import ClassSurvey, surveyed
 SURVEY_BATCH = 128
 
 
-def transport_stage(run: Run, ready: Teacher) -> tuple[str, Sequence[Tensors]]:
+def transport_stage(run: Run, teacher: Teacher) -> tuple[str, Sequence[Tensors]]:
     """Survey each class and compute its barycenter. Returns the stage's key and its units."""
     config, seed = run.config.barycenter, run.config.seed
     groups = run.data.train.groups
-    key = transport_key(ready.key, config, seed, groups)
+    key = transport_key(teacher.key, config, seed, groups)
 
     def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
-        members = [class_rows(ready.train, label) for label in unit.classes]
+        members = [class_rows(teacher.train, label) for label in unit.classes]
         shares = [row_shares(rows, groups, config) for rows in members]
 
         def located(index: int, survey: ClassSurvey) -> Tensors:
@@ -32,9 +32,9 @@ def transport_stage(run: Run, ready: Teacher) -> tuple[str, Sequence[Tensors]]:
             found = class_barycenter(survey.features, rows, groups, config, draw)
             return class_tensors(label, survey, found, rows, shares[index])
 
-        parts = zip(ready.train.parts(members, SURVEY_BATCH), shares, strict=True)
+        parts = zip(teacher.train.parts(members, SURVEY_BATCH), shares, strict=True)
         tensors: Tensors = {}
-        for found in surveyed(ready.network, parts, located):
+        for found in surveyed(teacher.network, parts, located):
             tensors |= found
             advance(1)
         return tensors
