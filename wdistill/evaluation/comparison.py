@@ -126,7 +126,7 @@ class Comparison:
             digest = weights_sha256(teacher.model)
             key = features_key(self.real, teacher, digest, self.seed)
             key = transport_key(key, config, self.seed, groups)
-            stored = stored_atoms(subject.folder / "work", key, config, self.classes)
+            stored = stored_atoms(subject.folder / "work", key, self.classes)
             if stored is not None:
                 return stored
         counts = torch.bincount(self.candidate.labels, minlength=self.classes).tolist()

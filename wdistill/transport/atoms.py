@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.config import BarycenterConfig, SynthesisConfig, stable_hash
-from wdistill.core.units import class_units, read_unit
+from wdistill.config import BarycenterConfig, stable_hash
+from wdistill.core.files import read_tensors
+from wdistill.errors import RunFolderError
 from wdistill.transport.barycenter import Barycenter, barycenter, barycenter_of_groups
 
 STAGE = "transport"
@@ -64,21 +65,25 @@ def row_shares(rows: Tensor, groups: np.ndarray | None, config: BarycenterConfig
     return torch.from_numpy(1 / (len(counts) * counts[member])).float()
 
 
-def stored_atoms(
-    work: Path, key: str, config: BarycenterConfig, classes: int
-) -> list[Atoms] | None:
+def stored_atoms(work: Path, key: str, classes: int) -> list[Atoms] | None:
     """Of every class, as the run wrote them into ``work``; None if any are absent, damaged, or of
-    another key.
+    another key. The files say themselves which classes they hold.
     """
-    found = []
-    for unit in class_units(classes, config.ipc, SynthesisConfig().images_per_step):
-        tensors = read_unit(work, STAGE, unit, key)
-        if tensors is None:
-            return None
-        for label in unit.classes:
-            own = [tensors[f"{label}.{name}"] for name in ("atoms", "weights", "nearest")]
-            found.append(Atoms(*own))
-    return found
+    stored: dict[int, Atoms] = {}
+    for path in sorted(work.glob(f"{STAGE}-*.safetensors")):
+        try:
+            tensors, metadata = read_tensors(path)
+        except RunFolderError:
+            continue
+        if metadata.get("key") != key:
+            continue
+        labels = [int(name.split(".")[0]) for name in tensors if name.endswith(".atoms")]
+        for label in labels:
+            parts = (tensors[f"{label}.{name}"] for name in ("atoms", "weights", "nearest"))
+            stored[label] = Atoms(*parts)
+    if stored.keys() != set(range(classes)):
+        return None
+    return [stored[label] for label in range(classes)]
 
 
 def told_settings(manifest: dict[str, Any] | None, ipc: int) -> BarycenterConfig:
