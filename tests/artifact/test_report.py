@@ -1,0 +1,30 @@
+"""A report as it is stored: whole, immutable, and read back as it was."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.reports import report
+from pydantic import ValidationError
+
+from wdistill.artifact.report import Report
+
+
+def test_a_report_is_read_back_as_it_was_written() -> None:
+    stored = Report.model_validate(report())
+    assert Report.model_validate_json(stored.model_dump_json()) == stored
+    with pytest.raises(ValidationError, match="frozen"):
+        stored.device = "other"  # type: ignore[misc]
+
+
+def test_a_field_of_another_type_is_named() -> None:
+    with pytest.raises(ValidationError, match=r"rows\.0\.ipc"):
+        Report.model_validate(report(rows=[dict(report()["rows"][0], ipc="many")]))
+
+
+def test_what_is_published_is_the_report_without_what_only_its_page_shows() -> None:
+    whole = Report.model_validate(report())
+    published = whole.for_publication()
+    assert published.projection is None
+    assert all(row.confusion is None and row.curve.step == () for row in published.rows)
+    assert [row.top1 for row in published.rows] == [row.top1 for row in whole.rows]
+    assert whole.projection is not None

@@ -1,0 +1,175 @@
+"""report.json: how well students learn from a set, and from real images beside it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wdistill.config import FORMAT_VERSION
+
+Point = tuple[float, float, int]  # x, y and class
+
+
+class Model(BaseModel):
+    """Frozen; names that this version does not know are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class EvaluatedSet(Model):
+    """The set. kind: run, published or dataset; ipc: None where classes differ in it."""
+
+    id: str
+    kind: str
+    url: str | None
+    revision: str | None
+    fingerprint: str | None
+    images: int
+    ipc: int | None
+    classes: tuple[str, ...]
+
+
+class RealData(Model):
+    """The real images that students are compared and tested on."""
+
+    id: str
+    url: str | None
+    revision: str | None
+    fingerprint: str | None
+    train_split: str
+    eval_split: str
+    train_images: int
+    eval_images: int
+
+
+class Recipe(Model):
+    """How every student is trained, whatever its images are.
+
+    epochs: those of the distilled images; steps: of the optimiser, the same for all sets of images;
+    temperature: of labels that a teacher gave; cutmix: the share of batches that are mixed;
+    crop_min: the least share of an image's area that a crop shows.
+    """
+
+    optimizer: str = "AdamW"
+    lr: float
+    weight_decay: float
+    schedule: str = "cosine"
+    epochs: int | None
+    steps: int
+    batch_size: int
+    temperature: float
+    cutmix: float = 1.0
+    crop_min: float
+
+
+class TeacherScore(Model):
+    """The teacher's name, and its top-1 accuracy on the test images."""
+
+    name: str
+    accuracy: float
+
+
+class Curve(Model):
+    """Mean training loss of stretches of training, and the step that each ends with."""
+
+    step: tuple[int, ...] = ()
+    loss: tuple[float, ...] = ()
+
+
+class ResultRow(Model):
+    """Students of one kind, one for each seed, on one set of images with one kind of labels.
+
+    images: distilled, random, nearest, herding or full; labels: hard, soft, views or teacher; ipc:
+    images per class; bytes: of the images and what labels them; top1, top5: shares of the test
+    images after the last step, std being the sample deviation over seeds; top5: None where there
+    are no more than five classes; per_class: mean top-1 accuracy of each; confusion: counts added
+    up over seeds, row: true class, column: answer.
+    """
+
+    student: str
+    images: str
+    labels: str
+    ipc: int
+    bytes: int
+    steps: int
+    n: int
+    top1_mean: float
+    top1_std: float
+    top1: tuple[float, ...]
+    top5_mean: float | None
+    top5_std: float | None
+    seeds: tuple[int, ...]
+    seconds: float
+    per_class: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...] | None
+    curve: Curve
+
+
+class Equivalent(Model):
+    """The number of random real images per class that train a student as well as the set does.
+
+    low, high: its 95 % interval, None where the spread over seeds is unknown. bound: interpolated,
+    or at_least or at_most where the accuracy lies above or below all that was measured; ipc is then
+    the nearest number that was.
+    """
+
+    student: str
+    labels: str
+    ipc: float
+    low: float | None
+    high: float | None
+    bound: str
+
+
+class Scores(Model):
+    """DD-Ranking's scores of a student, in percent; None where a part was not measured."""
+
+    student: str
+    improvement_over_random: float | None
+    hard_label_recovery: float | None
+    label_robust_score: float | None
+    augmentation_robust_score: float | None
+
+
+class Projection(Model):
+    """Features of some classes in two dimensions."""
+
+    method: str
+    real: tuple[Point, ...]
+    atoms: tuple[Point, ...]
+    distilled: tuple[Point, ...]
+
+
+class Report(Model):
+    """An evaluation: of what, against what, how, and what was measured.
+
+    rows: with augmentation of the students' images; plain_rows: without; local_students: the
+    architectures of students that are folders, by their published names. A report that
+    `wdistill run` writes has no equivalents, which need more students; `wdistill evaluate` finds
+    them.
+    """
+
+    format_version: Annotated[int, Field(ge=1)] = FORMAT_VERSION
+    created: str
+    command: str
+    source: EvaluatedSet
+    against: RealData
+    resolution: int
+    recipe: Recipe
+    teacher: TeacherScore | None
+    rows: tuple[ResultRow, ...]
+    plain_rows: tuple[ResultRow, ...] = ()
+    equivalents: tuple[Equivalent, ...] = ()
+    scores: tuple[Scores, ...] = ()
+    local_students: dict[str, str] = {}
+    projection: Projection | None = None
+    device: str
+    versions: dict[str, str]
+
+    def for_publication(self) -> Report:
+        """Without what only the page of an evaluation shows: curves, confusions, projection."""
+        rows = tuple(
+            row.model_copy(update={"curve": Curve(), "confusion": None}) for row in self.rows
+        )
+        return self.model_copy(update={"rows": rows, "plain_rows": (), "projection": None})
