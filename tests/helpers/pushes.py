@@ -36,9 +36,9 @@ PUSH = """
 import json, sys, warnings
 from pathlib import Path
 from wdistill.errors import WdistillError
-from wdistill import hub_retry
-from wdistill.hub import PushOptions, push
-hub_retry.WAITS = (0.01, 0.01, 0.01, 0.01)
+from wdistill.publishing.hub import client
+from wdistill.publishing.hub.push import PushOptions, push
+client.WAITS = (0.01, 0.01, 0.01, 0.01)
 folder, repo_id, options = json.loads({args!r})
 try:
     result = push(Path(folder), repo_id, PushOptions(**options))

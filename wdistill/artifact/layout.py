@@ -1,12 +1,20 @@
-"""The publishable folder from outside: where its files are. Imports nothing heavy."""
+"""A published set from outside: where its files are, its id on the Hub, and the configurations that
+its card names. A push needs no more than this, so nothing heavy is imported.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from wdistill.errors import RunFolderError
+import yaml
+from huggingface_hub import DatasetCard
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from wdistill.errors import HubError, RunFolderError
 
 MANIFEST_FILE = "wdistill.json"
 SET_NAME = re.compile(r"ipc\d{1,4}")  # folder and configuration of a set
@@ -87,3 +95,40 @@ def shard_names(count: int) -> list[str]:
 
 def lacking(folder: Path, name: str) -> RunFolderError:
     return RunFolderError(f"'{folder / name}' lacks train-*.parquet files; write it again")
+
+
+def check_id(repo_id: str) -> None:
+    """Raises `HubError` unless ``repo_id`` is 'name' or 'user/name'."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        raise HubError(
+            f"{repo_id!r} is not a repository id; give 'name' or 'user/name' "
+            "of letters, digits, '-', '_' and '.', up to 96 characters"
+        ) from None
+
+
+def default_config(card: str) -> str | None:
+    """The configuration that ``card`` has loaded without a name, if it says so."""
+    entries = listed(split_card(card)[1].get("configs"))
+    named = [entry for entry in entries if isinstance(entry, dict) and entry.get("default")]
+    return str(entry_name(named[0])) if named else None
+
+
+def split_card(card: str) -> tuple[str, dict[str, Any], str]:
+    """The YAML block with its fences, what it says, and the text below it."""
+    try:
+        parsed = DatasetCard(card)
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise HubError(f"README.md has a damaged YAML block ({reason}); repair it there") from None
+    text = str(parsed.text)
+    return card[: len(card) - len(text)], dict(parsed.data.to_dict()), text
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def entry_name(entry: dict[str, Any]) -> Any:
+    return entry.get("config_name", "default")

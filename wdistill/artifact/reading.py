@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from wdistill.artifact.distilled_set import (
     DistilledSet,
@@ -16,15 +16,24 @@ from wdistill.artifact.distilled_set import (
     read_manifest,
     read_results,
 )
-from wdistill.artifact.hub_set import fetch_set, split_name
-from wdistill.artifact.layout import MANIFEST_FILE, one_set
+from wdistill.artifact.layout import (
+    MANIFEST_FILE,
+    SET_NAME,
+    check_id,
+    default_config,
+    one_set,
+    set_folders,
+)
 from wdistill.artifact.parquet import read_label_views
 from wdistill.config import DataConfig
 from wdistill.data.dataset import ImageData
-from wdistill.data.source_errors import Explained
+from wdistill.data.source_errors import Explained, is_network
 from wdistill.data.sources import is_only_local
 from wdistill.errors import DataError, HubError, RunFolderError
 from wdistill.labels.views import LabelViews
+
+INDEX = ("README.md", f"ipc*/{MANIFEST_FILE}")
+IN_A_SET = ("data/train-*.parquet", "soft_labels/train-*.parquet", "results.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +85,84 @@ def read_published(folder: Path) -> PublishedSet:
     return PublishedSet(folder, distilled, views, manifest, read_results(folder))
 
 
+@dataclass(frozen=True)
+class HubSet:
+    """id, url: of the dataset; revision: the commit of which ``folder`` holds one set."""
+
+    id: str
+    url: str
+    revision: str
+    folder: Path
+
+
+def fetch_set(name: str, revision: str | None = None) -> HubSet | None:
+    """The dataset ``name`` as it is on the Hub now, or was when it could last be reached; None if
+    there is one, but not of this tool, or if that cannot be told. Of several sets the one that
+    `load_dataset` takes without a name, or that of ``name``/ipcN.
+
+    Raises DataError if there is no such dataset or set, or no access to it.
+    """
+    name, chosen = split_name(name)
+    with Explained(DataConfig(dataset=name, revision=revision)):
+        try:
+            info = HfApi().dataset_info(name, revision=revision, timeout=30)
+        except Exception as error:
+            if not is_network(error):
+                raise
+            return _fetched_before(name, revision, chosen)
+        names = [file.rfilename.split("/") for file in info.siblings or ()]
+        if not any(SET_NAME.fullmatch(path[0]) and path[1:] == [MANIFEST_FILE] for path in names):
+            return None
+        # Not by the commit's hash: only a branch can be found again without the Hub.
+        folder = _chosen(info.id, _snapshot(info.id, revision, INDEX), chosen)
+        _snapshot(info.id, revision, [f"{folder.name}/{pattern}" for pattern in IN_A_SET])
+    return _hub_set(info.id, folder)
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """``you/set/ipc10`` as the id of a dataset and the name of a set in it."""
+    repo, _, last = name.rpartition("/")
+    return (repo, last) if repo.count("/") == 1 and SET_NAME.fullmatch(last) else (name, None)
+
+
+def _fetched_before(name: str, revision: str | None, chosen: str | None) -> HubSet | None:
+    try:
+        root = _snapshot(name, revision, INDEX, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return None
+    return _hub_set(name, _chosen(name, root, chosen)) if set_folders(root) else None
+
+
+def _snapshot(
+    name: str, revision: str | None, patterns: Sequence[str], local_files_only: bool = False
+) -> Path:
+    return Path(
+        snapshot_download(
+            name,
+            repo_type="dataset",
+            revision=revision,
+            allow_patterns=list(patterns),
+            local_files_only=local_files_only,
+        )
+    )
+
+
+def _chosen(name: str, root: Path, chosen: str | None) -> Path:
+    """The folder of the set that is meant."""
+    sets = {folder.name: folder for folder in set_folders(root)}
+    card = root / "README.md"
+    default = default_config(card.read_text(errors="replace")) if card.is_file() else None
+    folder = sets.get(chosen or default or "", list(sets.values())[-1])
+    if chosen is not None and folder.name != chosen:
+        raise DataError(f"dataset {name!r} has no set {chosen!r}; it has {', '.join(sets)}")
+    return folder
+
+
+def _hub_set(name: str, folder: Path) -> HubSet:
+    root = folder.parent
+    return HubSet(name, f"{constants.ENDPOINT}/datasets/{name}", root.name, folder)
+
+
 def remote(name: str, what: str, option: str | None = None) -> str:
     """``name``, which may only mean something on the Hub; a local folder would win over it.
 
@@ -106,14 +193,3 @@ def check_data(data: ImageData, recorded: dict[str, Any], advice: str = "") -> N
             f"{now[:16]} and was {was[:16]}; it has {len(data.train)} training images and had "
             f"{recorded['train_images']}{advice}"
         )
-
-
-def check_id(repo_id: str) -> None:
-    """Raises `HubError` unless ``repo_id`` is 'name' or 'user/name'."""
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError:
-        raise HubError(
-            f"{repo_id!r} is not a repository id; give 'name' or 'user/name' "
-            "of letters, digits, '-', '_' and '.', up to 96 characters"
-        ) from None

@@ -122,7 +122,7 @@ def test_a_set_is_not_compared_with_itself(finished: Path, env: dict[str, str]) 
 OPEN = """
 import json
 from wdistill.errors import WdistillError
-from wdistill.published_set import open_published
+from wdistill.artifact.reading import open_published
 said = []
 for name in ("alice/fashion", "alice/nothing"):
     try:

@@ -285,7 +285,7 @@ GROUPS = {  # what whoami says of a token: role, organisations, role in them, sc
 CHECK = """
 import json, sys
 from wdistill.errors import HubError
-from wdistill.hub import check_target
+from wdistill.publishing.hub.push import check_target
 answers = []
 for repo_id in json.loads({ids!r}):
     try:

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from wdistill.artifact.distilled_set import DistilledSet
-from wdistill.artifact.hub_set import fetch_set, split_name
 from wdistill.artifact.layout import MANIFEST_FILE, one_set
 from wdistill.artifact.parquet import label_shards
-from wdistill.artifact.reading import read_published, remote
+from wdistill.artifact.reading import fetch_set, read_published, remote, split_name
 from wdistill.config import DataConfig
 from wdistill.core.files import IDENTITY, read_json
 from wdistill.data.columns import read_numbers, read_vectors

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from wdistill.artifact.reading import check_id
+from wdistill.artifact.layout import check_id
 from wdistill.errors import HubError
 
 LOGIN = "run `hf auth login` or set HF_TOKEN to a token that may write"

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from wdistill.artifact.hub_set import entry_name, listed, split_card
+from wdistill.artifact.layout import entry_name, listed, split_card
 
 BEGIN = "<!-- wdistill:begin. Each push writes this part anew; text above and below it stays. -->"
 END = "<!-- wdistill:end -->"

@@ -14,9 +14,13 @@ from typing import Any
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
-from wdistill.artifact.hub_set import default_config
-from wdistill.artifact.layout import MANIFEST_FILE, publish_folder, set_folders
-from wdistill.artifact.reading import check_id
+from wdistill.artifact.layout import (
+    MANIFEST_FILE,
+    check_id,
+    default_config,
+    publish_folder,
+    set_folders,
+)
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.core.text import human_bytes
 from wdistill.errors import HubError, RunFolderError
