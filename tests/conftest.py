@@ -6,6 +6,10 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from helpers.environment import isolate
+
+isolate()
+
 import datasets
 import pytest
 from helpers.hub_server import HubServer, hub_env

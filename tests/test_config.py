@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+from helpers.environment import environment
 
 from wdistill.config import (
     BarycenterConfig,
@@ -176,7 +176,7 @@ def test_hash_is_the_same_in_another_process(hash_seed: str) -> None:
     )
     other = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONHASHSEED": hash_seed},
+        env=environment(PYTHONHASHSEED=hash_seed),
         capture_output=True,
         text=True,
         check=True,

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from wdistill.embedded.make_subset import PARTS, read_idx, write_split
+
+from wdistill.data.embedded.make_subset import PARTS, read_idx, write_split
 
 
 def main(source: Path, output: Path) -> None:

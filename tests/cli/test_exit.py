@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import os, signal, sys, time
-from wdistill.ending import interrupt, listen, signal_of
+from wdistill.cli.exit import interrupt, listen, signal_of
 
 class Held:
     def __del__(self):  # nothing that is raised here reaches anyone

@@ -100,8 +100,8 @@ import wdistill.data.streaming as streaming
 from wdistill.config import DataConfig
 from wdistill.data import load_data
 from wdistill.errors import WdistillError
-from wdistill.pixels import Preprocessing
-from wdistill.streaming import Scaling
+from wdistill.data.pixels import Preprocessing
+from wdistill.data.streaming import Scaling
 streaming.PIECE = {piece}
 seen = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
 data = load_data(

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from helpers.environment import environment
 from helpers.runs import embedded_table, run_wdistill, small_source
 from torch import Tensor
 
@@ -59,11 +60,7 @@ def report(run: Path) -> dict[str, Any]:
 
 
 def cached(home: Path) -> dict[str, str]:
-    import os
-
-    return os.environ | {
-        "OMP_NUM_THREADS": "1", "HF_HOME": str(home / "home"), "HF_HUB_OFFLINE": "1",
-    }  # fmt: skip
+    return environment(HF_HOME=str(home / "home"), HF_HUB_OFFLINE="1")
 
 
 def test_the_report_is_what_its_schema_says(report: dict[str, Any]) -> None:

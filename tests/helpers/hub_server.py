@@ -11,7 +11,6 @@ The clients read ``HF_ENDPOINT`` when they are imported, so they run in processe
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+from helpers.environment import environment
 from helpers.hub_routes import Handler
 from helpers.hub_store import Commit, Repo, User
 
@@ -131,15 +131,9 @@ class HubServer:
 
 def hub_env(server: HubServer | str, home: Path, token: str | None) -> dict[str, str]:
     """Environment of a process whose Hub is ``server``, with an empty cache under ``home``."""
-    own = ("HF_", "HUGGING", "TRANSFORMERS_")
-    env = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(own) and not key.lower().endswith("_proxy")
-    }
     url = server if isinstance(server, str) else server.url
-    env |= {"HF_ENDPOINT": url, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1"}
-    return env | ({"HF_TOKEN": token} if token else {})
+    own = {"HF_ENDPOINT": url, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    return environment(**own, **({"HF_TOKEN": token} if token else {}))
 
 
 def run_python(

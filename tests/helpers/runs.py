@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import wdistill
+from helpers.environment import environment
 from wdistill.artifact.layout import one_set
 
 EMBEDDED = Path(wdistill.__file__).parent / "data/embedded"
@@ -43,7 +43,7 @@ def wdistill_command(*arguments: str | Path) -> list[str]:
 
 def one_thread() -> dict[str, str]:
     """Environment for runs that are compared bit by bit, offline."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return environment(HF_HUB_OFFLINE="1")
 
 
 def run_wdistill(

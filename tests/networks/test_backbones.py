@@ -182,7 +182,7 @@ def test_a_revision_is_resolved_on_the_hub_and_ignored_elsewhere(tmp_path: Path)
             files = {"config.json": (tmp_path / kind / "config.json").read_bytes()}
             commits.append(hub.commit_files("model", "lab/net", files))
         code = f"""
-from wdistill.backbone import find_backbone
+from wdistill.networks.backbones import find_backbone
 for revision in (None, "main", "{commits[0]}"):
     source = find_backbone("lab/net", resolution=32, revision=revision)
     print(source.config.model_type, source.revision)

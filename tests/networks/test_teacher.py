@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from helpers.backbones import (
     same_state,
     tiny_config,
 )
+from helpers.environment import environment
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -182,8 +182,7 @@ def test_transformers_alone_reads_a_saved_teacher(tmp_path: Path) -> None:
         expected[name] = logits(backbone.model, x)
     done = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, *(str(tmp_path / name) for name in SAVED)],
-        env=os.environ
-        | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        env=environment(HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1"),
         cwd=tmp_path,
         capture_output=True,
         text=True,

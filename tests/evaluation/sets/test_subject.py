@@ -25,7 +25,7 @@ OURS, THEIRS = "alice/fashion-distilled", "bob/fashion-small"
 SUBJECT = """
 import json
 from wdistill.config import DataConfig
-from wdistill.subject import against, open_subject
+from wdistill.evaluation.sets.subject import against, open_subject
 subject = open_subject({source!r}, DataConfig())
 known = ("kind", "id", "url", "revision", "fingerprint", "class_names")
 told = {{name: getattr(subject, name) for name in known}}
