@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,3 +66,31 @@ def test_contributing_states_the_order() -> None:
     text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
     places = [text.index(f"`{name}/`") for name in ROOMS]
     assert places == sorted(places)
+
+
+# --- the tests mirror it ------------------------------------------------------------------------
+
+TESTS = PACKAGE.parent / "tests"
+BESIDE = ("benchmarks", "helpers", "integration")  # folders of tests that are no rooms
+
+
+def test_each_test_file_is_named_after_a_module() -> None:
+    """``test_MODULE.py``, or ``test_MODULE_aspect.py`` beside it, in the folder of that room."""
+    for path in TESTS.rglob("test_*.py"):
+        room, words = path.relative_to(TESTS).parent, path.stem.split("_")[1:]
+        if (room.parts[:1] and room.parts[0] in BESIDE) or path == Path(__file__):
+            continue
+        names = ["_".join(words[:count]) for count in range(1, len(words) + 1)]
+        modules = {module.stem for module in (PACKAGE / room).rglob("*")}
+        assert modules & set(names), path
+
+
+IMPORT = re.compile(r"^ *from wdistill\.([a-z_.]+) import", re.MULTILINE)
+
+
+def test_code_in_strings_names_modules_that_exist() -> None:
+    """What is run in processes of its own is no import that a type checker sees."""
+    for path in TESTS.rglob("*.py"):
+        for name in IMPORT.findall(path.read_text()):
+            module = PACKAGE.joinpath(*name.split("."))
+            assert module.is_dir() or module.with_suffix(".py").is_file(), f"{path}: {name}"

@@ -11,7 +11,7 @@ import pytest
 SCRIPT = """
 import resource, sys
 import torch
-from wdistill.core.memory import keep_freed_memory
+from wdistill.core.devices import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults():
