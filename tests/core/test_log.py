@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -13,8 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from wdistill.core import devices
 from wdistill.core.devices import open_accelerator
-from wdistill.core.log import LOG_FILE, logged
+from wdistill.core.log import LOG_FILE, logged, printed
 from wdistill.errors import OptionError
+
+logger = logging.getLogger("wdistill.pipeline.run")
 
 
 def process(rank: int) -> SimpleNamespace:
@@ -22,30 +25,46 @@ def process(rank: int) -> SimpleNamespace:
 
 
 def test_what_is_said_is_kept_with_the_time(tmp_path: Path) -> None:
-    heard: list[str] = []
     for text in ("first", "second"):  # a run that goes on goes on in the same file
-        with logged(tmp_path, process(0), heard.append) as say:
-            say(text)
-    assert heard == ["first", "second"]
+        with logged(tmp_path, process(0)):
+            logger.info(text)
+        logger.info("between two runs")
     lines = (tmp_path / LOG_FILE).read_text().splitlines()
-    assert [line.split(" ", 1)[1] for line in lines] == heard
+    assert [line.split(" ", 1)[1] for line in lines] == ["first", "second"]
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d ", line) for line in lines)
 
 
 def test_other_processes_say_nothing_but_warnings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    heard: list[str] = []
-    with logged(tmp_path, process(2), heard.append) as say:
-        say("nothing")
+    with printed(), logged(tmp_path, process(2)):
+        logger.info("nothing")
         warnings.warn("of a library", stacklevel=1)
-    assert heard == []
     assert not (tmp_path / LOG_FILE).exists()
-    assert re.match(r"process 3: .*UserWarning: of a library", capsys.readouterr().err)
+    heard = capsys.readouterr()
+    assert heard.out == ""
+    assert re.match(r"process 3: .*UserWarning: of a library", heard.err)
+
+
+def test_what_is_said_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with printed():
+        logger.info("transport: 5% of it")
+    logger.info("afterwards")
+    assert capsys.readouterr().out == "transport: 5% of it\n"
+
+
+def test_the_settings_of_logging_are_as_before(tmp_path: Path) -> None:
+    package, warned = logging.getLogger("wdistill"), logging.getLogger("py.warnings")
+    before = [(one.level, list(one.handlers)) for one in (package, warned)]
+    shown = warnings.showwarning
+    with pytest.raises(ValueError, match="of a run"), logged(tmp_path, process(0)):
+        raise ValueError("of a run")
+    assert [(one.level, one.handlers) for one in (package, warned)] == before
+    assert warnings.showwarning is shown
 
 
 def test_warnings_are_kept_too(tmp_path: Path) -> None:
-    with logged(tmp_path, process(0), lambda _: None):
+    with logged(tmp_path, process(0)):
         warnings.warn("of a library", stacklevel=1)
     assert "UserWarning: of a library" in (tmp_path / LOG_FILE).read_text()
 

@@ -76,7 +76,7 @@ def opened(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run,
     config = tiny(source)
     data = load_data(config.data, config.seed, config.barycenter.ipc)
     folder = tmp_path_factory.mktemp("runs") / "run"
-    run = Run(config, data, folder, open_accelerator("no", "cpu"), 0, True, lambda _: None)
+    run = Run(config, data, folder, open_accelerator("no", "cpu"), 0, True)
     return run, find_networks(config, data)
 
 
@@ -151,7 +151,7 @@ def watched_run(config: RunConfig, folder: Path, patch: pytest.MonkeyPatch) -> C
     tally.watch(evaluate, "label_views", viewed)
     tally.watch(evaluate, "train_student", taught)
     tally.watch(evaluate, "score_network", lambda _, store: {f"test {name}": len(store)})
-    pipeline.run(config, RuntimeConfig("cpu", quiet=True), folder, "wdistill run", lambda _: None)
+    pipeline.run(config, RuntimeConfig("cpu", quiet=True), folder, "wdistill run")
     return tally.seen
 
 
@@ -239,7 +239,7 @@ def test_an_estimate_adds_up_and_touches_nothing(
 ) -> None:
     run, networks = opened
     folder = tmp_path / "other"
-    elsewhere = Run(run.config, run.data, folder, run.accelerator, 0, True, run.echo)
+    elsewhere = Run(run.config, run.data, folder, run.accelerator, 0, True)
     torch.manual_seed(5)
     state = torch.get_rng_state()
     found = estimate(elsewhere, networks)
@@ -287,14 +287,13 @@ def test_a_network_too_large_for_whole_steps_needs_more_memory(
 
 @pytest.mark.usefixtures("seen")
 def test_a_run_that_was_told_its_estimate_is_the_same(
-    opened: tuple[Run, Networks], tmp_path: Path
+    opened: tuple[Run, Networks], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, _ = opened
-    told: list[str] = []
     for again in (False, True):
-        told.clear()
-        pipeline.run(run.config, RuntimeConfig("cpu"), tmp_path, "wdistill run", told.append)
-        estimates = [text for text in told if text.startswith("estimate: 10 classes")]
+        caplog.clear()
+        pipeline.run(run.config, RuntimeConfig("cpu"), tmp_path, "wdistill run")
+        estimates = [text for text in caplog.messages if text.startswith("estimate: 10 classes")]
         assert len(estimates) == (0 if again else 1)  # what is begun is not estimated
     assert parquet_bytes(tmp_path) == parquet_bytes(run.folder)
     views = "soft_labels/train-00000-of-00001.parquet"

@@ -97,7 +97,7 @@ def keys(
         monkeypatch.setattr(labels, name, given)
     monkeypatch.setattr(StoredUnits, "__iter__", lambda _: iter(()))
     alone = SimpleNamespace(num_processes=1, is_main_process=True, process_index=0)
-    run = Run(config, data, Path("run"), alone, 0, True, lambda _: None)  # type: ignore[arg-type]
+    run = Run(config, data, Path("run"), alone, 0, True)  # type: ignore[arg-type]
     pixels = [{"pixels": torch.zeros(1, 1, 3, 2, 2, dtype=torch.uint8)}]
     pool = [SimpleNamespace(key=f"{name}:{n}") for name, n in config.synthesis.pool()]
     key, targets = transport.transport_stage(run, ready)

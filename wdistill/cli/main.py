@@ -95,8 +95,7 @@ def run(shard: str | None, **options: Any) -> None:
 
     _hush(options["quiet"])
     folder = options["output"] or pipeline.default_output(config, part)
-    say = _echo_quietly if options["quiet"] else click.echo
-    publish = pipeline.run(config, runtime, folder, command_line(), say, shard=part)
+    publish = pipeline.run(config, runtime, folder, command_line(), shard=part)
     if not main:
         return
     if part:
@@ -189,8 +188,7 @@ def evaluate(source: str, **options: Any) -> None:
 
     _hush(options["quiet"])
     folder = options["output"] or default_output(config)
-    say = _echo_quietly if options["quiet"] else click.echo
-    report = judge(config, runtime, folder, command_line(), say, tell_the_card)
+    report = judge(config, runtime, folder, command_line(), tell_the_card)
     if not is_main_process():
         return
     click.echo(report_table(report))
@@ -236,9 +234,8 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
     _hush(options["quiet"])
     given = again.Given(options["dataset"], options["backbone"], options["trust_remote_code"])
     folder = output or again.default_output(source)
-    say = _echo_quietly if options["quiet"] else click.echo
     runtime = runtime_settings(options)
-    found = again.reproduce(source, given, runtime, folder, command_line(), say)
+    found = again.reproduce(source, given, runtime, folder, command_line())
     if is_main_process():
         click.echo(verdict(found))
         click.echo(f"made again in {folder}")
@@ -308,13 +305,14 @@ def _share_out(options: dict[str, Any]) -> None:
         sys.exit(launch(sys.argv[1:], processes, options["device"], told))
 
 
-def _echo_quietly(_: str) -> None:
-    """-q: stages do not speak."""
-
-
 def _hush(quiet: bool) -> None:
+    """Libraries keep to errors; of several processes the main one says what it does, unless -q."""
     import transformers
 
+    from wdistill.core.log import printed
+
+    if not quiet and is_main_process():
+        click.get_current_context().with_resource(printed())
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if quiet:

@@ -1,50 +1,75 @@
-"""What a run says, once for all its processes, and in ``run.log``."""
+"""What a run logs: to people by one process alone, and to ``run.log``."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import Accelerator
+from tqdm.auto import tqdm
 
 from wdistill.errors import RunFolderError
 
 LOG_FILE = "run.log"
 TIME = "%Y-%m-%dT%H:%M:%S"
+PACKAGE = "wdistill"
 
 
 @contextmanager
-def logged(
-    folder: Path, accelerator: Accelerator, echo: Callable[[str], None]
-) -> Iterator[Callable[[str], None]]:
-    """A function that says something, in the main process alone, and adds it to the log.
+def logged(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """While it is open, the main process's log is added to ``folder``'s ``run.log``.
 
-    Warnings are added too; those of other processes go to stderr with the process's number. Raises
-    RunFolderError if the log cannot be written.
+    The other processes log warnings and errors alone. Python's warnings are added to the log; those
+    of other processes go to stderr with the process's number.
+
+    Raises:
+        RunFolderError: The log cannot be written.
     """
     main, warned = accelerator.is_main_process, logging.getLogger("py.warnings")
-    handlers = [_to_stderr("" if main else f"process {accelerator.process_index + 1}: ")]
-    if main:
-        handlers.append(_to_file(folder / LOG_FILE))
-
-    def say(text: str) -> None:
-        if main:
-            echo(text)
-            handlers[1].handle(logging.makeLogRecord({"msg": text}))
-
-    for handler in handlers:
-        warned.addHandler(handler)
+    prefix = "" if main else f"process {accelerator.process_index + 1}: "
+    file = [_to_file(folder / LOG_FILE)] if main else []
     logging.captureWarnings(True)
     try:
-        yield say
+        with (
+            _handled(warned, [_to_stderr(prefix), *file], warned.level),
+            _handled(logging.getLogger(PACKAGE), file, logging.INFO if main else logging.WARNING),
+        ):
+            yield
     finally:
         logging.captureWarnings(False)
+
+
+@contextmanager
+def printed() -> Iterator[None]:
+    """While it is open, what the package logs is printed to stdout, as plain lines."""
+    with _handled(logging.getLogger(PACKAGE), [_ToStdout()], logging.INFO):
+        yield
+
+
+@contextmanager
+def _handled(logger: logging.Logger, handlers: list[logging.Handler], level: int) -> Iterator[None]:
+    before = logger.level
+    logger.setLevel(level)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
         for handler in handlers:
-            warned.removeHandler(handler)
+            logger.removeHandler(handler)
             handler.close()
+
+
+class _ToStdout(logging.Handler):
+    """Between the bars on a terminal. A closed pipe is an error, as for any other output."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
 
 
 def _to_stderr(prefix: str) -> logging.Handler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,6 +26,8 @@ from wdistill.evaluation.results import build_report, gallery
 from wdistill.evaluation.students import Job, Jobs, StudentSetting, job_key, jobs, run_jobs
 from wdistill.networks.backbones import local_architectures, weights_sha256
 
+logger = logging.getLogger(__name__)
+
 MOST_TIMES = 16
 PAGE_FILE = "report.html"
 Outcome = dict[str, Any]
@@ -44,8 +47,7 @@ def judge(
     runtime: RuntimeConfig,
     folder: Path,
     command: str,
-    echo: Callable[[str], None],
-    on_own_run: Callable[[Comparison, dict[str, Any], Callable[[str], None]], None],
+    on_own_run: Callable[[Comparison, dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Train the students, write report.json and report.html to ``folder``, return the report.
 
@@ -58,7 +60,7 @@ def judge(
     with accelerator.main_process_first():
         comparison = open_comparison(config, runtime, accelerator)
     if main:
-        _announce(comparison, echo)
+        _announce(comparison)
     with locked(folder) if main else nullcontext():
         accelerator.wait_for_everyone()
         trial = Trial(comparison, folder / "work")
@@ -74,26 +76,26 @@ def judge(
             page = render_report(report, gallery(comparison))
             atomic_write(folder / PAGE_FILE, page.encode())
             if folder.resolve() == default_output(config).resolve():
-                on_own_run(comparison, report, echo)
+                on_own_run(comparison, report)
         accelerator.wait_for_everyone()
     accelerator.end_training()
     return report
 
 
-def _announce(comparison: Comparison, echo: Callable[[str], None]) -> None:
+def _announce(comparison: Comparison) -> None:
     subject, real = comparison.subject, comparison.real
-    echo(
+    logger.info(
         f"judging: {subject.id}, {len(subject.labels)} images of {comparison.classes} classes "
         f"({'with' if subject.soft_labels is not None else 'without'} soft labels)"
     )
-    echo(
+    logger.info(
         f"against: {real.source.id}, {len(real.train)} images in {real.train_split!r}, "
         f"{len(real.eval)} test images {real.eval_place}"
     )
     for note in real.notes:
-        echo(f"against: {note}")
+        logger.info(f"against: {note}")
     given = comparison.teacher.name if comparison.teacher else "none"
-    echo(f"teacher: {given}; students: {', '.join(comparison.students)}")
+    logger.info(f"teacher: {given}; students: {', '.join(comparison.students)}")
 
 
 class Trial:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from typing import Any
 
 from wdistill.artifact.distilled_set import REPORT_FILE
@@ -12,10 +12,10 @@ from wdistill.evaluation.comparison import Comparison
 from wdistill.publishing.card.card import render_card
 from wdistill.publishing.card.report import for_publication
 
+logger = logging.getLogger(__name__)
 
-def tell_the_card(
-    comparison: Comparison, report: dict[str, Any], echo: Callable[[str], None]
-) -> None:
+
+def tell_the_card(comparison: Comparison, report: dict[str, Any]) -> None:
     """What was found of a run's set, with its own data and teacher, is published with it."""
     run, source = comparison.subject.folder, (comparison.subject.manifest or {}).get("source", {})
     own = comparison.config.teacher is None
@@ -25,4 +25,4 @@ def tell_the_card(
     write_json(one_set(run) / REPORT_FILE, for_publication(report))
     root = publish_folder(run)
     atomic_write(root / "README.md", render_card(root).encode())
-    echo(f"card: {root / 'README.md'} now tells this evaluation")
+    logger.info(f"card: {root / 'README.md'} now tells this evaluation")

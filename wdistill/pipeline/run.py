@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -61,6 +62,8 @@ from wdistill.publishing.card.pictures import (
 )
 from wdistill.synthesis.optimise import TERMS
 
+logger = logging.getLogger(__name__)
+
 PUBLISH = "publish"
 PICTURES = "pictures"
 SHOWN_IMAGES = 3  # of a class, on their way through synthesis
@@ -91,7 +94,6 @@ def run(
     runtime: RuntimeConfig,
     folder: Path,
     command: str,
-    echo: Callable[[str], None],
     check: Callable[[ImageData], object] = lambda _: None,
     shard: Shard | None = None,
 ) -> Path:
@@ -113,15 +115,15 @@ def run(
         if main:
             claim(folder, config, data.source.fingerprint)
         accelerator.wait_for_everyone()  # nobody works in a folder that is refused
-        with logged(folder, accelerator, echo) as say:
+        with logged(folder, accelerator):
             if runtime.track is not None:
                 settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
                 accelerator.init_trackers("wdistill", settings)
             workers, quiet = runtime.num_workers, runtime.quiet
-            run = Run(config, data, folder, accelerator, workers, quiet, say, shard)
+            run = Run(config, data, folder, accelerator, workers, quiet, shard)
             _announce(run)
             if main and not (quiet or shard or any(run.work.glob("transport-*"))):
-                say(estimate_table(estimate(run, networks)))
+                logger.info(estimate_table(estimate(run, networks)))
             accelerator.wait_for_everyone()  # what is measured should have the machine to itself
             _work(run, networks, command)
     accelerator.end_training()
@@ -130,13 +132,13 @@ def run(
 
 def _announce(run: Run) -> None:
     data = run.data
-    run.echo(
+    logger.info(
         f"dataset: {data.source.id}, {len(data.class_names)} classes, "
         f"{len(data.train)} images in {data.train_split!r}, "
         f"{len(data.eval)} {data.eval_place}"
     )
     for note in data.notes:
-        run.echo(f"dataset: {note}")
+        logger.info(f"dataset: {note}")
 
 
 @contextmanager
@@ -145,7 +147,7 @@ def _timed(run: Run, stage: str) -> Iterator[None]:
     began = time.perf_counter()
     try:
         yield
-        run.echo(f"{stage}: finished after {time.perf_counter() - began:.1f} s")
+        logger.info(f"{stage}: finished after {time.perf_counter() - began:.1f} s")
     finally:
         if run.accelerator.is_main_process:
             seconds = _seconds(run)
@@ -162,13 +164,13 @@ def _teacher(run: Run, networks: Networks) -> Teacher:
     with _timed(run, "teacher"):
         teacher = prepare_teacher(run, networks)
     origin = teacher.description["origin"].replace("_", " ")
-    run.echo(
+    logger.info(
         f"teacher: {teacher.description['backbone']} ({origin}) has accuracy "
         f"{teacher.accuracy:.1%} on the images {run.data.eval_place}"
     )
     run.accelerator.log({"teacher/accuracy": teacher.accuracy})
     if not teacher.network.norms:
-        run.echo("warning: the backbone has no norm layer; synthesis uses its features alone")
+        logger.info("warning: the backbone has no norm layer; synthesis uses its features alone")
     return teacher
 
 
@@ -178,7 +180,7 @@ def _work(run: Run, networks: Networks, command: str) -> None:
         key, targets = transport_stage(run, teacher)
     if run.shard is None:
         w2 = _per_class(targets, run, "w2")
-        run.echo(transport_table(run.data.class_names, w2))
+        logger.info(transport_table(run.data.class_names, w2))
         run.accelerator.log({"transport/w2": w2[:, 0].mean(), "transport/random": w2[:, 1].mean()})
     with _timed(run, "synthesis"):
         pool = open_pool(run, teacher, networks)
@@ -281,7 +283,7 @@ def _publishable(
         results |= {"device": device_name(run.accelerator.device), "versions": versions()}
     save_png(folder / "preview.png", preview_grid(distilled))
     for name in write_publishable(folder, distilled, manifest, results, stored):
-        run.echo(f"{name} was about other images or labels and is gone; {_AGAIN[name]}")
+        logger.info(f"{name} was about other images or labels and is gone; {_AGAIN[name]}")
     atomic_write(root / "README.md", render_card(root).encode())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ class Run:
     accelerator: Accelerator
     workers: int
     quiet: bool
-    echo: Callable[[str], None]
     shard: Shard | None = None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isnan, nan
@@ -40,6 +41,8 @@ from wdistill.networks.teacher import (
 from wdistill.networks.training import check_not_weak, measure_accuracy, train_teacher
 from wdistill.pipeline.run_folder import Run
 from wdistill.synthesis.spaces import FeatureSpace, open_spaces
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
     done = record.exists() and read_json(record).get("key") == key and folder.is_dir()
     if not agreed(done, run.accelerator):
         how = "from scratch" if backbone.origin == "from_scratch" else "with a new head"
-        run.echo(f"teacher: training {backbone.name} {how}, {settings.epochs} epochs")
+        logger.info(f"teacher: training {backbone.name} {how}, {settings.epochs} epochs")
         checkpoint = run.work / "teacher-epoch.safetensors"
         share_file(checkpoint, run.accelerator)
         train_teacher(backbone, train, settings, run.config.seed, run.accelerator, checkpoint, key)

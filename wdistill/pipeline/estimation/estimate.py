@@ -68,12 +68,8 @@ def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate | None:
         scaled = scaling(config) if runtime.streaming else None
         data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scaled)
         networks = find_networks(config, data)
-    run = Run(config, data, Path(), accelerator, runtime.num_workers, runtime.quiet, _silent)
+    run = Run(config, data, Path(), accelerator, runtime.num_workers, runtime.quiet)
     return estimate(run, networks) if accelerator.is_main_process else None
-
-
-def _silent(_: str) -> None:
-    """An estimate says nothing on its way."""
 
 
 def estimate(run: Run, networks: Networks) -> Estimate:

@@ -7,7 +7,7 @@ so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from wdistill.data.dataset import ImageData
 from wdistill.errors import OptionError, RunFolderError
 from wdistill.pipeline import run as pipeline
 from wdistill.pipeline.reproduction.differences import Differences, compare
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,6 @@ def reproduce(
     runtime: RuntimeConfig,
     folder: Path,
     command: str,
-    echo: Callable[[str], None],
 ) -> Differences:
     """Run the set ``source`` again in ``folder``, or go on with that, and compare.
 
@@ -57,13 +58,15 @@ def reproduce(
     config = settings_of(known.manifest, given)
     missing = sorted(flat(config.to_dict()).keys() - flat(known.manifest["config"]).keys())
     if missing:
-        echo(f"{MANIFEST_FILE} does not say {', '.join(missing)}: using what is the default today")
+        logger.info(
+            f"{MANIFEST_FILE} does not say {', '.join(missing)}: using what is the default today"
+        )
     recorded = known.manifest["source"]
 
     def check(data: ImageData) -> None:
         check_data(data, recorded)
 
-    publish = pipeline.run(config, runtime, folder, command, echo, check)
+    publish = pipeline.run(config, runtime, folder, command, check)
     return compare(known, read_published(one_set(publish)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -21,6 +22,8 @@ from wdistill.labels.soft import soft_labels
 from wdistill.labels.views import LabelViews, join, label_views, rounded
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
+
+logger = logging.getLogger(__name__)
 
 
 def class_rows(store: PixelStore, label: int) -> Tensor:
@@ -86,7 +89,7 @@ def label_views_stage(
     found = StoredUnits(run.work, "views", run.units, units_key)
     every = rounded(join([LabelViews(**unit) for unit in found]), config.levels)
     kept, size = fit(every, classes, config.budget)
-    run.echo(
+    logger.info(
         f"label views: {kept.count} of each image, {kept.logits.shape[1]} logits a view: "
         f"{human_bytes(size)}"
     )

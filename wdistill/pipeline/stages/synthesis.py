@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -18,6 +19,8 @@ from wdistill.synthesis.optimise import synthesise
 from wdistill.synthesis.spaces import FeatureSpace, Terms
 from wdistill.synthesis.spectrum import Spectrum, measure_spectrum
 from wdistill.synthesis.targets import class_start, class_target, rows_seen
+
+logger = logging.getLogger(__name__)
 
 SPECTRUM_SAMPLE = 2000  # real images; each deviation is then known to about 2 %
 
@@ -69,7 +72,7 @@ def synthesis_stage(
         "synthesis", run.mine, run.work, key, compute, steps, "img", run.accelerator, run.quiet
     )
     if capacity.most is not None:
-        run.echo(
+        logger.info(
             f"synthesis: the device's memory holds {capacity.most} images at once; steps of more "
             "were taken in parts, which is the same up to rounding"
         )
