@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -14,15 +15,19 @@ from helpers.environment import environment
 from wdistill.config import (
     BarycenterConfig,
     DataConfig,
+    EvaluateConfig,
     LabelViewsConfig,
     RelabelConfig,
     RunConfig,
     RuntimeConfig,
+    Settings,
     StudentConfig,
     SynthesisConfig,
     TeacherConfig,
     flat,
+    options_of,
     stable_hash,
+    validated,
 )
 from wdistill.errors import OptionError
 
@@ -30,32 +35,32 @@ NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "option", "allowed", "bad"),
+    ("kind", "name", "setting", "allowed", "bad"),
     [
-        (DataConfig, "resolution", "--resolution", "from 8 to 1024", (0, 7, 1025, -1)),
-        (TeacherConfig, "epochs", "--teacher-epochs", "from 0 to 10000", (-1, 10_001)),
-        (BarycenterConfig, "ipc", "--ipc", "from 1 to 100", (0, -1)),
-        (BarycenterConfig, "weights", "--weights", "uniform, free", ("equal", "", "Free")),
-        (SynthesisConfig, "init", "--init", "real, mean, noise", ("median", "Real")),
-        (SynthesisConfig, "iterations", "--iterations", "from 0 to 100000", (-1, 100_001)),
-        (SynthesisConfig, "bn_weight", "--bn-weight", "not negative", (-0.1, INF, NAN)),
-        (StudentConfig, "epochs", "--eval-epochs", "from 1 to 100000", (0, 100_001)),
-        (StudentConfig, "seeds", "--eval-seeds", "from 1 to 100", (0, 101)),
-        (RunConfig, "seed", "--seed", "from 0 to 2147483647", (-1, 2**31)),
-        (RunConfig, "mixed_precision", "--mixed-precision", "no, bf16", ("fp16", "")),
-        (RuntimeConfig, "device", "--device", "auto, cpu, cuda, mps", ("gpu", "cuda:0")),
-        (RuntimeConfig, "num_workers", "--num-workers", "from 0 to 256", (-1, 257)),
+        (DataConfig, "resolution", "data.resolution", "from 8 to 1024", (0, 7, 1025, -1)),
+        (TeacherConfig, "epochs", "teacher.epochs", "from 0 to 10000", (-1, 10_001)),
+        (BarycenterConfig, "ipc", "barycenter.ipc", "from 1 to 100", (0, -1)),
+        (BarycenterConfig, "weights", "barycenter.weights", "uniform, free", ("equal", "", "Free")),
+        (SynthesisConfig, "init", "synthesis.init", "real, mean, noise", ("median", "Real")),
+        (SynthesisConfig, "iterations", "synthesis.iterations", "from 0 to 100000", (-1, 100_001)),
+        (SynthesisConfig, "bn_weight", "synthesis.bn_weight", "not negative", (-0.1, INF, NAN)),
+        (StudentConfig, "epochs", "evaluate.epochs", "from 1 to 100000", (0, 100_001)),
+        (StudentConfig, "seeds", "evaluate.seeds", "from 1 to 100", (0, 101)),
+        (RunConfig, "seed", "seed", "from 0 to 2147483647", (-1, 2**31)),
+        (RunConfig, "mixed_precision", "mixed_precision", "no, bf16", ("fp16", "")),
+        (RuntimeConfig, "device", "runtime.device", "auto, cpu, cuda, mps", ("gpu", "cuda:0")),
+        (RuntimeConfig, "num_workers", "runtime.num_workers", "from 0 to 256", (-1, 257)),
     ],
 )
 def test_values_out_of_bounds_are_refused_by_name(
-    kind: type, name: str, option: str, allowed: str, bad: tuple[Any, ...]
+    kind: type, name: str, setting: str, allowed: str, bad: tuple[Any, ...]
 ) -> None:
     for value in bad:
         with pytest.raises(OptionError) as caught:
             kind(**{name: value})
         message = str(caught.value)
         given = repr(value) if isinstance(value, str) else str(value)
-        assert message.startswith(f"{option} is {given}; ")
+        assert message.startswith(f"`{setting}` is {given}; ")
         assert allowed in message
         assert "\n" not in message
         assert caught.value.exit_code == 2
@@ -85,13 +90,13 @@ def test_values_at_the_bounds_are_accepted(kind: type, name: str, good: tuple[An
 
 
 def test_settings_are_checked_also_when_replaced() -> None:
-    with pytest.raises(OptionError, match="--ipc is 0"):
+    with pytest.raises(OptionError, match=r"`barycenter.ipc` is 0"):
         dataclasses.replace(BarycenterConfig(), ipc=0)
 
 
 def test_a_run_has_fewer_images_per_class_than_a_set_that_is_judged_may_have() -> None:
     many = BarycenterConfig(ipc=101)
-    with pytest.raises(OptionError, match="--ipc is 101; give a number from 1 to 100"):
+    with pytest.raises(OptionError, match=r"`barycenter.ipc` is 101; give a number from 1 to 100"):
         RunConfig(barycenter=many)
 
 
@@ -208,24 +213,66 @@ def test_settings_that_are_missing_are_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([], "config is list instead of a mapping"),
-        ({"evaluate": {"labels": ["hard", "soft", None]}}, "evaluate.labels is NoneType instead"),
-        ({"evaluate": {"labels": ["best"]}}, "evaluate.labels is 'best'; choose one of hard"),
-        ({"barycenter": {"ipc": 2.0}}, "barycenter.ipc is float instead of a whole number"),
-        ({"barycenter": {"ipc": 0}}, "--ipc is 0; give a number from 1 to 100"),
-        ({"data": {"skip_broken": 1}}, "data.skip_broken is int instead of true or false"),
-        ({"data": {"train_split": "a\nb"}}, "data.train_split has control characters"),
-        ({"synthesis": {"lr": INF}}, "synthesis.lr is not a number of a sensible size"),
-        ({"synthesis": {"crop_min": 0}}, "synthesis.crop_min is 0.0; give a number from"),
-        ({"relabel": {"views": -1}}, "relabel.views is -1"),
-        ({"relabel": {"__class__": 1}}, "'relabel.__class__' is no setting of this version"),
+        ([], "what was read is []; give settings by name"),
+        ({"data": 3}, "`data` is 3; give settings by name"),
+        ({"evaluate": {"labels": ["hard", None]}}, "`evaluate.labels` is None; choose one of hard"),
+        ({"evaluate": {"labels": ["best"]}}, "`evaluate.labels` is 'best'; choose one of hard"),
+        ({"evaluate": {"labels": "hard"}}, "`evaluate.labels` is 'hard'; give a list"),
+        ({"barycenter": {"ipc": 2.0}}, "`barycenter.ipc` is 2.0; give a whole number"),
+        ({"barycenter": {"ipc": 0}}, "`barycenter.ipc` is 0; give a number from 1 to 100"),
+        ({"data": {"skip_broken": 1}}, "`data.skip_broken` is 1; give true or false"),
+        ({"data": {"train_split": "a\nb"}}, "`data.train_split` has control characters"),
+        ({"data": {"revision": 7}}, "`data.revision` is 7; give text"),
+        ({"synthesis": {"lr": INF}}, "`synthesis.lr` is inf; give a finite number"),
+        ({"synthesis": {"crop_min": 0}}, "`synthesis.crop_min` is 0.0; give a number from"),
+        ({"relabel": {"views": -1}}, "`relabel.views` is -1"),
+        ({"relabel": {"__class__": 1}}, "`relabel.__class__` is no setting of wdistill"),
+        ({"relabel": {"a\nb": 1}}, "'relabel.a\\nb' is no setting of wdistill"),
     ],
 )
 def test_what_is_no_setting_is_refused_by_name(values: Any, words: str) -> None:
     with pytest.raises(OptionError) as caught:
         RunConfig.from_dict(values)
     assert str(caught.value).startswith(words)
+    assert str(caught.value).isprintable()
 
 
 def test_trust_in_code_is_not_read() -> None:
     assert RunConfig.from_dict({"teacher": {"trust_remote_code": True}}) == RunConfig()
+
+
+# --- each option once ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [RunConfig, EvaluateConfig, RuntimeConfig])
+def test_every_setting_has_help_and_says_where_its_default_comes_from(kind: type[Settings]) -> None:
+    options = list(options_of(kind))
+    assert options
+    for name, _, described in options:
+        assert re.search(r"\[(source|default): .+\]$", described.help), name
+    flags = [described.flag for _, _, described in options if described.flag]
+    assert len(flags) == len(set(flags))
+
+
+def test_every_setting_of_a_run_can_be_named() -> None:
+    assert {name for name, _, _ in options_of(RunConfig)} == flat(RunConfig().to_dict()).keys()
+
+
+def test_a_part_of_a_section_keeps_the_defaults_of_where_it_stands() -> None:
+    """Students of `evaluate` see hard labels unless they are told otherwise."""
+    config = validated(EvaluateConfig, {"source": "a", "evaluate": {"seeds": 3}})
+    assert config == EvaluateConfig("a", evaluate=StudentConfig(labels=("hard",), seeds=3))
+
+
+def test_the_command_of_settings_makes_them_again() -> None:
+    config = RunConfig(
+        data=DataConfig(dataset="my data", skip_broken=True),
+        barycenter=BarycenterConfig(ipc=3),
+        evaluate=StudentConfig(enabled=False, students=("convnet", "resnet18")),
+    )
+    assert config.command() == (
+        "wdistill run --dataset 'my data' --skip-broken --ipc 3 --no-evaluate --student convnet "
+        "--student resnet18"
+    )
+    unnamed = RunConfig(synthesis=SynthesisConfig(lr=0.1))
+    assert unnamed.command() == "wdistill run --config settings.yaml"

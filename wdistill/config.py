@@ -1,7 +1,8 @@
-"""Settings of a run: frozen, validated, hashable. Each default states its source.
+"""Every setting once: its default and where that comes from, what is allowed, its help, its flag.
 
-Sources: [paper] Liu et al., arXiv 2311.18531v3; [official] defaults of the authors' code for that
-paper; [own] our choice, measured where the README says so.
+The settings are frozen, validated and hashable. Command-line options, `wdistill config` and the
+reading of files are made from the fields. Sources: paper, Liu et al., arXiv 2311.18531v3; official,
+defaults of the authors' code for that paper; own, our choice, measured where the README says so.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import dataclasses
 import hashlib
 import json
 import math
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
+from wdistill._version import __version__
 from wdistill.errors import OptionError
-from wdistill.from_json import from_json
 
 Weights = Literal["uniform", "free"]
 Init = Literal["real", "mean", "noise"]
@@ -32,199 +35,468 @@ MOST_IPC = 100  # of a run; sets of others may have more
 SMALLEST_CROP = 0.01  # share of the image's area
 BUILT_IN = ("resnet18", "resnet10-w16", "convnet", "convnet-w64", "vit")
 
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise OptionError(message)
-
-
-def _choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    _check(value in allowed, f"{option} is {value!r}; choose one of {', '.join(allowed)}")
-
-
-def _between(option: str, value: float | None, low: float, high: float, of: str = "") -> None:
-    """None passes: it means that nothing was given."""
-    message = f"{option} is {value}; give a number{of} from {low} to {high}"
-    _check(value is None or low <= value <= high, message)
-
-
-def _positive(option: str, value: float) -> None:
-    _check(0 < value < math.inf, f"{option} is {value}; give a finite number above 0")
-
-
-def _not_negative(option: str, value: float) -> None:
-    message = f"{option} is {value}; give a finite number that is not negative"
-    _check(0 <= value < math.inf, message)
+T = TypeVar("T", bound="Settings")
+D = TypeVar("D")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class Range:
+    """Numbers from ``low`` to ``high``, described by ``words``."""
+
+    words: str
+    low: float
+    high: float
+
+
+def between(low: float, high: float, of: str = "") -> Range:
+    return Range(f"a number{of} from {low} to {high}", low, high)
+
+
+POSITIVE = Range("a finite number above 0", math.ulp(0.0), 1e18)
+NOT_NEGATIVE = Range("a finite number that is not negative", 0, 1e18)
+CROP = between(SMALLEST_CROP, 1)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What people are told about a setting, and what it may be.
+
+    help: a sentence, and where the default comes from; flag: on the command line, None where only a
+    file or Python sets it; allowed: numbers in a range or some words, None leaves it to the type;
+    metavar: what the value is called in the help.
+    """
+
+    help: str
+    flag: str | None = None
+    allowed: Range | tuple[str, ...] | None = None
+    metavar: str | None = None
+
+    def check(self, name: str, value: object) -> None:
+        """Raise OptionError if ``value`` is not allowed for the setting ``name``."""
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, str) and not item.isprintable():
+                raise OptionError(f"`{name}` has control characters")
+            if item is None or self.allowed is None:
+                continue
+            if not isinstance(self.allowed, Range):
+                if item not in self.allowed:
+                    choices = ", ".join(self.allowed)
+                    raise OptionError(f"`{name}` is {item!r}; choose one of {choices}")
+            elif not (
+                isinstance(item, int | float) and self.allowed.low <= item <= self.allowed.high
+            ):
+                raise OptionError(f"`{name}` is {item!r}; give {self.allowed.words}")
+
+
+def setting(
+    default: D,
+    help: str,
+    flag: str | None = None,
+    *,
+    allowed: Range | tuple[str, ...] | None = None,
+    metavar: str | None = None,
+) -> D:
+    """A field of a dataclass with its :class:`Option`."""
+    described: D = field(default=default, metadata={"option": Option(help, flag, allowed, metavar)})
+    return described
+
+
+def section(**options: str | Option) -> dict[str, dict[str, str | Option]]:
+    """Metadata of a field that holds settings: their flags ("" for none) or options there.
+
+    Settings that are not named have no effect there.
+    """
+    return {"options": options}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A group of settings, checked whenever one is made, also by ``dataclasses.replace``."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
+    section: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            if described := setting.metadata.get("option"):
+                name = f"{self.section}.{setting.name}".lstrip(".")
+                described.check(name, getattr(self, setting.name))
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class DataConfig(Settings):
     """Which images, which labels. ``None`` means: infer."""
 
-    dataset: str | None = None  # None: the embedded Fashion-MNIST subset
-    config_name: str | None = None
-    revision: str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    group_column: str | None = None  # None: each class is one measure, as in the paper
-    train_split: str | None = None
-    eval_split: str | None = None
-    resolution: int | None = None  # None: the backbone's own size, or the images' if small
-    skip_broken: bool = False
-
-    def __post_init__(self) -> None:
-        _between("--resolution", self.resolution, 8, 1024, of=" of pixels")
+    section = "data"
+    dataset: str | None = setting(
+        None,
+        "Hub dataset id, image folder, parquet file or folder, or save_to_disk folder. [default: "
+        "the Fashion-MNIST subset in the package]",
+        "--dataset",
+        metavar="ID|PATH",
+    )
+    config_name: str | None = setting(
+        None, "Configuration of a Hub dataset. [default: its own]", "--config-name", metavar="NAME"
+    )
+    revision: str | None = setting(
+        None, "Branch, tag or commit of a Hub dataset. [default: main]", "--revision", metavar="REV"
+    )
+    image_column: str | None = setting(
+        None,
+        "Column of the images. [default: the only image column]",
+        "--image-column",
+        metavar="NAME",
+    )
+    label_column: str | None = setting(
+        None,
+        "Column of the labels. [default: the only label column]",
+        "--label-column",
+        metavar="NAME",
+    )
+    group_column: str | None = setting(
+        None,
+        "Column of a domain, client, sex, ...: the barycenter is then that of the groups of each "
+        "class. [default: one measure per class, as in the paper]",
+        "--group-column",
+        metavar="NAME",
+    )
+    train_split: str | None = setting(
+        None, "Split that is distilled. [default: train]", "--train-split", metavar="NAME"
+    )
+    eval_split: str | None = setting(
+        None,
+        "Split that tests teacher and students. [default: validation, valid, val or test; else a "
+        "seeded 10% of train]",
+        "--eval-split",
+        metavar="NAME",
+    )
+    resolution: int | None = setting(
+        None,
+        "Side of the square images. [default: the image processor's; without one the images' own "
+        "up to 64, else 224]",
+        "--resolution",
+        allowed=between(8, 1024, " of pixels"),
+        metavar="PIXELS",
+    )
+    skip_broken: bool = setting(
+        False,
+        "Leave out images that cannot be decoded, and count them. [default: stop, our choice]",
+        "--skip-broken",
+    )
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
+class TeacherConfig(Settings):
     """The network whose features define the transport."""
 
-    backbone: str = "resnet10-w16"  # [own] 92% on Fashion-MNIST in minutes on two CPU cores
-    backbone_revision: str | None = None
-    epochs: int = 10  # [own] for small images; [official] 50 for ImageNette from scratch
-    batch_size: int = 128  # [own]
-    allow_weak: bool = False
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        _between("--teacher-epochs", self.epochs, 0, 10_000)
-        _between("teacher.batch_size", self.batch_size, 1, 100_000)
+    section = "teacher"
+    backbone: str = setting(
+        "resnet10-w16",
+        "Image classifier whose features are used: Hub id, local folder (trained from scratch if "
+        "it has no weights), or built-in: resnet18, resnet10-w16, convnet, convnet-w64, vit. "
+        "[source: own choice, 92% on Fashion-MNIST in minutes on two CPU cores]",
+        "--backbone",
+        metavar="ID|PATH|NAME",
+    )
+    backbone_revision: str | None = setting(
+        None,
+        "Branch, tag or commit of a Hub backbone, ignored for others. [default: main]",
+        "--backbone-revision",
+        metavar="REV",
+    )
+    epochs: int = setting(
+        10,
+        "Epochs of training where the backbone's classes are not the dataset's. [source: own "
+        "choice; official 50]",
+        "--teacher-epochs",
+        allowed=between(0, 10_000),
+    )
+    batch_size: int = setting(
+        128, "Images per step of that training. [source: own choice]", allowed=between(1, 100_000)
+    )
+    allow_weak: bool = setting(
+        False,
+        "Go on with a teacher near chance. [default: stop, our choice]",
+        "--allow-weak-teacher",
+    )
+    trust_remote_code: bool = setting(
+        False,
+        "Run code that a network's repository brings. [default: no, as in transformers]",
+        "--trust-remote-code",
+    )
 
 
 @dataclass(frozen=True)
-class BarycenterConfig:
+class BarycenterConfig(Settings):
     """Atoms and weights per class (paper, section 3.2)."""
 
-    ipc: int = 10
-    weights: Weights = "uniform"  # [paper]; [own] students do better than with free masses
-    group_weights: GroupWeights = "equal"  # Cuturi and Doucet 2014, their unweighted mean
-    restarts: int = 8  # [own] k-means++ starts per class; more of them below 80 atoms
-    max_iterations: int = 100  # [own] Lloyd converges long before
-
-    def __post_init__(self) -> None:
-        _check(self.ipc >= 1, f"--ipc is {self.ipc}; give a number from 1 to {MOST_IPC}")
-        _choice("--weights", self.weights, get_args(Weights))
-        _choice("--group-weights", self.group_weights, get_args(GroupWeights))
-        _between("barycenter.restarts", self.restarts, 1, 10_000)
-        _between("barycenter.max_iterations", self.max_iterations, 1, 100_000)
+    section = "barycenter"
+    ipc: int = setting(
+        10,
+        f"Images per class, 1 to {MOST_IPC}. [source: the field's middle setting]",
+        "--ipc",
+        allowed=Range(f"a number from 1 to {MOST_IPC}", 1, math.inf),
+    )
+    weights: Weights = setting(
+        "uniform",
+        "Masses of the atoms: equal, or optimised too, for a lower W2. [source: paper; own "
+        "measurement agrees]",
+        "--weights",
+        allowed=get_args(Weights),
+    )
+    group_weights: GroupWeights = setting(
+        "equal",
+        "What each group of the group column counts: the same, or by its number of images. "
+        "[source: Cuturi and Doucet 2014, their unweighted mean]",
+        "--group-weights",
+        allowed=get_args(GroupWeights),
+    )
+    restarts: int = setting(
+        8,
+        "Starts of k-means++ per class; there are more of them below 80 atoms. [source: own "
+        "choice]",
+        allowed=between(1, 10_000),
+    )
+    max_iterations: int = setting(
+        100,
+        "Iterations of k-means at most. [source: own choice; it converges long before]",
+        allowed=between(1, 100_000),
+    )
 
 
 @dataclass(frozen=True)
-class SynthesisConfig:
+class SynthesisConfig(Settings):
     """Pixels towards atoms and statistics (paper, section 3.3) in one or more feature spaces."""
 
-    init: Init = "real"  # [own]; [official] noise
-    iterations: int = 300  # [own]; [official] 2000 from noise
-    lr: float = (
-        0.05  # [own] in units of the real images' deviation, see wdistill.synthesis.spectrum
+    section = "synthesis"
+    init: Init = setting(
+        "real",
+        "Start from the real image nearest to each atom, the mean of the real images that the "
+        "atom stands for, or noise with the real images' spectrum. [source: own choice; official "
+        "plain noise]",
+        "--init",
+        allowed=get_args(Init),
     )
-    feature_weight: float = 0.05  # [own] in units of the class's variance
-    bn_weight: float = 10.0  # [official] for ImageNette
-    ce_weight: float = 1.0  # [own]
-    feature_spaces: tuple[str, ...] = ("convnet-w64:12",)  # [own]; [paper] none
-    space_weight: float = 0.1  # [own] length of the pool's gradient, as a share of the teacher's
-    space_mean_weight: float = 10.0  # [own] of the class mean, beside 1 of the single images
-    crop_min: float = 0.4  # [own] smallest area share of a random crop
-    whole_share: float = 0.5  # [own] of the views that are no crops; [official] 0
-    images_per_step: int = 100  # [official] batch size; groups of whole classes fill it
+    iterations: int = setting(
+        300,
+        "Synthesis steps. [source: own measurement; official 2000 from noise]",
+        "--iterations",
+        allowed=between(0, 100_000),
+    )
+    lr: float = setting(
+        0.05,
+        "Step size in units of the real images' deviation, frequency by frequency. [source: own "
+        "measurement]",
+        allowed=POSITIVE,
+    )
+    feature_weight: float = setting(
+        0.05,
+        "Weight of the distance to the atoms, in units of the class's variance. [source: own "
+        "measurement]",
+        allowed=NOT_NEGATIVE,
+    )
+    bn_weight: float = setting(
+        10.0,
+        "Weight of the norm-layer statistics. [source: official for ImageNette]",
+        "--bn-weight",
+        allowed=NOT_NEGATIVE,
+    )
+    ce_weight: float = setting(
+        1.0,
+        "Weight of the teacher's cross-entropy. [source: own measurement]",
+        allowed=NOT_NEGATIVE,
+    )
+    feature_spaces: tuple[str, ...] = setting(
+        ("convnet-w64:12",),
+        "Networks beside the backbone in which the images are matched as well: Hub id, folder or "
+        "built-in, randomly initialised if it has no weights; repeatable; none is the paper's "
+        "method. [source: own measurement]",
+        "--feature-spaces",
+        metavar="NAME[:COUNT]",
+    )
+    space_weight: float = setting(
+        0.1,
+        "Length of these networks' gradient, as a share of the teacher's. [source: own "
+        "measurement]",
+        allowed=NOT_NEGATIVE,
+    )
+    space_mean_weight: float = setting(
+        10.0,
+        "Weight of the class mean in these networks, beside 1 of the single images. [source: own "
+        "measurement]",
+        allowed=NOT_NEGATIVE,
+    )
+    crop_min: float = setting(
+        0.4,
+        "Smallest share of the area that a random crop shows. [source: own measurement]",
+        allowed=CROP,
+    )
+    whole_share: float = setting(
+        0.5,
+        "Share of the steps that see whole images instead of crops. [source: own measurement; "
+        "official 0]",
+        allowed=between(0, 1),
+    )
+    images_per_step: int = setting(
+        100,
+        "Images that are made together; groups of whole classes fill it. [source: official batch "
+        "size]",
+        allowed=between(1, 100_000),
+    )
 
     def __post_init__(self) -> None:
-        _choice("--init", self.init, get_args(Init))
-        _between("--iterations", self.iterations, 0, 100_000)
-        _positive("synthesis.lr", self.lr)
-        _not_negative("--bn-weight", self.bn_weight)
-        for name in ("feature_weight", "ce_weight", "space_weight", "space_mean_weight"):
-            _not_negative(f"synthesis.{name}", getattr(self, name))
-        _between("synthesis.crop_min", self.crop_min, SMALLEST_CROP, 1)
-        _between("synthesis.whole_share", self.whole_share, 0, 1)
-        _between("synthesis.images_per_step", self.images_per_step, 1, 100_000)
+        super().__post_init__()
         self.pool()
 
     def pool(self) -> tuple[tuple[str, int], ...]:
         """(network, how many of it) for each of ``feature_spaces``; ``none`` means no pool."""
-        found = []
+        networks = []
         for text in self.feature_spaces:
             name, colon, count = text.rpartition(":")
             if not (colon and count.isdecimal()):
                 name, count = text, "1"
-            _check(
-                bool(name) and 1 <= int(count) <= 100,
-                f"--feature-spaces is {text!r}; give a network, NETWORK:COUNT with a count from 1 "
-                "to 100, or none",
+            if not name or not 1 <= int(count) <= 100:
+                raise OptionError(
+                    f"`synthesis.feature_spaces` is {text!r}; give a network, NETWORK:COUNT with a "
+                    "count from 1 to 100, or none"
+                )
+            networks.append((name, int(count)))
+        if ("none", 1) not in networks:
+            return tuple(networks)
+        if len(networks) > 1:
+            raise OptionError(
+                "`synthesis.feature_spaces=none` excludes others; leave out one or the other"
             )
-            found.append((name, int(count)))
-        if ("none", 1) in found:
-            _check(
-                len(found) == 1, "--feature-spaces none excludes others; leave out one or the other"
-            )
-            return ()
-        return tuple(found)
+        return ()
 
 
 @dataclass(frozen=True)
-class RelabelConfig:
+class RelabelConfig(Settings):
     """Soft labels: the teacher's mean logits over augmented views, as probabilities."""
 
-    views: int = 16  # [own]
-    crop_min: float = 0.4  # [own] as in synthesis
-
-    def __post_init__(self) -> None:
-        _between("relabel.views", self.views, 1, 100_000)
-        _between("relabel.crop_min", self.crop_min, SMALLEST_CROP, 1)
+    section = "relabel"
+    views: int = setting(
+        16,
+        "Views of each image that the teacher's answer is averaged over. [source: own choice]",
+        allowed=between(1, 100_000),
+    )
+    crop_min: float = setting(
+        0.4,
+        "Smallest share of the area that a random crop shows. [source: own choice, as in "
+        "synthesis]",
+        allowed=CROP,
+    )
 
 
 @dataclass(frozen=True)
-class LabelViewsConfig:
+class LabelViewsConfig(Settings):
     """The teacher's logits for single views of each image, stored beside the soft labels."""
 
-    count: int = 0  # [own] an option; [official] one per epoch
-    topk: int | None = None  # logits kept per view; None: all, as FKD does
-    levels: int = 16  # [own] values that a stored logit can have; fewer cost accuracy
-    crop_min: float = 0.4  # [own] as students see the images
-    budget: int | None = None  # bytes of the stored views; None: no limit
-
-    def __post_init__(self) -> None:
-        _between("--label-views", self.count, 0, 1000)
-        _between("label_views.levels", self.levels, 1, 2**16)
-        _between("label_views.crop_min", self.crop_min, SMALLEST_CROP, 1)
-        _check(
-            self.topk is None or self.topk >= 1,
-            f"--label-topk is {self.topk}; give a number of logits from 1",
-        )
-        _check(
-            self.budget is None or self.budget >= 1,
-            f"--label-budget is {self.budget}; give a number of bytes from 1",
-        )
+    section = "label_views"
+    count: int = setting(
+        0,
+        "Views of each image whose labels are published too, so that students need no teacher; 0 "
+        "for none. [source: own choice; official one per epoch]",
+        "--label-views",
+        allowed=between(0, 1000),
+    )
+    topk: int | None = setting(
+        None,
+        "Logits kept of each view, the largest; the others become one. Fewer views cost less "
+        "accuracy. [default: all, as FKD does]",
+        "--label-topk",
+        allowed=Range("a number of logits from 1", 1, 1e9),
+        metavar="K",
+    )
+    levels: int = setting(
+        16,
+        "Values that a stored logit can have; fewer cost accuracy. [source: own measurement]",
+        allowed=between(1, 2**16),
+    )
+    crop_min: float = setting(
+        0.4,
+        "Smallest share of the area that a random crop shows. [source: own choice, as students "
+        "see the images]",
+        allowed=CROP,
+    )
+    budget: int | None = setting(
+        None,
+        "As many of the views as fit into so many bytes, such as 15kB or 2MB. [default: no limit]",
+        "--label-budget",
+        allowed=Range("a number of bytes from 1", 1, 1e18),
+        metavar="BYTES",
+    )
 
 
 @dataclass(frozen=True)
-class StudentConfig:
+class StudentConfig(Settings):
     """How students are trained (paper, section 4.1, and the official validation recipe)."""
 
-    enabled: bool = True
-    students: tuple[str, ...] = ()  # empty: the teacher's architecture, randomly initialised
-    labels: tuple[Labels, ...] = ("hard", "soft")  # [own] what a user of the files alone can do
-    epochs: int | None = None  # None: [own] 100 up to LARGE_SET images, 30 above; [official] 300
-    steps: int | None = None  # optimiser steps, whatever the number of images; None: by epochs
-    seeds: int = 2
-    batch_size: int | None = None  # None: [own] 32 up to LARGE_SET images, 128 above; [official] 64
-    lr: float = 1e-3  # [official] AdamW
-    weight_decay: float = 0.01  # [official]
-    temperature: float = 20.0  # [official]
-    crop_min: float = 0.4  # [own]; [official] 0.08 at 224 px
+    section = "evaluate"
+    enabled: bool = setting(
+        True,
+        "Students at the end of the run; the flag skips them. [default: train them, our choice]",
+        "--no-evaluate",
+    )
+    students: tuple[str, ...] = setting(
+        (),
+        "Architecture to train, from random weights: Hub id, local folder or built-in; "
+        "repeatable. [default: the teacher's, our choice; of a set of others resnet10-w16]",
+        "--student",
+        metavar="ID|PATH|NAME",
+    )
+    labels: tuple[Labels, ...] = setting(
+        ("hard", "soft"),
+        "Labels that students see: hard, the classes; soft, the one published label of each "
+        "image; views, those of single views (of sets made with --label-views); teacher, the "
+        "teacher's answer to every batch. Repeatable. [source: own choice, what a user of the "
+        "files alone can do; official teacher]",
+        "--labels",
+        allowed=get_args(Labels),
+    )
+    epochs: int | None = setting(
+        None,
+        "Epochs of each student; other sets of images get as many optimiser steps. [default: 100 "
+        f"up to {LARGE_SET} images, 30 above, our choice; official 300]",
+        "--eval-epochs",
+        allowed=between(1, 100_000),
+    )
+    steps: int | None = setting(
+        None, "Optimiser steps, instead of epochs. [default: by epochs]", allowed=between(1, 10**7)
+    )
+    seeds: int = setting(
+        2,
+        "Students per row of the results. [source: own choice, the fewest that show a spread]",
+        "--eval-seeds",
+        allowed=between(1, 100),
+    )
+    batch_size: int | None = setting(
+        None,
+        f"Images per step. [default: 32 up to {LARGE_SET} images, 128 above, our choice; official "
+        "64]",
+        allowed=between(1, 100_000),
+    )
+    lr: float = setting(0.001, "Of AdamW, with cosine decay. [source: official]", allowed=POSITIVE)
+    weight_decay: float = setting(0.01, "Of AdamW. [source: official]", allowed=NOT_NEGATIVE)
+    temperature: float = setting(
+        20.0, "Of soft labels and of the teacher. [source: official]", allowed=POSITIVE
+    )
+    crop_min: float = setting(
+        0.4,
+        "Smallest share of the area that a random crop shows. [source: own choice; official 0.08 "
+        "at 224 px]",
+        allowed=CROP,
+    )
 
     def __post_init__(self) -> None:
-        for labels in self.labels:
-            _choice("--labels", labels, get_args(Labels))
-        _between("--eval-epochs", self.epochs, 1, 100_000)
-        _between("--batch-size", self.batch_size, 1, 100_000)
-        _positive("--lr", self.lr)
-        _positive("--temperature", self.temperature)
-        _not_negative("--weight-decay", self.weight_decay)
-        _between("--steps", self.steps, 1, 10**7)
-        _between("--eval-seeds", self.seeds, 1, 100)
-        _between("evaluate.crop_min", self.crop_min, SMALLEST_CROP, 1)
+        super().__post_init__()
+        if self.epochs is not None and self.steps is not None:
+            raise OptionError(
+                "`evaluate.epochs` and `evaluate.steps` are both given; leave one of them out"
+            )
 
     def budget(self, images: int) -> tuple[int, int]:
         """(optimiser steps, batch size) for a set of ``images``."""
@@ -238,29 +510,16 @@ class StudentConfig:
         return dataclasses.replace(self, epochs=None, steps=steps, batch_size=size)
 
 
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """What `wdistill evaluate` is to compare."""
-
-    source: str
-    columns: DataConfig = field(default_factory=DataConfig)  # of source, where it is no run
-    against: DataConfig = field(default_factory=DataConfig)  # dataset None: what it was made from
-    teacher: str | None = None  # None: the run's own
-    evaluate: StudentConfig = field(default_factory=StudentConfig)
-    baselines: tuple[Baseline, ...] = ("random",)
-    augmentation_robust: bool = False
-    trust_remote_code: bool = False
-    seed: int = 0
-    mixed_precision: Precision = "no"
-
-    def __post_init__(self) -> None:
-        for baseline in self.baselines:
-            _choice("--baselines", baseline, get_args(Baseline))
-        _between("--seed", self.seed, 0, 2**31 - 1)
+_SEED = Option("Of everything random. [source: convention]", "--seed", between(0, 2**31 - 1))
+_PRECISION = Option(
+    "bf16 forward passes in training and synthesis. [source: Accelerate]",
+    "--mixed-precision",
+    get_args(Precision),
+)
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """Everything that changes the result. Two runs of equal hash give the same dataset."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -270,20 +529,17 @@ class RunConfig:
     relabel: RelabelConfig = field(default_factory=RelabelConfig)
     label_views: LabelViewsConfig = field(default_factory=LabelViewsConfig)
     evaluate: StudentConfig = field(default_factory=StudentConfig)
-    seed: int = 0
-    mixed_precision: Precision = "no"
+    seed: int = field(default=0, metadata={"option": _SEED})
+    mixed_precision: Precision = field(default="no", metadata={"option": _PRECISION})
 
     def __post_init__(self) -> None:
-        _between("--ipc", self.barycenter.ipc, 1, MOST_IPC)
-        _between("--seed", self.seed, 0, 2**31 - 1)
-        _check(
-            "views" not in self.evaluate.labels or self.label_views.count > 0,
-            "--labels views needs stored views; give their number with --label-views",
-        )
-        _choice("--mixed-precision", self.mixed_precision, get_args(Precision))
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        super().__post_init__()
+        Option("", allowed=between(1, MOST_IPC)).check("barycenter.ipc", self.barycenter.ipc)
+        if "views" in self.evaluate.labels and self.label_views.count == 0:
+            raise OptionError(
+                "`evaluate.labels=views` needs stored views; give their number with "
+                "`label_views.count`"
+            )
 
     @classmethod
     def from_dict(cls, values: Any) -> RunConfig:
@@ -292,32 +548,243 @@ class RunConfig:
         What is missing has its default; ``teacher.trust_remote_code`` is never taken over. Raises
         OptionError on a name, type or value that is not allowed.
         """
-        config = from_json(cls, values)
+        config = validated(cls, values)
         teacher = dataclasses.replace(config.teacher, trust_remote_code=False)
         return dataclasses.replace(config, teacher=teacher)
 
     def changed(self) -> dict[str, Any]:
         """Settings that differ from their defaults, as ``{"section.name": value}``."""
-        return {
-            key: value
-            for key, value in flat(self.to_dict()).items()
-            if value != flat(RunConfig().to_dict())[key]
-        }
+        defaults = flat(RunConfig().to_dict())
+        return {k: v for k, v in flat(self.to_dict()).items() if v != defaults[k]}
+
+    def command(self) -> str:
+        """`wdistill run` with these settings; those without a flag are left to a file."""
+        changed, words = self.changed(), ["wdistill", "run"]
+        flags = {name: described.flag for name, _, described in options_of(RunConfig)}
+        for name, value in changed.items():
+            for item in value if isinstance(value, list) else [value]:
+                flag = flags[name]
+                words += [] if flag is None else [flag] if isinstance(item, bool) else [flag, item]
+        if any(flags[name] is None for name in changed):
+            words += ["--config", "settings.yaml"]
+        return shlex.join(map(str, words))
 
 
 @dataclass(frozen=True)
-class RuntimeConfig:
+class EvaluateConfig(Settings):
+    """What is compared with what: a set, real images, students."""
+
+    source: str
+    columns: DataConfig = field(
+        default_factory=DataConfig,
+        metadata=section(
+            train_split=Option(
+                "Of SOURCE. [default: train, or the only one]", "--split", metavar="NAME"
+            ),
+            image_column=Option(
+                "Of SOURCE. [default: the only one]", "--image-column", metavar="NAME"
+            ),
+            label_column=Option(
+                "Of SOURCE. [default: the only one]", "--label-column", metavar="NAME"
+            ),
+        ),
+    )
+    against: DataConfig = field(
+        default_factory=DataConfig,
+        metadata=section(
+            dataset=Option(
+                "Real dataset. [default: the one that SOURCE was made from]",
+                "--against",
+                metavar="ID|PATH",
+            ),
+            config_name=Option(
+                "Configuration of the real dataset. [default: its own]",
+                "--config-name",
+                metavar="NAME",
+            ),
+            revision=Option(
+                "Branch, tag or commit of the real dataset. [default: main]",
+                "--revision",
+                metavar="REV",
+            ),
+            train_split=Option(
+                "Of the real dataset. [default: train]", "--train-split", metavar="NAME"
+            ),
+            eval_split=Option(
+                "Of the real dataset. [default: validation, valid, val or test]",
+                "--eval-split",
+                metavar="NAME",
+            ),
+            resolution=Option(
+                "Side of the square images. [default: the set's own; for a set of others, the "
+                "teacher's, or the real images' up to 64, else 224]",
+                "--resolution",
+                metavar="PIXELS",
+            ),
+            image_column="",
+            label_column="",
+        ),
+    )
+    teacher: str | None = setting(
+        None,
+        "Network that knows the classes, for soft labels of real images, labels of the teacher, "
+        "nearest and herding. [default: the run's own]",
+        "--teacher",
+        metavar="ID|PATH",
+    )
+    evaluate: StudentConfig = field(
+        default_factory=lambda: StudentConfig(labels=("hard",)),
+        metadata=section(
+            students="--student",
+            labels="--labels",
+            seeds="--seeds",
+            epochs="--epochs",
+            steps="--steps",
+            batch_size="--batch-size",
+            lr="--lr",
+            weight_decay="--weight-decay",
+            temperature="--temperature",
+            crop_min="",
+        ),
+    )
+    baselines: tuple[Baseline, ...] = setting(
+        ("random",),
+        "Real images to compare with: random (a new draw per seed), nearest (to the atoms of the "
+        "barycenter), herding, full, or none. [source: own choice, what every real dataset has]",
+        "--baselines",
+        allowed=get_args(Baseline),
+        metavar="NAME,...",
+    )
+    augmentation_robust: bool = setting(
+        False,
+        "Train without augmentation too, for DD-Ranking's augmentation-robust score. [default: "
+        "no, our choice]",
+        "--augmentation-robust",
+    )
+    trust_remote_code: bool = setting(
+        False,
+        "Run code that a network's repository brings. [default: no, as in transformers]",
+        "--trust-remote-code",
+    )
+    seed: int = field(default=0, metadata={"option": _SEED})
+    mixed_precision: Precision = field(default="no", metadata={"option": _PRECISION})
+
+
+@dataclass(frozen=True)
+class RuntimeConfig(Settings):
     """What a user may change without changing the result."""
 
-    device: Device = "auto"
-    num_workers: int = 0
-    quiet: bool = False
-    track: Tracker | None = None
-    streaming: bool = False
+    section = "runtime"
+    device: Device = setting(
+        "auto",
+        "Where to compute. auto: CUDA, then MPS, then CPU. [source: Accelerate]",
+        "--device",
+        allowed=get_args(Device),
+    )
+    num_workers: int = setting(
+        0,
+        "Processes that decode images. [source: PyTorch's DataLoader]",
+        "--num-workers",
+        allowed=between(0, 256),
+    )
+    quiet: bool = setting(False, "No progress bars; errors and the result only. [default: no]")
+    track: Tracker | None = setting(
+        None,
+        "Where losses and accuracies can be followed. [default: nowhere]",
+        "--track",
+        allowed=get_args(Tracker),
+    )
+    streaming: bool = setting(
+        False,
+        "Do not store the dataset: read it from the Hub once, and keep of each image what the "
+        "backbone sees. [default: no, as in datasets]",
+        "--streaming",
+    )
+    shard: str | None = setting(
+        None,
+        "Only part I of N, alone, for job arrays; `wdistill merge` joins the parts. It needs a "
+        "trained backbone. [default: all of it]",
+        "--shard",
+        metavar="I/N",
+    )
+    command: str | None = setting(
+        None,
+        "How the run was started, for its card. [default: the command line; in Python that of the "
+        "same settings]",
+    )
 
-    def __post_init__(self) -> None:
-        _choice("--device", self.device, get_args(Device))
-        _between("--num-workers", self.num_workers, 0, 256)
+
+def options_of(kind: type[Settings]) -> Iterator[tuple[str, Any, Option]]:
+    """(name, type, option) of each setting of ``kind``, by its full name such as barycenter.ipc.
+
+    Where a section says what its options are there, the others have no effect and are left out.
+    """
+    hints = get_type_hints(kind)
+    for setting in dataclasses.fields(kind):
+        hint, name = hints[setting.name], setting.name
+        if "option" in setting.metadata:
+            yield name, hint, setting.metadata["option"]
+        elif isinstance(hint, type) and issubclass(hint, Settings):
+            there: dict[str, str | Option] | None = setting.metadata.get("options")
+            for inner, inner_hint, described in options_of(hint):
+                if there is None:
+                    yield f"{name}.{inner}", inner_hint, described
+                elif isinstance(own := there.get(inner), Option):
+                    yield f"{name}.{inner}", inner_hint, own
+                elif own is not None:
+                    renamed = dataclasses.replace(described, flag=own or None)
+                    yield f"{name}.{inner}", inner_hint, renamed
+
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text; write it in quotes",
+    "tuple_type": "a list",
+    "dataclass_type": "settings by name",
+    "missing": "it",
+}  # by pydantic's types of errors
+
+
+def validated(kind: type[T], values: Any) -> T:
+    """``kind`` with ``values``, which may come from anyone; those that are missing are defaults.
+
+    Args:
+        kind: The settings that are wanted.
+        values: Nested, with lists for tuples, as YAML and JSON have them.
+
+    Raises:
+        OptionError: If a name, a type or a value is not allowed, in one line that names it.
+    """
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 (slow, and --help needs none)
+
+    if isinstance(values, dict):
+        values = dict(values)
+        for setting in dataclasses.fields(kind):
+            given = values.get(setting.name)
+            if setting.default_factory is not dataclasses.MISSING and isinstance(given, dict):
+                values[setting.name] = setting.default_factory().to_dict() | given
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+    place = [part for part in problem["loc"] if isinstance(part, str)]
+    name = ".".join([kind.section, *place] if kind.section else place)[:100]
+    name = f"`{name}`" if name.isprintable() else ascii(name)
+    value = repr(problem["input"])[:100]
+    if problem["type"] == "unexpected_keyword_argument":
+        for part in place[:-1]:
+            kind = get_type_hints(kind)[part]
+        allowed = ", ".join(setting.name for setting in dataclasses.fields(kind))
+        raise OptionError(f"{name} is no setting of wdistill {__version__}; choose from {allowed}")
+    if problem["type"] == "literal_error":
+        choices = problem["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        hint = "; in YAML, write it in quotes" if isinstance(problem["input"], bool) else ""
+        raise OptionError(f"{name} is {value}; choose one of {choices}{hint}")
+    wanted = _WANTED.get(problem["type"], problem["msg"])
+    raise OptionError(f"{name if place else 'what was read'} is {value}; give {wanted}")
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -393,7 +393,7 @@ def test_misuse_is_one_line(real: Path, tmp_path: Path, arguments: list[str], sa
 def test_a_foreign_set_is_judged_with_settings_from_a_file(real: Path, tmp_path: Path) -> None:
     path = foreign(tmp_path / "set.parquet", [str(c) for c in range(10)], list(range(10)))
     settings = tmp_path / "settings.yaml"
-    settings.write_text("student: convnet-w64\nsteps: 4\nseeds: 1\nbaselines: [none]\n")
+    settings.write_text("evaluate: {students: [convnet-w64], steps: 4, seeds: 1}\nbaselines: []\n")
     out = tmp_path / "out"
     done = run_wdistill(
         "evaluate", path, "--against", real, "--train-split", "train+test", "--config", settings,
@@ -411,7 +411,7 @@ def test_a_foreign_set_is_judged_with_settings_from_a_file(real: Path, tmp_path:
     settings.write_text("colour: blue\n")
     refused = run_wdistill("evaluate", path, "--config", settings, env=cached(tmp_path))
     assert refused.returncode == 2
-    assert "sets 'colour'" in refused.stderr
+    assert f"'{settings}': `colour` is no setting of wdistill" in refused.stderr
 
 
 # --- herding ------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from wdistill.from_json import from_json
 
 from wdistill.config import FORMAT_VERSION, DataConfig, RunConfig, RuntimeConfig, flat
 from wdistill.core.units import StoredUnits
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import PixelStore
-from wdistill.from_json import from_json
 from wdistill.networks import teacher as network_teacher
 from wdistill.networks.backbones import find_backbone, load_backbone, weights_sha256
 from wdistill.networks.preprocessing import preprocessing_for

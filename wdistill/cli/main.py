@@ -23,25 +23,72 @@ from wdistill.cli.exit import (
     signal_of,
     stopped_by,
 )
-from wdistill.cli.judge_options import judge_options, judge_settings
-from wdistill.cli.options import machine_options, run_options, runtime_settings, settings
+from wdistill.cli.options import SettingOption, setting_options, settings, spoken
+from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
 from wdistill.errors import OptionError, WdistillError
 
 F = TypeVar("F", bound=Callable[..., Any])
+CONFIGS = {"run": (RunConfig, ()), "evaluate": (EvaluateConfig, ("source",))}
 
 
-def _common(command: F) -> F:
-    for decorate in (
-        click.option(
-            "-q", "--quiet", is_flag=True, help="No progress bars; errors and the result only."
-        ),
-        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
-    ):
-        command = decorate(command)
-    return command
+class Command(click.Command):
+    """A command whose errors name its flags instead of the settings of Python."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WdistillError as error:
+            text = spoken(str(error), self)
+            if text == str(error):
+                raise
+            raise type(error)(text) from error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Group(click.Group):
+    command_class = Command
+
+
+def _decorated(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+_common = _decorated(
+    click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        cls=SettingOption,
+        setting="runtime.quiet",
+        help="No progress bars; errors and the result only.",
+    ),
+)
+_config_file = click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="YAML or JSON with settings, as `wdistill config` prints them; the command line wins.",
+)
+_processes = click.option(
+    "--num-processes",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Processes that share the work on this machine, each on a GPU of its own where there are "
+    "some; several machines: `accelerate launch -m wdistill ...`.",
+)
+_machine = _decorated(setting_options(RuntimeConfig, only=("device", "num_workers")), _processes)
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="wdistill")
 def cli() -> None:
     """Distill an image dataset into a few synthetic images per class, score them, publish them.
@@ -55,15 +102,24 @@ def cli() -> None:
 
 
 @cli.command()
-@run_options
+@setting_options(RunConfig)
+@setting_options(RuntimeConfig)
+@_processes
 @click.option(
-    "--shard",
-    metavar="I/N",
-    help="Only part I of N, alone, for job arrays; `wdistill merge` joins the parts. It needs a "
-    "trained --backbone. [default: all of it]",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Run folder; the same command resumes it. [default: runs/<dataset>-ipc<n>]",
 )
+@click.option(
+    "--push-to",
+    metavar="REPO_ID",
+    help="Push the finished set to this dataset repository; your right to write there is checked "
+    "first. [default: no push]",
+)
+@_config_file
 @_common
-def run(shard: str | None, **options: Any) -> None:
+def run(**options: Any) -> None:
     """Distil a dataset, evaluate the result, and write a folder ready to publish.
 
     Squeeze, recover and relabel in one command. Killed at any moment, the same command goes on
@@ -75,8 +131,8 @@ def run(shard: str | None, **options: Any) -> None:
     """
     from wdistill.core.units import Shard
 
-    config, runtime = settings(options)
-    part = None if shard is None else Shard.parse(shard)
+    config, runtime = settings(RunConfig, options)
+    part = None if runtime.shard is None else Shard.parse(runtime.shard)
     target = options["push_to"]
     if part and target:
         raise OptionError(
@@ -93,7 +149,7 @@ def run(shard: str | None, **options: Any) -> None:
     from wdistill.pipeline import run as pipeline
     from wdistill.pipeline.tables import results_table
 
-    _hush(options["quiet"])
+    _hush(runtime.quiet)
     folder = options["output"] or pipeline.default_output(config, part)
     publish = pipeline.run(config, runtime, folder, command_line(), shard=part)
     if not main:
@@ -143,7 +199,9 @@ def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> No
 
 
 @cli.command()
-@run_options
+@setting_options(RunConfig)
+@setting_options(RuntimeConfig, without=("shard",))
+@_config_file
 @_common
 def estimate(**options: Any) -> None:
     """Say how long `wdistill run` with these options would take, and how much memory and disk.
@@ -155,11 +213,11 @@ def estimate(**options: Any) -> None:
     Example:
       wdistill estimate --dataset cifar10 --backbone resnet18 --ipc 10
     """
-    config, runtime = settings(options)
+    config, runtime = settings(RunConfig, options)
     from wdistill.pipeline.estimation.estimate import estimate_run
     from wdistill.pipeline.tables import estimate_table
 
-    _hush(options["quiet"])
+    _hush(runtime.quiet)
     found = estimate_run(config, runtime)
     if found is not None:
         click.echo(estimate_table(found))
@@ -167,7 +225,15 @@ def estimate(**options: Any) -> None:
 
 @cli.command()
 @click.argument("source", metavar="SOURCE")
-@judge_options
+@setting_options(EvaluateConfig)
+@_machine
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="[default: report/ in a run folder, else reports/<name>]",
+)
+@_config_file
 @_common
 def evaluate(source: str, **options: Any) -> None:
     """Say what SOURCE is worth: train students on it and on real images, and write a report.
@@ -179,14 +245,14 @@ def evaluate(source: str, **options: Any) -> None:
     Example:
       wdistill evaluate runs/cifar10-ipc10 --student convnet --labels hard --labels soft
     """
-    config, runtime = judge_settings(source, options)
+    config, runtime = settings(EvaluateConfig, options, source=source)
     _share_out(options)
     from wdistill.artifact.distilled_set import REPORT_FILE
     from wdistill.evaluation.evaluate import PAGE_FILE, default_output, judge
     from wdistill.evaluation.page.words import report_table
     from wdistill.pipeline.judging import tell_the_card
 
-    _hush(options["quiet"])
+    _hush(runtime.quiet)
     folder = options["output"] or default_output(config)
     report = judge(config, runtime, folder, command_line(), tell_the_card)
     if not is_main_process():
@@ -215,7 +281,8 @@ def evaluate(source: str, **options: Any) -> None:
     metavar="ID|PATH",
     help="Its backbone, if that was on a disk. [default: as recorded, at its revision]",
 )
-@machine_options
+@_machine
+@setting_options(EvaluateConfig, only=("trust_remote_code",))
 @_common
 def reproduce(source: str, output: Path | None, **options: Any) -> None:
     """Make the published set ID again from its settings, and say how far the two are apart.
@@ -227,14 +294,14 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
     Example:
       wdistill reproduce you/cifar10-wdistill-ipc10
     """
+    runtime = RuntimeConfig(options["device"], options["num_workers"], options["quiet"])
     _share_out(options)
     from wdistill.pipeline.reproduction import reproduce as again
     from wdistill.pipeline.tables import verdict
 
-    _hush(options["quiet"])
+    _hush(runtime.quiet)
     given = again.Given(options["dataset"], options["backbone"], options["trust_remote_code"])
     folder = output or again.default_output(source)
-    runtime = runtime_settings(options)
     found = again.reproduce(source, given, runtime, folder, command_line())
     if is_main_process():
         click.echo(verdict(found))
@@ -293,6 +360,23 @@ def push(
         disable_progress_bars()
     result = hub.push(folder, repo_id, hub.PushOptions(dry_run=dry_run, **options))
     click.echo(hub.format_plan(result) if dry_run else hub.format_result(result))
+
+
+@cli.command(name="config")
+@click.argument("command", type=click.Choice([*CONFIGS]), default="run")
+@_common
+def config_(command: str, quiet: bool, debug: bool) -> None:
+    """Print all settings of `wdistill run` (and estimate) or evaluate as YAML, ready to edit.
+
+    \b
+    Example:
+      wdistill config run > settings.yaml
+      wdistill run --config settings.yaml
+    """
+    from wdistill.cli.settings_file import settings_text
+
+    kind, fixed = CONFIGS[command]
+    click.echo(settings_text(kind, fixed))
 
 
 def _share_out(options: dict[str, Any]) -> None:

@@ -1,28 +1,23 @@
-"""The options of `wdistill run`, each with its default and the source of it, and their meaning."""
+"""Options of the commands, made from the settings; settings of a command, from a file and flags."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
+from click.core import ParameterSource
 
-from wdistill.config import (
-    BarycenterConfig,
-    DataConfig,
-    Labels,
-    LabelViewsConfig,
-    RunConfig,
-    RuntimeConfig,
-    StudentConfig,
-    SynthesisConfig,
-    TeacherConfig,
-    Tracker,
-)
+from wdistill.config import Option, RuntimeConfig, Settings, options_of, validated
+from wdistill.errors import OptionError
 
-F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=Callable[..., Any])
+S = TypeVar("S", bound=Settings)
+SETTING = re.compile(r"`([a-z]\w*(?:\.\w+)?)(?:=(\w+))?`", re.ASCII)  # in the text of an error
 
 
 class ByteSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.3 on
@@ -31,338 +26,162 @@ class ByteSize(click.ParamType):  # type: ignore[type-arg]  # generic from click
     name = "bytes"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", str(value).strip().lower())
-        if not found:
+        parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", str(value).strip().lower())
+        if not parts:
             self.fail(f"{value!r} is no number of bytes such as 15kB or 2MB", param, ctx)
-        return round(float(found[1]) * 1000.0 ** " kmg".index(found[2] or " "))
+        return round(float(parts[1]) * 1000.0 ** " kmg".index(parts[2] or " "))
 
 
-DEFAULTS = RunConfig()
-MACHINE_OPTIONS = (  # of `wdistill evaluate` and `wdistill reproduce` as well
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
-        show_default=True,
-        help="Where to compute. auto: CUDA, then MPS, then CPU. [source: Accelerate]",
-    ),
-    click.option(
-        "--num-workers",
-        type=int,
-        default=0,
-        show_default=True,
-        help="Processes that decode images. [source: PyTorch's DataLoader]",
-    ),
-    click.option(
-        "--num-processes",
-        type=click.IntRange(1, 1024),
-        default=1,
-        show_default=True,
-        help="Processes that share the work on this machine, each on a GPU of its own where there "
-        "are some; several machines: `accelerate launch -m wdistill ...`.",
-    ),
-    click.option(
-        "--trust-remote-code",
-        is_flag=True,
-        help="Run code that a network's repository brings. [default: no, as in transformers]",
-    ),
-)
-RUNTIME_OPTIONS = (  # of `wdistill evaluate` as well
-    click.option(
-        "--seed",
-        type=int,
-        default=DEFAULTS.seed,
-        show_default=True,
-        help="Of everything random. [source: convention]",
-    ),
-    click.option(
-        "--mixed-precision",
-        type=click.Choice(["no", "bf16"]),
-        default=DEFAULTS.mixed_precision,
-        show_default=True,
-        help="bf16 forward passes in training and synthesis. [source: Accelerate]",
-    ),
-    *MACHINE_OPTIONS,
-)
-OPTIONS = (
-    click.option(
-        "--dataset",
-        metavar="ID|PATH",
-        help="Hub dataset id, image folder, parquet file or folder, or save_to_disk folder. "
-        "[default: the Fashion-MNIST subset in the package]",
-    ),
-    click.option(
-        "--backbone",
-        metavar="ID|PATH|NAME",
-        default=DEFAULTS.teacher.backbone,
-        show_default=True,
-        help="Image classifier whose features are used: Hub id, local folder (trained from "
-        "scratch if it has no weights), or built-in: resnet18, resnet10-w16, convnet, "
-        "convnet-w64, vit. The default is this tool's choice for two CPU cores.",
-    ),
-    click.option(
-        "--backbone-revision",
-        metavar="REV",
-        help="Branch, tag or commit of a Hub backbone, ignored for others. [default: main]",
-    ),
-    click.option(
-        "--ipc",
-        type=int,
-        default=DEFAULTS.barycenter.ipc,
-        show_default=True,
-        help="Images per class, 1 to 100. [source: the field's middle setting]",
-    ),
-    click.option(
-        "--output",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Run folder; the same command resumes it. [default: runs/<dataset>-ipc<n>]",
-    ),
-    click.option(
-        "--track",
-        type=click.Choice(get_args(Tracker)),
-        help="Where losses and accuracies can be followed. [default: nowhere]",
-    ),
-    click.option(
-        "--config-name", metavar="NAME", help="Configuration of a Hub dataset. [default: its own]"
-    ),
-    click.option(
-        "--revision", metavar="REV", help="Branch, tag or commit of a Hub dataset. [default: main]"
-    ),
-    click.option("--image-column", metavar="NAME", help="[default: the only image column]"),
-    click.option("--label-column", metavar="NAME", help="[default: the only label column]"),
-    click.option(
-        "--group-column",
-        metavar="NAME",
-        help="Column of a domain, client, sex, ...: the barycenter is then that of the groups of "
-        "each class. [default: one measure per class, as in the paper]",
-    ),
-    click.option("--train-split", metavar="NAME", help="[default: train]"),
-    click.option(
-        "--eval-split",
-        metavar="NAME",
-        help="[default: validation, valid, val or test; else a seeded 10% of train]",
-    ),
-    click.option(
-        "--resolution",
-        type=int,
-        metavar="PIXELS",
-        help="Side of the square images. [default: the image processor's; without one the "
-        "images' own up to 64, else 224]",
-    ),
-    click.option(
-        "--skip-broken",
-        is_flag=True,
-        help="Leave out images that cannot be decoded, and count them. [default: stop, our choice]",
-    ),
-    click.option(
-        "--streaming",
-        is_flag=True,
-        help="Do not store the dataset: read it from the Hub once, and keep of each image what the "
-        "backbone sees. [default: no, as in datasets]",
-    ),
-    click.option(
-        "--teacher-epochs",
-        type=int,
-        default=DEFAULTS.teacher.epochs,
-        show_default=True,
-        help="Epochs of training where the backbone's classes are not the dataset's. "
-        "[source: own choice; official 50]",
-    ),
-    click.option(
-        "--allow-weak-teacher",
-        is_flag=True,
-        help="Go on with a teacher near chance. [default: stop, our choice]",
-    ),
-    click.option(
-        "--weights",
-        type=click.Choice(["uniform", "free"]),
-        default=DEFAULTS.barycenter.weights,
-        show_default=True,
-        help="Masses of the atoms: equal, or optimised too, for a lower W2. [source: paper; own "
-        "measurement agrees]",
-    ),
-    click.option(
-        "--group-weights",
-        type=click.Choice(["equal", "proportional"]),
-        default=DEFAULTS.barycenter.group_weights,
-        show_default=True,
-        help="What each group of --group-column counts: the same, or by its number of images. "
-        "[source: Cuturi and Doucet 2014]",
-    ),
-    click.option(
-        "--init",
-        type=click.Choice(["real", "mean", "noise"]),
-        default=DEFAULTS.synthesis.init,
-        show_default=True,
-        help="Start from the real image nearest to each atom (our choice), the mean of the real "
-        "images that the atom stands for, or noise with the real images' spectrum (official: "
-        "plain noise).",
-    ),
-    click.option(
-        "--iterations",
-        type=int,
-        default=DEFAULTS.synthesis.iterations,
-        show_default=True,
-        help="Synthesis steps. [source: own measurement; official 2000 from noise]",
-    ),
-    click.option(
-        "--bn-weight",
-        type=float,
-        default=DEFAULTS.synthesis.bn_weight,
-        show_default=True,
-        help="Weight of the norm-layer statistics. [source: official for ImageNette]",
-    ),
-    click.option(
-        "--feature-spaces",
-        multiple=True,
-        metavar="NAME[:COUNT]",
-        default=DEFAULTS.synthesis.feature_spaces,
-        show_default=True,
-        help="Networks beside the backbone in which the images are matched as well: Hub id, folder "
-        "or built-in, randomly initialised if it has no weights; repeatable; none is the paper's "
-        "method. [source: own measurement]",
-    ),
-    click.option(
-        "--label-views",
-        type=int,
-        default=DEFAULTS.label_views.count,
-        show_default=True,
-        help="Views of each image whose labels are published too, so that students need no "
-        "teacher; 0 for none. [source: own choice; official one per epoch]",
-    ),
-    click.option(
-        "--label-topk",
-        type=int,
-        metavar="K",
-        help="Logits kept of each view, the largest; the others become one. Fewer views cost less "
-        "accuracy. [default: all]",
-    ),
-    click.option(
-        "--label-budget",
-        type=ByteSize(),
-        metavar="BYTES",
-        help="As many of the views as fit into so many bytes, such as 15kB or 2MB. "
-        "[default: no limit]",
-    ),
-    click.option(
-        "--student",
-        "students",
-        multiple=True,
-        metavar="ID|PATH|NAME",
-        help="Architecture to evaluate with, from random weights; repeatable. "
-        "[default: the backbone's, our choice]",
-    ),
-    click.option(
-        "--labels",
-        type=click.Choice(get_args(Labels)),
-        multiple=True,
-        default=DEFAULTS.evaluate.labels,
-        show_default=True,
-        help="Labels that students see: classes, the published soft labels, those of the published "
-        "views (--label-views), or the teacher's answer to every batch; repeatable. "
-        "[source: own choice; official teacher]",
-    ),
-    click.option(
-        "--eval-epochs",
-        type=int,
-        metavar="INTEGER",
-        help="Epochs of each student. [default: 100 up to 500 images, 30 above, our choice; "
-        "official 300]",
-    ),
-    click.option(
-        "--eval-seeds",
-        type=int,
-        default=DEFAULTS.evaluate.seeds,
-        show_default=True,
-        help="Students per row of the results. [source: own choice, the fewest that show a spread]",
-    ),
-    click.option(
-        "--no-evaluate", is_flag=True, help="Skip the students. [default: evaluate, our choice]"
-    ),
-    click.option(
-        "--push-to",
-        metavar="REPO_ID",
-        help="Push the finished set to this dataset repository; your right to write there is "
-        "checked first. [default: no push]",
-    ),
-    *RUNTIME_OPTIONS,
-)
+class SettingOption(click.Option):
+    """An option that stands for the setting ``setting``, such as barycenter.ipc."""
+
+    def __init__(self, *arguments: Any, setting: str, **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self.setting = setting
 
 
-def run_options(command: F) -> F:
-    """Decorate ``command`` with OPTIONS, which its help shows in this order."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+def setting_options(
+    kind: type[Settings], *, only: Sequence[str] = (), without: Sequence[str] = ()
+) -> Callable[[C], C]:
+    """A decorator that gives a command the options of ``kind``, in the order of the fields."""
+
+    def decorate(command: C) -> C:
+        for name, hint, described in reversed(list(options_of(kind))):
+            full = f"{kind.section}.{name}" if kind.section else name
+            if described.flag and name not in without and (not only or name in only):
+                command = _click_option(full, hint, described, _default(kind, name))(command)
+        return command
+
+    return decorate
 
 
-def machine_options(command: F) -> F:
-    """Decorate ``command`` with MACHINE_OPTIONS alone: those that do not change the result."""
-    for option in reversed(MACHINE_OPTIONS):
-        command = option(command)
-    return command
+def _default(kind: type[Settings], name: str) -> Any:
+    section, _, last = name.rpartition(".")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if not section:
+        return fields[last].default
+    made: Any = fields[section].default_factory
+    return getattr(made(), last)
 
 
-def settings(options: dict[str, Any]) -> tuple[RunConfig, RuntimeConfig]:
-    """What the given options say, validated. Raises OptionError."""
-    data = DataConfig(
-        dataset=options["dataset"],
-        config_name=options["config_name"],
-        revision=options["revision"],
-        image_column=options["image_column"],
-        label_column=options["label_column"],
-        group_column=options["group_column"],
-        train_split=options["train_split"],
-        eval_split=options["eval_split"],
-        resolution=options["resolution"],
-        skip_broken=options["skip_broken"],
-    )
-    teacher = TeacherConfig(
-        backbone=options["backbone"],
-        backbone_revision=options["backbone_revision"],
-        epochs=options["teacher_epochs"],
-        allow_weak=options["allow_weak_teacher"],
-        trust_remote_code=options["trust_remote_code"],
-    )
-    evaluate = StudentConfig(
-        enabled=not options["no_evaluate"],
-        students=tuple(dict.fromkeys(options["students"])),
-        labels=tuple(dict.fromkeys(options["labels"])),
-        epochs=options["eval_epochs"],
-        seeds=options["eval_seeds"],
-    )
-    config = RunConfig(
-        data=data,
-        teacher=teacher,
-        barycenter=BarycenterConfig(
-            ipc=options["ipc"],
-            weights=options["weights"],
-            group_weights=options["group_weights"],
-        ),
-        synthesis=SynthesisConfig(
-            init=options["init"],
-            iterations=options["iterations"],
-            bn_weight=options["bn_weight"],
-            feature_spaces=tuple(dict.fromkeys(options["feature_spaces"])),
-        ),
-        label_views=LabelViewsConfig(
-            count=options["label_views"],
-            topk=options["label_topk"],
-            budget=options["label_budget"],
-        ),
-        evaluate=evaluate,
-        seed=options["seed"],
-        mixed_precision=options["mixed_precision"],
-    )
-    return config, runtime_settings(options)
+def _click_option(name: str, hint: Any, described: Option, default: Any) -> Callable[[C], C]:
+    words: dict[str, Any] = {"help": described.help, "metavar": described.metavar}
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    if hint is bool:
+        words["is_flag"] = True
+    elif get_origin(hint) is tuple and "," not in (described.metavar or ""):
+        hint, words["multiple"] = get_args(hint)[0], True
+    if get_origin(hint) is Literal:
+        words["type"] = click.Choice(get_args(hint))
+    elif described.metavar == "BYTES":
+        words["type"] = ByteSize()
+    elif hint in (int, float):
+        words["type"] = hint
+    if hint is not bool and default not in (None, ()):
+        text = default if words.get("multiple") or not isinstance(default, tuple) else default[0]
+        words |= {"default": text, "show_default": True}
+    return click.option(str(described.flag), cls=SettingOption, setting=name, **words)
 
 
-def runtime_settings(options: dict[str, Any]) -> RuntimeConfig:
-    return RuntimeConfig(
-        options["device"],
-        options["num_workers"],
-        options["quiet"],
-        options.get("track"),
-        options.get("streaming", False),
-    )
+def settings(kind: type[S], options: dict[str, Any], **fixed: str) -> tuple[S, RuntimeConfig]:
+    """What the current command's options and its settings file say; the options win.
+
+    Args:
+        kind: The settings that are wanted beside those of the runtime.
+        options: The values of the command's parameters.
+        fixed: Settings that the command takes as arguments.
+
+    Raises:
+        OptionError: If a setting is not allowed, naming the file if that is where it comes from.
+    """
+    path: Path | None = options.get("config")
+    values = {} if path is None else _read(path)
+    for name in fixed.keys() & values.keys():
+        raise OptionError(f"{str(path)!r} sets `{name}`, which the command line has to say")
+    try:
+        return _validated(kind, _merged(values, _typed(options)) | fixed)
+    except OptionError as error:
+        if path is not None:
+            _blame(kind, values | fixed, str(error), path)
+        raise
+
+
+def _validated(kind: type[S], values: dict[str, Any]) -> tuple[S, RuntimeConfig]:
+    runtime = validated(RuntimeConfig, values.get("runtime", {}))
+    return validated(kind, {k: v for k, v in values.items() if k != "runtime"}), runtime
+
+
+def _blame(kind: type[S], values: dict[str, Any], message: str, path: Path) -> None:
+    """Raise an error that names the file, if it is the file alone that is wrong."""
+    try:
+        _validated(kind, values)
+    except OptionError as error:
+        if str(error) == message:
+            raise OptionError(f"{str(path)!r}: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from wdistill.cli.settings_file import read_settings  # noqa: PLC0415 (yaml is slow)
+
+    return read_settings(path)
+
+
+def _typed(options: dict[str, Any]) -> dict[str, Any]:
+    """What was typed, by the full names of settings."""
+    context = click.get_current_context()
+    values: dict[str, Any] = {}
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not (typed and isinstance(parameter, SettingOption)):
+            continue
+        value = options[name]
+        if parameter.metavar == "NAME,...":
+            names = [part.strip() for part in value.split(",") if part.strip()]
+            value = [part for part in names if part != "none"]
+        if isinstance(value, list | tuple):
+            value = list(dict.fromkeys(value))
+        if parameter.opts[0].startswith("--no-"):
+            value = not value
+        values[parameter.setting] = value
+    return values
+
+
+def _merged(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
+    """Nested ``values`` with those of ``typed``, whose names have their section in front."""
+    result = dict(values)
+    for full, value in typed.items():
+        section, _, name = full.rpartition(".")
+        if section:
+            inside = result.get(section, {})
+            result[section] = {**inside, name: value} if isinstance(inside, dict) else inside
+        else:
+            result[name] = value
+    return result
+
+
+def spoken(text: str, command: click.Command) -> str:
+    """``text`` with flags of ``command`` in place of the settings that it names in backticks."""
+    flags: dict[str, click.Option] = {}
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            flags[str(parameter.name)] = parameter
+            flags[getattr(parameter, "setting", str(parameter.name))] = parameter
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        section, _, last = name.rpartition(".")
+        places = [name]
+        if section == "data":  # of the real images and of the source, or the command's own
+            places += [f"against.{last}", f"columns.{last}", last]
+        elif last in ("backbone", "trust_remote_code"):
+            places.append(last)
+        option = next((flags[place] for place in places if place in flags), None)
+        if option is None:
+            return match[0].strip("`") if section else match[0]
+        if value == "False" and option.secondary_opts:
+            return option.secondary_opts[0]
+        return option.opts[-1] if value in (None, "True", "False") else f"{option.opts[-1]} {value}"
+
+    return SETTING.sub(flag, text)
