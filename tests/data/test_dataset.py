@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -110,8 +111,9 @@ def test_skip_broken_counts_every_kind(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_check_for_broken_images_shows_a_bar_unless_quiet(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     path = save(tmp_path / "s", train=dataset_of(THREE), test=dataset_of([0, 1, 2]))
     config = DataConfig(dataset=path, skip_broken=True)
     load_data(config, 0, 1, quiet=True)

@@ -29,6 +29,7 @@ from wdistill.config import (
     TeacherConfig,
 )
 from wdistill.core.devices import open_accelerator
+from wdistill.core.text import human_seconds
 from wdistill.data.dataset import load_data
 from wdistill.evaluation import students as evaluate
 from wdistill.networks import training
@@ -42,7 +43,7 @@ from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.stages import labels as label_stages
 from wdistill.pipeline.stages import synthesis as synthesis_stages
 from wdistill.pipeline.stages import transport as transport_stages
-from wdistill.pipeline.tables import estimate_table, human_seconds
+from wdistill.pipeline.tables import estimate_table
 from wdistill.pipeline.teacher import Networks, find_networks
 from wdistill.synthesis import targets
 from wdistill.transport import survey

@@ -81,7 +81,6 @@ def _leave(code: int) -> NoReturn:
 
 def interrupt(number: int) -> NoReturn:
     """Say how to go on, and exit as shells expect."""
-    end_progress_bars()
     if not launched():  # else the process that launched this one says so
         click.echo(f"\nInterrupted. To go on: {command_line()}", err=True)
     _leave(128 + number)
@@ -101,13 +100,6 @@ def misused(error: click.ClickException) -> str:
     return f"{text}; see '{context.command_path if context else 'wdistill'} --help'"
 
 
-def end_progress_bars() -> None:
-    """Leave the line of an unfinished bar, so that what is said next stands on its own."""
-    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
-    for bar in list(getattr(tqdm, "_instances", ())):
-        bar.close()
-
-
 def _out_of_memory(error: Exception) -> bool:
     if not isinstance(error, RuntimeError):
         return False
@@ -118,7 +110,6 @@ def _out_of_memory(error: Exception) -> bool:
 
 def fail(error: Exception, debug: bool, code: int) -> None:
     """Print one line on ``error`` and exit with ``code``; with ``debug``, raise it."""
-    end_progress_bars()
     if debug:
         raise error
     text = " ".join(str(error).split())

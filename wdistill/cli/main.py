@@ -354,7 +354,7 @@ def push(
     """
     from wdistill.publishing.hub import push as hub
 
-    if quiet:
+    if quiet or not sys.stderr.isatty():
         from huggingface_hub.utils import disable_progress_bars
 
         disable_progress_bars()
@@ -393,13 +393,13 @@ def _hush(quiet: bool) -> None:
     """Libraries keep to errors; of several processes the main one says what it does, unless -q."""
     import transformers
 
-    from wdistill.core.log import printed
+    from wdistill.core.log import bars_shown, printed
 
     if not quiet and is_main_process():
         click.get_current_context().with_resource(printed())
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    if quiet:
+    if quiet or not bars_shown():
         import datasets
         from huggingface_hub.utils import disable_progress_bars
 

@@ -1,21 +1,30 @@
-"""What a run logs: to people by one process alone, and to ``run.log``."""
+"""What a run logs, by one process alone: to people and to ``run.log``; and how far it is."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
-from accelerate import Accelerator
 from tqdm.auto import tqdm
 
+from wdistill.core.text import human_seconds
 from wdistill.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
 
 LOG_FILE = "run.log"
 TIME = "%Y-%m-%dT%H:%M:%S"
 PACKAGE = "wdistill"
+FIRST, EVERY = 10.0, 60.0  # seconds to the first line on progress, and from one to the next
 
 
 @contextmanager
@@ -64,10 +73,82 @@ def _handled(logger: logging.Logger, handlers: list[logging.Handler], level: int
             handler.close()
 
 
+def bars_shown() -> bool:
+    """Whether a progress bar can be drawn: on a terminal and in a notebook, not in a file."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+class Progress:
+    """How far a loop is: a bar where one can be drawn, and a line in the log now and then.
+
+    Args:
+        name: What is being done.
+        total: Number of units, None where nobody knows.
+        unit: What is counted, such as ``step``.
+        done: Units that an earlier start has done.
+        quiet: Show and log nothing.
+    """
+
+    def __init__(
+        self, name: str, total: int | None, unit: str, done: int = 0, quiet: bool = False
+    ) -> None:
+        self.name, self.total, self.unit, self.quiet = name, total, unit, quiet
+        self.first = self.n = done
+        self.note = ""
+        self.began = time.monotonic()
+        self.due = self.began + FIRST
+        self.bar = tqdm(
+            total=total, initial=done, desc=name, unit=unit, unit_scale=True,
+            disable=quiet or not bars_shown(),
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+        if kind is None and time.monotonic() >= self.began + FIRST:
+            self._log()
+
+    def update(self, units: int = 1) -> None:
+        """Count ``units`` more as done."""
+        self.n += units
+        self.bar.update(units)
+        if time.monotonic() >= self.due:
+            self._log()
+
+    def describe(self, note: str) -> None:
+        """Show ``note`` beside the progress from now on."""
+        self.note = note
+        self.bar.set_postfix_str(note)
+
+    def _log(self) -> None:
+        self.due = time.monotonic() + EVERY
+        if not self.quiet:
+            logger.info(self._line(time.monotonic() - self.began), extra={"progress": True})
+
+    def _line(self, seconds: float) -> str:
+        parts = [f"{self.n:,} {self.unit}"]
+        if self.total is not None:
+            share = self.n / max(self.total, 1)
+            parts = [f"{share:.0%}, {self.n:,} of {self.total:,} {self.unit}"]
+        if self.n > self.first:
+            each = seconds / (self.n - self.first)
+            slow = f"{each:,.1f} s/{self.unit}"
+            parts.append(slow if each > 1 else f"{1 / each:,.1f} {self.unit}/s")
+            if self.total is not None and self.n < self.total:
+                parts.append(f"{human_seconds((self.total - self.n) * each)} left")
+        return f"{self.name}: {', '.join([*parts, *filter(None, [self.note])])}"
+
+
 class _ToStdout(logging.Handler):
     """Between the bars on a terminal. A closed pipe is an error, as for any other output."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "progress") and bars_shown():
+            return
         tqdm.write(self.format(record), file=sys.stdout)
         sys.stdout.flush()
 

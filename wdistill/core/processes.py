@@ -19,10 +19,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
-from tqdm.auto import tqdm
 
 from wdistill.config import stable_hash
 from wdistill.core.files import atomic_write
+from wdistill.core.log import Progress
 
 HEAD_BYTES = 2**16  # holds the checksum and the key of a unit
 
@@ -53,9 +53,7 @@ def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
     mine: list[int] = []
     total = sum(map(work.ticks, missing))
     silent = quiet or not missing or not accelerator.is_main_process
-    with tqdm(
-        total=total, desc=work.name, unit=work.tick_name, unit_scale=True, disable=silent
-    ) as bar:
+    with Progress(work.name, total, work.tick_name, quiet=silent) as bar:
         while (turn := _add(store, "turn", 1, len(mine) + 1) - 1) < len(missing):
             index = missing[turn]
             work.compute(index, bar.update)

@@ -18,6 +18,17 @@ def human_bytes(size: int) -> str:
     return f"{size} B"
 
 
+def human_seconds(seconds: float) -> str:
+    """E.g. ``42 s``, ``3 min 20 s``, ``5 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def without_folders(value: Any) -> Any:
     """``value`` with every path on this machine cut to its last part: the manifest is published."""
     if isinstance(value, dict):

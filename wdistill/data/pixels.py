@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
+from wdistill.core.log import Progress
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import DataError
 
@@ -111,7 +111,7 @@ class PixelStore:
         side = self.preprocessing.resolution
         cache = torch.empty(len(self), 3, side, side, dtype=torch.uint8)
         filled = 0
-        with tqdm(total=len(self), desc="decoding", unit="img", disable=self.quiet) as bar:
+        with Progress("decoding", len(self), "img", quiet=self.quiet) as bar:
             for batch in self._decode(torch.arange(len(self)).split(256)):
                 cache[filled : filled + len(batch)] = batch
                 filled += len(batch)

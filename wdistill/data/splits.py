@@ -15,8 +15,8 @@ import datasets
 import numpy as np
 from datasets.utils.file_utils import xopen
 from PIL import Image, ImageOps
-from tqdm.auto import tqdm
 
+from wdistill.core.log import Progress
 from wdistill.data.columns import read_labels
 from wdistill.errors import DataError
 
@@ -180,9 +180,7 @@ def without_broken(split: ImageSplit, quiet: bool = True) -> ImageSplit:
     batches = np.array_split(np.arange(len(split)), max(1, len(split) // 64))
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(
-            total=len(split), desc=f"checking {split.name} images", unit="image", disable=quiet
-        ) as bar,
+        Progress(f"checking {split.name} images", len(split), "img", quiet=quiet) as bar,
     ):
         keep: list[bool] = []
         for flags in pool.map(sound, batches):

@@ -26,10 +26,10 @@ import pyarrow as pa
 from filelock import FileLock
 from huggingface_hub import constants
 from PIL import Image
-from tqdm.auto import tqdm
 
 from wdistill.config import DataConfig, stable_hash
 from wdistill.core.files import atomic_write, read_json, write_json
+from wdistill.core.log import Progress
 from wdistill.core.text import human_bytes
 from wdistill.data.columns import candidates, is_label
 from wdistill.data.splits import decode, encoded_bytes, to_rgb
@@ -131,10 +131,9 @@ class Stream:
         if state is not None:
             rows.load_state_dict(state)
         source = iter(rows)
-        bar = tqdm(
-            total=self.sizes.get(split), initial=count * PIECE, desc=f"streaming {split}",
-            unit="img", disable=self.quiet,
-        )  # fmt: skip
+        bar = Progress(
+            f"streaming {split}", self.sizes.get(split), "img", count * PIECE, self.quiet
+        )
         with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
             while True:
                 piece = list(islice(source, PIECE))

@@ -11,10 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from wdistill.config import TeacherConfig
 from wdistill.core.files import read_tensors, write_tensors
+from wdistill.core.log import Progress
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.data.augment import apply_views, random_views
 from wdistill.data.pixels import PixelStore, to_float
@@ -83,37 +83,32 @@ def train_teacher(
     steps_per_epoch = max(1, len(store) // (share * accelerator.num_processes))
     steps = config.epochs * steps_per_epoch
     first = _restore(checkpoint, key, plain, optimizer)
-    bar = tqdm(
-        total=steps,
-        initial=first * steps_per_epoch,
-        desc="teacher",
-        unit="step",
-        disable=store.quiet or not accelerator.is_main_process,
-    )
-    model.train()
-    for epoch in range(first, config.epochs):
-        step = epoch * steps_per_epoch
-        # Dropout and stochastic depth draw from the global generator.
-        torch.manual_seed(stream_seed(seed, "dropout", epoch, accelerator.process_index))
-        for pixels, labels in _batches(backbone, store, share, seed, epoch, accelerator):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * one_cycle(step, steps)
-            with accelerator.autocast():
-                loss = F.cross_entropy(model(pixels).logits.float(), labels)
-            optimizer.zero_grad()
-            accelerator.backward(loss)
-            optimizer.step()
-            step += 1
-            bar.update()
-        if not math.isfinite(value := float(loss.detach())):
-            raise NumericalError(
-                f"the teacher's loss is not finite in epoch {epoch + 1}; use --mixed-precision no"
-            )
-        bar.set_postfix(loss=f"{value:.3f}", epoch=epoch + 1)
-        accelerator.log({"teacher/loss": value}, step=epoch + 1)
-        if accelerator.is_main_process:
-            _save(checkpoint, key, plain, optimizer, epoch + 1)
-    bar.close()
+    quiet = store.quiet or not accelerator.is_main_process
+    with Progress("teacher", steps, "step", first * steps_per_epoch, quiet) as bar:
+        model.train()
+        for epoch in range(first, config.epochs):
+            step = epoch * steps_per_epoch
+            # Dropout and stochastic depth draw from the global generator.
+            torch.manual_seed(stream_seed(seed, "dropout", epoch, accelerator.process_index))
+            for pixels, labels in _batches(backbone, store, share, seed, epoch, accelerator):
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.lr * one_cycle(step, steps)
+                with accelerator.autocast():
+                    loss = F.cross_entropy(model(pixels).logits.float(), labels)
+                optimizer.zero_grad()
+                accelerator.backward(loss)
+                optimizer.step()
+                step += 1
+                bar.update()
+            if not math.isfinite(value := float(loss.detach())):
+                raise NumericalError(
+                    f"the teacher's loss is not finite in epoch {epoch + 1}; "
+                    "use --mixed-precision no"
+                )
+            bar.describe(f"loss {value:.3f} in epoch {epoch + 1}")
+            accelerator.log({"teacher/loss": value}, step=epoch + 1)
+            if accelerator.is_main_process:
+                _save(checkpoint, key, plain, optimizer, epoch + 1)
     model.eval()
 
 
@@ -179,16 +174,13 @@ def measure_accuracy(
     """Top-1 accuracy on all of ``store``, as a share; each process takes every n-th image."""
     rows = torch.arange(accelerator.process_index, len(store), accelerator.num_processes)
     correct = torch.zeros((), device=accelerator.device)
-    bar = tqdm(
-        store.batches(rows, batch_size),
-        desc="teacher accuracy",
-        unit="batch",
-        total=math.ceil(len(rows) / batch_size),
-        disable=store.quiet or not accelerator.is_main_process,
-    )
-    for chunk, pixels in zip(rows.split(batch_size), bar, strict=True):
-        logits = network(to_float(pixels, network.device), moments=False).logits
-        correct += (logits.argmax(1) == store.labels[chunk].to(network.device)).sum()
+    batches, total = store.batches(rows, batch_size), math.ceil(len(rows) / batch_size)
+    quiet = store.quiet or not accelerator.is_main_process
+    with Progress("teacher accuracy", total, "batch", quiet=quiet) as bar:
+        for chunk, pixels in zip(rows.split(batch_size), batches, strict=True):
+            logits = network(to_float(pixels, network.device), moments=False).logits
+            correct += (logits.argmax(1) == store.labels[chunk].to(network.device)).sum()
+            bar.update()
     return float(accelerator.reduce(correct, "sum")) / len(store)
 
 

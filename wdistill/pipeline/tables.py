@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wdistill.core.text import clean, human_bytes
+from wdistill.core.text import clean, human_bytes, human_seconds
 from wdistill.pipeline.estimation.estimate import Estimate
 from wdistill.pipeline.reproduction.differences import Accuracy, Differences, Gap
 
@@ -50,17 +50,6 @@ def results_table(results: dict[str, Any]) -> str:
 def _score(row: dict[str, Any]) -> str:
     spread = f" ± {100 * row['top1_std']:4.1f}" if row["n"] > 1 else ""
     return f"{row['top1_mean']:7.1%}{spread}"
-
-
-def human_seconds(seconds: float) -> str:
-    """E.g. ``42 s``, ``3 min 20 s``, ``5 h 10 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def estimate_table(found: Estimate) -> str:
