@@ -28,7 +28,7 @@ from wdistill.evaluation.training import TrainingSet, train_student
 from wdistill.networks.backbones import find_backbone, load_backbone, new_network
 from wdistill.networks.features import Activations, FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
-from wdistill.synthesis.optimise import ClassTarget, synthesise
+from wdistill.synthesis.optimise import ClassTarget, Objective, synthesise
 from wdistill.synthesis.spaces import (
     FeatureSpace,
     SpaceTarget,
@@ -38,9 +38,9 @@ from wdistill.synthesis.spaces import (
     space_target,
 )
 from wdistill.synthesis.spectrum import Spectrum, measure_spectrum
-from wdistill.synthesis.targets import SPACE_SAMPLE, class_plan, class_target, class_tensors
-from wdistill.transport.barycenter import Barycenter, barycenter
-from wdistill.transport.plan import Plan
+from wdistill.synthesis.targets import SPACE_SAMPLE, class_target
+from wdistill.transport.barycenter import Barycenter, class_barycenter
+from wdistill.transport.plan import Plan, class_transport
 from wdistill.transport.survey import ClassSurvey, survey_class
 
 CPU = torch.device("cpu")
@@ -168,7 +168,7 @@ class Bench:
         if (weights, seed) not in self._transport:
             config = BarycenterConfig(ipc=self.ipc, weights=weights)  # type: ignore[arg-type]
             self._transport[weights, seed] = [
-                barycenter(self.surveys[c].features, config, stream(seed, "transport", c))
+                class_barycenter(self.surveys[c].features, config, stream(seed, "transport", c))
                 for c in range(self.classes)
             ]
         return self._transport[weights, seed]
@@ -195,9 +195,9 @@ class Bench:
     ) -> ClassTarget:  # fmt: skip
         rows, survey = self.rows(label), self.surveys[label]
         shares = torch.full((len(rows),), 1 / len(rows))
-        tensors = class_tensors(label, survey, found, rows, shares)
-        part = class_plan(tensors, label).sample(sample, stream(seed, "space-rows", label))
-        own = class_target(self.train, (), tensors, label, seed)
+        transport = class_transport(survey, found, rows, shares)
+        part = transport.plan.sample(sample, stream(seed, "space-rows", label))
+        own = class_target(self.train, (), transport, label, seed)
         aims = tuple(space_target(space.network, self.train, part) for space in spaces[1:])
         return replace(own, spaces=own.spaces + aims)
 
@@ -229,7 +229,8 @@ class Bench:
         """Pixels (C * n, 3, R, R) uint8. spectrum: in place of the usual."""
         streams = [stream(seed, "synthesis", c) for c in range(len(problem.targets))]
         moved = spectrum or self.spectrum
-        done = synthesise(problem.spaces, problem.targets, problem.start, moved, config, streams)
+        objective = Objective(problem.spaces, moved, config)
+        done = synthesise(objective, problem.targets, problem.start, streams)
         return done.pixels.flatten(0, 1)
 
     def distil(self, setting: Setting, seed: int) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ from wdistill.core.files import write_json
 from wdistill.evaluation.comparison import Bench, open_bench
 from wdistill.evaluation.students import Job, StudentSetting, run_job
 from wdistill.labels.codec import fit
-from wdistill.labels.views import label_views, rounded
+from wdistill.labels.views import ViewRecipe, label_views, rounded
 
 FKD_VIEWS, FKD_BYTES = 300, 2  # epochs and bytes of a logit (fp16), arXiv 2112.01528 and SRe2L
 
@@ -152,7 +152,9 @@ def main(
             row = rows_of(bench, found, name, seeds, {})  # type: ignore[arg-type]
         else:
             wanted = setting(name)
-            every = rounded(label_views(network, bench.candidate.pixels, wanted, 0), wanted.levels)
+            every = rounded(
+                label_views(network, bench.candidate.pixels, ViewRecipe(wanted)), wanted.levels
+            )
             views, size = fit(every, classes, wanted.budget)
             more = {"views": views.count, "topk": views.logits.shape[1]}
             more |= {"levels": wanted.levels, "bytes": size}

@@ -28,7 +28,7 @@ from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing
 from wdistill.networks.backbones import find_backbone, new_network
 from wdistill.networks.features import FeatureNetwork
-from wdistill.synthesis.optimise import ClassTarget, synthesise
+from wdistill.synthesis.optimise import ClassTarget, Objective, synthesise
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms
 from wdistill.synthesis.spectrum import measure_spectrum
 
@@ -83,7 +83,8 @@ def measure(backbone: str, resolution: int, device: str, steps: int, most: int) 
     def work(iterations: int) -> None:
         config = SynthesisConfig(iterations=iterations)
         draws = [stream(0, "benchmark", c) for c in range(CLASSES)]
-        synthesise([space], targets, start, spectrum, config, draws, None, tick, capacity)
+        objective = Objective([space], spectrum, config)
+        synthesise(objective, targets, start, draws, tick, capacity)
 
     work(steps + 1)
     fastest, process = min(b - a for a, b in itertools.pairwise(times)), process_peak() - before

@@ -27,7 +27,7 @@ from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing
 from wdistill.networks.backbones import find_backbone, new_network
 from wdistill.networks.features import FeatureNetwork
-from wdistill.synthesis.optimise import ClassTarget, synthesise
+from wdistill.synthesis.optimise import ClassTarget, Objective, synthesise
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms
 from wdistill.synthesis.spectrum import measure_spectrum
 
@@ -139,7 +139,8 @@ def main(
             streams = [stream(0, "benchmark", target.label) for target in group]
             begin = start[first : first + size]
             precision = torch.bfloat16 if bf16 else None
-            synthesise([space], group, begin, spectrum, config, streams, precision)
+            objective = Objective([space], spectrum, config, precision)
+            synthesise(objective, group, begin, streams)
 
     def theirs() -> None:
         for label in range(len(CLASSES)):

@@ -33,7 +33,7 @@ from wdistill.data.pixels import PixelStore, to_float
 from wdistill.networks.backbones import find_backbone, load_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
-from wdistill.transport.barycenter import Barycenter, barycenter, wasserstein2
+from wdistill.transport.barycenter import Barycenter, class_barycenter, wasserstein2
 
 Array = NDArray[np.float64]
 IPCS = (1, 10, 50, 100)
@@ -83,7 +83,7 @@ def compute_features(checkpoint: str, dataset: str) -> tuple[Array, NDArray[np.i
 
 def ours(y: Array, n: int, weights: Weights, label: int) -> Barycenter:
     config = BarycenterConfig(ipc=n, weights=weights)
-    return barycenter(torch.from_numpy(y), config, stream(0, "transport", label))
+    return class_barycenter(torch.from_numpy(y), config, stream(0, "transport", label))
 
 
 def sixteen_k_means(y: Array, n: int, seed: int) -> float:

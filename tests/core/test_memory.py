@@ -23,11 +23,11 @@ from wdistill.data.pixels import to_uint8
 from wdistill.errors import MemoryLimitError
 from wdistill.evaluation.metrics import nearest_real, score_network
 from wdistill.labels.soft import soft_labels
-from wdistill.labels.views import label_views
+from wdistill.labels.views import ViewRecipe, label_views
 from wdistill.networks.backbones import find_backbone, new_network
 from wdistill.networks.features import FeatureNetwork
 from wdistill.synthesis.gradient import pixel_gradient
-from wdistill.synthesis.optimise import ClassTarget, Distilled, _group, synthesise
+from wdistill.synthesis.optimise import ClassTarget, DistilledUnit, Objective, _group, synthesise
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms, space_target
 from wdistill.transport.plan import Plan
 from wdistill.transport.survey import survey_class
@@ -195,13 +195,15 @@ def distil(
     targets: Sequence[ClassTarget],
     generators: Sequence[torch.Generator],
     capacity: Capacity | None = None,
-) -> Distilled:
+) -> DistilledUnit:
     start = uniform(GROUP, IPC, 3, SIZE, SIZE, key="start")
     config, plain = SynthesisConfig(iterations=6, lr=0.02), pixels_themselves(SIZE)
-    return synthesise(spaces, targets, start, plain, config, generators, capacity=capacity)
+    return synthesise(
+        Objective(spaces, plain, config), targets, start, generators, capacity=capacity
+    )
 
 
-def check_same_images(found: Distilled, whole: Distilled) -> None:
+def check_same_images(found: DistilledUnit, whole: DistilledUnit) -> None:
     """Adam divides the gradient by its size: where that is next to nothing, its rounding counts."""
     difference = (found.pixels.int() - whole.pixels.int()).abs()
     assert float((difference == 0).float().mean()) > 0.99
@@ -336,7 +338,7 @@ def relabelled(network: FeatureNetwork) -> list[Tensor]:
 
 
 def label_viewed(network: FeatureNetwork) -> list[Tensor]:
-    found = label_views(network, PIXELS, LabelViewsConfig(count=3), 0)
+    found = label_views(network, PIXELS, ViewRecipe(LabelViewsConfig(count=3)))
     return [found.logits, found.crop, found.mix, found.rest]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wdistill.core.seeds import stream, stream_seed
-from wdistill.core.units import StoredUnits, Unit, class_units, read_unit, run_units, unit_path
+from wdistill.core.units import Stage, StoredUnits, Unit, class_units, compute_units
 from wdistill.errors import RunFolderError
 
 # --- seeds --------------------------------------------------------------------------------------
@@ -98,16 +99,32 @@ def test_a_class_of_more_images_than_a_step_stays_whole() -> None:
 UNITS = (Unit(0, (0, 1, 2)), Unit(1, (3, 4, 5)), Unit(2, (6,)))
 
 
+@dataclass(frozen=True)
+class Pictures:
+    pixels: Tensor
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        return {"pixels": self.pixels}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Pictures:
+        return cls(**tensors)
+
+
+def stage(key: str = "k", name: str = "stage") -> Stage[Pictures]:
+    return Stage(name, key, Pictures)
+
+
 class Work:
     """Draws a picture per class and remembers which units it was asked for."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def __call__(self, unit: Unit, advance: Callable[[int], None]) -> dict[str, Tensor]:
+    def __call__(self, unit: Unit, advance: Callable[[int], object]) -> Pictures:
         self.asked.append(unit.index)
         advance(len(unit.classes))
-        return {"pixels": torch.stack([draw("work", label) for label in unit.classes])}
+        return Pictures(torch.stack([draw("work", label) for label in unit.classes]))
 
 
 ALONE = SimpleNamespace(
@@ -118,70 +135,70 @@ ALONE = SimpleNamespace(
 def process(folder: Path, key: str = "k") -> list[int]:
     """What a process computes; several are in test_work.py."""
     work, place = Work(), ALONE
-    did = run_units("stage", UNITS, folder, key, work, 1, "class", place, quiet=True)
+    did = compute_units(stage(key), UNITS, folder, work, place, quiet=True)
     assert did == bool(work.asked)
     return work.asked
 
 
 def test_units_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
-    stored = StoredUnits(tmp_path, "stage", UNITS, "k")
+    stored = StoredUnits(stage(), tmp_path, UNITS)
     assert process(tmp_path) == [0, 1, 2]
-    found = torch.cat([tensors["pixels"] for tensors in stored])
+    found = torch.cat([result.pixels for result in stored])
     assert torch.equal(found, torch.stack([draw("work", label) for label in range(7)]))
-    assert torch.equal(stored[1]["pixels"], stored[:2][1]["pixels"])
+    assert torch.equal(stored[1].pixels, stored[:2][1].pixels)
     assert len(stored) == 3
 
 
 def test_finished_units_are_not_computed_again(tmp_path: Path) -> None:
     assert process(tmp_path) == [0, 1, 2]
     assert process(tmp_path) == []
-    unit_path(tmp_path, "stage", UNITS[1]).unlink()
+    stage().path(tmp_path, UNITS[1]).unlink()
     assert process(tmp_path) == [1]
 
 
 def test_another_key_is_computed_again(tmp_path: Path) -> None:
     process(tmp_path, key="old")
-    assert read_unit(tmp_path, "stage", UNITS[0], "new") is None
+    assert stage("new").read(tmp_path, UNITS[0]) is None
     with pytest.raises(RunFolderError, match="missing or damaged"):
-        StoredUnits(tmp_path, "stage", UNITS, "new")[0]
+        StoredUnits(stage("new"), tmp_path, UNITS)[0]
     assert process(tmp_path, key="new") == [0, 1, 2]
-    assert read_unit(tmp_path, "stage", UNITS[0], "new") is not None
+    assert stage("new").read(tmp_path, UNITS[0]) is not None
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
 def test_a_truncated_file_is_computed_again(tmp_path: Path, keep: int) -> None:
     process(tmp_path)
-    path = unit_path(tmp_path, "stage", UNITS[2])
+    path = stage().path(tmp_path, UNITS[2])
     path.write_bytes(path.read_bytes()[:keep])
-    assert read_unit(tmp_path, "stage", UNITS[2], "k") is None
+    assert stage().read(tmp_path, UNITS[2]) is None
     with pytest.raises(RunFolderError, match="stage-00002"):
-        StoredUnits(tmp_path, "stage", UNITS, "k")[2]
+        StoredUnits(stage(), tmp_path, UNITS)[2]
     assert process(tmp_path) == [2]
-    assert StoredUnits(tmp_path, "stage", UNITS, "k")[2]
+    assert StoredUnits(stage(), tmp_path, UNITS)[2]
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     process(tmp_path)
-    path = unit_path(tmp_path, "stage", UNITS[0])
+    path = stage().path(tmp_path, UNITS[0])
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(bytes(data))
-    assert read_unit(tmp_path, "stage", UNITS[0], "k") is None
+    assert stage().read(tmp_path, UNITS[0]) is None
 
 
 def test_units_and_stages_have_their_own_files(tmp_path: Path) -> None:
-    paths = {unit_path(tmp_path, stage, unit) for stage in ("a", "b") for unit in UNITS}
+    paths = {stage(name=name).path(tmp_path, unit) for name in ("a", "b") for unit in UNITS}
     assert len(paths) == 6
 
 
 def test_a_failed_unit_leaves_the_finished_ones(tmp_path: Path) -> None:
     class Broken(Work):
-        def __call__(self, unit: Unit, advance: Callable[[int], None]) -> dict[str, Tensor]:
+        def __call__(self, unit: Unit, advance: Callable[[int], object]) -> Pictures:
             if unit.index == 1:
                 raise KeyboardInterrupt
             return super().__call__(unit, advance)
 
     with pytest.raises(KeyboardInterrupt):
-        run_units("stage", UNITS, tmp_path, "k", Broken(), 1, "class", ALONE, quiet=True)
+        compute_units(stage(), UNITS, tmp_path, Broken(), ALONE, quiet=True)
     assert [p.name for p in tmp_path.iterdir()] == ["stage-00000.safetensors"]
     assert process(tmp_path) == [1, 2]

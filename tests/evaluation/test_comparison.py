@@ -20,7 +20,7 @@ from wdistill.core.files import read_tensors
 from wdistill.core.units import class_units
 from wdistill.errors import DataError
 from wdistill.evaluation.comparison import Comparison, chosen_rows, open_comparison
-from wdistill.transport import atoms
+from wdistill.transport.plan import Atoms, TransportUnit
 
 CLASSES = 10
 
@@ -82,22 +82,20 @@ OPTIONS = [
 ]
 
 
-def stored(run: Path) -> list[atoms.Atoms]:
+def stored(run: Path) -> list[Atoms]:
     tensors = {}
     for unit in class_units(CLASSES, 2, 100):
         tensors |= read_tensors(run / "work" / f"transport-{unit.index:05d}.safetensors")[0]
-    return [
-        atoms.Atoms(*(tensors[f"{c}.{name}"] for name in ("atoms", "weights", "nearest")))
-        for c in range(CLASSES)
-    ]
+    classes = TransportUnit.from_tensors(tensors).classes
+    return [classes[label].atoms for label in range(CLASSES)]
 
 
-def assert_same(found: list[atoms.Atoms], wanted: list[atoms.Atoms]) -> None:
+def assert_same(found: list[Atoms], wanted: list[Atoms]) -> None:
     assert len(found) == len(wanted)
     for ours, theirs in zip(found, wanted, strict=True):
         assert torch.allclose(ours.positions, theirs.positions, atol=1e-4)
         assert torch.allclose(ours.weights, theirs.weights, atol=1e-6)
-        assert ours.rows.tolist() == theirs.rows.tolist()
+        assert ours.nearest.tolist() == theirs.nearest.tolist()
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -149,7 +147,7 @@ def test_a_set_of_more_images_than_a_run_may_have(home: Path, tmp_path: Path) ->
     rest = more.filter(pc.greater_equal(more["label"], 2))
     pq.write_table(pa.concat_tables([table, rest]), tmp_path / "set.parquet")
     comparison = bench_of(tmp_path / "set.parquet", home / "first" / "teacher", real)
-    assert [len(found.rows) for found in comparison.transport] == [110, 110] + [103] * 8
+    assert [len(found.nearest) for found in comparison.transport] == [110, 110] + [103] * 8
 
 
 def test_each_class_needs_as_many_real_images_as_the_set_has(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from wdistill.artifact.distilled_set import write_publishable
 from wdistill.config import LabelViewsConfig
 from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing
-from wdistill.labels.views import LabelViews, label_views, rounded
+from wdistill.labels.views import LabelViews, ViewRecipe, label_views, rounded
 from wdistill.networks.features import FeatureNetwork
 from wdistill.publishing.card.card import render_card
 
@@ -50,7 +50,9 @@ def teacher(size: int = SIZE, classes: int = CLASSES) -> FeatureNetwork:
 
 
 def made(count: int = 5, topk: int | None = None, images: int = 6) -> LabelViews:
-    return label_views(teacher(), pictures(images), LabelViewsConfig(count, topk), seed=3)
+    return label_views(
+        teacher(), pictures(images), ViewRecipe(LabelViewsConfig(count, topk), seed=3)
+    )
 
 
 def with_views(folder: Path) -> tuple[LabelViews, Any]:
@@ -58,7 +60,7 @@ def with_views(folder: Path) -> tuple[LabelViews, Any]:
     images = distilled_set()
     pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2)
     network = teacher(28, len(NAMES))
-    views = rounded(label_views(network, pixels, LabelViewsConfig(6), seed=1), 64)
+    views = rounded(label_views(network, pixels, ViewRecipe(LabelViewsConfig(6), seed=1)), 64)
     told = {"views": 6, "topk": 3, "levels": 64, "temperature": 20.0}
     write_publishable(folder / "ipc4", images, manifest(labels__stored=told), None, views)
     (folder / "README.md").write_text(render_card(folder))

@@ -14,7 +14,7 @@ from wdistill.config import SynthesisConfig
 from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing, to_uint8
 from wdistill.networks.features import FeatureNetwork
-from wdistill.synthesis.optimise import ClassTarget, Distilled
+from wdistill.synthesis.optimise import ClassTarget, DistilledUnit, Objective
 from wdistill.synthesis.optimise import synthesise as synthesise_in
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms
 from wdistill.synthesis.spectrum import Spectrum
@@ -109,10 +109,11 @@ def distil(
     generators: Sequence[torch.Generator],
     terms: Terms = FEATURES,
     on_step: Callable[[int], None] | None = None,
-) -> Distilled:
+) -> DistilledUnit:
     """Synthesis in one space."""
-    spaces, plain = [space_of(network, terms)], pixels_themselves(start.shape[-1])
-    return synthesise_in(spaces, targets, start, plain, config, generators, on_step=on_step)
+    plain = pixels_themselves(start.shape[-1])
+    objective = Objective([space_of(network, terms)], plain, config)
+    return synthesise_in(objective, targets, start, generators, on_step=on_step)
 
 
 def synthesise(*arguments: Any, **keywords: Any) -> Tensor:

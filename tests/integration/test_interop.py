@@ -18,7 +18,15 @@ from transformers import ResNetConfig, ResNetForImageClassification, Trainer, Tr
 
 from wdistill.artifact.distilled_set import write_publishable
 from wdistill.config import LabelViewsConfig
-from wdistill.labels.views import LabelViews, all_logits, label_views, render, rounded, view_weights
+from wdistill.labels.views import (
+    LabelViews,
+    ViewRecipe,
+    all_logits,
+    label_views,
+    render,
+    rounded,
+    view_weights,
+)
 from wdistill.publishing.card.card import PLACEHOLDER_REPO, render_card
 
 VIEWS = 6
@@ -29,7 +37,9 @@ def publish(folder: Path, topk: int | None) -> LabelViews:
     images = distilled_set()
     pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2)
     config = LabelViewsConfig(VIEWS, topk, levels=64)
-    views = rounded(label_views(teacher(28, len(NAMES)), pixels, config, seed=1), config.levels)
+    views = rounded(
+        label_views(teacher(28, len(NAMES)), pixels, ViewRecipe(config, seed=1)), config.levels
+    )
     told = {"views": VIEWS, "topk": topk or len(NAMES), "levels": 64, "temperature": 20.0}
     write_publishable(folder / "ipc4", images, manifest(labels__stored=told), None, views)
     (folder / "README.md").write_text(render_card(folder))

@@ -33,6 +33,7 @@ from wdistill.errors import NumericalError, OptionError, RunFolderError
 from wdistill.labels.codec import encode, fit
 from wdistill.labels.views import (
     LabelViews,
+    ViewRecipe,
     all_logits,
     codebook,
     join,
@@ -86,7 +87,8 @@ def test_fewer_views_are_the_first_of_more() -> None:
 def test_images_labelled_apart_are_labelled_alike() -> None:
     rows = (torch.tensor([0, 1]), torch.tensor([2, 3, 4, 5]))
     parts = [
-        label_views(teacher(), pictures(), LabelViewsConfig(4), seed=3, rows=mine) for mine in rows
+        label_views(teacher(), pictures(), ViewRecipe(LabelViewsConfig(4), seed=3), mine)
+        for mine in rows
     ]
     together = join(parts)
     assert torch.equal(together.partner, made(4).partner)
@@ -105,7 +107,7 @@ def test_a_teacher_that_is_not_finite_is_reported() -> None:
     network = teacher()
     network.model.head.bias.data[0] = float("nan")
     with pytest.raises(NumericalError, match="not finite"):
-        label_views(network, pictures(), LabelViewsConfig(1), seed=0)
+        label_views(network, pictures(), ViewRecipe(LabelViewsConfig(1)))
 
 
 # --- fewer bytes --------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ def test_a_teacher_that_is_not_finite_is_reported() -> None:
 @pytest.mark.parametrize("temperature", [1.0, 20.0])
 def test_what_is_left_out_keeps_its_probability(temperature: float) -> None:
     config = LabelViewsConfig(3, topk=2)
-    views = label_views(teacher(), pictures(), config, seed=3, temperature=temperature)
+    views = label_views(teacher(), pictures(), ViewRecipe(config, temperature, seed=3))
     whole = (all_logits(made(3), CLASSES) / temperature).softmax(1)
     given = (all_logits(views, CLASSES) / temperature).softmax(1)
     best = whole.topk(2)

@@ -124,7 +124,7 @@ def watched_run(config: RunConfig, folder: Path, patch: pytest.MonkeyPatch) -> C
     def aimed(network: Any, store: Any, plan: Any) -> dict[str, int]:
         return {"space convnet-w64": len(plan.rows)}
 
-    def moved(spaces: Any, aims: Any, start: torch.Tensor, *_: Any) -> dict[str, int]:
+    def moved(objective: Any, aims: Any, start: torch.Tensor, *_: Any) -> dict[str, int]:
         images = start.shape[0] * start.shape[1]
         return {"synthesis convnet-w64": config.synthesis.iterations * images, "groups": 1}
 
@@ -135,9 +135,8 @@ def watched_run(config: RunConfig, folder: Path, patch: pytest.MonkeyPatch) -> C
     def labelled(_: Any, pixels: Any, relabel: Any, __: Any) -> dict[str, int]:
         return {"soft label": len(pixels) * relabel.views}
 
-    def viewed(_: Any, pixels: Any, views: Any, __: int, rows: Any = None, *___: Any,
-               **____: Any) -> dict[str, int]:  # fmt: skip
-        return {"view": views.count * len(pixels if rows is None else rows)}
+    def viewed(_: Any, pixels: Any, recipe: Any, rows: Any = None, *__: Any) -> dict[str, int]:
+        return {"view": recipe.config.count * len(pixels if rows is None else rows)}
 
     tally.watch(training, "one_cycle", lambda step, steps: {"training step": 1})
     tally.watch(survey, "survey_class", surveyed)

@@ -12,7 +12,7 @@ import torch
 from wdistill.from_json import from_json
 
 from wdistill.config import FORMAT_VERSION, DataConfig, RunConfig, RuntimeConfig, flat
-from wdistill.core.units import StoredUnits
+from wdistill.core.units import Stage, StageOutput
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import PixelStore
 from wdistill.networks import teacher as network_teacher
@@ -85,25 +85,23 @@ def keys(
     """The key under which each stage keeps its units; none is computed."""
     found: dict[str, str] = {}
 
-    def remember(stage: str, units: Any, work: Path, key: str, *_: Any) -> None:
-        found[stage] = key
+    def remember(self: Run, stage: Stage[Any], function: Any) -> StageOutput[Any]:
+        found[stage.name] = stage.key
+        return StageOutput(stage.key, [])
 
     views = SimpleNamespace(count=1, logits=torch.zeros(1, 10))
-    for stage in (transport, synthesis, labels):
-        monkeypatch.setattr(stage, "run_units", remember)
+    monkeypatch.setattr(Run, "compute", remember)
     for name, given in {
         "join": lambda _: None, "rounded": lambda *_: None, "fit": lambda *_: (views, 1),
     }.items():  # fmt: skip
         monkeypatch.setattr(labels, name, given)
-    monkeypatch.setattr(StoredUnits, "__iter__", lambda _: iter(()))
     alone = SimpleNamespace(num_processes=1, is_main_process=True, process_index=0)
     run = Run(config, data, Path("run"), alone, 0, True)  # type: ignore[arg-type]
-    pixels = [{"pixels": torch.zeros(1, 1, 3, 2, 2, dtype=torch.uint8)}]
     pool = [SimpleNamespace(key=f"{name}:{n}") for name, n in config.synthesis.pool()]
-    key, targets = transport.transport_stage(run, ready)
-    key, _ = synthesis.synthesis_stage(run, ready, pool, key, targets)  # type: ignore[arg-type]
-    labels.label_views_stage(run, ready, key, pixels, config.evaluate.temperature)
-    labels.relabel_stage(run, ready, key, pixels)
+    barycenters = transport.transport_stage(run, ready)
+    images = synthesis.synthesis_stage(run, ready, pool, barycenters)  # type: ignore[arg-type]
+    labels.label_views_stage(run, ready, images)
+    labels.relabel_stage(run, ready, images)
     return found
 
 

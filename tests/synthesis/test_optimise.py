@@ -32,7 +32,7 @@ from wdistill.data.pixels import to_uint8
 from wdistill.errors import NumericalError
 from wdistill.networks.features import FeatureNetwork
 from wdistill.synthesis.gradient import feature_losses, moment_loss, pixel_gradient
-from wdistill.synthesis.optimise import TERMS, ClassTarget, Distilled, _group
+from wdistill.synthesis.optimise import TERMS, ClassTarget, DistilledUnit, Objective, _group
 from wdistill.synthesis.optimise import synthesise as synthesise_in
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms
 
@@ -201,14 +201,16 @@ def brightness(channel: int) -> FeatureNetwork:
     return network_of(Mean())
 
 
-def several(values: Sequence[Sequence[float]], **terms: float) -> Distilled:
+def several(values: Sequence[Sequence[float]], **terms: float) -> DistilledUnit:
     """Two images; in the space of channel k their atoms are values[k]."""
     spaces = [FeatureSpace(str(k), brightness(k), Terms(**terms), "") for k in range(len(values))]
     targets = tuple(SpaceTarget(torch.tensor(v)[:, None], 1.0) for v in values)
     aim = ClassTarget(0, torch.tensor([0.5, 0.5]), targets)
     start = torch.full((1, 2, 3, SIZE, SIZE), 0.5)
     config = replace(WHOLE, space_weight=1.0)
-    return synthesise_in(spaces, [aim], start, pixels_themselves(SIZE), config, streams([0]))
+    return synthesise_in(
+        Objective(spaces, pixels_themselves(SIZE), config), [aim], start, streams([0])
+    )
 
 
 def test_every_space_is_reached() -> None:

@@ -18,7 +18,7 @@ from wdistill.networks.architectures import built_in_config
 from wdistill.networks.backbones import find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.synthesis.spaces import open_spaces, plan_means, space_target
-from wdistill.transport.barycenter import barycenter
+from wdistill.transport.barycenter import class_barycenter
 from wdistill.transport.plan import Plan
 
 SIZE = 32
@@ -185,7 +185,7 @@ def test_the_plan_of_a_barycenter_gives_its_own_atoms() -> None:
     features = (store.images.float() / 255).mean((2, 3))
     for weights in ("free", "uniform"):
         config = BarycenterConfig(ipc=4, weights=weights)
-        found = barycenter(features, config, stream(0, "transport"))
+        found = class_barycenter(features, config, stream(0, "transport"))
         plan = Plan(found.rows, found.owner, found.mass, 4)
         target = space_target(network(), store, plan)
         torch.testing.assert_close(target.atoms, found.atoms, atol=1e-4, rtol=0)

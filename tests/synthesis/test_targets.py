@@ -11,23 +11,21 @@ import torch
 from helpers.datasets_on_disk import picture
 from torch import Tensor, nn
 
-from wdistill.config import BarycenterConfig, SynthesisConfig
+from wdistill.config import BarycenterConfig
 from wdistill.core.seeds import stream
-from wdistill.core.units import Tensors
 from wdistill.data.pixels import Preprocessing
 from wdistill.networks.features import FeatureNetwork
 from wdistill.synthesis.spaces import FeatureSpace, Terms
 from wdistill.synthesis.spectrum import measure_spectrum
 from wdistill.synthesis.targets import (
     SPACE_SAMPLE,
-    class_plan,
     class_start,
     class_target,
-    class_tensors,
-    rows_seen,
+    real_rows,
     teacher_target,
 )
-from wdistill.transport.atoms import class_barycenter, row_shares
+from wdistill.transport.barycenter import class_barycenter, groups_of, image_shares
+from wdistill.transport.plan import Atoms, ClassTransport, Plan, class_transport
 from wdistill.transport.survey import ClassSurvey, survey_class
 
 SIZE = 16
@@ -79,18 +77,19 @@ class Store:
         return [self.get(part) for part in rows.split(size)]
 
 
-def located(weights: Any, share: Any, groups: Any) -> tuple[ClassSurvey, Tensors, Tensor]:
+def located(weights: Any, share: Any, groups: Any) -> tuple[ClassSurvey, ClassTransport, Tensor]:
     config = BarycenterConfig(ipc=3, weights=weights, group_weights=share)
-    shares = row_shares(MEMBERS, groups, config)
+    members = groups_of(groups, MEMBERS)
+    shares = image_shares(len(MEMBERS), members, config.group_weights)
     survey = survey_class(NETWORK, IMAGES[MEMBERS].split(5), shares)
-    found = class_barycenter(survey.features, MEMBERS, groups, config, stream(0, "transport"))
-    return survey, class_tensors(2, survey, found, MEMBERS, shares), shares
+    found = class_barycenter(survey.features, config, stream(0, "transport"), members)
+    return survey, class_transport(survey, found, MEMBERS, shares), shares
 
 
 @pytest.mark.parametrize(("weights", "share", "groups"), SETTINGS)
 def test_an_image_counts_what_the_plan_gives_it(weights: str, share: str, groups: Any) -> None:
-    _, tensors, shares = located(weights, share, groups)
-    plan = class_plan(tensors, 2)
+    _, transport, shares = located(weights, share, groups)
+    plan = transport.plan
     given = torch.zeros(len(IMAGES)).index_add_(0, plan.rows, plan.mass)
     torch.testing.assert_close(given[MEMBERS], shares)
     assert float(shares.sum()) == pytest.approx(1)
@@ -100,8 +99,8 @@ def test_an_image_counts_what_the_plan_gives_it(weights: str, share: str, groups
 def test_the_teachers_target_is_the_barycenter_and_the_moments_of_its_measure(
     weights: str, share: str, groups: Any
 ) -> None:
-    survey, tensors, shares = located(weights, share, groups)
-    aim, plan = teacher_target(tensors, 2), class_plan(tensors, 2)
+    survey, transport, shares = located(weights, share, groups)
+    aim, plan = teacher_target(transport), transport.plan
     y = torch.zeros(len(IMAGES), survey.features.shape[1])
     y[MEMBERS] = survey.features
     full = torch.zeros(3, len(IMAGES))
@@ -128,8 +127,8 @@ def test_a_network_without_norm_layers_has_no_moments() -> None:
     survey, _, shares = located("free", "equal", None)
     bare = ClassSurvey(survey.features, (), (), grey=False)
     config = BarycenterConfig(ipc=3)
-    found = class_barycenter(bare.features, MEMBERS, None, config, stream(0, "transport"))
-    aim = teacher_target(class_tensors(2, bare, found, MEMBERS, shares), 2)
+    found = class_barycenter(bare.features, config, stream(0, "transport"))
+    aim = teacher_target(class_transport(bare, found, MEMBERS, shares))
     assert aim.means == aim.variances == ()
 
 
@@ -139,14 +138,13 @@ def test_synthesis_looks_at_no_more_real_images_than_it_says(
     init: Any, pooled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wdistill.synthesis.targets.SPACE_SAMPLE", 2)
-    _, tensors, _ = located("uniform", "equal", None)
-    config = SynthesisConfig(init=init, feature_spaces=("none",))
+    _, transport, _ = located("uniform", "equal", None)
     pool = [FeatureSpace("other", NETWORK, Terms(1.0), "")] if pooled else []
-    rows = rows_seen(config, pooled, tensors, 2, seed=0)
+    rows = real_rows(init, pooled, transport, 2, seed=0)
     store: Any = Store(rows)
     spectrum = measure_spectrum([IMAGES])
-    start = class_start(store, spectrum, config, tensors, 2, seed=0)
-    aim = class_target(store, pool, tensors, 2, seed=0)
+    start = class_start(store, spectrum, init, transport, 2, seed=0)
+    aim = class_target(store, pool, transport, 2, seed=0)
     assert start.shape == (3, 3, SIZE, SIZE)
     assert len(aim.spaces) == 1 + len(pool)
     assert store.asked == set(rows.tolist())
@@ -158,11 +156,11 @@ def test_synthesis_looks_at_no_more_real_images_than_it_says(
 
 def test_the_pool_sees_a_sample_of_a_large_class() -> None:
     many = SPACE_SAMPLE * 3
-    tensors = {
-        "0.plan.rows": torch.arange(many), "0.plan.owner": torch.arange(many) % 5,
-        "0.plan.mass": torch.full((many,), 1 / many), "0.weights": torch.full((5,), 0.2),
-        "0.nearest": torch.arange(5) + 7,
-    }  # fmt: skip
-    rows = rows_seen(SynthesisConfig(), True, tensors, 0, seed=0)
+    transport = ClassTransport(
+        atoms=Atoms(torch.zeros(5, 1), torch.full((5,), 0.2), torch.arange(5) + 7),
+        plan=Plan(torch.arange(many), torch.arange(many) % 5, torch.full((many,), 1 / many), 5),
+        spread=1.0, means=(), variances=(), grey=False, w2=0.5, w2_random=0.6,
+    )  # fmt: skip
+    rows = real_rows("real", True, transport, 0, seed=0)
     assert SPACE_SAMPLE <= len(rows) <= SPACE_SAMPLE + 10
     assert set(range(7, 12)) <= set(rows.tolist())

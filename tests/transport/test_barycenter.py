@@ -18,7 +18,7 @@ from wdistill.core.seeds import stream
 from wdistill.data.dataset import load_data
 from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.errors import NumericalError
-from wdistill.transport.barycenter import Barycenter, barycenter, nearest_rows, wasserstein2
+from wdistill.transport.barycenter import Barycenter, class_barycenter, nearest_rows, wasserstein2
 
 COAT = 4
 
@@ -27,7 +27,7 @@ def solve(
     features: Tensor, n: int, weights: str = "free", seed: int = 0, **settings: int
 ) -> Barycenter:
     config = BarycenterConfig(ipc=n, weights=weights, **settings)
-    return barycenter(features, config, stream(seed, "test"))
+    return class_barycenter(features, config, stream(seed, "test"))
 
 
 def sorted_rows(atoms: Tensor) -> np.ndarray:

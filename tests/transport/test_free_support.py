@@ -14,7 +14,7 @@ from torch import Tensor
 from wdistill.config import BarycenterConfig, Weights
 from wdistill.core.seeds import stream
 from wdistill.errors import NumericalError
-from wdistill.transport.barycenter import Barycenter, GroupWeights, barycenter, barycenter_of_groups
+from wdistill.transport.barycenter import Barycenter, GroupWeights, class_barycenter
 from wdistill.transport.kmeans import k_means
 
 Array = NDArray[np.float64]
@@ -30,8 +30,8 @@ def solve(
     lambdas: GroupWeights = "equal",
     seed: int = 0,
 ) -> Barycenter:
-    config = BarycenterConfig(ipc=n, weights=weights)
-    return barycenter_of_groups(y, groups, config, stream(seed, "test"), lambdas)
+    config = BarycenterConfig(ipc=n, weights=weights, group_weights=lambdas)
+    return class_barycenter(y, config, stream(seed, "test"), groups)
 
 
 def domains(seed: int = 0, dimensions: int = 3) -> tuple[Tensor, Tensor]:
@@ -193,7 +193,7 @@ def test_free_weights_come_as_close_as_equal_ones(seed: int) -> None:
 def test_one_group_is_one_measure(weights: Weights) -> None:
     y, _ = domains()
     grouped = solve(y, torch.full((len(y),), 7), 5, weights)
-    alone = barycenter(y, BarycenterConfig(ipc=5, weights=weights), stream(0, "test"))
+    alone = class_barycenter(y, BarycenterConfig(ipc=5, weights=weights), stream(0, "test"))
     assert grouped.w2 == pytest.approx(alone.w2, rel=1e-9)
     torch.testing.assert_close(grouped.atoms, alone.atoms)
 
@@ -202,7 +202,7 @@ def test_one_group_is_one_measure(weights: Weights) -> None:
 def test_a_measure_and_its_copies_have_the_barycenter_of_one(weights: Weights) -> None:
     y, _ = domains()
     copies = solve(y.repeat(3, 1), torch.arange(3).repeat_interleave(len(y)), 5, weights)
-    alone = barycenter(y, BarycenterConfig(ipc=5, weights=weights), stream(0, "test"))
+    alone = class_barycenter(y, BarycenterConfig(ipc=5, weights=weights), stream(0, "test"))
     assert copies.w2 == pytest.approx(alone.w2, rel=0.01)
 
 
@@ -302,7 +302,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="groups of shape"):
         solve(y, groups[1:], 4)
     with pytest.raises(ValueError, match="180 features but 100000 atoms"):
-        barycenter_of_groups(y, groups, _unchecked(100_000), stream(0, "test"), "equal")
+        class_barycenter(y, _unchecked(100_000), stream(0, "test"), groups)
     y[3, 1] = float("nan")
     with pytest.raises(NumericalError, match="not finite"):
         solve(y, groups, 4)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import overload
+from typing import Generic, Protocol, Self, TypeVar, overload
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -18,22 +18,22 @@ from wdistill.core.processes import Work, share_out
 from wdistill.errors import OptionError, RunFolderError
 
 Tensors = dict[str, Tensor]
-GROUPS = 4  # [own] so that some processes share small sets too; alone one takes 6 % longer
+GROUPS = 4  # [own] several processes can share even a small set; a single one takes 6 % longer
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Group ``index`` of whole classes."""
+    """Group number ``index`` of whole classes, by their labels."""
 
     index: int
     classes: tuple[int, ...]
 
 
 def class_units(classes: int, ipc: int, images_per_step: int) -> tuple[Unit, ...]:
-    """Consecutive classes, as many a group as there are images for about one step, and no fewer
-    than GROUPS groups if there are as many classes; sizes differ by one at the most.
+    """Consecutive classes in groups whose images fill about one optimisation step.
 
-    Depends on the settings alone, so any number of processes works on the same units.
+    There are at least GROUPS groups, or as many as there are classes; their sizes differ by at most
+    one. The groups depend on the settings alone, so any number of processes works on the same ones.
     """
     count = max(math.ceil(classes / max(1, images_per_step // ipc)), min(GROUPS, classes))
     ends = [classes * (index + 1) // count for index in range(count)]
@@ -45,7 +45,7 @@ def class_units(classes: int, ipc: int, images_per_step: int) -> tuple[Unit, ...
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``index`` of ``count``, from 1 on: every count-th unit."""
+    """Part ``index`` of ``count``, counted from 1: every ``count``-th unit."""
 
     index: int
     count: int
@@ -60,86 +60,124 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """From ``2/8``. Raises OptionError."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text)
-        shard = cls(*map(int, found.groups())) if found else cls(0, 0)
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        shard = cls(*map(int, match.groups())) if match else cls(0, 0)
         if not 1 <= shard.index <= shard.count <= 10_000:
             raise OptionError(f"--shard is {text!r}; give I/N, a part from 1/N to N/N, such as 2/8")
         return shard
 
 
-def unit_path(work: Path, stage: str, unit: Unit) -> Path:
-    return work / f"{stage}-{unit.index:05d}.safetensors"
-
-
-def read_unit(work: Path, stage: str, unit: Unit, key: str) -> Tensors | None:
-    """The unit's tensors; None if absent, damaged, or made under another key."""
-    try:
-        tensors, metadata = read_tensors(unit_path(work, stage, unit))
-    except (FileNotFoundError, RunFolderError):
-        return None
-    return tensors if metadata.get("key") == key else None
-
-
-def run_units(
-    stage: str,
-    units: Sequence[Unit],
-    work: Path,
-    key: str,
-    compute: Callable[[Unit, Callable[[int], object]], Tensors],
-    ticks_per_class: int,
-    tick_name: str,
-    accelerator: Accelerator,
-    quiet: bool,
-) -> bool:
-    """Compute those of ``units`` that are missing, see :func:`share_out`.
-
-    ``compute(unit, advance)`` returns the unit's tensors and calls ``advance(ticks)`` as it goes.
-    Returns whether this process computed anything.
+class UnitResult(Protocol):
+    """What a stage computes for one unit: a frozen object that becomes tensors in the unit's file
+    and nowhere else.
     """
 
-    def write(index: int, advance: Callable[[int], object]) -> None:
-        tensors = compute(units[index], advance)
-        write_tensors(unit_path(work, stage, units[index]), tensors, {"key": key})
+    def to_tensors(self) -> Tensors: ...
 
-    pieces = Work(
-        name=stage,
-        paths=[unit_path(work, stage, unit) for unit in units],
-        valid=lambda index: read_unit(work, stage, units[index], key) is not None,
-        compute=write,
-        ticks=lambda index: ticks_per_class * len(units[index].classes),
-        tick_name=tick_name,
-    )
-    return bool(share_out(pieces, accelerator, quiet))
+    @classmethod
+    def from_tensors(cls, tensors: Tensors) -> Self: ...
+
+
+R = TypeVar("R", bound=UnitResult)
+Advance = Callable[[int], object]  # called with the number of ticks that have been done
 
 
 @dataclass(frozen=True)
-class StoredUnits(Sequence[Tensors]):
-    """What :func:`run_units` wrote, by the unit's index. Read when it is asked for and not kept, so
-    that memory does not grow with the number of units.
+class Stage(Generic[R]):
+    """A step of a run that computes one result per unit.
+
+    Attributes:
+        name: Of the files and of the progress bar.
+        key: A hash of everything that the results depend on; files of another key are stale.
+        result: The type of a unit's result.
+        ticks_per_class: Progress per class; ``tick_name`` is what a tick is called.
     """
 
-    work: Path
-    stage: str
-    units: tuple[Unit, ...]
+    name: str
     key: str
+    result: type[R]
+    ticks_per_class: int = 1
+    tick_name: str = "class"
+
+    def path(self, folder: Path, unit: Unit) -> Path:
+        """The file of ``unit`` in the folder of all units."""
+        return folder / f"{self.name}-{unit.index:05d}.safetensors"
+
+    def read(self, folder: Path, unit: Unit) -> R | None:
+        """The unit's result; None if it is absent, damaged, or of another key."""
+        try:
+            tensors, metadata = read_tensors(self.path(folder, unit))
+        except (FileNotFoundError, RunFolderError):
+            return None
+        return self.result.from_tensors(tensors) if metadata.get("key") == self.key else None
+
+    def write(self, folder: Path, unit: Unit, result: R) -> None:
+        write_tensors(self.path(folder, unit), result.to_tensors(), {"key": self.key})
+
+
+def compute_units(
+    stage: Stage[R],
+    units: Sequence[Unit],
+    folder: Path,
+    function: Callable[[Unit, Advance], R],
+    accelerator: Accelerator,
+    quiet: bool,
+) -> bool:
+    """Compute those of ``units`` whose files are missing in ``folder``, see :func:`share_out`.
+
+    ``function(unit, advance)`` returns the unit's result and calls ``advance(ticks)`` as it goes.
+    Returns whether this process computed anything.
+    """
+
+    def write(index: int, advance: Advance) -> None:
+        stage.write(folder, units[index], function(units[index], advance))
+
+    work = Work(
+        name=stage.name,
+        paths=[stage.path(folder, unit) for unit in units],
+        valid=lambda index: stage.read(folder, units[index]) is not None,
+        compute=write,
+        ticks=lambda index: stage.ticks_per_class * len(units[index].classes),
+        tick_name=stage.tick_name,
+    )
+    return bool(share_out(work, accelerator, quiet))
+
+
+@dataclass(frozen=True)
+class StoredUnits(Sequence[R]):
+    """The results that :func:`compute_units` wrote, by the unit's index. Each is read whenever it
+    is used, so that memory does not grow with the number of units.
+    """
+
+    stage: Stage[R]
+    folder: Path
+    units: tuple[Unit, ...]
 
     def __len__(self) -> int:
         return len(self.units)
 
     @overload
-    def __getitem__(self, index: int) -> Tensors: ...
+    def __getitem__(self, index: int) -> R: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Tensors]: ...
+    def __getitem__(self, index: slice) -> Sequence[R]: ...
 
-    def __getitem__(self, index: int | slice) -> Tensors | Sequence[Tensors]:
-        """Raises RunFolderError if the unit is not there."""
+    def __getitem__(self, index: int | slice) -> R | Sequence[R]:
+        """Raises RunFolderError if the unit's file is missing or damaged."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        tensors = read_unit(self.work, self.stage, self.units[index], self.key)
-        if tensors is None:
-            path = unit_path(self.work, self.stage, self.units[index])
+        result = self.stage.read(self.folder, self.units[index])
+        if result is None:
+            path = self.stage.path(self.folder, self.units[index])
             raise RunFolderError(
                 f"{str(path)!r} is missing or damaged; delete it and run the same command again"
             )
-        return tensors
+        return result
+
+
+@dataclass(frozen=True)
+class StageOutput(Generic[R]):
+    """What a stage hands to the next: its key, and the result of every unit in order."""
+
+    key: str
+    units: Sequence[R]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,13 @@ from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate, mean_one
 from wdistill.artifact.reading import check_data, remote
-from wdistill.config import BUILT_IN, DataConfig, EvaluateConfig, RuntimeConfig
+from wdistill.config import (
+    BUILT_IN,
+    BarycenterConfig,
+    DataConfig,
+    EvaluateConfig,
+    RuntimeConfig,
+)
 from wdistill.core.files import IDENTITY, read_json
 from wdistill.core.seeds import stream
 from wdistill.data.dataset import ImageData, load_data
@@ -43,13 +50,8 @@ from wdistill.networks.teacher import (
     features_key,
     pixel_statistics,
 )
-from wdistill.transport.atoms import (
-    Atoms,
-    class_barycenter,
-    stored_atoms,
-    told_settings,
-    transport_key,
-)
+from wdistill.transport.barycenter import class_barycenter, groups_of
+from wdistill.transport.plan import Atoms, stored_atoms, transport_key
 from wdistill.transport.survey import survey_class
 
 SURVEY_BATCH = 128
@@ -121,7 +123,7 @@ class Comparison:
         are stored and of these real images and this teacher, else computed again.
         """
         subject, teacher, groups = self.subject, self.teacher, self.real.train.groups
-        config = told_settings(subject.manifest, self.candidate.ipc)
+        config = _barycenter_config(subject.manifest, self.candidate.ipc)
         if subject.folder is not None and teacher is not None:
             digest = weights_sha256(teacher.model)
             key = features_key(self.real, teacher, digest, self.seed)
@@ -134,7 +136,7 @@ class Comparison:
         for c, features in enumerate(self.features):
             own = replace(config, ipc=min(counts[c], len(features)))
             rows, draw = self.rows(c), stream(self.seed, "transport", c)
-            found = class_barycenter(features, rows, groups, own, draw)
+            found = class_barycenter(features, own, draw, groups_of(groups, rows))
             made.append(Atoms(found.atoms, found.weights, rows[found.nearest]))
         return made
 
@@ -148,6 +150,14 @@ class Comparison:
         """Of a real training image as PNG, the mean over a sample."""
         order = torch.randperm(len(self.train), generator=stream(0, "png"))[:SIZE_SAMPLE]
         return float(np.mean(png_bytes(self.train.get(order))))
+
+
+def _barycenter_config(manifest: dict[str, Any] | None, ipc: int) -> BarycenterConfig:
+    """The settings of a set's barycenters as its manifest records them, else the defaults."""
+    recorded = (manifest or {}).get("config", {}).get("barycenter")
+    settings = recorded if isinstance(recorded, dict) else {}
+    names = [name for name in ("weights", "group_weights") if name in settings]
+    return BarycenterConfig(ipc=ipc, **{name: settings[name] for name in names})
 
 
 def open_comparison(
@@ -316,7 +326,7 @@ def chosen_rows(comparison: Comparison) -> dict[str, tuple[Tensor, Tensor]]:
         found["herding"] = rows, torch.ones(len(rows))
     if "nearest" in comparison.config.baselines:
         atoms = comparison.transport
-        rows = torch.cat([found.rows for found in atoms])
+        rows = torch.cat([found.nearest for found in atoms])
         found["nearest"] = (
             rows,
             torch.cat([found.weights * len(found.weights) for found in atoms]).float(),

@@ -25,7 +25,7 @@ from wdistill.evaluation.metrics import Score, score_network
 from wdistill.evaluation.sets.baselines import random_rows
 from wdistill.evaluation.training import TrainingSet, train_student
 from wdistill.labels.soft import soft_labels
-from wdistill.labels.views import LabelViews, label_views, rounded
+from wdistill.labels.views import LabelViews, ViewRecipe, label_views, rounded
 from wdistill.networks.backbones import BackboneSource, new_network
 from wdistill.networks.features import FeatureNetwork
 
@@ -151,7 +151,7 @@ def _views_alike(setting: StudentSetting, pixels: Tensor, draw: int) -> LabelVie
     config = LabelViewsConfig(own.count, own.logits.shape[1], crop_min=setting.config.crop_min)
     seed = stream_seed(setting.seed, "label-views-random", draw)
     temperature = setting.config.temperature
-    views = label_views(setting.network, pixels, config, seed, temperature=temperature)
+    views = label_views(setting.network, pixels, ViewRecipe(config, temperature, seed))
     return rounded(views, config.levels)
 
 

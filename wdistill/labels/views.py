@@ -21,6 +21,7 @@ from torch import Tensor
 
 from wdistill.config import LabelViewsConfig
 from wdistill.core.seeds import stream
+from wdistill.core.units import Tensors
 from wdistill.data.augment import Views, apply_views, random_mix, random_views
 from wdistill.data.pixels import to_float
 from wdistill.errors import NumericalError
@@ -63,6 +64,13 @@ class LabelViews:
 
     def rows(self, index: Tensor) -> LabelViews:
         return LabelViews(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def to_tensors(self) -> Tensors:
+        return dict(vars(self))
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors) -> LabelViews:
+        return cls(**tensors)
 
     def first(self, views: int) -> LabelViews:
         """The views below ``views``."""
@@ -120,33 +128,55 @@ def view_weights(views: LabelViews, weights: Tensor, size: int) -> Tensor:
     return kept * weights[views.image] + (1 - kept) * weights[views.partner]
 
 
+@dataclass(frozen=True)
+class ViewRecipe:
+    """How views are drawn and labelled.
+
+    Attributes:
+        config: How many views, how they are cropped, and how many logits are kept of each.
+        temperature: At which the logits that are left out are summed up.
+        seed: Of the crops and mixes.
+    """
+
+    config: LabelViewsConfig
+    temperature: float = 20.0  # [official]
+    seed: int = 0
+
+
 @torch.no_grad()
 def label_views(
     network: FeatureNetwork,
     pixels: Tensor,
-    config: LabelViewsConfig,
-    seed: int,
+    recipe: ViewRecipe,
     rows: Tensor | None = None,
-    temperature: float = 20.0,
     on_view: Callable[[], object] = lambda: None,
 ) -> LabelViews:
-    """``config.count`` views of each image and the teacher's logits, at most ``config.topk``.
+    """Views of each image with the teacher's logits.
 
-    pixels: (N, 3, R, R) uint8, all images of the set; rows: those to label, default all. Raises
-    NumericalError if a logit is not finite.
+    Args:
+        network: The teacher.
+        pixels: (N, 3, R, R) uint8, all images of the set, because each is mixed with another.
+        recipe: How views are drawn and labelled.
+        rows: The images to label; None for all.
+        on_view: Called after each number of a view.
+
+    Raises:
+        NumericalError: A logit is not finite.
     """
+    config = recipe.config
     size, device = pixels.shape[-1], network.device
     wanted = torch.arange(len(pixels)) if rows is None else rows
     parts = []
     for number in range(config.count):
-        shapes = view_shapes(len(pixels), size, number, config.crop_min, seed).rows(wanted)
+        drawn = view_shapes(len(pixels), size, number, config.crop_min, recipe.seed)
+        shapes = drawn.rows(wanted)
         for index in torch.arange(len(wanted)).split(BATCH):
             part = shapes.rows(index)
             shown = seen(part, pixels, device)
             logits = network(shown, moments=False).logits.float().cpu()
             if not bool(torch.isfinite(logits).all()):
                 raise NumericalError("the teacher's labels are not finite; try another precision")
-            parts.append(_with_logits(part, logits, config.topk, temperature))
+            parts.append(_with_logits(part, logits, config.topk, recipe.temperature))
         on_view()
     return join(parts)
 

@@ -31,7 +31,7 @@ from wdistill.config import RunConfig, RuntimeConfig, flat
 from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
 from wdistill.core.files import atomic_write, locked, on_disk, read_json, write_json
 from wdistill.core.log import logged
-from wdistill.core.units import Shard, Tensors
+from wdistill.core.units import Shard, StageOutput
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.errors import RunFolderError
 from wdistill.labels.views import LabelViews
@@ -39,7 +39,7 @@ from wdistill.pipeline.estimation.estimate import estimate
 from wdistill.pipeline.run_folder import Run, claim
 from wdistill.pipeline.shards import write_shard
 from wdistill.pipeline.stages.evaluation import evaluation_stage
-from wdistill.pipeline.stages.labels import label_views_stage, relabel_stage
+from wdistill.pipeline.stages.labels import LabelledUnit, label_views_stage, relabel_stage
 from wdistill.pipeline.stages.synthesis import synthesis_stage
 from wdistill.pipeline.stages.transport import transport_stage
 from wdistill.pipeline.tables import estimate_table, transport_table
@@ -60,7 +60,8 @@ from wdistill.publishing.card.pictures import (
     progress_grid,
     save_png,
 )
-from wdistill.synthesis.optimise import TERMS
+from wdistill.synthesis.optimise import TERMS, DistilledUnit
+from wdistill.transport.plan import ClassTransport, TransportUnit
 
 logger = logging.getLogger(__name__)
 
@@ -177,33 +178,32 @@ def _teacher(run: Run, networks: Networks) -> Teacher:
 def _work(run: Run, networks: Networks, command: str) -> None:
     teacher = _teacher(run, networks)
     with _timed(run, "transport"):
-        key, targets = transport_stage(run, teacher)
+        transport = transport_stage(run, teacher)
     if run.shard is None:
-        w2 = _per_class(targets, run, "w2")
+        w2 = np.array([[each.w2, each.w2_random] for each in _classes(transport)])
         logger.info(transport_table(run.data.class_names, w2))
         run.accelerator.log({"transport/w2": w2[:, 0].mean(), "transport/random": w2[:, 1].mean()})
     with _timed(run, "synthesis"):
         pool = open_pool(run, teacher, networks)
-        key, images = synthesis_stage(run, teacher, pool, key, targets)
+        images = synthesis_stage(run, teacher, pool, transport)
     with _timed(run, "relabel"):
-        key, labels = relabel_stage(run, teacher, key, images)
+        labels = relabel_stage(run, teacher, images)
         if run.shard is None:
-            temperature = run.config.evaluate.temperature
-            views_key, stored = label_views_stage(run, teacher, key, images, temperature)
+            views_key, stored = label_views_stage(run, teacher, images)
     if run.shard is not None:
         if run.accelerator.is_main_process:
             write_shard(run.work, run.shard, command)
         return
-    distilled = _assemble(run.data, targets, images, labels, run)
+    distilled = _assemble(run, transport, images, labels)
     if run.accelerator.is_main_process:
-        _pictures(run, images)
+        _pictures(run, images.units)
     with _timed(run, "evaluate"):
-        results = evaluation_stage(run, teacher, networks, key, views_key, distilled, stored)
+        results = evaluation_stage(run, teacher, networks, labels.key, views_key, distilled, stored)
     for row in (results or {"rows": []})["rows"]:
         name = f"students/{row['student']}/{row['labels']}/{row['images']}"
         run.accelerator.log({name: row["top1_mean"]})
     if run.accelerator.is_main_process:
-        nearest = torch.cat([unit["nearest"] for unit in labels]).numpy()
+        nearest = torch.cat([unit.nearest for unit in labels.units]).numpy()
         manifest = build_manifest(
             config=run.config, command=command, data=run.data,
             resolution=teacher.train.preprocessing.resolution, teacher=teacher.description,
@@ -216,44 +216,38 @@ def _work(run: Run, networks: Networks, command: str) -> None:
     run.accelerator.wait_for_everyone()
 
 
-def _per_class(targets: Sequence[Tensors], run: Run, name: str) -> Any:
-    return np.stack(
-        [
-            targets[unit.index][f"{label}.{name}"].numpy()
-            for unit in run.units
-            for label in unit.classes
-        ]
-    )
+def _classes(transport: StageOutput[TransportUnit]) -> Iterator[ClassTransport]:
+    for unit in transport.units:
+        yield from unit.classes.values()
 
 
 def _assemble(
-    data: ImageData,
-    targets: Sequence[Tensors],
-    images: Sequence[Tensors],
-    labels: Sequence[Tensors],
     run: Run,
+    transport: StageOutput[TransportUnit],
+    images: StageOutput[DistilledUnit],
+    labels: StageOutput[LabelledUnit],
 ) -> DistilledSet:
     """All units together, on the disk: fifty images of each of ImageNet's classes are 7.5 GB."""
-    ipc, classes = run.config.barycenter.ipc, len(data.class_names)
-    side = images[0]["pixels"].shape[-1]
-    pixels = (unit["pixels"].flatten(0, 1).permute(0, 2, 3, 1).numpy() for unit in images)
-    soft = (unit["soft_labels"].numpy() for unit in labels)
+    ipc, names = run.config.barycenter.ipc, run.data.class_names
+    classes, side = len(names), images.units[0].pixels.shape[-1]
+    pixels = (unit.pixels.flatten(0, 1).permute(0, 2, 3, 1).numpy() for unit in images.units)
+    soft = (unit.soft_labels.numpy() for unit in labels.units)
     return DistilledSet(
         images=on_disk(pixels, (ipc * classes, side, side, 3), np.uint8, run.work),
         labels=np.repeat(np.arange(classes, dtype=np.int64), ipc),
-        weights=_per_class(targets, run, "weights").astype(np.float32).reshape(-1),
+        weights=torch.cat([each.atoms.weights for each in _classes(transport)]).numpy(),
         soft_labels=on_disk(soft, (ipc * classes, classes), np.float32, run.work),
-        class_names=data.class_names,
+        class_names=names,
     )
 
 
-def _pictures(run: Run, images: Sequence[Tensors]) -> None:
+def _pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
     """How synthesis went, for people: images on their way, and the terms of the loss."""
     names, traces, on_the_way = run.data.class_names, [], []
     shown = evenly(len(names), MOST_CLASSES)
-    for unit, tensors in zip(run.units, images, strict=True):
-        traces.append(tensors["trace"])
-        stages = torch.stack([tensors[name] for name in ("start", "middle", "pixels")], 2)
+    for unit, distilled in zip(run.units, images, strict=True):
+        traces.append(distilled.trace)
+        stages = torch.stack([distilled.start, distilled.middle, distilled.pixels], 2)
         kept = [index for index, label in enumerate(unit.classes) if label in shown]
         on_the_way.append(stages[kept, :SHOWN_IMAGES])
     grid = torch.cat(on_the_way).permute(0, 1, 2, 4, 5, 3).contiguous().numpy()

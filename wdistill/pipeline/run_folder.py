@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,17 @@ from accelerate import Accelerator
 
 from wdistill.config import RunConfig, flat
 from wdistill.core.files import IDENTITY, read_json, write_json
-from wdistill.core.units import Shard, Unit, class_units
+from wdistill.core.units import (
+    Advance,
+    R,
+    Shard,
+    Stage,
+    StageOutput,
+    StoredUnits,
+    Unit,
+    class_units,
+    compute_units,
+)
 from wdistill.data.dataset import ImageData
 from wdistill.errors import RunFolderError
 
@@ -44,10 +55,13 @@ class Run:
             self.config.synthesis.images_per_step,
         )
 
-    @property
-    def mine(self) -> tuple[Unit, ...]:
-        """Those to be computed here."""
-        return self.shard.of(self.units) if self.shard else self.units
+    def compute(self, stage: Stage[R], function: Callable[[Unit, Advance], R]) -> StageOutput[R]:
+        """Compute the units of ``stage`` that are missing, those of this shard if the run has
+        shards; ``function`` as for :func:`compute_units`.
+        """
+        units = self.shard.of(self.units) if self.shard else self.units
+        compute_units(stage, units, self.work, function, self.accelerator, self.quiet)
+        return StageOutput(stage.key, StoredUnits(stage, self.work, self.units))
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:

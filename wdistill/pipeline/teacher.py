@@ -9,6 +9,7 @@ from math import isnan, nan
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wdistill.config import FORMAT_VERSION, RunConfig, stable_hash
 from wdistill.core.files import read_json, write_json
@@ -55,6 +56,10 @@ class Teacher:
     accuracy: float
     description: dict[str, Any]
     key: str
+
+    def class_rows(self, label: int) -> Tensor:
+        """The training images of a class, as rows of the split."""
+        return (self.train.labels == label).nonzero()[:, 0]
 
 
 @dataclass(frozen=True)

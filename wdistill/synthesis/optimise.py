@@ -10,11 +10,12 @@ x_j and total class variance v (section 3.3 of the paper, where the teacher is t
 
 mean_l and var_l are the b-weighted per-channel moments of norm layer l's input over the class's
 images. Each step uses the teacher and one space of the pool, in turn. Departures from the paper:
-moments are exact per class (total variance); each image has its own view a, half of them uncut,
-because crops alone that are to look like whole real images make objects shrink; distances are
-measured in units of the class's variance and statistics are divided by the number of layers and the
-root of the number of channels, so that one set of weights suits any network; Adam moves the
-coefficients of the spectrum rather than pixels, clamped to [0, 1] after each step.
+moments are exact per class (total variance); each image has its own view a, and half of the views
+are not cropped, because objects shrink where crops alone have to resemble whole real images;
+distances are measured in units of the class's variance, and statistics are divided by the number of
+layers and the root of the number of channels, so that one set of weights suits any network; Adam
+moves the coefficients of the spectrum rather than pixels, which are clamped to [0, 1] after each
+step.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from wdistill.config import SynthesisConfig
 from wdistill.core.memory import Capacity
+from wdistill.core.units import Tensors
 from wdistill.data.augment import concatenate, random_views
 from wdistill.data.pixels import to_uint8
 from wdistill.errors import NumericalError
@@ -35,14 +37,19 @@ from wdistill.synthesis.gradient import Group, pixel_gradient
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget
 from wdistill.synthesis.spectrum import Spectrum
 
-LOOK_EVERY = 25  # steps between looks at the loss; each look waits for the device
+LOOK_EVERY = 25  # steps between two looks at the loss; each waits for the device
 TERMS = ("features", "mean", "moments", "entropy")
 
 
 @dataclass(frozen=True)
 class ClassTarget:
-    """What the n images of one class aim at: its index, weights (n,) of sum 1, one target per
-    feature space; grey: whether the images are to stay grey, as all the real ones are.
+    """What the n images of one class aim at.
+
+    Attributes:
+        label: The class.
+        weights: (n,) float32, sum 1.
+        spaces: One target per feature space, the teacher's first.
+        grey: Whether the images stay grey, because all real ones are.
     """
 
     label: int
@@ -52,55 +59,91 @@ class ClassTarget:
 
 
 @dataclass(frozen=True)
-class Distilled:
-    """pixels, middle: (G, n, 3, R, R) uint8, after all and after half of the steps; trace: (looks,
-    1 + 4 + 4) float32: step, then the unweighted TERMS of the teacher and those of the pool.
+class DistilledUnit:
+    """The distilled images of a group of G classes, n of each.
+
+    Attributes:
+        pixels: (G, n, 3, R, R) uint8, after all steps.
+        start: The same before the first step.
+        middle: The same after half of the steps.
+        trace: (looks, 1 + 4 + 4) float32: the step, then the unweighted TERMS of the teacher and
+            those of the pool.
     """
 
     pixels: Tensor
+    start: Tensor
     middle: Tensor
     trace: Tensor
 
+    def to_tensors(self) -> Tensors:
+        return dict(vars(self))
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors) -> DistilledUnit:
+        return cls(**tensors)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised, and in which coordinates; the same for all groups of classes.
+
+    Attributes:
+        spaces: The teacher first, then the pool.
+        spectrum: The coordinates in which the images move.
+        config: The settings of synthesis.
+        autocast: The dtype of the networks' passes; None for float32.
+    """
+
+    spaces: Sequence[FeatureSpace]
+    spectrum: Spectrum
+    config: SynthesisConfig
+    autocast: torch.dtype | None = None
+
 
 def _group(targets: Sequence[ClassTarget], space: int, device: torch.device) -> Group:
-    own = [target.spaces[space] for target in targets]
-    layers = range(len(own[0].means))
+    """The targets of several classes in space number ``space``."""
+    aims = [target.spaces[space] for target in targets]
+    layers = range(len(aims[0].means))
     ipc = len(targets[0].weights)
     return Group(
         labels=torch.tensor([t.label for t in targets], device=device).repeat_interleave(ipc),
         weights=torch.stack([t.weights for t in targets]).to(device),
-        atoms=torch.cat([t.atoms for t in own]).to(device),
-        scale=torch.tensor([1 / t.variance for t in own], device=device),
-        means=tuple(torch.stack([t.means[i] for t in own]).to(device) for i in layers),
-        variances=tuple(torch.stack([t.variances[i] for t in own]).to(device) for i in layers),
+        atoms=torch.cat([t.atoms for t in aims]).to(device),
+        scale=torch.tensor([1 / t.variance for t in aims], device=device),
+        means=tuple(torch.stack([t.means[i] for t in aims]).to(device) for i in layers),
+        variances=tuple(torch.stack([t.variances[i] for t in aims]).to(device) for i in layers),
     )
 
 
 def synthesise(
-    spaces: Sequence[FeatureSpace],
+    objective: Objective,
     targets: Sequence[ClassTarget],
     start: Tensor,
-    spectrum: Spectrum,
-    config: SynthesisConfig,
     generators: Sequence[torch.Generator],
-    autocast: torch.dtype | None = None,
     on_step: Callable[[int], object] | None = None,
     capacity: Capacity | None = None,
-) -> Distilled:
+) -> DistilledUnit:
     """Distil the images of a group of classes.
 
-    spaces: the teacher first, then the pool; start: (G, n, 3, R, R) float in [0, 1]; spectrum: the
-    coordinates in which the images move; generators: one CPU stream per class, which draws the
-    views of its images; capacity: how many of them the device holds at once, as far as known.
-    Raises NumericalError if the loss or a pixel is not finite, MemoryLimitError if one image alone
-    does not fit.
+    Args:
+        objective: What is minimised.
+        targets: One per class.
+        start: (G, n, 3, R, R) float in [0, 1].
+        generators: One CPU generator per class, which draws the views of its images.
+        on_step: Called after each step with the number of images.
+        capacity: How many images the device's memory holds at once, as far as is known.
+
+    Raises:
+        NumericalError: The loss or a pixel is not finite.
+        MemoryLimitError: Not even one image fits into the device's memory.
     """
     capacity = capacity or Capacity()
+    spaces, config = objective.spaces, objective.config
     device = spaces[0].network.device
     groups = [_group(targets, index, device) for index in range(len(spaces))]
     ipc, count = len(targets[0].weights), start.shape[0] * start.shape[1]
     grey = torch.tensor([t.grey for t in targets], device=device).repeat_interleave(ipc)
-    spectrum = spectrum.to(device)
+    spectrum = objective.spectrum.to(device)
     pixels = _greyed(start.flatten(0, 1).to(device), grey)
     coefficients = spectrum.coefficients(pixels)
     optimizer = torch.optim.Adam([coefficients], lr=config.lr, betas=(0.5, 0.9))
@@ -108,8 +151,9 @@ def synthesise(
     looks: list[Tensor] = []
     middle = to_uint8(pixels)
     for step in range(config.iterations):
-        # Never flipped, unlike in the paper: what is to look right both ways becomes symmetric, and
-        # students flip images themselves. [own] It changes nothing on CIFAR-10 and Fashion-MNIST.
+        # Never flipped, unlike in the paper: an image that is to look right both ways becomes
+        # symmetric, and students flip images themselves. [own] It makes no difference on CIFAR-10
+        # and Fashion-MNIST.
         drawn = [
             random_views(ipc, config.crop_min, generator, config.whole_share, flips=False)
             for generator in generators
@@ -117,7 +161,9 @@ def synthesise(
         views = concatenate(drawn)
         turn = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
         active = [(spaces[i], groups[i]) for i in turn]
-        work = partial(pixel_gradient, active, pixels, views, config.space_weight, autocast)
+        work = partial(
+            pixel_gradient, active, pixels, views, config.space_weight, objective.autocast
+        )
         gradient, values = capacity.run(work, count)
         coefficients.grad = spectrum.gradient(_greyed(gradient, grey))
         optimizer.step()
@@ -132,8 +178,9 @@ def synthesise(
             on_step(count)
     if not bool(torch.isfinite(pixels).all()):
         raise NumericalError(_not_finite(config.iterations))
-    return Distilled(
+    return DistilledUnit(
         pixels=to_uint8(pixels).view(start.shape).cpu(),
+        start=to_uint8(start),
         middle=middle.view(start.shape).cpu(),
         trace=torch.stack(looks) if looks else torch.zeros(0, 1 + 2 * len(TERMS)),
     )

@@ -4,10 +4,11 @@ For one measure, the free-support barycenter of n atoms (Cuturi and Doucet 2014)
 
     min over X, b of  W2^2(sum_j b_j delta_{x_j},  1/N sum_i delta_{y_i})
 
-has closed subproblems: with free weights it is the k-means problem (Canas and Rosasco 2012), the
-optimal weights being the Voronoi masses; with uniform weights it is k-means under equal capacities.
-The official code alternates a fixed number of general-purpose steps instead. For several measures
-(domains, clients, ...) it is the mean of the squared distances to each that is least.
+has closed subproblems: with free weights it is the k-means problem (Canas and Rosasco 2012), whose
+optimal weights are the Voronoi masses; with uniform weights it is k-means under equal capacities.
+The official code alternates a fixed number of general-purpose steps instead. The barycenter of
+several measures (domains, clients, ...) minimises the weighted sum of the squared distances to
+each.
 """
 
 from __future__ import annotations
@@ -17,32 +18,39 @@ from dataclasses import dataclass
 import numpy as np
 import ot
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from wdistill.config import BarycenterConfig, GroupWeights
-from wdistill.errors import NumericalError
+from wdistill.config import BarycenterConfig, GroupWeights, Weights
+from wdistill.core.seeds import stream
+from wdistill.errors import NumericalError, OptionError
 from wdistill.transport.free_support import Measures, evaluate, free_support_barycenter
 from wdistill.transport.kmeans import Array, k_means, squared_distances
 
-RANDOM_DRAWS = 5  # random atoms are drawn this often, their mean W2^2 is reported
+Groups = NDArray[np.int64]
+RANDOM_DRAWS = 5  # random atoms are drawn this often, and their mean W2^2 is reported
 
 
 @dataclass(frozen=True)
 class Barycenter:
-    """What stands for the real features of a class.
+    """n weighted atoms that stand for N real features, and the optimal plan between them.
 
-    atoms: (n, d) float32; weights: (n,) float32, sum 1; nearest: (n,) int64, distinct rows of
-    the real features, one per atom, of least total squared distance; w2: exact W2^2 to the
-    features (their weighted mean for several measures); w2_random: the mean of it over draws of n
-    random real features under the same weight constraint.
-
-    rows, owner (m,) int64 and mass (m,) float32 are the nonzero entries of the optimal plan T
-    between atoms and features, ordered by row, then owner: mass[k] of real row rows[k] goes to atom
-    owner[k]. Per row they sum to 1/N, per atom to its weight. With free weights each row has one
-    owner (m = N); with uniform weights m <= N + n - 1.
+    Attributes:
+        atoms: (n, d) float32.
+        weights: (n,) float32, sum 1.
+        nearest: (n,) int64, one row of the features per atom, no row twice, such that the sum of
+            the squared distances is least.
+        rows: (m,) int64, the feature of each nonzero entry of the plan T. Entries are ordered by
+            row, then by owner.
+        owner: (m,) int64, the atom of each entry.
+        mass: (m,) float32, the mass of each entry. For one measure, each row's masses sum to 1/N
+            and each atom's to its weight. With free weights every row has one owner (m = N); with
+            uniform weights m <= N + n - 1.
+        w2: The exact W2^2 between the atoms and the features; for several measures the weighted
+            sum over them.
+        w2_random: The mean W2^2 of n random features under the same constraint on the weights.
     """
 
     atoms: Tensor
@@ -72,64 +80,130 @@ def wasserstein2(atoms: Array, weights: Array, features: Array) -> float:
 
 
 def barycenter(
-    features: Tensor, config: BarycenterConfig, generator: torch.Generator
+    features: Tensor | ArrayLike,
+    n: int,
+    *,
+    weights: Weights = "uniform",
+    groups: Tensor | ArrayLike | None = None,
+    group_weights: GroupWeights = "equal",
+    seed: int = 0,
 ) -> Barycenter:
-    """Barycenter of one class.
+    r"""Wasserstein barycenter with n atoms of one or several clouds of points.
 
-    features: (N, d), N >= config.ipc. Raises NumericalError where a feature is not finite and
-    ValueError where there are fewer features than atoms.
+    Solves, up to local optima,
+
+        min over X, b of  sum_k lambda_k W_2^2( sum_j b_j delta_{x_j},  mu_k )
+
+    where
+
+    - X (n, d) are the atoms x_j and b (n,) their weights, which sum to 1;
+    - mu_k = 1/N_k sum_i delta_{y_ki} is the uniform measure on the features of group k. Without
+      groups there is one measure, of all features;
+    - lambda_k are the weights of the groups;
+    - W_2^2 is the squared 2-Wasserstein distance with squared Euclidean cost.
+
+    With one measure and free weights this is the k-means problem [2], searched from several
+    k-means++ starts and finished by Hartigan's moves of single points. Otherwise entropic plans at
+    a falling temperature choose among many starts, and the alternating descent with exact plans of
+    [1] (algorithm 2 for the atoms, algorithm 1 for free weights) finishes the best ones. This
+    departs from [1], and from ``ot.lp.free_support_barycenter``, which descend from one start and
+    keep the weights of the atoms as they are given.
+
+    Args:
+        features: (N, d) real numbers, N >= n, as a tensor or an array.
+        n: The number of atoms.
+        weights: ``uniform`` fixes b_j = 1/n, the paper's choice; ``free`` optimises them.
+        groups: (N,) integers, the group of each feature; None for one measure.
+        group_weights: ``equal`` gives each of the K groups lambda_k = 1/K, as in [1];
+            ``proportional`` gives it N_k / N.
+        seed: Of the random starts. Equal arguments give equal results.
+
+    Returns:
+        The atoms in float32, their weights, the optimal plan, the exact value reached (``w2``) and,
+        for comparison, that of random features (``w2_random``).
+
+    Raises:
+        OptionError: ``n``, ``weights`` or ``group_weights`` is not allowed, or the shapes do not
+            fit.
+        NumericalError: A feature is not finite.
+
+    References:
+        [1] M. Cuturi and A. Doucet. Fast computation of Wasserstein barycenters. ICML 2014.
+        [2] G. Canas and L. Rosasco. Learning probability measures with respect to optimal
+            transport metrics. NeurIPS 2012.
+        [3] H. Liu et al. Dataset distillation via the Wasserstein metric. ICCV 2025,
+            arXiv:2311.18531.
     """
-    y = _checked(features, config.ipc)
-    n, count, centre = config.ipc, len(y), y.mean(0)
-    y = y - centre  # W2 is translation-equivariant; centring keeps float32 distances accurate
-    atoms, owner = k_means(y, n, config.restarts, config.max_iterations, generator)
-    plan = _Plan(np.arange(count), owner, np.full(count, 1 / count))
-    if config.weights == "uniform" and n > 1:
-        measures = Measures([y], np.ones(1))
-        atoms, plan = _transported(measures, [np.arange(count)], (atoms, owner), config, generator)
-    return _result(atoms, plan, y, centre, _random_w2(y, config, generator))
+    points = torch.as_tensor(features)
+    if points.ndim != 2 or not 1 <= n <= len(points):
+        raise OptionError(
+            f"n is {n} and features have the shape {tuple(points.shape)}; give features (N, d) "
+            "and n from 1 to N"
+        )
+    members = None if groups is None else torch.as_tensor(groups)
+    if members is not None and members.shape != (len(points),):
+        raise OptionError(
+            f"groups have the shape {tuple(members.shape)} for {len(points)} features; give one "
+            "group for each feature"
+        )
+    config = BarycenterConfig(ipc=n, weights=weights, group_weights=group_weights)
+    return class_barycenter(points, config, stream(seed, "barycenter"), members)
 
 
-def barycenter_of_groups(
+def class_barycenter(
     features: Tensor,
-    groups: Tensor,
     config: BarycenterConfig,
     generator: torch.Generator,
-    lambdas: GroupWeights = "equal",
+    groups: Tensor | None = None,
 ) -> Barycenter:
-    """Barycenter of several measures: the groups (domain, client, sex, ...) of one class.
+    """The barycenter of one class with ``config.ipc`` atoms, see :func:`barycenter`.
 
-        min over X, b of  sum_k lambda_k W2^2(sum_j b_j delta_{x_j}, mu_k)
+    For several measures the plan is T = sum_k lambda_k T_k: its rows sum to lambda_k / N_k, and may
+    have several owners even with free weights.
 
-    with mu_k the uniform measure on the features of group k (Cuturi and Doucet 2014). ``w2`` is
-    this sum, and the plan is T = sum_k lambda_k T_k, so its rows sum to lambda_k / N_k; rows may
-    have several owners under free weights too.
+    Args:
+        features: (N, d), N >= ``config.ipc``.
+        config: The number of atoms, the constraint on their weights, and the effort.
+        generator: Draws the starts.
+        groups: (N,) int64, the group of each feature in any numbering; None or one group only make
+            the class one measure.
 
-    features: (N, d) of one class, N >= config.ipc; groups: (N,) int64, the group of each row, in
-    any numbering that is the same for all classes or not; lambdas: ``equal`` (1/K each) or
-    ``proportional`` (N_k / N), over the K groups that occur. With one group this is
-    :func:`barycenter`. ``w2_random`` gives n random real features Voronoi masses where weights are
-    free. Raises as :func:`barycenter`, and ValueError where ``groups`` has another length.
+    Raises:
+        NumericalError: A feature is not finite.
+        ValueError: There are fewer features than atoms, or ``groups`` has another length.
     """
     y = _checked(features, config.ipc)
+    if groups is None:
+        return _of_one_measure(y, config, generator)
     if groups.shape != (len(y),):
         raise ValueError(f"{len(y)} features but groups of shape {tuple(groups.shape)}")
     number = groups.cpu().numpy()
     rows = [np.flatnonzero(number == group) for group in np.unique(number)]
     if len(rows) == 1:
-        return barycenter(features, config, generator)
-    sizes = np.array([len(part) for part in rows], dtype=np.float64)
-    shares = sizes / sizes.sum() if lambdas == "proportional" else np.full(len(rows), 1 / len(rows))
-    means = np.stack([y[part].mean(0) for part in rows])
-    # Moving group k by t moves the barycenter by lambda_k t, so the search may centre each group.
-    centred, centre = y.copy(), shares @ means
-    for part, mean in zip(rows, means, strict=True):
-        centred[part] -= mean
-    start = k_means(centred, config.ipc, config.restarts, config.max_iterations, generator)
-    measures = Measures([centred[part] for part in rows], shares)
-    atoms, plan = _transported(measures, rows, start, config, generator)
-    random = _random_w2(y - centre, config, generator, rows, shares)
-    return _result(atoms, plan, y - centre, centre, random)
+        return _of_one_measure(y, config, generator)
+    return _of_several_measures(y, rows, config, generator)
+
+
+def groups_of(groups: Groups | None, rows: Tensor) -> Tensor | None:
+    """The groups of the images at ``rows``; None if there are no groups."""
+    return None if groups is None else torch.from_numpy(groups)[rows]
+
+
+def image_shares(count: int, groups: Tensor | None, group_weights: GroupWeights) -> Tensor:
+    """What each image of a class counts in its barycenter: the column sums of the plan.
+
+    Args:
+        count: The number of images, N.
+        groups: (N,) int64, see :func:`class_barycenter`.
+        group_weights: See :func:`barycenter`.
+
+    Returns:
+        (N,) float32, sum 1.
+    """
+    if groups is None or group_weights == "proportional":
+        return torch.full((count,), 1 / count)
+    _, member, counts = np.unique(groups.numpy(), return_inverse=True, return_counts=True)
+    return torch.from_numpy(1 / (len(counts) * counts[member])).float()
 
 
 def nearest_rows(atoms: Array, features: Array) -> NDArray[np.int64]:
@@ -156,6 +230,38 @@ def _checked(features: Tensor, n: int) -> Array:
     return y
 
 
+def _of_one_measure(y: Array, config: BarycenterConfig, generator: torch.Generator) -> Barycenter:
+    n, count, centre = config.ipc, len(y), y.mean(0)
+    y = y - centre  # W2 is translation-equivariant; centring keeps float32 distances accurate
+    atoms, owner = k_means(y, n, config.restarts, config.max_iterations, generator)
+    plan = _Plan(np.arange(count), owner, np.full(count, 1 / count))
+    if config.weights == "uniform" and n > 1:
+        measures = Measures([y], np.ones(1))
+        atoms, plan = _transported(measures, [np.arange(count)], (atoms, owner), config, generator)
+    return _result(atoms, plan, y, centre, _random_w2(y, config, generator))
+
+
+def _of_several_measures(
+    y: Array, rows: list[NDArray[np.int64]], config: BarycenterConfig, generator: torch.Generator
+) -> Barycenter:
+    """rows: those of y that belong to each measure."""
+    sizes = np.array([len(part) for part in rows], dtype=np.float64)
+    proportional = config.group_weights == "proportional"
+    shares = sizes / sizes.sum() if proportional else np.full(len(rows), 1 / len(rows))
+    means = np.stack([y[part].mean(0) for part in rows])
+    # Moving group k by t moves the barycenter by lambda_k t, so the search may centre each group.
+    centred, centre = y.copy(), shares @ means
+    for part, mean in zip(rows, means, strict=True):
+        centred[part] -= mean
+    start = k_means(centred, config.ipc, config.restarts, config.max_iterations, generator)
+    measures = Measures([centred[part] for part in rows], shares)
+    atoms, plan = _transported(measures, rows, start, config, generator)
+    random = _random_w2(
+        y - centre, config, generator, Measures([(y - centre)[p] for p in rows], shares)
+    )
+    return _result(atoms, plan, y - centre, centre, random)
+
+
 def _transported(
     measures: Measures,
     rows: list[NDArray[np.int64]],
@@ -165,11 +271,8 @@ def _transported(
 ) -> tuple[Array, _Plan]:
     """Atoms and plan T = sum_k lambda_k T_k; rows: the class's rows of each measure's points."""
     atoms, label = start
-    n, free = config.ipc, config.weights == "free"
-    masses = np.bincount(label, minlength=n) / len(label)
-    best = free_support_barycenter(
-        measures, n, free, [(atoms, masses)], config.restarts, config.max_iterations, generator
-    )
+    masses = np.bincount(label, minlength=config.ipc) / len(label)
+    best = free_support_barycenter(measures, config, [(atoms, masses)], generator)
     parts = []
     for share, part, plan in zip(measures.shares, rows, best.plans, strict=True):
         point, owner = np.nonzero(plan.T)
@@ -198,19 +301,19 @@ def _random_w2(
     y: Array,
     config: BarycenterConfig,
     generator: torch.Generator,
-    rows: list[NDArray[np.int64]] | None = None,
-    shares: Array | None = None,
+    several: Measures | None = None,
 ) -> float:
-    """Mean of sum_k lambda_k W2^2 over random atoms; without groups, of W2^2."""
+    """Mean of sum_k lambda_k W2^2 over random atoms; without ``several`` measures, of W2^2.
+
+    Where weights are free, the atoms have Voronoi masses, which for several measures are those of
+    all points together.
+    """
     n, free, costs = config.ipc, config.weights == "free", []
-    measures = Measures(
-        [y] if rows is None else [y[part] for part in rows],
-        np.ones(1) if shares is None else shares,
-    )
+    measures = several or Measures([y], np.ones(1))
     for _ in range(RANDOM_DRAWS):
         atoms = y[torch.randperm(len(y), generator=generator)[:n].numpy()]
         squared = squared_distances(atoms, y)
-        if free and rows is None:  # each point goes to its nearest atom
+        if free and several is None:  # each point goes to its nearest atom
             costs.append(float(squared.min(0).mean()))
             continue
         masses = np.bincount(squared.argmin(0), minlength=n) / len(y)

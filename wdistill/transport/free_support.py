@@ -23,6 +23,7 @@ import ot
 import torch
 from torch import Tensor
 
+from wdistill.config import BarycenterConfig
 from wdistill.transport.kmeans import Array, k_means, plus_plus, squared_distances, starts_for
 
 # [own] CIFAR-10 features, IPC 10 to 100: 0.1 to 2 % below the best exact descent from N(0, 1).
@@ -72,54 +73,56 @@ class _Annealed:
 
 def free_support_barycenter(
     measures: Measures,
-    n: int,
-    free: bool,
+    config: BarycenterConfig,
     starts: Sequence[tuple[Array, Array]],
-    restarts: int,
-    max_iterations: int,
     generator: torch.Generator,
 ) -> Optimum:
-    """Best F found from ``starts``, pairs of atoms (n, d) and weights (n,; ignored where all are to
-    be equal), from k-means++ starts on the pooled points (``starts_for``) and, for several
-    measures, NORMAL_STARTS times ``restarts`` normal ones.
+    """The least F found from several kinds of starts, with ``config.ipc`` atoms.
+
+    They are ``starts``, pairs of atoms (n, d) and weights (n,) (ignored where weights are uniform);
+    k-means++ starts on the pooled points (``starts_for``); for several measures, NORMAL_STARTS
+    times ``config.restarts`` normal ones; and for free weights a coarsened barycenter.
     """
+    n, free = config.ipc, config.weights == "free"
     equal = np.full(n, 1 / n)
-    given = [(atoms, weights if free else equal) for atoms, weights in starts]
-    given += _anneal(measures, n, free, [atoms for atoms, _ in starts], restarts, generator)
+    candidates = [(atoms, weights if free else equal) for atoms, weights in starts]
+    candidates += _anneal(
+        measures, n, free, [atoms for atoms, _ in starts], config.restarts, generator
+    )
     if len(measures.points) > 1:
         # Plans from one place couple the measures by direction, which no start near them does.
         deviation = np.sqrt(np.mean([(points**2).mean() for points in measures.points]))
-        drawn = torch.randn(
-            NORMAL_STARTS * restarts, n, measures.points[0].shape[1], generator=generator
-        )
-        given += [(deviation * atoms, equal) for atoms in drawn.double().numpy()]
+        count, dimension = NORMAL_STARTS * config.restarts, measures.points[0].shape[1]
+        drawn = torch.randn(count, n, dimension, generator=generator)
+        candidates += [(deviation * atoms, equal) for atoms in drawn.double().numpy()]
     if free:
-        given.append(_coarsened(measures, n, restarts, max_iterations, generator))
-    exact = (evaluate(measures, atoms, weights) for atoms, weights in given)
+        candidates.append(_coarsened(measures, config, generator))
+    rounds = config.max_iterations
+    exact = (evaluate(measures, atoms, weights) for atoms, weights in candidates)
     begun = (descend(start, measures, free, FIRST_ROUNDS, FIRST_FALL) for start in exact)
-    found = nsmallest(FINALISTS, begun, key=lambda optimum: optimum.value)
-    found = [descend(start, measures, free, max_iterations, FIRST_FALL) for start in found]
-    best = min(found, key=lambda optimum: optimum.value)
+    finalists = nsmallest(FINALISTS, begun, key=lambda optimum: optimum.value)
+    finalists = [descend(start, measures, free, rounds, FIRST_FALL) for start in finalists]
+    best = min(finalists, key=lambda optimum: optimum.value)
     if not free:
-        best = _descend_at_prices(best, measures, max_iterations)
-    return descend(best, measures, free, max_iterations, LAST_FALL)
+        best = _descend_at_prices(best, measures, rounds)
+    return descend(best, measures, free, rounds, LAST_FALL)
 
 
 def _coarsened(
-    measures: Measures, n: int, restarts: int, max_iterations: int, generator: torch.Generator
+    measures: Measures, config: BarycenterConfig, generator: torch.Generator
 ) -> tuple[Array, Array]:
     """k-means of a barycenter of many equal atoms. On a line this is the optimum, since there
 
     F(b, X) = F(barycenter) + W2^2(sum_j b_j delta_{x_j}, barycenter).
     """
     largest = max(len(points) for points in measures.points)
-    fine = max(min(FINE_ATOMS, largest), n)
+    fine = max(min(FINE_ATOMS, largest), config.ipc)
     atoms, _ = _anneal(measures, fine, False, [], 1, generator)[0]
-    for _ in range(3):  # exact plans give back the spread that the last temperature still took
-        found = evaluate(measures, atoms, np.full(fine, 1 / fine))
-        atoms = _projection(measures, found.plans, found.weights)
-    coarse, owner = k_means(atoms, n, restarts, max_iterations, generator)
-    return coarse, np.bincount(owner, minlength=n) / fine
+    for _ in range(3):  # exact plans restore the spread that the last temperature still took
+        optimum = evaluate(measures, atoms, np.full(fine, 1 / fine))
+        atoms = _projection(measures, optimum.plans, optimum.weights)
+    coarse, owner = k_means(atoms, config.ipc, config.restarts, config.max_iterations, generator)
+    return coarse, np.bincount(owner, minlength=config.ipc) / fine
 
 
 def evaluate(measures: Measures, atoms: Array, weights: Array) -> Optimum:
@@ -212,9 +215,9 @@ def _descend_at_prices(best: Optimum, measures: Measures, max_iterations: int) -
         plans = []
         for share, points, plan in zip(measures.shares, measures.points, best.plans, strict=True):
             size = max(len(points) / (n * share), 1 + 1e-9)
-            own = len(points) * plan  # how much of each point each atom owns
+            owned = len(points) * plan  # share of each point that each atom owns
             price = squared_distances(best.atoms, points)
-            price *= own * (size / (size - 1)) + (1 - own) * (size / (size + 1))
+            price *= owned * (size / (size - 1)) + (1 - owned) * (size / (size + 1))
             plans.append(_plan(best.weights, price)[0])
         atoms = _projection(measures, plans, best.weights)
         costs = [squared_distances(atoms, points) for points in measures.points]
@@ -229,31 +232,34 @@ def _anneal(
     measures: Measures,
     n: int,
     free: bool,
-    given: Sequence[Array],
+    first: Sequence[Array],
     restarts: int,
     generator: torch.Generator,
 ) -> list[tuple[Array, Array]]:
-    """Atoms and weights of the starts that are best when the temperature has fallen."""
+    """Atoms and weights of the starts that are best when the temperature has fallen.
+
+    The starts are ``first`` and ``restarts`` of k-means++ (``starts_for``).
+    """
     points = [torch.from_numpy(part).float() for part in measures.points]
     pooled = torch.cat(points)
-    starts = [torch.from_numpy(atoms).float() for atoms in given]
+    starts = [torch.from_numpy(atoms).float() for atoms in first]
     starts += list(plus_plus(pooled, n, starts_for(n, restarts), generator))
     variance = float(pooled.var(0, unbiased=False).sum())
-    served = [torch.cdist(pooled, atoms).min(1).values.square().mean() for atoms in starts]
-    spread = max(float(min(served)), JITTER * variance)
-    # Two atoms at one place would stay together for ever.
+    costs = [torch.cdist(pooled, atoms).min(1).values.square().mean() for atoms in starts]
+    spread = max(float(min(costs)), JITTER * variance)
+    # Two atoms in the same place would never part.
     noise = JITTER * (variance / pooled.shape[1]) ** 0.5
     starts = [atoms + noise * torch.randn(atoms.shape, generator=generator) for atoms in starts]
     equal = torch.full((n,), 1 / n)
-    found = [_Annealed(atoms, torch.zeros(len(points), n), 0.0, equal) for atoms in starts]
+    states = [_Annealed(atoms, torch.zeros(len(points), n), 0.0, equal) for atoms in starts]
     for step in range(ANNEALING if variance > 0 else 0):
         heat = spread * HOTTEST * (COLDEST / HOTTEST) ** (step / (ANNEALING - 1))
-        found = [_cooler(state, points, measures.shares, heat, free) for state in found]
+        states = [_cooler(state, points, measures.shares, heat, free) for state in states]
         if (step + 1) % (ANNEALING // HALVINGS) == 0:
-            left = max(len(found) // 2, FINALISTS)
-            found = sorted(found, key=lambda state: state.cost)[:left]
-    masses = [(state.masses if free else equal).double().numpy() for state in found]
-    pairs = zip(found, masses, strict=True)
+            left = max(len(states) // 2, FINALISTS)
+            states = sorted(states, key=lambda state: state.cost)[:left]
+    masses = [(state.masses if free else equal).double().numpy() for state in states]
+    pairs = zip(states, masses, strict=True)
     return [(state.atoms.double().numpy(), mass / mass.sum()) for state, mass in pairs]
 
 

@@ -1,29 +1,44 @@
-"""Feature spaces: networks in which distilled images should look like the real ones they stand for.
+"""What a class of real images is reduced to: its atoms and the plan that says whom they stand for.
 
 The transport plan T of a class says which real images each atom stands for. In any network with
-features Y' of the real images the matching atoms are the plan-weighted means
+features Y' of the real images, the matching atoms are the plan-weighted means
 
     X' = diag(1/b) T Y'
 
-so one plan, computed in the teacher's features, serves many networks. Beyond the paper, which knows
-the teacher alone. Random networks of the field's ConvNet are the default pool: randomly initialised
-networks as feature spaces are from distribution matching (Zhao and Bilen, arXiv 2110.04181).
+so one plan, computed in the teacher's features, serves many networks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from wdistill.config import BarycenterConfig, stable_hash
+from wdistill.core.files import read_tensors
+from wdistill.core.units import Tensors
+from wdistill.errors import RunFolderError
+from wdistill.transport.barycenter import Barycenter, Groups
+from wdistill.transport.survey import ClassSurvey
+
+STAGE = "transport"
+LEAST_ENTRIES = 4  # of each atom that a sample of a plan keeps
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Which real images the n atoms of a class stand for: the nonzero entries of T.
+    """The nonzero entries of a class's transport plan T between n atoms and the real images.
 
-    rows: (m,) rows of the training split; owner: (m,) atom; mass: (m,) float32, sum 1.
+    Attributes:
+        rows: (m,) int64, the image of each entry, as a row of the training split.
+        owner: (m,) int64, its atom.
+        mass: (m,) float32, its mass; they sum to 1.
+        atoms: n.
     """
 
     rows: Tensor
@@ -32,19 +47,177 @@ class Plan:
     atoms: int
 
     def sample(self, most: int, generator: torch.Generator) -> Plan:
-        """About ``most`` entries, shared out over the atoms by their mass, at least 4 of each.
+        """About ``most`` entries, divided among the atoms by their mass, at least 4 of each.
 
-        Stratified, so that every atom keeps its mass exactly: each entry kept stands for those of
-        its atom that are left out.
+        Stratified: every atom keeps its mass exactly, because the entries that are kept share the
+        mass of those of the same atom that are left out.
         """
-        kept, mass = [], torch.zeros_like(self.mass)
+        chosen, mass = [], torch.zeros_like(self.mass)
         for atom in range(self.atoms):
-            mine = (self.owner == atom).nonzero()[:, 0]
-            total = self.mass[mine].sum()
-            count = max(4, math.ceil(most * float(total)))
-            if count < len(mine):
-                mine = mine[torch.randperm(len(mine), generator=generator)[:count]]
-            mass[mine] = self.mass[mine] * (total / self.mass[mine].sum())
-            kept.append(mine)
-        index = torch.cat(kept)
+            entries = (self.owner == atom).nonzero()[:, 0]
+            total = self.mass[entries].sum()
+            count = max(LEAST_ENTRIES, math.ceil(most * float(total)))
+            if count < len(entries):
+                entries = entries[torch.randperm(len(entries), generator=generator)[:count]]
+            mass[entries] = self.mass[entries] * (total / self.mass[entries].sum())
+            chosen.append(entries)
+        index = torch.cat(chosen)
         return Plan(self.rows[index], self.owner[index], mass[index], self.atoms)
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """The barycenter of one class, and the real images that come nearest to it.
+
+    Attributes:
+        positions: (n, d) float32.
+        weights: (n,) float32, sum 1.
+        nearest: (n,) int64, the real image nearest to each atom as a row of the training split; no
+            image occurs twice.
+    """
+
+    positions: Tensor
+    weights: Tensor
+    nearest: Tensor
+
+
+@dataclass(frozen=True)
+class ClassTransport:
+    """Everything that later stages need to know about the real images of one class.
+
+    Attributes:
+        atoms: The barycenter.
+        plan: Which real images its atoms stand for.
+        spread: E ||y - E y||^2 of the class's features, the total variance.
+        means: Per norm layer (channels,) float32, the mean of the layer's input over the class;
+            empty where the network has no norm layers.
+        variances: The variance, likewise.
+        grey: Whether no image of the class has any colour.
+        w2: The exact W2^2 between the barycenter and the features.
+        w2_random: The mean W2^2 of as many random real features.
+    """
+
+    atoms: Atoms
+    plan: Plan
+    spread: float
+    means: tuple[Tensor, ...]
+    variances: tuple[Tensor, ...]
+    grey: bool
+    w2: float
+    w2_random: float
+
+    def to_tensors(self, label: int) -> Tensors:
+        """As the file of a unit holds them, every name with the class's label in front."""
+        tensors = {
+            "atoms": self.atoms.positions,
+            "weights": self.atoms.weights,
+            "nearest": self.atoms.nearest,
+            "plan.rows": self.plan.rows,
+            "plan.owner": self.plan.owner,
+            "plan.mass": self.plan.mass,
+            "spread": torch.tensor(self.spread, dtype=torch.float32),
+            "channels": torch.tensor([len(layer) for layer in self.means], dtype=torch.int64),
+            "means": torch.cat([torch.empty(0), *self.means]),
+            "variances": torch.cat([torch.empty(0), *self.variances]),
+            "grey": torch.tensor(self.grey),
+            "w2": torch.tensor([self.w2, self.w2_random], dtype=torch.float64),
+        }
+        return {f"{label}.{name}": tensor for name, tensor in tensors.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors, label: int) -> ClassTransport:
+        """The inverse of :meth:`to_tensors`."""
+        start = f"{label}."
+        part = {
+            name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)
+        }
+        channels = part["channels"].tolist()
+        w2, w2_random = part["w2"].tolist()
+        atoms = Atoms(part["atoms"], part["weights"], part["nearest"])
+        return cls(
+            atoms=atoms,
+            plan=Plan(part["plan.rows"], part["plan.owner"], part["plan.mass"], len(atoms.weights)),
+            spread=float(part["spread"]),
+            means=part["means"].split(channels) if channels else (),
+            variances=part["variances"].split(channels) if channels else (),
+            grey=bool(part["grey"]),
+            w2=w2,
+            w2_random=w2_random,
+        )
+
+
+def class_transport(
+    survey: ClassSurvey, barycenter: Barycenter, rows: Tensor, shares: Tensor
+) -> ClassTransport:
+    """Join a class's survey and barycenter.
+
+    Args:
+        survey: Of the class's images.
+        barycenter: Of the survey's features.
+        rows: (N_c,) int64, the class's images as rows of the training split.
+        shares: (N_c,) float32, sum 1, what each image counts.
+    """
+    centre = shares @ survey.features
+    spread = shares @ (survey.features - centre).square().sum(1)
+    return ClassTransport(
+        atoms=Atoms(barycenter.atoms, barycenter.weights, rows[barycenter.nearest]),
+        plan=Plan(
+            rows[barycenter.rows], barycenter.owner, barycenter.mass, len(barycenter.weights)
+        ),
+        spread=float(spread),
+        means=survey.means,
+        variances=survey.variances,
+        grey=survey.grey,
+        w2=barycenter.w2,
+        w2_random=barycenter.w2_random,
+    )
+
+
+@dataclass(frozen=True)
+class TransportUnit:
+    """The classes of one unit, by their labels."""
+
+    classes: Mapping[int, ClassTransport]
+
+    def to_tensors(self) -> Tensors:
+        tensors: Tensors = {}
+        for label, transport in self.classes.items():
+            tensors |= transport.to_tensors(label)
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors) -> TransportUnit:
+        labels = sorted(int(name.split(".")[0]) for name in tensors if name.endswith(".atoms"))
+        return cls({label: ClassTransport.from_tensors(tensors, label) for label in labels})
+
+
+def transport_key(
+    features_key: str, config: BarycenterConfig, seed: int, groups: Groups | None
+) -> str:
+    """A hash of everything that the barycenters depend on.
+
+    groups: (N,) int64, the group of every training image; None if there are no groups.
+    """
+    digest = None if groups is None else hashlib.sha256(groups.tobytes()).hexdigest()
+    return stable_hash([features_key, vars(config), seed, digest, STAGE, "with moments"])
+
+
+def stored_atoms(work: Path, key: str, classes: int) -> list[Atoms] | None:
+    """The atoms of every class as a run wrote them into its folder ``work``.
+
+    None if any are absent, damaged, or of another key. The files themselves say which classes they
+    hold, so that the run may have grouped them in any way.
+    """
+    stored: dict[int, Atoms] = {}
+    for path in sorted(work.glob(f"{STAGE}-*.safetensors")):
+        try:
+            tensors, metadata = read_tensors(path)
+        except RunFolderError:
+            continue
+        if metadata.get("key") != key:
+            continue
+        unit = TransportUnit.from_tensors(tensors)
+        stored |= {label: transport.atoms for label, transport in unit.classes.items()}
+    if stored.keys() != set(range(classes)):
+        return None
+    return [stored[label] for label in range(classes)]

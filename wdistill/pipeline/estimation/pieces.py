@@ -21,7 +21,7 @@ from wdistill.evaluation.metrics import nearest_real, score_network
 from wdistill.evaluation.training import TrainingSet, train_student
 from wdistill.labels.codec import encode
 from wdistill.labels.soft import soft_labels
-from wdistill.labels.views import label_views, rounded
+from wdistill.labels.views import ViewRecipe, label_views, rounded
 from wdistill.networks.backbones import BackboneSource, load_backbone, new_network, weights_sha256
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.teacher import pixel_statistics
@@ -37,10 +37,10 @@ from wdistill.pipeline.estimation.calibration import (
 )
 from wdistill.pipeline.estimation.workload import REGIMES, Regime, Workload
 from wdistill.pipeline.stages.transport import SURVEY_BATCH
-from wdistill.synthesis.optimise import ClassTarget, synthesise
+from wdistill.synthesis.optimise import ClassTarget, Objective, synthesise
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms, plan_means, space_target
 from wdistill.synthesis.spectrum import measure_spectrum
-from wdistill.transport.atoms import class_barycenter
+from wdistill.transport.barycenter import class_barycenter, groups_of
 from wdistill.transport.plan import Plan
 
 POINTS = 1000  # of a barycenter; beyond, its time is in proportion to them
@@ -203,7 +203,9 @@ def _barycenter(scene: Scene) -> Piece:
     own = torch.from_numpy(rows)
 
     def work() -> None:
-        class_barycenter(features, own, groups, config, stream(0, "calibration", "transport"))
+        class_barycenter(
+            features, config, stream(0, "calibration", "transport"), groups_of(groups, own)
+        )
 
     return _timed(scene, len(rows), work)
 
@@ -245,7 +247,8 @@ def _synthesis(scene: Scene, pool: tuple[FeatureSpace, ...]) -> Piece:
 
     def do() -> tuple[float, float]:
         laps, draws = Laps(scene.device), [stream(0, "calibration", c) for c in range(classes)]
-        synthesise(spaces, [target] * classes, start, spectrum, config, draws, run.autocast, laps)
+        objective = Objective(spaces, spectrum, config, run.autocast)
+        synthesise(objective, [target] * classes, start, draws, laps)
         return (SYNTHESIS_STEPS - 1) * ipc * classes, laps.seconds
 
     return do
@@ -273,7 +276,9 @@ def _view(scene: Scene) -> Piece:
     run = scene.run
     images = scene.pixels[: scene.few(run.config.barycenter.ipc * len(run.units[0].classes), 2)]
     config = replace(run.config.label_views, count=2)
-    return _timed(scene, 2 * len(images), lambda: label_views(scene.network, images, config, 0))
+    return _timed(
+        scene, 2 * len(images), lambda: label_views(scene.network, images, ViewRecipe(config))
+    )
 
 
 def _encoded_view(scene: Scene) -> Piece:
@@ -292,7 +297,9 @@ def _step(scene: Scene, model: nn.Module, regime: Regime, batch: int) -> Piece:
     images = scene.pixels[: size * (len(scene.pixels) // size)]
     views = None
     if regime == "replayed":
-        views = label_views(scene.network, images, replace(run.config.label_views, count=2), 0)
+        views = label_views(
+            scene.network, images, ViewRecipe(replace(run.config.label_views, count=2))
+        )
     data = TrainingSet(
         images, torch.zeros(len(images), dtype=torch.int64), torch.ones(len(images)),
         soft=regime != "plain", teacher=scene.network if regime == "online" else None, views=views,

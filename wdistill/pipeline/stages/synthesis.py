@@ -1,9 +1,9 @@
-"""The distilled images of each unit, from the targets that transport has found."""
+"""The distilled images of each unit, from the targets that transport gives."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -11,14 +11,14 @@ import torch
 from wdistill.config import stable_hash
 from wdistill.core.memory import Capacity
 from wdistill.core.seeds import stream
-from wdistill.core.units import StoredUnits, Tensors, Unit, run_units
-from wdistill.data.pixels import to_uint8
+from wdistill.core.units import Advance, Stage, StageOutput, Unit
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
-from wdistill.synthesis.optimise import synthesise
+from wdistill.synthesis.optimise import DistilledUnit, Objective, synthesise
 from wdistill.synthesis.spaces import FeatureSpace, Terms
 from wdistill.synthesis.spectrum import Spectrum, measure_spectrum
-from wdistill.synthesis.targets import class_start, class_target, rows_seen
+from wdistill.synthesis.targets import class_start, class_target, real_rows
+from wdistill.transport.plan import TransportUnit
 
 logger = logging.getLogger(__name__)
 
@@ -32,48 +32,40 @@ def real_spectrum(run: Run, teacher: Teacher) -> Spectrum:
 
 
 def synthesis_stage(
-    run: Run, teacher: Teacher, pool: Sequence[FeatureSpace], key: str, targets: Sequence[Tensors]
-) -> tuple[str, Sequence[Tensors]]:
-    """Distil the images of each unit. Returns the stage's key and its units.
-
-    Units hold ``pixels``, ``start`` and ``middle`` (uint8) and ``trace``, see :class:`Distilled`.
-    """
+    run: Run,
+    teacher: Teacher,
+    pool: Sequence[FeatureSpace],
+    transport: StageOutput[TransportUnit],
+) -> StageOutput[DistilledUnit]:
+    """Distil the images of each unit."""
     config, seed = run.config.synthesis, run.config.seed
-    drawn = [seed, run.config.mixed_precision, [space.key for space in pool]]
-    key = stable_hash([key, vars(config), drawn, "synthesis"])
+    inputs = [seed, run.config.mixed_precision, [space.key for space in pool]]
+    key = stable_hash([transport.key, vars(config), inputs, "synthesis"])
     terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
     spaces = [FeatureSpace("teacher", teacher.network, terms, teacher.key), *pool]
-    measured = cache(lambda: real_spectrum(run, teacher))  # not before a unit is missing
     capacity = Capacity()
 
-    def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
-        tensors, spectrum = targets[unit.index], measured()
-        starts, aims = [], []
+    @cache  # not before a unit is missing
+    def objective() -> Objective:
+        return Objective(spaces, real_spectrum(run, teacher), config, run.autocast)
+
+    def compute(unit: Unit, advance: Advance) -> DistilledUnit:
+        classes, spectrum = transport.units[unit.index].classes, objective().spectrum
+        starts, targets = [], []
         for label in unit.classes:
-            store = teacher.train.held(rows_seen(config, bool(pool), tensors, label, seed))
-            starts.append(class_start(store, spectrum, config, tensors, label, seed))
-            aims.append(class_target(store, pool, tensors, label, seed))
+            rows = real_rows(config.init, bool(pool), classes[label], label, seed)
+            store = teacher.train.held(rows)
+            starts.append(class_start(store, spectrum, config.init, classes[label], label, seed))
+            targets.append(class_target(store, pool, classes[label], label, seed))
+        generators = [stream(seed, "synthesis", label) for label in unit.classes]
         start = torch.stack(starts)
-        done = synthesise(
-            spaces,
-            aims,
-            start,
-            spectrum,
-            config,
-            [stream(seed, "synthesis", label) for label in unit.classes],
-            run.autocast,
-            advance,
-            capacity,
-        )
-        return {"start": to_uint8(start), **vars(done)}
+        return synthesise(objective(), targets, start, generators, advance, capacity)
 
     steps = config.iterations * run.config.barycenter.ipc
-    run_units(
-        "synthesis", run.mine, run.work, key, compute, steps, "img", run.accelerator, run.quiet
-    )
+    output = run.compute(Stage("synthesis", key, DistilledUnit, steps, "img"), compute)
     if capacity.most is not None:
         logger.info(
             f"synthesis: the device's memory holds {capacity.most} images at once; steps of more "
             "were taken in parts, which is the same up to rounding"
         )
-    return key, StoredUnits(run.work, "synthesis", run.units, key)
+    return output

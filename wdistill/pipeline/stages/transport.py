@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from wdistill.core.seeds import stream
-from wdistill.core.units import StoredUnits, Tensors, Unit, run_units
+from wdistill.core.units import Advance, Stage, StageOutput, Unit
 from wdistill.pipeline.run_folder import Run
-from wdistill.pipeline.stages.labels import class_rows
 from wdistill.pipeline.teacher import Teacher
-from wdistill.synthesis.targets import class_tensors
-from wdistill.transport.atoms import STAGE, class_barycenter, row_shares, transport_key
+from wdistill.transport.barycenter import class_barycenter, groups_of, image_shares
+from wdistill.transport.plan import (
+    STAGE,
+    ClassTransport,
+    TransportUnit,
+    class_transport,
+    transport_key,
+)
 from wdistill.transport.survey import ClassSurvey, surveyed
 
 SURVEY_BATCH = 128
 
 
-def transport_stage(run: Run, teacher: Teacher) -> tuple[str, Sequence[Tensors]]:
-    """Survey each class and compute its barycenter. Returns the stage's key and its units."""
+def transport_stage(run: Run, teacher: Teacher) -> StageOutput[TransportUnit]:
+    """Survey the real images of each class and compute its barycenter."""
     config, seed = run.config.barycenter, run.config.seed
     groups = run.data.train.groups
-    key = transport_key(teacher.key, config, seed, groups)
 
-    def compute(unit: Unit, advance: Callable[[int], object]) -> Tensors:
-        members = [class_rows(teacher.train, label) for label in unit.classes]
-        shares = [row_shares(rows, groups, config) for rows in members]
+    def compute(unit: Unit, advance: Advance) -> TransportUnit:
+        members = [teacher.class_rows(label) for label in unit.classes]
+        class_groups = [groups_of(groups, rows) for rows in members]
+        shares = [
+            image_shares(len(rows), grouped, config.group_weights)
+            for rows, grouped in zip(members, class_groups, strict=True)
+        ]
 
-        def located(index: int, survey: ClassSurvey) -> Tensors:
-            label, rows = unit.classes[index], members[index]
-            draw = stream(seed, "transport", label)
-            found = class_barycenter(survey.features, rows, groups, config, draw)
-            return class_tensors(label, survey, found, rows, shares[index])
+        def transport(index: int, survey: ClassSurvey) -> ClassTransport:
+            generator = stream(seed, "transport", unit.classes[index])
+            barycenter = class_barycenter(survey.features, config, generator, class_groups[index])
+            return class_transport(survey, barycenter, members[index], shares[index])
 
         parts = zip(teacher.train.parts(members, SURVEY_BATCH), shares, strict=True)
-        tensors: Tensors = {}
-        for found in surveyed(teacher.network, parts, located):
-            tensors |= found
+        classes = {}
+        results = surveyed(teacher.network, parts, transport)
+        for label, result in zip(unit.classes, results, strict=True):
+            classes[label] = result
             advance(1)
-        return tensors
+        return TransportUnit(classes)
 
-    run_units(STAGE, run.mine, run.work, key, compute, 1, "class", run.accelerator, run.quiet)
-    return key, StoredUnits(run.work, STAGE, run.units, key)
+    key = transport_key(teacher.key, config, seed, groups)
+    return run.compute(Stage(STAGE, key, TransportUnit), compute)
