@@ -13,7 +13,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets.utils.file_utils import xopen
+import pyarrow as pa
 from PIL import Image, ImageOps
 
 from wdistill.core.log import Progress
@@ -37,8 +37,8 @@ def encoded_bytes(cell: dict[str, Any] | None) -> bytes:
     path = str(cell["path"])
     if "://" not in path:
         return Path(path).read_bytes()
-    with xopen(path, "rb") as file:
-        return bytes(file.read())
+    embedded = datasets.Image().embed_storage(pa.array([cell], datasets.Image.pa_type))
+    return bytes(embedded[0]["bytes"].as_py())
 
 
 def decode(data: bytes) -> Image.Image:

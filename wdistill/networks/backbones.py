@@ -20,12 +20,13 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForImageClassification,
+    ImageProcessingMixin,
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.image_processing_base import ImageProcessingMixin
 
 from wdistill.config import BUILT_IN
 from wdistill.core.text import displayed
@@ -82,7 +83,7 @@ def find_backbone(
     path = str(Path(name).expanduser()) if local else name
     try:
         config = AutoConfig.from_pretrained(path, **load)
-        if type(config) not in AutoModelForImageClassification._model_mapping and not hasattr(
+        if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING and not hasattr(
             config, "auto_map"
         ):
             raise BackboneError(

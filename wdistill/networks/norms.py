@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 POSITIONS = 64  # taken as one, if they divide the number of positions
 
 
@@ -50,7 +52,7 @@ def tap(norm: nn.Module, batch: int, found: list[tuple[Tensor, Tensor]]) -> Remo
 
 
 def _channel_axis(module: nn.Module) -> int | None:
-    if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm):
+    if isinstance(module, (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm)):
         return 1
     kind = type(module).__name__
     if "BatchNorm" in kind and not list(module.children()):

@@ -21,6 +21,7 @@ from wdistill.data.pixels import PixelStore, to_float
 from wdistill.errors import NumericalError, RunFolderError, WeakTeacherError
 from wdistill.networks.backbones import Backbone
 from wdistill.networks.features import FeatureNetwork
+from wdistill.networks.norms import BATCH_NORMS
 
 WARM_UP = 0.2  # share of the steps in which the OneCycle learning rate rises
 TRAIN_CROP_MIN = 0.5  # smallest area share of a training crop
@@ -38,7 +39,7 @@ class Recipe:
 def recipe_for(backbone: Backbone) -> Recipe:
     """Learning rates by kind of network and start: [own]; SGD's weight decay: [official]."""
     scratch = backbone.origin == "from_scratch"
-    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in backbone.model.modules()):
+    if any(isinstance(m, BATCH_NORMS) for m in backbone.model.modules()):
         return Recipe("SGD", 0.1 if scratch else 0.01, 5e-4)
     return Recipe("AdamW", 1e-3 if scratch else 1e-4, 0.05)
 
