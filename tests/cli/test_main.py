@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -34,7 +33,6 @@ from wdistill.artifact.layout import one_set
 from wdistill.cli.main import cli
 from wdistill.data.streaming import SIZE_SAMPLE
 
-ROOT = Path(__file__).parents[2]
 OFFLINE = one_thread()
 
 
@@ -72,24 +70,6 @@ def test_each_command_has_an_example_and_helps_with_every_option(name: str) -> N
     assert f"wdistill {name} " in (command.help or "")
     options = [p for p in command.params if isinstance(p, click.Option)]
     assert all(option.help for option in options)
-
-
-def test_the_readme_documents_every_command() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert all(f"wdistill {name}" in readme for name in leaves())
-
-
-def readme_commands() -> list[str]:
-    lines = (ROOT / "README.md").read_text().splitlines()
-    code = [line.strip().split("#")[0] for line in lines if line.startswith("    ")]
-    return [line for line in code if line.startswith("wdistill ")]
-
-
-@pytest.mark.parametrize("line", readme_commands())
-def test_each_readme_command_parses(line: str) -> None:
-    """Options that do not exist, or values that are not allowed, would raise here."""
-    _, name, *arguments = shlex.split(line)
-    leaves()[name].make_context(name, arguments)
 
 
 @pytest.mark.parametrize(
