@@ -49,7 +49,7 @@ def test_embedded_subset_is_the_default_and_needs_no_network(connections: list[o
 
 
 def test_embedded_files_are_those_of_the_readme() -> None:
-    folder = files("wdistill") / "embedded"
+    folder = files("wdistill.data") / "embedded"
     readme = (folder / "README.md").read_text()
     for split in ("train", "test"):
         name = f"fashion-mnist-{split}.parquet"
@@ -223,33 +223,47 @@ def test_unreachable_hub_is_named(connections: list[object]) -> None:
 # --- without a network ---------------------------------------------------------------------------
 
 
-def prepare(cache: Path, name: str, revision: str, **splits: list) -> None:
+def prepare(cache: Path, name: str, revision: str, config: str = "default", **splits: list) -> None:
     """What `datasets` leaves in its cache after reading ``name`` from the Hub."""
     owner, short = name.split("/")
+    source = cache.parent / revision / short
+    source.mkdir(parents=True)
     for split, labels in splits.items():
-        source = cache.parent / f"{short}-{split}-{revision[:4]}"
-        source.mkdir()
         dataset_of(labels).to_parquet(source / f"{split}.parquet")
-        folder = cache / f"{owner}___{short}" / f"default-{split}" / "0.0.0" / revision
-        datasets.load_dataset_builder(str(source)).download_and_prepare(str(folder))
+    folder = cache / f"{owner}___{short}" / config / "0.0.0" / revision
+    datasets.load_dataset_builder(str(source)).download_and_prepare(str(folder))
 
 
 def test_prepared_copy_serves_without_network(tmp_path: Path, connections: list[object]) -> None:
     cache = tmp_path / "cache"
-    prepare(cache, "someone/clothes", "a" * 40, train=THREE * 2, validation=[0, 1, 2])
     prepare(cache, "someone/clothes", "b" * 40, train=THREE, validation=[0, 1, 2, 0])
-    for name in ("someone/clothes", "clothes"):
-        data = load(name)
-        assert (len(data.train), len(data.eval)) == (12, 4)
-        assert data.source.id == "someone/clothes"
-        assert data.source.revision == "b" * 40
-        assert data.notes[0] == (
-            "The Hub is out of reach: using the copy of 'someone/clothes' prepared before."
-        )
-    assert len(load("clothes", revision="a" * 40).train) == 24
-    assert message("clothes", revision="c" * 40).startswith("cannot reach")
-    prepare(cache, "another/clothes", "d" * 40, train=THREE)
-    assert message("clothes").startswith("cannot reach")
+    data = load("someone/clothes")
+    assert (len(data.train), len(data.eval)) == (12, 4)
+    assert data.source.id == "someone/clothes"
+    assert data.source.revision == "b" * 40
+    assert data.source.config_name is None
+    assert data.source.gated == "unknown"
+    assert data.notes[0] == (
+        "The Hub is out of reach: using the copy of 'someone/clothes' prepared before."
+    )
+    assert len(load("someone/clothes", revision="b" * 40).train) == 12
+    assert connections
+
+
+def test_a_copy_that_does_not_serve_without_network_is_told(
+    tmp_path: Path, connections: list[object]
+) -> None:
+    cache = tmp_path / "cache"
+    prepare(cache, "someone/clothes", "b" * 40, train=THREE)
+    prepare(cache, "someone/boots", "c" * 40, "default-0123456789abcdef", train=THREE)
+    assert "no copy of it can be used (the prepared copy is of revision bbbb" in message(
+        "someone/clothes", revision="c" * 40
+    )
+    assert "(prepared copies go by full names, OWNER/NAME)" in message("clothes")
+    for text in (message("someone/boots"), message("someone/clothes", config_name="large")):
+        assert text.startswith("cannot reach http")
+        assert "(Couldn't find cache for someone/" in text
+        assert text.endswith("datasets.load_dataset(ID, CONFIG) once prepares all of it")
     assert connections
 
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from wdistill.config import DataConfig
 from wdistill.data.columns import choose_columns, is_named, read_groups
-from wdistill.data.provenance import Opened, Source
-from wdistill.data.sources import open_source
+from wdistill.data.sources import Opened, Source, open_source
 from wdistill.data.splits import (
     ImageSplit,
     digest_of_images,

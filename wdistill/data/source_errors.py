@@ -91,6 +91,14 @@ def _access(config: DataConfig, chain: list[BaseException], text: str) -> str | 
     return None
 
 
+def no_copy(name: str, reason: str) -> DataError:
+    """The line for a dataset whose copy, if there is one, `datasets` does not give offline."""
+    return DataError(
+        f"cannot reach {constants.ENDPOINT} for dataset {name!r}, and no copy of it can be used "
+        f"({reason}); with a network, datasets.load_dataset(ID, CONFIG) once prepares all of it"
+    )
+
+
 def missing_source(name: str, error: DataError) -> DataError | None:
     """The line for a SOURCE to judge that is no local path, and that the Hub does not give either;
     None if ``error`` is about something else.

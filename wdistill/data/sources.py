@@ -3,26 +3,59 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets.data_files import SPLIT_KEYWORDS
-from huggingface_hub import HfApi, constants
+from huggingface_hub import DatasetCard, HfApi, constants, try_to_load_from_cache
 
 from wdistill.config import DataConfig
 from wdistill.data.columns import candidates
-from wdistill.data.provenance import Opened, Source, card_fields, local_card
-from wdistill.data.source_cache import prepared_before
-from wdistill.data.source_errors import ALLOWED, Explained, explain, is_network
+from wdistill.data.source_errors import ALLOWED, Explained, explain, is_network, no_copy
 from wdistill.data.streaming import Scaling, Stream
 from wdistill.errors import DataError
+
+# What names of folders and files say of a split, as `datasets` reads them.
+SPLIT_WORDS = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "dev": "validation", "val": "validation",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """Provenance of the data, as the manifest keeps it."""
+
+    id: str
+    kind: str  # embedded, hub, imagefolder, parquet, saved
+    config_name: str | None = None
+    revision: str | None = None  # commit on the Hub
+    fingerprint: str = ""  # SHA-256 over content, or of a stream the commit, see data.py
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    gated: bool | str = False  # or "private" (repository), or "unknown" (read offline)
+    pretty_name: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A dataset whose splits are known but not yet read."""
+
+    source: Source
+    names: tuple[str, ...]
+    read: Callable[[str], Any]  # split name -> datasets.Dataset
+    notes: tuple[str, ...] = ()
+    stream: Stream | None = None  # what ``read`` is, if the dataset is not stored
 
 
 def open_source(
@@ -61,12 +94,12 @@ def is_only_local(name: str) -> bool:
 
 def _embedded() -> Opened:
     def read(split: str) -> Any:
-        data = (
-            files("wdistill.data")
-            .joinpath("embedded", f"fashion-mnist-{split}.parquet")
-            .read_bytes()
-        )
-        return datasets.Dataset(datasets.table.InMemoryTable(pq.read_table(io.BytesIO(data))))
+        file = files("wdistill.data").joinpath("embedded", f"fashion-mnist-{split}.parquet")
+        table = pq.read_table(pa.BufferReader(file.read_bytes()))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return datasets.Dataset.from_buffer(sink.getvalue())
 
     source = Source(
         id="fashion-mnist-subset",
@@ -112,13 +145,12 @@ def _fixed_part(pattern: Path) -> Path:
 
 def _by_split(found: list[Path], root: Path) -> dict[str, list[str]]:
     """Files grouped by the split that folder or file name speaks of, as `datasets` does."""
-    keywords = {word: str(split) for split, words in SPLIT_KEYWORDS.items() for word in words}
     groups: dict[str, list[str]] = {}
     for file in found:
         relative = file.relative_to(root)
         words = [word for part in relative.parts[:-1] for word in re.split(r"[-._ 0-9]+", part)]
         words += re.split(r"[-._ 0-9]+", relative.stem)
-        split = next((keywords[word] for word in words if word in keywords), "train")
+        split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
         groups.setdefault(split, []).append(glob.escape(str(file.resolve())))
     return groups
 
@@ -130,10 +162,9 @@ def _hub(
     try:
         info = HfApi().dataset_info(name, revision=config.revision, timeout=30)
     except Exception as error:
-        copy = prepared_before(name, config) if is_network(error) and scaling is None else None
-        if copy is None:
-            raise explain(error, config) from error
-        return copy
+        if scaling is None and is_network(error):
+            return _offline(name, config, error)
+        raise explain(error, config) from error
     # The full name from here on: the libraries refuse legacy names without an owner.
     with Explained(config, info.sha):
         builder = datasets.load_dataset_builder(
@@ -164,6 +195,32 @@ def _hub(
     return Opened(source, _split_names(builder), streamed, notes, stream)
 
 
+def _offline(name: str, config: DataConfig, unreachable: Exception) -> Opened:
+    """The copy that `datasets` has prepared before and gives without a network."""
+    if "/" not in name:
+        raise no_copy(name, "prepared copies go by full names, OWNER/NAME") from unreachable
+    try:
+        builder = datasets.load_dataset_builder(name, name=config.config_name)
+    except ValueError as error:  # there is something, but not all of one config
+        raise no_copy(name, str(error).partition("\n")[0]) from unreachable
+    except Exception:
+        raise explain(unreachable, config) from unreachable
+    if config.revision not in (None, builder.hash):
+        raise no_copy(name, f"the prepared copy is of revision {builder.hash}") from unreachable
+    readme = try_to_load_from_cache(name, "README.md", revision=builder.hash, repo_type="dataset")
+    source = Source(
+        id=name,
+        kind="hub",
+        config_name=config.config_name or _named_config(builder),
+        revision=builder.hash,
+        gated="unknown",
+        url=f"{constants.ENDPOINT}/datasets/{name}",
+        **(local_card(Path(readme).parent) if isinstance(readme, str) else {}),
+    )
+    note = f"The Hub is out of reach: using the copy of {name!r} prepared before."
+    return Opened(source, _split_names(builder), _prepared(builder, config), (note,))
+
+
 def _named_config(builder: Any) -> str | None:
     return None if builder.config.name == "default" else str(builder.config.name)
 
@@ -176,8 +233,8 @@ def _prepared(
     builder: Any, config: DataConfig, hub_id: str | None = None, revision: str | None = None
 ) -> Callable[[str], Any]:
     """A reader of one split that downloads no other split where that can be told apart."""
-    known = os.path.isfile(os.path.join(builder.cache_dir, "dataset_info.json"))
-    apart = hub_id and builder.name == "parquet" and not known and len(_split_names(builder)) > 2
+    several = hub_id and builder.name == "parquet" and len(_split_names(builder)) > 2
+    apart = several and not _is_prepared(builder)
 
     def read(split: str) -> Any:
         with Explained(config, revision):
@@ -195,3 +252,36 @@ def _prepared(
             return builder.as_dataset(split=split)
 
     return read
+
+
+def _is_prepared(builder: Any) -> bool:
+    try:
+        datasets.DatasetInfo.from_directory(builder.cache_dir)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def local_card(path: Path) -> dict[str, Any]:
+    readme = path / "README.md"
+    if not readme.is_file():
+        return {}
+    try:
+        card = DatasetCard.load(readme, ignore_metadata_errors=True).data
+    except Exception:  # a README that is no dataset card says nothing about the licence
+        return {}
+    return card_fields(card)
+
+
+def card_fields(card: Any) -> dict[str, Any]:
+    """Licence and name from a dataset card's metadata, where they are there."""
+    if card is None:
+        return {}
+    found = {
+        name: card.get(name) for name in ("license", "license_name", "license_link", "pretty_name")
+    }
+    return {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in found.items()
+        if value
+    }
