@@ -391,16 +391,17 @@ def _share_out(options: dict[str, Any]) -> None:
 
 def _hush(quiet: bool) -> None:
     """Libraries keep to errors; of several processes the main one says what it does, unless -q."""
+    import datasets
     import transformers
 
     from wdistill.core.log import bars_shown, printed
 
     if not quiet and is_main_process():
         click.get_current_context().with_resource(printed())
+    datasets.logging.set_verbosity_error()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if quiet or not bars_shown():
-        import datasets
         from huggingface_hub.utils import disable_progress_bars
 
         disable_progress_bars()
