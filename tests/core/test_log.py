@@ -92,5 +92,7 @@ def test_numbers_can_be_followed(tmp_path: Path) -> None:
 
 def test_a_tracker_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "find_spec", lambda _: None)
-    with pytest.raises(OptionError, match="--track trackio needs the package 'trackio'; `pip ins"):
+    with pytest.raises(
+        OptionError, match=r"`runtime.track=trackio` needs the package .trackio.; `pip ins"
+    ):
         open_accelerator("no", "cpu", "trackio")

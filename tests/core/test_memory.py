@@ -255,7 +255,7 @@ def test_an_image_that_does_not_fit_alone_is_told() -> None:
         distil(spaces, targets, streams(range(GROUP)))
     said = str(error.value)
     assert said.startswith("not even one image at a time fits into the device's memory (CUDA out")
-    assert said.endswith("lower --resolution or choose a smaller network")
+    assert said.endswith("lower `data.resolution` or choose a smaller network")
     assert "\n" not in said
 
 

@@ -48,7 +48,9 @@ def test_image_column_must_be_chosen_when_there_are_two(tmp_path: Path) -> None:
     features = Features(image=datasets.Image(), label=Value("int64"), mask=datasets.Image())
     rows = rows_of(THREE, mask=rows_of(THREE, first=100)["image"])
     path = save(tmp_path / "two", train=Dataset.from_dict(rows, features=features))
-    assert "several image columns; choose one with --image-column: image, mask" in message(path)
+    assert "several image columns; choose one with `data.image_column`: image, mask" in message(
+        path
+    )
     chosen = load(path, image_column="mask")
     assert chosen.image_column == "mask"
     assert (pixels(chosen.train.image(0))[..., 0] != pixels(picture(0))).any()
@@ -120,7 +122,7 @@ def test_groups_follow_their_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("column", "said"), [("nowhere", "does not exist"), ("image", "Image")])
 def test_a_group_column_must_hold_groups(column: str, said: str, tmp_path: Path) -> None:
     path = save(tmp_path / "d", train=dataset_of([0, 1, 2] * 4))
-    with pytest.raises(DataError, match=f"--group-column '{column}'.*{said}"):
+    with pytest.raises(DataError, match=f"`data.group_column` '{column}'.*{said}"):
         load_data(DataConfig(dataset=path, group_column=column), seed=0, ipc=1)
 
 
@@ -132,7 +134,7 @@ def test_wrong_columns_are_named(tmp_path: Path) -> None:
     assert message(path, label_column="y") == (
         "--label-column 'y' does not exist; choose from image, label"
     )
-    assert "--image-column 'label' holds ClassLabel values, not images" in message(
+    assert "`data.image_column` 'label' holds ClassLabel values, not images" in message(
         path, image_column="label"
     )
 

@@ -45,7 +45,7 @@ def test_embedded_subset_is_the_default_and_needs_no_network(connections: list[o
     assert data.native_size == 28
     assert data.source.kind == "embedded"
     assert data.source.license == "mit"
-    assert data.notes == ("No --dataset given: using the embedded Fashion-MNIST subset, offline.",)
+    assert data.notes == ("No dataset is named: using the embedded Fashion-MNIST subset, offline.",)
 
 
 def test_embedded_files_are_those_of_the_readme() -> None:

@@ -357,7 +357,7 @@ def test_a_manifest_of_somebody_names_no_folder_of_this_machine(
 
 def test_what_a_set_stands_for_must_be_said(tmp_path: Path) -> None:
     path = foreign(tmp_path / "set.parquet", ["0", "1"], [0, 1])
-    with pytest.raises(OptionError, match="--against"):
+    with pytest.raises(OptionError, match=r"`against.dataset`"):
         against(open_subject(str(path), DataConfig()), DataConfig())
 
 

@@ -161,7 +161,7 @@ def test_a_budget_keeps_as_many_views_as_fit() -> None:
 
 
 def test_a_budget_below_one_view_is_refused_in_one_line() -> None:
-    with pytest.raises(OptionError, match=r"--label-budget is 9 B, but one view .* takes"):
+    with pytest.raises(OptionError, match=r"`label_views.budget` is 9 B, but one view .* takes"):
         fit(made(2), CLASSES, 9)
 
 

@@ -132,7 +132,7 @@ def refusal(name: Path | str) -> str:
         found(name)
     text = str(caught.value)
     assert "\n" not in text
-    assert text.startswith(f"--backbone {str(name)!r} ")
+    assert text.startswith(f"`teacher.backbone` {str(name)!r} ")
     return text
 
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_a_hub_id_is_no_backbone(name: str) -> None:
 
 
 def test_the_option_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match=r"^--student 'a/b/c' is neither"):
+    with pytest.raises(BackboneError, match=r"^`evaluate.students` 'a/b/c' is neither"):
         find_backbone("a/b/c", resolution=SIZE, option="--student")
 
 
@@ -199,7 +199,7 @@ def test_a_size_that_the_network_does_not_take_is_refused(tmp_path: Path) -> Non
     checkpoint(tmp_path, "vit")
     larger = Preprocessing(48, 0, *IDENTITY)
     backbone = load_backbone(found(tmp_path), NAMES, larger, 0)
-    with pytest.raises(BackboneError, match=r"does not take images of 48 px: .*--resolution"):
+    with pytest.raises(BackboneError, match=r"does not take images of 48 px: .*`data.resolution`"):
         check_accepts(backbone)
     good = load(tmp_path, NAMES)
     check_accepts(good)

@@ -174,7 +174,7 @@ def test_a_damaged_mark_is_one_line(tmp_path: Path) -> None:
 
 def test_a_run_json_of_another_tool_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[1, 2]")
-    with pytest.raises(RunFolderError, match="choose another --output"):
+    with pytest.raises(RunFolderError, match="choose another `output`"):
         claim(tmp_path, CONFIG, DATA)
 
 

@@ -138,7 +138,7 @@ def test_a_part_is_not_pushed(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "2", "1/0", "a/b", "-1/3"])
 def test_a_part_that_cannot_be_is_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="--shard is"):
+    with pytest.raises(OptionError, match=r"`runtime.shard` is"):
         Shard.parse(text)
 
 

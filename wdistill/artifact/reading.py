@@ -163,10 +163,10 @@ def _hub_set(name: str, folder: Path) -> HubSet:
     return HubSet(name, f"{constants.ENDPOINT}/datasets/{name}", root.name, folder)
 
 
-def remote(name: str, what: str, option: str | None = None) -> str:
+def remote(name: str, what: str, setting: str | None = None) -> str:
     """``name``, which may only mean something on the Hub; a local folder would win over it.
 
-    what: the role of ``name``; option: that with which the user says what is meant. Raises
+    what: the role of ``name``; setting: that with which the user says what is meant. Raises
     RunFolderError if it is no id of the Hub, or also the name of a folder here.
     """
     try:
@@ -174,7 +174,7 @@ def remote(name: str, what: str, option: str | None = None) -> str:
     except HubError as error:
         raise RunFolderError(f"the {what} of {MANIFEST_FILE}: {error}") from error
     if Path(name).exists():
-        advice = f", or say what you mean with {option}" if option else ""
+        advice = f", or say what you mean with `{setting}`" if setting else ""
         raise RunFolderError(
             f"the {what} {name!r} is on the Hub, but there is a folder of that name here; "
             f"run from another folder{advice}"

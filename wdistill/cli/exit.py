@@ -25,6 +25,18 @@ def command_line() -> str:
     return os.environ.get(COMMAND) or shlex.join(["wdistill", *sys.argv[1:]])
 
 
+def without_part(command: str) -> str:
+    """The command of the whole run of which ``command`` makes a part: without part and folder."""
+    kept: list[str] = []
+    words = iter(shlex.split(command))
+    for word in words:
+        if word in ("--shard", "--output"):
+            next(words, None)
+        elif not word.startswith(("--shard=", "--output=")):
+            kept.append(word)
+    return shlex.join(kept)
+
+
 def launched() -> bool:
     """Whether another wdistill has started this process, beside others, and speaks of its end."""
     return COMMAND in os.environ

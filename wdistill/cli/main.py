@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from wdistill.cli.exit import (
     misused,
     signal_of,
     stopped_by,
+    without_part,
 )
 from wdistill.cli.options import SettingOption, setting_options, settings, spoken
 from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
@@ -136,7 +138,7 @@ def run(**options: Any) -> None:
     target = options["push_to"]
     if part and target:
         raise OptionError(
-            "--push-to cannot push a part of a run; push the run that joins the parts"
+            "`push_to` cannot push a part of a run; push the run that joins the parts"
         )
     _share_out(options)
     main = is_main_process()
@@ -151,7 +153,8 @@ def run(**options: Any) -> None:
 
     _hush(runtime.quiet)
     folder = options["output"] or pipeline.default_output(config, part)
-    publish = pipeline.run(config, runtime, folder, command_line(), shard=part)
+    command = without_part(command_line()) if part else command_line()
+    publish = pipeline.run(config, runtime, folder, command, shard=part)
     if not main:
         return
     if part:
@@ -166,7 +169,8 @@ def run(**options: Any) -> None:
     click.echo(f"card:     {publish / 'README.md'}")
     click.echo(f'load:     load_dataset("{publish}")')
     if target:
-        click.echo(hub.format_result(hub.push_finished(folder, target)))
+        result = hub.push_finished(folder, target)
+        click.echo(hub.format_result(replace(result, notice=spoken(result.notice or "", push))))
     else:
         click.echo(f"push:     wdistill push {shlex.quote(str(folder))} YOU/{folder.name}")
 
@@ -195,7 +199,7 @@ def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> No
     click.echo(f"joined:   {merged.units} finished pieces of work in {output}")
     for shard in merged.absent:
         click.echo(f"absent:   part {shard.index} of {shard.count}; the run will do its work")
-    click.echo(f"next:     {merged.command}")
+    click.echo(f"next:     {merged.command} --output {shlex.quote(str(output))}")
 
 
 @cli.command()
@@ -359,6 +363,7 @@ def push(
 
         disable_progress_bars()
     result = hub.push(folder, repo_id, hub.PushOptions(dry_run=dry_run, **options))
+    result = replace(result, notice=spoken(result.notice or "", push))
     click.echo(hub.format_plan(result) if dry_run else hub.format_result(result))
 
 

@@ -27,11 +27,17 @@ def open_accelerator(
     Raises OptionError if PyTorch sees no such device or the tracker's package is not installed.
     """
     if track is not None and find_spec(track) is None:
-        raise OptionError(f"--track {track} needs the package {track!r}; `pip install {track}`")
+        raise OptionError(
+            f"`runtime.track={track}` needs the package {track!r}; `pip install {track}`"
+        )
     if device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device is 'cuda' but PyTorch sees no CUDA device; choose auto or cpu")
+        raise OptionError(
+            "`runtime.device` is 'cuda' but PyTorch sees no CUDA device; choose auto or cpu"
+        )
     if device == "mps" and not torch.backends.mps.is_available():
-        raise OptionError("--device is 'mps' but PyTorch sees no MPS device; choose auto or cpu")
+        raise OptionError(
+            "`runtime.device` is 'mps' but PyTorch sees no MPS device; choose auto or cpu"
+        )
     # One process may wait for another for as long as a stage takes.
     patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
     # Some backbones have parameters that no image uses, such as a mask token.

@@ -82,7 +82,7 @@ def _raise_write_error(path: Path, error: OSError) -> NoReturn:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = "no space left on the disk; free some space and run the same command again"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        advice = "no permission; choose another --output or change the folder's permissions"
+        advice = "no permission; choose another `output` or change the folder's permissions"
     else:
         advice = error.strerror or type(error).__name__
     raise RunFolderError(f"cannot write '{path}': {advice}") from error
@@ -167,11 +167,11 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise RunFolderError(
-            f"another run is working in {str(folder)!r}; wait for it, or choose another --output"
+            f"another run is working in {str(folder)!r}; wait for it, or choose another `output`"
         ) from error
     except OSError as error:
         raise RunFolderError(
-            f"cannot write to {str(folder)!r} ({error.strerror}); choose another --output"
+            f"cannot write to {str(folder)!r} ({error.strerror}); choose another `output`"
         ) from error
     try:
         yield

@@ -60,5 +60,5 @@ def _too_large(error: RuntimeError) -> str:
     text = " ".join(str(error).split())[:120]
     return (
         f"not even one image at a time fits into the device's memory ({text}); "
-        "lower --resolution or choose a smaller network"
+        "lower `data.resolution` or choose a smaller network"
     )

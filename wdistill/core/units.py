@@ -63,7 +63,9 @@ class Shard:
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         shard = cls(*map(int, match.groups())) if match else cls(0, 0)
         if not 1 <= shard.index <= shard.count <= 10_000:
-            raise OptionError(f"--shard is {text!r}; give I/N, a part from 1/N to N/N, such as 2/8")
+            raise OptionError(
+                f"`runtime.shard` is {text!r}; give I/N, a part from 1/N to N/N, such as 2/8"
+            )
         return shard
 
 

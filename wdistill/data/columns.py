@@ -25,7 +25,7 @@ def choose_columns(dataset: Any, config: DataConfig) -> tuple[str, str]:
         raise _no_label_column(dataset.features)
     if len(found) > 1:
         raise DataError(
-            f"the dataset has several label columns; choose one with --label-column: "
+            f"the dataset has several label columns; choose one with `data.label_column`: "
             f"{', '.join(found)}"
         )
     return image, found[0]
@@ -42,11 +42,11 @@ def candidates(features: Any, config: DataConfig) -> tuple[str, list[str]]:
 
 
 def read_groups(dataset: Any, column: str) -> np.ndarray:
-    """(N,) int64: the number of each row's value in --group-column; missing ones are a group."""
-    _known(dataset.features, column, "--group-column")
+    """(N,) int64: the number of each row's value in the group column; missing ones are a group."""
+    _known(dataset.features, column, "data.group_column")
     if not is_label(dataset.features[column]):
         raise DataError(
-            f"--group-column {column!r} holds {_kind(dataset.features[column])}; "
+            f"`data.group_column` {column!r} holds {_kind(dataset.features[column])}; "
             "name a column of names or numbers that images share, such as a domain or a client"
         )
     values = _stored(dataset, column)
@@ -56,10 +56,10 @@ def read_groups(dataset: Any, column: str) -> np.ndarray:
 
 def _image_column(features: Any, given: str | None) -> str:
     if given is not None:
-        _known(features, given, "--image-column")
+        _known(features, given, "data.image_column")
         if not (_is_image(features[given]) or _is_encoded(features[given])):
             raise DataError(
-                f"--image-column {given!r} holds {_kind(features[given])}, not images; "
+                f"`data.image_column` {given!r} holds {_kind(features[given])}, not images; "
                 f"columns: {_listed(features)}"
             )
         return given
@@ -69,11 +69,11 @@ def _image_column(features: Any, given: str | None) -> str:
     if not found:
         raise DataError(
             f"the dataset has no image column (columns: {_listed(features)}); "
-            "if one holds encoded images, name it with --image-column"
+            "if one holds encoded images, name it with `data.image_column`"
         )
     if len(found) > 1:
         raise DataError(
-            f"the dataset has several image columns; choose one with --image-column: "
+            f"the dataset has several image columns; choose one with `data.image_column`: "
             f"{', '.join(found)}"
         )
     return str(found[0])
@@ -81,7 +81,7 @@ def _image_column(features: Any, given: str | None) -> str:
 
 def _label_columns(features: Any, given: str | None) -> list[str]:
     if given is not None:
-        _known(features, given, "--label-column")
+        _known(features, given, "data.label_column")
         if not is_label(features[given]):
             raise DataError(_no_label(given, features[given]))
         return [given]
@@ -100,7 +100,7 @@ def _label_columns(features: Any, given: str | None) -> list[str]:
 def _no_label_column(features: Any) -> DataError:
     return DataError(
         f"the dataset has no label column (columns: {_listed(features)}); "
-        "name one with --label-column"
+        "name one with `data.label_column`"
     )
 
 
@@ -115,9 +115,9 @@ def _repeats(name: str, dataset: Any) -> bool:
     return 2 <= distinct <= int(pc.count(values).as_py()) / 2
 
 
-def _known(features: Any, name: str, option: str) -> None:
+def _known(features: Any, name: str, setting: str) -> None:
     if name not in features:
-        raise DataError(f"{option} {name!r} does not exist; choose from {_listed(features)}")
+        raise DataError(f"`{setting}` {name!r} does not exist; choose from {_listed(features)}")
 
 
 def _listed(features: Any) -> str:
@@ -127,7 +127,7 @@ def _listed(features: Any) -> str:
 def _no_label(name: str, feature: Any) -> str:
     return (
         f"column {name!r} holds {_kind(feature)}, but one class per image is needed; "
-        "name a column of class names or numbers with --label-column"
+        "name a column of class names or numbers with `data.label_column`"
     )
 
 

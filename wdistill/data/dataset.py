@@ -128,16 +128,16 @@ class _Read:
 
 def _read_splits(opened: Opened, config: DataConfig) -> _Read:
     train_name = _train_name(opened, config)
-    dataset, trained = _rows_of(opened, train_name, "--train-split")
+    dataset, trained = _rows_of(opened, train_name, "data.train_split")
     if not len(dataset):
-        raise DataError(f"split {train_name!r} is empty; choose another with --train-split")
+        raise DataError(f"split {train_name!r} is empty; choose another with `data.train_split`")
     columns = choose_columns(dataset, config)
     train, class_names = labelled_split(dataset, train_name, columns)
     if config.group_column is not None:
         train = replace(train, groups=read_groups(dataset, config.group_column))
     splits, skipped = [train], []
     for name in _eval_names(opened, config, train_name):
-        stored, tested = _rows_of(opened, name, "--eval-split")
+        stored, tested = _rows_of(opened, name, "data.eval_split")
         _check_apart(train_name, trained, name, tested)
         if columns[1] in stored.features:
             evaluation, names = labelled_split(stored, name, columns)
@@ -146,7 +146,9 @@ def _read_splits(opened: Opened, config: DataConfig) -> _Read:
                 break
         skipped.append(name)
     if config.eval_split is not None and len(splits) == 1:
-        raise DataError(f"split {config.eval_split!r} has no labels; choose another --eval-split")
+        raise DataError(
+            f"split {config.eval_split!r} has no labels; choose another `data.eval_split`"
+        )
     return _Read(splits, class_names, *columns, tuple(skipped))
 
 
@@ -171,19 +173,21 @@ class Rows:
 def load_rows(config: DataConfig) -> Rows:
     """The split ``config.train_split`` (the only one, or train) of a dataset, to be judged."""
     opened = open_source(config)
-    name = _train_name(opened, config, "--split")
-    table, _ = _rows_of(opened, name, "--split")
+    name = _train_name(opened, config, "columns.train_split")
+    table, _ = _rows_of(opened, name, "columns.train_split")
     columns = choose_columns(table, config)
     split, class_names = labelled_split(table, name, columns)
     split = split.take(np.flatnonzero(split.labels >= 0))
     if not len(split):
-        raise DataError(f"split {name!r} has no labelled images; choose another with --split")
+        raise DataError(
+            f"split {name!r} has no labelled images; choose another with `columns.train_split`"
+        )
     read = _Read([split], class_names, split.column, "", ())
     source = replace(opened.source, fingerprint=_fingerprint(read))
     return Rows(source, split, table, class_names, is_named(table.features[columns[1]]))
 
 
-def _train_name(opened: Opened, config: DataConfig, option: str = "--train-split") -> str:
+def _train_name(opened: Opened, config: DataConfig, setting: str = "data.train_split") -> str:
     if config.train_split is not None:
         return config.train_split
     if "train" in opened.names:
@@ -191,14 +195,14 @@ def _train_name(opened: Opened, config: DataConfig, option: str = "--train-split
     if len(opened.names) == 1:
         return opened.names[0]
     found = ", ".join(opened.names) or "no splits"
-    raise DataError(f"the dataset has no split 'train' but {found}; choose one with {option}")
+    raise DataError(f"the dataset has no split 'train' but {found}; choose one with `{setting}`")
 
 
 def _names_in(spec: str) -> list[str]:
     return re.findall(r"(?:^|\+)([^\[+(]*)", spec)
 
 
-def _rows_of(opened: Opened, spec: str, option: str) -> tuple[Any, list[Piece]]:
+def _rows_of(opened: Opened, spec: str, setting: str) -> tuple[Any, list[Piece]]:
     """Rows of ``train``, ``train[:10%]`` or ``train+extra``, in the syntax of `datasets`, and which
     rows of the stored splits they are.
     """
@@ -207,7 +211,7 @@ def _rows_of(opened: Opened, spec: str, option: str) -> tuple[Any, list[Piece]]:
     if unknown:
         allowed = ", ".join(opened.names)
         raise DataError(
-            f"{option} {spec!r}: no split is called {unknown[0]!r}; choose from {allowed}"
+            f"`{setting}` {spec!r}: no split is called {unknown[0]!r}; choose from {allowed}"
         )
     stored = {name: opened.read(name) for name in dict.fromkeys(names)}
     if spec in stored:
@@ -217,7 +221,7 @@ def _rows_of(opened: Opened, spec: str, option: str) -> tuple[Any, list[Piece]]:
         found = datasets.ReadInstruction.from_spec(spec).to_absolute(sizes)
     except (ValueError, AssertionError) as error:
         raise DataError(
-            f"{option} {spec!r} is not a split; write for example 'train[:10%]'"
+            f"`{setting}` {spec!r} is not a split; write for example 'train[:10%]'"
         ) from error
     pieces = [(piece.splitname, piece.from_, piece.to) for piece in found]
     rows = [stored[name].select(range(first, end)) for name, first, end in pieces]
@@ -229,7 +233,7 @@ def _check_apart(trained: str, ours: list[Piece], tested: str, theirs: list[Piec
     for (name, first, end), (other, begin, stop) in product(ours, theirs):
         if name == other and max(first, begin) < min(end, stop):
             raise DataError(
-                f"--eval-split {tested!r} has images of split {name!r} that are also in the "
+                f"`data.eval_split` {tested!r} has images of split {name!r} that are also in the "
                 f"training split {trained!r}; choose others"
             )
 
@@ -239,7 +243,7 @@ def _check_classes(
 ) -> None:
     counts = np.bincount(train.labels, minlength=len(names))
     if not len(train):
-        raise DataError(f"split {train.name!r} has no labels; choose another --train-split")
+        raise DataError(f"split {train.name!r} has no labels; choose another `data.train_split`")
     if len(names) < 2:
         raise DataError(f"the dataset has one class, {names[0]!r}; two or more are needed")
     smallest = int(counts.argmin())
@@ -251,8 +255,8 @@ def _check_classes(
         beside = f" besides {held} held out for evaluation" if held else ""
         noun = "image" if count == 1 else "images"
         raise DataError(
-            f"class {name!r} has {count} {noun}{beside} but --ipc is {ipc}; "
-            f"lower --ipc to {count} or less"
+            f"class {name!r} has {count} {noun}{beside} but `barycenter.ipc` is {ipc}; "
+            f"lower `barycenter.ipc` to {count} or less"
         )
 
 
@@ -297,7 +301,7 @@ def _notes(
     unlabelled, broken = left_out
     notes = []
     if config.dataset is None:
-        notes.append("No --dataset given: using the embedded Fashion-MNIST subset, offline.")
+        notes.append("No dataset is named: using the embedded Fashion-MNIST subset, offline.")
     elif config.image_column is None or config.label_column is None:
         notes.append(
             f"Images are in column {read.image_column!r}, labels in column {read.label_column!r}."

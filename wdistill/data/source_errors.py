@@ -54,7 +54,7 @@ def explain(error: Exception, config: DataConfig, revision: str | None = None) -
     if message is None and "scripts are no longer supported" in text:
         message = (
             f"dataset {name!r} is a Python script, which `datasets` no longer runs; "
-            "try --revision refs/convert/parquet, where the Hub keeps a copy without code"
+            "try `data.revision` refs/convert/parquet, where the Hub keeps a copy without code"
         )
     if message is None and (
         "Config name is missing" in text or ("BuilderConfig '" in text and "not found" in text)
@@ -75,7 +75,7 @@ def _access(config: DataConfig, chain: list[BaseException], text: str) -> str | 
         advice = f"accept its terms on {page}, then log in with `hf auth login` or set HF_TOKEN"
         return f"dataset {name!r} is gated; {advice}"
     if has(RevisionNotFoundError):
-        return f"dataset {name!r} has no revision {config.revision!r}; check --revision"
+        return f"dataset {name!r} has no revision {config.revision!r}; check `data.revision`"
     if has(NOT_FOUND):
         where = f"neither a local path nor found on {constants.ENDPOINT}"
         advice = "check the id, or log in with `hf auth login` if it is private"
@@ -138,7 +138,7 @@ def _config_message(config: DataConfig, revision: str | None) -> str:
     where = str(path.resolve()) if path.exists() else str(config.dataset)
     names = ", ".join(datasets.get_dataset_config_names(where, revision=revision))
     has = "several configs" if config.config_name is None else f"no config {config.config_name!r}"
-    return f"dataset {config.dataset!r} has {has}; choose with --config-name: {names}"
+    return f"dataset {config.dataset!r} has {has}; choose with `data.config_name`: {names}"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -61,24 +61,27 @@ class Opened:
 def open_source(
     config: DataConfig, scaling: Callable[[int], Scaling] | None = None, quiet: bool = True
 ) -> Opened:
-    """What ``--dataset`` names. A local path wins over a Hub id of the same name.
+    """What ``data.dataset`` names. A local path wins over a Hub id of the same name.
 
     With ``scaling`` it is read as a stream, see :mod:`wdistill.data.streaming`.
     """
     name = config.dataset
     local = name is None or Path(os.path.expanduser(name)).exists() or glob.has_magic(name)
     if local and scaling is not None:
-        raise DataError("--streaming is for datasets on the Hub; drop it, or give a Hub id")
+        raise DataError("`runtime.streaming` is for datasets on the Hub; drop it, or give a Hub id")
     if name is None:
-        for option, value in (("config-name", config.config_name), ("revision", config.revision)):
+        for setting in ("config_name", "revision"):
+            value = getattr(config, setting)
             if value is not None:
-                raise DataError(f"--{option} {value!r} needs a --dataset that it belongs to")
+                raise DataError(
+                    f"`data.{setting}` {value!r} needs a `data.dataset` that it belongs to"
+                )
         return _embedded()
     path = Path(os.path.expanduser(name))
     is_glob = glob.has_magic(name) and not path.exists()
     if path.exists() or is_glob:
         if config.revision is not None:
-            raise DataError(f"{name!r} is local, but --revision is for the Hub; drop it")
+            raise DataError(f"{name!r} is local, but `data.revision` is for the Hub; drop it")
         with Explained(config):
             return _local(path, config)
     if is_only_local(name):
@@ -158,7 +161,7 @@ def _by_split(found: list[Path], root: Path) -> dict[str, list[str]]:
 def _hub(
     name: str, config: DataConfig, scaling: Callable[[int], Scaling] | None, quiet: bool
 ) -> Opened:
-    """A dataset on the Hub, read at the commit that ``--revision`` is now."""
+    """A dataset on the Hub, read at the commit that ``data.revision`` is now."""
     try:
         info = HfApi().dataset_info(name, revision=config.revision, timeout=30)
     except Exception as error:

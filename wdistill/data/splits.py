@@ -137,7 +137,7 @@ class ImageSplit:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             where = f"row {position} of split {self.name!r}{file}"
             raise DataError(
-                f"broken image in {where}: {reason}; repair it or pass --skip-broken"
+                f"broken image in {where}: {reason}; repair it or pass `data.skip_broken=True`"
             ) from error
 
     def take(self, chosen: np.ndarray) -> ImageSplit:
@@ -165,7 +165,7 @@ def renamed(split: ImageSplit, names: tuple[str, ...], class_names: tuple[str, .
     if strange:
         raise DataError(
             f"split {split.name!r} has class {strange[0]!r} which the training split lacks; "
-            "choose another --eval-split"
+            "choose another `data.eval_split`"
         )
     order = np.array([*(position.get(name, -1) for name in names), -1], dtype=np.int64)
     return replace(split, labels=order[split.labels])

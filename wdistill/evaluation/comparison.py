@@ -180,7 +180,7 @@ def open_comparison(
         teacher = load_backbone(found, real.class_names, pixels, 0)
         if teacher.origin != "as_is":
             raise BackboneError(
-                f"--teacher {found.name!r} does not know the classes of {real.source.id!r}; give a "
+                f"`teacher` {found.name!r} does not know the classes of {real.source.id!r}; give a "
                 "network trained on them, such as the teacher folder of a run"
             )
     students = _students(config, subject, real, resolution, pixels)
@@ -203,10 +203,10 @@ def _real_data(
             raise
         raise DataError(
             f"the real images of {subject.id!r} cannot be read ({error}); say where they are with "
-            "--against"
+            "`against.dataset`"
         ) from error
     if subject.manifest is not None and config.against == DataConfig():
-        check_data(real, subject.manifest["source"], "; say where they are with --against")
+        check_data(real, subject.manifest["source"], "; say where they are with `against.dataset`")
     return real
 
 
@@ -217,7 +217,7 @@ def _teacher_source(
     trust = config.trust_remote_code
     if config.teacher is not None:
         return find_backbone(
-            config.teacher, resolution=size, trust_remote_code=trust, option="--teacher"
+            config.teacher, resolution=size, trust_remote_code=trust, setting="teacher"
         )
     if subject.folder is not None and (subject.folder / "teacher").is_dir():
         return find_backbone(str(subject.folder / "teacher"), resolution=size)
@@ -229,10 +229,10 @@ def _teacher_source(
     elif known.get("revision") is None:
         return None
     else:
-        name = remote(known["backbone"], "teacher", "--teacher")
+        name = remote(known["backbone"], "teacher", "teacher")
     revision = known.get("revision")
     return find_backbone(
-        name, resolution=size, revision=revision, trust_remote_code=trust, option="--teacher"
+        name, resolution=size, revision=revision, trust_remote_code=trust, setting="teacher"
     )
 
 
@@ -274,7 +274,7 @@ def _students(
     trust, found = config.trust_remote_code, {}
     for name in names:
         source = find_backbone(
-            name, resolution=resolution, trust_remote_code=trust, option="--student"
+            name, resolution=resolution, trust_remote_code=trust, setting="evaluate.students"
         )
         model = new_network(source, real.class_names, resolution, 0)
         check_accepts(Backbone(name, model, pixels, "from_scratch", None))
@@ -288,20 +288,20 @@ def _check_regimes(comparison: Comparison) -> None:
     if "soft" in labels and comparison.subject.soft_labels is None:
         raise OptionError(
             f"{name!r} has no soft labels (a column 'soft_label' of one probability per class); "
-            "choose --labels hard or teacher"
+            "choose `evaluate.labels` hard or teacher"
         )
     if "views" in labels and comparison.subject.views is None:
         raise OptionError(
             f"{name!r} has no labels of views (a configuration 'soft_labels'); distil it with "
-            "--label-views, or choose --labels hard, soft or teacher"
+            "`label_views.count`, or choose `evaluate.labels` hard, soft or teacher"
         )
-    needs = [f"--labels {kind}" for kind in ("teacher",) if kind in labels]
-    needs += [f"--baselines {kind}" for kind in ("nearest", "herding") if kind in baselines]
+    needs = [f"`evaluate.labels` {kind}" for kind in ("teacher",) if kind in labels]
+    needs += [f"`baselines` {kind}" for kind in ("nearest", "herding") if kind in baselines]
     if baselines:
-        needs += [f"--labels {kind} with --baselines" for kind in STORED if kind in labels]
+        needs += [f"`evaluate.labels` {kind} with `baselines`" for kind in STORED if kind in labels]
     if needs and comparison.teacher is None:
         raise OptionError(
-            f"{needs[0]} needs a network that knows the classes; name one with --teacher"
+            f"{needs[0]} needs a network that knows the classes; name one with `teacher`"
         )
     counts = np.bincount(comparison.real.train.labels, minlength=comparison.classes)
     wanted = np.bincount(comparison.candidate.labels, minlength=comparison.classes)
@@ -311,7 +311,7 @@ def _check_regimes(comparison: Comparison) -> None:
         raise DataError(
             f"class {comparison.real.class_names[least]!r} of {comparison.real.source.id!r} has "
             f"{counts[least]} real images, fewer than the {wanted[least]} of the set; leave out "
-            "--baselines or choose another --against"
+            "`baselines` or choose another `against.dataset`"
         )
 
 

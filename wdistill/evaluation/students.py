@@ -135,7 +135,7 @@ def training_set(setting: StudentSetting, job: Job) -> TrainingSet:
     if missing.get(job.labels):
         raise OptionError(
             f"there are no labels of kind {job.labels} for the {job.images} images; leave out "
-            f"--labels {job.labels}, or name the network that gives them with --teacher"
+            f"`evaluate.labels` {job.labels}, or name the network that gives them with `teacher`"
         )
     targets = soft if job.labels == "soft" and soft is not None else labels
     online = setting.network if job.labels == "teacher" else None

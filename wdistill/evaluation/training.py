@@ -87,7 +87,7 @@ def train_student(
         schedule.step()
         on_step(loss.detach())
     if not bool(torch.isfinite(loss)):
-        raise NumericalError("a student's loss is not finite; use --mixed-precision no")
+        raise NumericalError("a student's loss is not finite; use `mixed_precision=no`")
     return model.eval()
 
 

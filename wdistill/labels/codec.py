@@ -85,8 +85,8 @@ def fit(views: LabelViews, classes: int, budget: int | None) -> tuple[LabelViews
             return views.first(count), size
         if count == 1:
             raise OptionError(
-                f"--label-budget is {human_bytes(budget)}, but one view of each image takes "
-                f"{human_bytes(size)}; give more, or a lower --label-topk"
+                f"`label_views.budget` is {human_bytes(budget)}, but one view of each image takes "
+                f"{human_bytes(size)}; give more, or a lower `label_views.topk`"
             )
         count = max(1, min(count - 1, count * budget // size))
 

@@ -39,7 +39,7 @@ def soft_labels(
         part.copy_(part.softmax(1))
         finite &= torch.isfinite(part).all()
     if not bool(finite):
-        raise NumericalError("the teacher's soft labels are not finite; try --mixed-precision no")
+        raise NumericalError("the teacher's soft labels are not finite; try `mixed_precision=no`")
     return total.cpu()
 
 

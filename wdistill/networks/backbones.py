@@ -71,14 +71,14 @@ def find_backbone(
     resolution: int,
     revision: str | None = None,
     trust_remote_code: bool = False,
-    option: str = "--backbone",
+    setting: str = "teacher.backbone",
 ) -> BackboneSource:
     """Configuration and image processor of ``name``. Raises BackboneError if there is none."""
     if name in BUILT_IN:
         config = built_in_config(name, resolution)
         return BackboneSource(name, config, None, False, None, trust_remote_code)
     local = Path(name).expanduser().is_dir()
-    sha = None if local else _hub_sha(name, revision, option)
+    sha = None if local else _hub_sha(name, revision, setting)
     load = {"revision": sha, "trust_remote_code": trust_remote_code}
     path = str(Path(name).expanduser()) if local else name
     try:
@@ -87,39 +87,39 @@ def find_backbone(
             config, "auto_map"
         ):
             raise BackboneError(
-                f"{option} {name!r} is a {config.model_type!r} network, which has no "
+                f"`{setting}` {name!r} is a {config.model_type!r} network, which has no "
                 "image-classification form in transformers; choose an image classifier"
             )
         processor = _processor(path, load)
     except (OSError, ValueError, ImportError) as error:
-        raise BackboneError(_load_failure(name, option, local, error)) from error
+        raise BackboneError(_load_failure(name, setting, local, error)) from error
     weights = not local or bool(list(Path(path).glob("*.safetensors")))
     if local and not weights and list(Path(path).glob("*.bin")):
         raise BackboneError(
-            f"{option} {name!r} has only pickled weights (*.bin), which are never read; "
+            f"`{setting}` {name!r} has only pickled weights (*.bin), which are never read; "
             "convert them with save_pretrained(folder), which writes safetensors"
         )
     return BackboneSource(path, config, processor, weights, sha, trust_remote_code)
 
 
-def _hub_sha(name: str, revision: str | None, option: str) -> str | None:
+def _hub_sha(name: str, revision: str | None, setting: str) -> str | None:
     try:
         sha: str | None = HfApi().model_info(name, revision=revision).sha
         return sha
     except GatedRepoError as error:
         raise BackboneError(
-            f"{option} {name!r} is gated; accept its terms on its page, then run `hf auth login`"
+            f"`{setting}` {name!r} is gated; accept its terms on its page, then run `hf auth login`"
         ) from error
     except RevisionNotFoundError as error:
-        raise BackboneError(f"{option} {name!r} has no revision {revision!r}") from error
+        raise BackboneError(f"`{setting}` {name!r} has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
         raise BackboneError(
-            f"{option} {name!r} is no model on the Hub, no local folder and no built-in "
+            f"`{setting}` {name!r} is no model on the Hub, no local folder and no built-in "
             f"({', '.join(BUILT_IN)}); if it is private, run `hf auth login` first"
         ) from error
     except HFValidationError as error:
         raise BackboneError(
-            f"{option} {name!r} is neither a Hub id, nor a local folder, nor a built-in "
+            f"`{setting}` {name!r} is neither a Hub id, nor a local folder, nor a built-in "
             f"({', '.join(BUILT_IN)})"
         ) from error
     except Exception:  # offline: a cached copy may do, and from_pretrained says if it does not
@@ -136,15 +136,20 @@ def _processor(path: str, load: dict[str, Any]) -> dict[str, Any] | None:
     return dict(values)
 
 
-def _load_failure(name: str, option: str, local: bool, error: Exception) -> str:
+def _load_failure(name: str, setting: str, local: bool, error: Exception) -> str:
     first = str(error).strip().split("\n")[0]
     if local:
-        return f"{option} {name!r} cannot be read as a Hugging Face model folder: {first}"
+        return f"`{setting}` {name!r} cannot be read as a Hugging Face model folder: {first}"
     if "gated repo" in str(error):
-        return f"{option} {name!r} is gated; accept its terms on its page, then run `hf auth login`"
+        return (
+            f"`{setting}` {name!r} is gated; accept its terms on its page, then run `hf auth login`"
+        )
     if "trust_remote_code" in str(error):
-        return f"{option} {name!r} runs code of its own; pass --trust-remote-code if you trust it"
-    return f"{option} {name!r} cannot be loaded: {first}"
+        return (
+            f"`{setting}` {name!r} runs code of its own; pass "
+            "`teacher.trust_remote_code=True` if you trust it"
+        )
+    return f"`{setting}` {name!r} cannot be loaded: {first}"
 
 
 def new_network(
@@ -182,12 +187,12 @@ def load_backbone(
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise BackboneError(_load_failure(source.name, "--backbone", False, error)) from error
+        raise BackboneError(_load_failure(source.name, "teacher.backbone", False, error)) from error
     missing = set(report["missing_keys"])
     if missing >= {name for name, _ in model.named_parameters()}:
         raise BackboneError(
-            f"--backbone {source.name!r}: its weights are those of another architecture than its "
-            "config.json describes; choose another checkpoint"
+            f"`teacher.backbone` {source.name!r}: its weights are those of another architecture "
+            "than its config.json describes; choose another checkpoint"
         )
     order = match_classes(model.config.id2label, class_names)
     if any(name in missing for name in _head_parameters(model)):

@@ -47,7 +47,7 @@ def check_accepts(backbone: Backbone) -> None:
         first = str(error).strip().split("\n")[0]
         raise BackboneError(
             f"{backbone.name!r} does not take images of {size} px: {first}; "
-            "choose another --resolution, or leave it out"
+            "choose another `data.resolution`, or leave it out"
         ) from error
     finally:
         backbone.model.requires_grad_(True)

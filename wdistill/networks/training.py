@@ -104,7 +104,7 @@ def train_teacher(
             if not math.isfinite(value := float(loss.detach())):
                 raise NumericalError(
                     f"the teacher's loss is not finite in epoch {epoch + 1}; "
-                    "use --mixed-precision no"
+                    "use `mixed_precision=no`"
                 )
             bar.describe(f"loss {value:.3f} in epoch {epoch + 1}")
             accelerator.log({"teacher/loss": value}, step=epoch + 1)
@@ -198,11 +198,11 @@ def check_not_weak(accuracy: float, store: PixelStore, backbone: Backbone) -> No
         "as_is": "its classes match by name, so the resolution or the normalisation is the likely "
         f"cause (images reach it at {backbone.preprocessing.resolution} px)",
         "fine_tuned": "it was fine-tuned too briefly, or the labels are noise; "
-        "raise --teacher-epochs",
-        "from_scratch": "it was trained too briefly or on too few images; raise --teacher-epochs "
-        "or start from a pretrained --backbone",
+        "raise `teacher.epochs`",
+        "from_scratch": "it was trained too briefly or on too few images; raise `teacher.epochs` "
+        "or start from a pretrained `teacher.backbone`",
     }[backbone.origin]
     raise WeakTeacherError(
         f"teacher {backbone.name!r} has accuracy {accuracy:.1%} and chance is {chance:.1%}: "
-        f"{cause}; --allow-weak-teacher goes on"
+        f"{cause}; `teacher.allow_weak=True` goes on"
     )

@@ -71,7 +71,7 @@ SHOWN_IMAGES = 3  # of a class, on their way through synthesis
 SECONDS = "seconds.json"
 _AGAIN = {  # what makes it again
     REPORT_FILE: "`wdistill evaluate` is needed again",
-    RESULTS_FILE: "leave out --no-evaluate to have it again",
+    RESULTS_FILE: "the same run with students has it again",
 }
 VOLATILE = (  # differ between equal runs
     "created", "command", "seconds", "processes", "threads", "bytes",

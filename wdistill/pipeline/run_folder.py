@@ -84,7 +84,7 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
     if path.exists():
         theirs = read_json(path)
         if not isinstance(theirs, dict):
-            raise RunFolderError(f"{str(path)!r} is not this tool's; choose another --output")
+            raise RunFolderError(f"{str(path)!r} is not this tool's; choose another `output`")
         different = sorted(
             key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
         )
@@ -96,7 +96,7 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
             )
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""
             raise RunFolderError(
-                f"{str(folder)!r} holds another run: {changes}{more}; choose another --output"
+                f"{str(folder)!r} holds another run: {changes}{more}; choose another `output`"
             )
         if different:
             write_json(path, ours)
@@ -107,6 +107,6 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
     if strangers:
         raise RunFolderError(
             f"{str(folder)!r} is not empty and is not a run (it holds {sorted(strangers)[0]!r}); "
-            "choose another --output"
+            "choose another `output`"
         )
     write_json(path, ours)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ ALONE = ("teacher-accuracy.json",)  # what a part has beside its units
 @dataclass(frozen=True)
 class Merged:
     """What :func:`merge` did: units in the folder, parts that were not among those given, and the
-    command that finishes the run.
+    command of the whole run, without its folder.
     """
 
     units: int
@@ -40,7 +39,7 @@ class Merged:
 
 def write_shard(work: Path, shard: Shard, command: str) -> None:
     """Say in a part's work folder which one it is, and how it was made."""
-    told = {"index": shard.index, "count": shard.count, "command": _whole(command)}
+    told = {"index": shard.index, "count": shard.count, "command": command}
     write_json(work / SHARD, told)
 
 
@@ -66,14 +65,15 @@ def merge(parts: Sequence[Path], folder: Path) -> Merged:
                 atomic_write(folder / "work" / name, (parts[0] / "work" / name).read_bytes())
     given = {each["index"] for each in told}
     absent = [Shard(i, counts[0]) for i in range(1, counts[0] + 1) if i not in given]
-    command = shlex.join([*shlex.split(told[0]["command"]), "--output", str(folder)])
-    return Merged(len(units), tuple(absent), command)
+    return Merged(len(units), tuple(absent), told[0]["command"])
 
 
 def _told(part: Path) -> dict[str, Any]:
     path = part / "work" / SHARD
     if not path.is_file() or not (part / IDENTITY).is_file():
-        raise RunFolderError(f"{str(part)!r} is no part of a run; give folders of `run --shard`")
+        raise RunFolderError(
+            f"{str(part)!r} is no part of a run; give folders of runs with `runtime.shard`"
+        )
     told = read_json(path)
     with guarded(path):
         shard = Shard.parse(f"{told['index']}/{told['count']}")
@@ -120,15 +120,3 @@ def _key(path: Path) -> str:
 def _copy(path: Path, target: Path) -> None:
     read_tensors(path)  # raises RunFolderError if it is damaged
     atomic_write(target, path.read_bytes())
-
-
-def _whole(command: str) -> str:
-    """The command of the whole run: without the part and its folder."""
-    kept: list[str] = []
-    words = iter(shlex.split(command))
-    for word in words:
-        if word in ("--shard", "--output"):
-            next(words, None)
-        elif not word.startswith(("--shard=", "--output=")):
-            kept.append(word)
-    return shlex.join(kept)

@@ -109,12 +109,12 @@ def find_networks(config: RunConfig, data: ImageData) -> Networks:
     """Raises BackboneError if the backbone, a student or a feature space is not there."""
     backbone, resolution = find_teacher(config, data.native_size)
 
-    def find(name: str, option: str) -> BackboneSource:
+    def find(name: str, setting: str) -> BackboneSource:
         trust = config.teacher.trust_remote_code
-        return find_backbone(name, resolution=resolution, trust_remote_code=trust, option=option)
+        return find_backbone(name, resolution=resolution, trust_remote_code=trust, setting=setting)
 
-    students = {name: find(name, "--student") for name in config.evaluate.students}
-    pool = tuple((find(name, "--feature-spaces"), n) for name, n in config.synthesis.pool())
+    students = {name: find(name, "evaluate.students") for name in config.evaluate.students}
+    pool = tuple((find(name, "synthesis.feature_spaces"), n) for name, n in config.synthesis.pool())
     return Networks(backbone, students or {config.teacher.backbone: backbone}, pool, resolution)
 
 
@@ -143,9 +143,10 @@ def _check_whole(run: Run, backbone: Backbone) -> None:
     """Raise OptionError if each part of a run would train a teacher of its own."""
     if run.shard is not None:
         raise OptionError(
-            f"--shard needs a teacher that is trained, and {backbone.name!r} is not: train it once "
-            "(`wdistill run` with the same options, --iterations 0 --no-evaluate and --output "
-            "teacher), then give each part --backbone teacher/teacher"
+            f"`runtime.shard` needs a teacher that is trained, and {backbone.name!r} is not: train "
+            "it once (the same run with `synthesis.iterations=0`, `evaluate.enabled=False` and "
+            "`output=teacher`), "
+            "then give each part `teacher.backbone` teacher/teacher"
         )
 
 

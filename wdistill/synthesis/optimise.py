@@ -201,5 +201,5 @@ def _look(step: int, values: Sequence[Tensor]) -> Tensor:
 def _not_finite(step: int) -> str:
     return (
         f"the synthesis loss is not finite at step {step}; "
-        "lower --bn-weight or use --mixed-precision no"
+        "lower `synthesis.bn_weight` or use `mixed_precision=no`"
     )

@@ -87,7 +87,7 @@ def survey_class(network: FeatureNetwork, batches: Iterable[Tensor], shares: Ten
         seen += len(batch)
     stacked = torch.cat(features)
     if not torch.isfinite(stacked).all():
-        raise NumericalError("the teacher's features are not finite; try --mixed-precision no")
+        raise NumericalError("the teacher's features are not finite; try `mixed_precision=no`")
     return ClassSurvey(
         features=stacked,
         means=tuple(layer.mean.float() for layer in layers),

@@ -178,11 +178,13 @@ def test_the_embedded_subset_and_a_built_in_network_need_nothing() -> None:
 
 def test_what_was_on_a_disk_is_asked_for() -> None:
     local = of_hub(source__kind="imagefolder", source__id="photos", source__revision=None)
-    with pytest.raises(OptionError, match=r"'photos' was on the disk .* with --dataset PATH"):
+    with pytest.raises(OptionError, match=r"'photos' was on the disk .* with `data.dataset` PATH"):
         settings_of(local, Given())
     assert settings_of(local, Given(dataset="/here/photos")).data.dataset == "/here/photos"
     local = of_hub(teacher__revision=None)
-    with pytest.raises(OptionError, match=r"'lab/net' was on the disk .* with --backbone PATH"):
+    with pytest.raises(
+        OptionError, match=r"'lab/net' was on the disk .* with `teacher.backbone` PATH"
+    ):
         settings_of(local, Given())
     teacher = settings_of(local, Given(backbone="/here/net")).teacher
     assert (teacher.backbone, teacher.backbone_revision) == ("/here/net", None)

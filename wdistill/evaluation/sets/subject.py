@@ -54,7 +54,7 @@ class Subject:
 
 def open_subject(source: str, config: DataConfig) -> Subject:
     """``source``: a run folder, a published folder, the Hub id of a published set, or whatever
-    `wdistill run --dataset` reads; config: columns and split, for the last.
+    a run reads; config: columns and split, for the last.
     """
     path = Path(source).expanduser()
     if (path / IDENTITY).is_file():
@@ -189,24 +189,25 @@ def _made_from(subject: Subject) -> DataConfig:
             return stored
         return replace(
             stored,
-            dataset=remote(source["id"], "source", "--against"),
+            dataset=remote(source["id"], "source", "against.dataset"),
             config_name=source["config_name"],
             revision=source["revision"],
         )
     raise OptionError(
-        f"{subject.id!r} does not say which real images it stands for; name them with --against"
+        f"{subject.id!r} does not say which real images it stands for; name them with "
+        "`against.dataset`"
     )
 
 
 def check_options(subject: Subject, columns: DataConfig, resolution: int | None) -> None:
     """Raises OptionError if the user says how to read a set that says so itself."""
     given = {
-        "--split": columns.train_split,
-        "--image-column": columns.image_column,
-        "--label-column": columns.label_column,
-        "--resolution": resolution,
+        "columns.train_split": columns.train_split,
+        "columns.image_column": columns.image_column,
+        "columns.label_column": columns.label_column,
+        "against.resolution": resolution,
     }
-    named = [option for option, value in given.items() if value is not None]
+    named = [f"`{setting}`" for setting, value in given.items() if value is not None]
     if subject.manifest is not None and named:
         raise OptionError(
             f"{' and '.join(named)} cannot apply to {subject.id!r}, which is a set of wdistill and "
@@ -229,13 +230,13 @@ def in_order_of(subject: Subject, names: tuple[str, ...], where: str) -> Subject
     if strange:
         raise DataError(
             f"{subject.id!r} has class {strange[0]!r}, which {where!r} lacks (it has "
-            f"{_some(names)}); choose another --against"
+            f"{_some(names)}); choose another `against.dataset`"
         )
     missing = [name for name in names if name not in present]
     if missing:
         raise DataError(
             f"{subject.id!r} has no image of class {missing[0]!r} of {where!r}; "
-            "a set is judged on all classes of the real data: choose another --against"
+            "a set is judged on all classes of the real data: choose another `against.dataset`"
         )
     place = {name: index for index, name in enumerate(names)}
     target = np.array([place.get(name, -1) for name in own], dtype=np.int64)

@@ -54,7 +54,7 @@ def reproduce(
     """
     known = open_published(source)
     if folder.resolve() in known.folder.resolve().parents:
-        raise RunFolderError(f"{str(folder)!r} holds the set itself; choose another --output")
+        raise RunFolderError(f"{str(folder)!r} holds the set itself; choose another `output`")
     config = settings_of(known.manifest, given)
     missing = sorted(flat(config.to_dict()).keys() - flat(known.manifest["config"]).keys())
     if missing:
@@ -110,11 +110,11 @@ def _data(stored: DataConfig, source: dict[str, Any], given: str | None) -> Data
     if source["kind"] == "embedded":
         return replace(found, config_name=None)
     if source["kind"] == "hub" and source["revision"]:
-        name = remote(source["id"], "source", "--dataset")
+        name = remote(source["id"], "source", "data.dataset")
         return replace(found, dataset=name, revision=source["revision"])
     raise OptionError(
         f"the source {source['id'][:100]!r} was on the disk of who made this set; "
-        "say where your copy is with --dataset PATH"
+        "say where your copy is with `data.dataset` PATH"
     )
 
 
@@ -125,9 +125,9 @@ def _teacher(stored: TeacherConfig, revision: str | None, given: Given) -> Teach
     if stored.backbone in BUILT_IN:
         return named
     if revision:
-        name = remote(stored.backbone, "backbone", "--backbone")
+        name = remote(stored.backbone, "backbone", "teacher.backbone")
         return replace(named, backbone=name, backbone_revision=revision)
     raise OptionError(
         f"the backbone {stored.backbone[:100]!r} was on the disk of who made this set; "
-        "say where your copy is with --backbone PATH"
+        "say where your copy is with `teacher.backbone` PATH"
     )

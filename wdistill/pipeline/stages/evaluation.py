@@ -24,7 +24,7 @@ def evaluation_stage(
     distilled: DistilledSet,
     stored: LabelViews | None,
 ) -> dict[str, Any] | None:
-    """Train and test the students, each job once; None with --no-evaluate. Only those that see
+    """Train and test the students, each job once; None if they are not wanted. Only those that see
     label views depend on ``views_key``.
     """
     config = run.config.evaluate

@@ -42,7 +42,7 @@ def _explain(error: BaseException, repo_id: str | None) -> str:
     if isinstance(error, OfflineModeIsEnabled):
         return (
             "HF_HUB_OFFLINE is set, so nothing can be pushed; unset it "
-            "(`wdistill push --dry-run` works without a network)"
+            "(a `dry_run` needs no network)"
         )
     if isinstance(error, HfHubHTTPError):
         return _refused(error, repo_id, endpoint)
@@ -65,7 +65,7 @@ def _refused(error: HfHubHTTPError, repo_id: str | None, endpoint: str) -> str:
         return f"{endpoint} does not accept the token; {LOGIN}"
     if status == 403:
         target = f" {repo_id!r}" if repo_id else ""
-        return f"no right to write{target}: {said}; use a token that may, or pass --create-pr"
+        return f"no right to write{target}: {said}; use a token that may, or pass `create_pr=True`"
     if status == 412:
         return f"{repo_id!r} changed during the push: {said}; push again"
     if status == 429 or status >= 500:
@@ -184,10 +184,10 @@ def _check_member(identity: Json, namespace: str) -> None:
     if namespace not in roles:
         raise HubError(
             f"{user!r} is not a member of {namespace!r} and may not write there; "
-            f"push to '{user}/...' or to an organisation of yours, or pass --create-pr"
+            f"push to '{user}/...' or to an organisation of yours, or pass `create_pr=True`"
         )
     if roles[namespace] == "read":
         raise HubError(
             f"{user!r} may read but not write in organisation {namespace!r}; "
-            "ask its administrators for the role 'contributor', or pass --create-pr"
+            "ask its administrators for the role 'contributor', or pass `create_pr=True`"
         )

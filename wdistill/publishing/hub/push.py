@@ -109,7 +109,7 @@ def push_finished(folder: Path, repo_id: str) -> PushResult:
 
 
 def format_plan(plan: PushPlan) -> str:
-    """File tree, sizes and card, for ``--dry-run``."""
+    """File tree, sizes and card, for a dry run."""
     width = max(len(path) for path, _ in plan.files)
     lines = [f"{plan.repo_id} (dataset, {'private' if plan.private else 'public'} if new)"]
     lines += [f"  {path:<{width}}  {human_bytes(size):>9}" for path, size in plan.files]
@@ -184,7 +184,7 @@ def _terms(source: dict[str, Any]) -> str | None:
         reason = f"licence of source {source.get('id')!r} is not known"
     else:
         return None
-    return f"the {reason}, so a new repository is private; pass --public to change that"
+    return f"the {reason}, so a new repository is private; pass `private=False` to change that"
 
 
 def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
