@@ -559,15 +559,7 @@ class RunConfig(Settings):
 
     def command(self) -> str:
         """`wdistill run` with these settings; those without a flag are left to a file."""
-        changed, words = self.changed(), ["wdistill", "run"]
-        flags = {name: described.flag for name, _, described in options_of(RunConfig)}
-        for name, value in changed.items():
-            for item in value if isinstance(value, list) else [value]:
-                flag = flags[name]
-                words += [] if flag is None else [flag] if isinstance(item, bool) else [flag, item]
-        if any(flags[name] is None for name in changed):
-            words += ["--config", "settings.yaml"]
-        return shlex.join(map(str, words))
+        return _command(["run"], self, RunConfig())
 
 
 @dataclass(frozen=True)
@@ -669,6 +661,10 @@ class EvaluateConfig(Settings):
     seed: int = field(default=0, metadata={"option": _SEED})
     mixed_precision: Precision = field(default="no", metadata={"option": _PRECISION})
 
+    def command(self) -> str:
+        """`wdistill evaluate` with these settings; those without a flag are left to a file."""
+        return _command(["evaluate", self.source], self, EvaluateConfig(self.source))
+
 
 @dataclass(frozen=True)
 class RuntimeConfig(Settings):
@@ -734,6 +730,25 @@ def options_of(kind: type[Settings]) -> Iterator[tuple[str, Any, Option]]:
                 elif own is not None:
                     renamed = dataclasses.replace(described, flag=own or None)
                     yield f"{name}.{inner}", inner_hint, renamed
+
+
+def _command(words: list[str], config: Settings, default: Settings) -> str:
+    words, before, with_file = ["wdistill", *words], flat(default.to_dict()), False
+    options = {name: described for name, _, described in options_of(type(config))}
+    for name, value in flat(config.to_dict()).items():
+        if value == before[name]:
+            continue
+        described = options.get(name)
+        if described is None or described.flag is None:
+            with_file = True
+        elif isinstance(value, bool):
+            words.append(described.flag)
+        elif described.metavar == "NAME,...":
+            words += [described.flag, ",".join(value) or "none"]
+        else:
+            for item in value if isinstance(value, list) else [value]:
+                words += [described.flag, str(item)]
+    return shlex.join([*words, *(["--config", "settings.yaml"] if with_file else [])])
 
 
 _WANTED = {

@@ -290,7 +290,7 @@ def test_damaged_tensors_are_noticed(tmp_path: Path) -> None:
     ("error", "raised", "message"),
     [
         (OSError(errno.ENOSPC, "full"), RunFolderError, "no space left .* free some space and run"),
-        (OSError(errno.EROFS, "ro"), RunFolderError, "no permission; choose another --output"),
+        (OSError(errno.EROFS, "ro"), RunFolderError, "no permission; choose another `output`"),
         (PermissionError(errno.EACCES, "no"), RunFolderError, "no permission"),
         (OSError(errno.EIO, "Input/output error"), RunFolderError, "Input/output error"),
         (KeyboardInterrupt(), KeyboardInterrupt, "^$"),

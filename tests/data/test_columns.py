@@ -38,7 +38,7 @@ def test_label_column_must_be_chosen_when_there_are_two(tmp_path: Path) -> None:
     columns = {"image": rows["image"], "fine_label": THREE, "coarse_label": coarse}
     path = save(tmp_path / "two", train=Dataset.from_dict(columns, features=features))
     assert message(path) == (
-        "the dataset has several label columns; choose one with --label-column: "
+        "the dataset has several label columns; choose one with `data.label_column`: "
         "fine_label, coarse_label"
     )
     assert load(path, label_column="coarse_label").class_names == ("shoe", "cloth")
@@ -129,10 +129,10 @@ def test_a_group_column_must_hold_groups(column: str, said: str, tmp_path: Path)
 def test_wrong_columns_are_named(tmp_path: Path) -> None:
     path = save(tmp_path / "s", train=dataset_of(THREE))
     assert message(path, image_column="pic") == (
-        "--image-column 'pic' does not exist; choose from image, label"
+        "`data.image_column` 'pic' does not exist; choose from image, label"
     )
     assert message(path, label_column="y") == (
-        "--label-column 'y' does not exist; choose from image, label"
+        "`data.label_column` 'y' does not exist; choose from image, label"
     )
     assert "`data.image_column` 'label' holds ClassLabel values, not images" in message(
         path, image_column="label"
@@ -198,7 +198,7 @@ def test_a_class_label_of_any_name_and_usual_names_come_first(tmp_path: Path) ->
 def test_several_columns_with_few_values_are_asked_for(tmp_path: Path) -> None:
     path = unusual(tmp_path, species=list("abc") * 4, year=[1, 2] * 6, id=ONE_EACH)
     assert message(path) == (
-        "the dataset has several label columns; choose one with --label-column: species, year"
+        "the dataset has several label columns; choose one with `data.label_column`: species, year"
     )
     assert load(path, label_column="species").class_names == ("a", "b", "c")
 
@@ -208,5 +208,6 @@ def test_several_columns_with_few_values_are_asked_for(tmp_path: Path) -> None:
 )
 def test_a_column_that_cannot_be_classes_is_not_taken(tmp_path: Path, values: list) -> None:
     assert message(unusual(tmp_path, species=values)) == (
-        "the dataset has no label column (columns: picture, species); name one with --label-column"
+        "the dataset has no label column (columns: picture, species); "
+        "name one with `data.label_column`"
     )

@@ -38,7 +38,7 @@ def test_class_smaller_than_ipc_is_named(tmp_path: Path) -> None:
         tmp_path / "s", train=dataset_of([0] * 5 + [1] * 3 + [2] * 4), test=dataset_of([0, 1, 2])
     )
     assert message(path, ipc=10) == (
-        "class 'coat' has 3 images but --ipc is 10; lower --ipc to 3 or less"
+        "class 'coat' has 3 images but `barycenter.ipc` is 10; lower `barycenter.ipc` to 3 or less"
     )
     assert len(load(path, ipc=3).train) == 12
 
@@ -46,8 +46,8 @@ def test_class_smaller_than_ipc_is_named(tmp_path: Path) -> None:
 def test_class_that_is_too_small_after_the_holdout(tmp_path: Path) -> None:
     path = save(tmp_path / "s", train=dataset_of([0, 0, 1, 1, 2, 2]))
     assert message(path, ipc=2) == (
-        "class 'boot' has 1 image besides 1 held out for evaluation but --ipc is 2; "
-        "lower --ipc to 1 or less"
+        "class 'boot' has 1 image besides 1 held out for evaluation but `barycenter.ipc` is 2; "
+        "lower `barycenter.ipc` to 1 or less"
     )
 
 
@@ -68,10 +68,10 @@ def test_empty_and_unlabelled_training_splits_are_refused(tmp_path: Path) -> Non
     )
     nothing = save(tmp_path / "n", train=dataset_of(THREE), test=dataset_of([0, 1, 2]))
     assert message(nothing, train_split="train[:0]") == (
-        "split 'train[:0]' is empty; choose another with --train-split"
+        "split 'train[:0]' is empty; choose another with `data.train_split`"
     )
     unlabelled = save(tmp_path / "u", train=dataset_of([-1, -1]), test=dataset_of([0, 1, 2]))
-    assert message(unlabelled) == "split 'train' has no labels; choose another --train-split"
+    assert message(unlabelled) == "split 'train' has no labels; choose another `data.train_split`"
 
 
 # --- broken images -------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_broken_image_stops_with_its_place(tmp_path: Path) -> None:
     text = message(str(root))
     assert re.fullmatch(
         r"broken image in row 4 of split 'train' \(.*train/coat/01\.png\): the file is empty; "
-        r"repair it or pass --skip-broken",
+        r"repair it or pass `data.skip_broken=True`",
         text,
     )
 
@@ -106,7 +106,7 @@ def test_skip_broken_counts_every_kind(tmp_path: Path, monkeypatch: pytest.Monke
     assert data.train.rows.tolist() == list(range(6, 12))
     assert "Left out 6 rows with a broken image." in data.notes
     assert message(path, ipc=4, skip_broken=True) == (
-        "class '0' has 2 images but --ipc is 4; lower --ipc to 2 or less"
+        "class '0' has 2 images but `barycenter.ipc` is 4; lower `barycenter.ipc` to 2 or less"
     )
 
 

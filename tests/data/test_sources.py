@@ -187,10 +187,11 @@ def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
 def test_options_that_cannot_apply_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "s", train=dataset_of(THREE))
     assert message(path, revision="main").endswith(
-        "is local, but --revision is for the Hub; drop it"
+        "is local, but `data.revision` is for the Hub; drop it"
     )
     assert (
-        message(None, config_name="x") == "--config-name 'x' needs a --dataset that it belongs to"
+        message(None, config_name="x")
+        == "`data.config_name` 'x' needs a `data.dataset` that it belongs to"
     )
 
 
@@ -202,9 +203,9 @@ def test_config_must_be_chosen_among_several(tmp_path: Path) -> None:
     )
     (tmp_path / "set" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
     path = str(tmp_path / "set")
-    assert message(path).endswith("has several configs; choose with --config-name: one, two")
+    assert message(path).endswith("has several configs; choose with `data.config_name`: one, two")
     assert message(path, config_name="three").endswith(
-        "has no config 'three'; choose with --config-name: one, two"
+        "has no config 'three'; choose with `data.config_name`: one, two"
     )
     assert load(path, config_name="two").class_names == ("0", "1")
     assert load(path, config_name="two").source.config_name == "two"

@@ -43,19 +43,19 @@ def test_unlabelled_test_split_is_skipped(tmp_path: Path) -> None:
     assert data.unlabelled == 0
     assert "Split 'test' has no labels and is not used." in data.notes
     assert message(path, eval_split="test") == (
-        "split 'test' has no labels; choose another --eval-split"
+        "split 'test' has no labels; choose another `data.eval_split`"
     )
 
 
 def test_train_split_must_be_chosen_when_it_has_no_usual_name(tmp_path: Path) -> None:
     path = save(tmp_path / "s", spring=dataset_of(THREE), autumn=dataset_of([2, 1, 0]))
     assert message(path) == (
-        "the dataset has no split 'train' but spring, autumn; choose one with --train-split"
+        "the dataset has no split 'train' but spring, autumn; choose one with `data.train_split`"
     )
     data = load(path, train_split="spring", eval_split="autumn")
     assert (len(data.train), len(data.eval)) == (12, 3)
     assert message(path, train_split="sprung") == (
-        "--train-split 'sprung': no split is called 'sprung'; choose from spring, autumn"
+        "`data.train_split` 'sprung': no split is called 'sprung'; choose from spring, autumn"
     )
 
 
@@ -66,7 +66,7 @@ def test_slices_of_splits(tmp_path: Path) -> None:
     assert data.eval.labels.tolist() == THREE[9:]
     assert (pixels(data.eval.image(0))[..., 0] == pixels(picture(9))).all()
     assert message(path, train_split="train[:1") == (
-        "--train-split 'train[:1' is not a split; write for example 'train[:10%]'"
+        "`data.train_split` 'train[:1' is not a split; write for example 'train[:10%]'"
     )
 
 
@@ -85,7 +85,7 @@ def test_no_image_is_trained_on_and_tested_on(
 ) -> None:
     path = save(tmp_path / "s", train=dataset_of(THREE), test=dataset_of([0, 1, 2, 0]))
     assert message(path, train_split=trained, eval_split=tested) == (
-        f"--eval-split {tested!r} has images of split {split!r} that are also in the training "
+        f"`data.eval_split` {tested!r} has images of split {split!r} that are also in the training "
         f"split {trained!r}; choose others"
     )
 
@@ -122,5 +122,6 @@ def test_classes_of_the_evaluation_split_are_matched_by_name(tmp_path: Path) -> 
     assert [CLOTHES[label] for label in data.eval.labels] == ["dress", "boot", "coat"]
     strange = save(tmp_path / "t", train=dataset_of(THREE), test=dataset_of([0, 1], turned))
     assert message(strange) == (
-        "split 'test' has class 'hat' which the training split lacks; choose another --eval-split"
+        "split 'test' has class 'hat' which the training split lacks; "
+        "choose another `data.eval_split`"
     )

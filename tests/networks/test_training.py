@@ -314,7 +314,7 @@ def test_near_chance_stops_the_run(
     with pytest.raises(WeakTeacherError, match=r"accuracy 1\d\.0%|accuracy 20\.0%") as caught:
         check_not_weak(accuracy, store, fresh())
     assert "chance is 10.0%" in str(caught.value)
-    assert str(caught.value).endswith("--allow-weak-teacher goes on")
+    assert str(caught.value).endswith("`teacher.allow_weak=True` goes on")
     assert "\n" not in str(caught.value)
 
 

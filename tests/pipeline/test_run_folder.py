@@ -47,7 +47,7 @@ def refusal(folder: Path, config: RunConfig, data: str = DATA) -> str:
     text = str(caught.value)
     assert "\n" not in text
     assert repr(str(folder)) in text
-    assert text.endswith("choose another --output")
+    assert text.endswith("choose another `output`")
     assert snapshot(folder) == before  # nothing was touched
     return text
 
@@ -180,7 +180,7 @@ def test_a_run_json_of_another_tool_is_refused(tmp_path: Path) -> None:
 
 # --- one run at a time --------------------------------------------------------------------------
 
-BUSY = r"another run is working in '.*'; wait for it, or choose another --output"
+BUSY = r"another run is working in '.*'; wait for it, or choose another `output`"
 
 
 def hold(folder: Path) -> None:

@@ -175,7 +175,7 @@ def test_feature_spaces_are_read(texts: tuple[str, ...], pool: tuple[tuple[str, 
 
 @pytest.mark.parametrize("texts", [("convnet:0",), (":3",), ("convnet:101",), ("none", "convnet")])
 def test_bad_feature_spaces_are_refused(texts: tuple[str, ...]) -> None:
-    with pytest.raises(OptionError, match=r"`synthesis.feature_spaces`"):
+    with pytest.raises(OptionError, match=r"`synthesis.feature_spaces"):
         SynthesisConfig(feature_spaces=texts)
 
 
