@@ -329,6 +329,38 @@ def test_rights_are_known_before_anything_is_made(
     assert list(hub.repos) == [("dataset", "alice/cats")]
 
 
+def test_of_a_dataset_that_exists_the_hub_says_who_may_write(
+    hub: HubServer, run: Path, env: dict[str, str]
+) -> None:
+    """Also where nothing that it tells about the token speaks against it."""
+    assert run_push(env, run, ID)["changed"]
+    assert len(hub.sent("GET", "/auth-check/write")) == 0  # the dataset was new
+    hub.fail_next(503, path="/auth-check/write")
+    assert run_json(CHECK.format(ids=json.dumps([ID])), env) == ["may"]
+    assert len(hub.sent("GET", "/auth-check/write")) == 1
+    hub.fail_next(403, path="/auth-check/write")
+    assert run_json(CHECK.format(ids=json.dumps([ID])), env) == [
+        "no right to write 'alice/shapes'; use a token that may, or pass --create-pr"
+    ]
+
+
+def test_a_client_that_cannot_ask_goes_by_what_the_hub_tells_of_the_token(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    """As huggingface_hub 1.0, which asks for the right to read alone."""
+    for id in (ID, "bob/shapes"):
+        hub.create_repo("dataset", id)
+    older = """
+from huggingface_hub import HfApi
+def auth_check(self, repo_id, *, repo_type=None, token=None): raise AssertionError
+HfApi.auth_check = auth_check
+"""
+    code = older + CHECK.format(ids=json.dumps([ID, "bob/shapes"]))
+    may, refused = run_json(code, hub_env(hub, tmp_path, TOKEN))
+    assert may == "may"
+    assert "is not a member of 'bob'" in refused
+
+
 @pytest.mark.parametrize(
     ("token", "target"),
     [("hf_fineShapesSecret", ID), ("hf_fineLabSecret", "lab/x"), ("hf_fineAliceSecret", "x")],

@@ -1,4 +1,4 @@
-"""What the Hub's client raises, in one line that says what to do."""
+"""Calls of the Hub: tried again where that helps, refused in one line, allowed to this token."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, get_token
@@ -22,6 +23,8 @@ from huggingface_hub.errors import (
 
 from wdistill.artifact.layout import check_id
 from wdistill.errors import HubError
+
+logger = logging.getLogger(__name__)
 
 LOGIN = "run `hf auth login` or set HF_TOKEN to a token that may write"
 
@@ -81,7 +84,6 @@ UNDONE = (*TURNED_AWAY, 500, 502, 504)  # perhaps done, perhaps not
 # By name: these classes are httpx's in huggingface_hub 1.x and httpx2's in 2.x.
 NOT_SENT = {"ConnectError", "ConnectTimeout"}
 CUT = NOT_SENT | {"TimeoutException", "NetworkError", "RemoteProtocolError"}
-_log = logging.getLogger(__name__)
 
 
 def retry(call: Callable[[], T], once: bool = False, also: tuple[int, ...] = ()) -> T:
@@ -100,7 +102,7 @@ def retry(call: Callable[[], T], once: bool = False, also: tuple[int, ...] = ())
             pause = _asked_for(error) or wait
             if pause > LONGEST:
                 raise
-            _log.warning("%s; trying again in %g s", _name(error), pause)
+            logger.warning("%s; trying again in %g s", _name(error), pause)
             time.sleep(pause)
     return call()
 
@@ -135,8 +137,9 @@ Json = dict[str, Any]
 def check_access(repo_id: str, pull_request: bool = False) -> str:
     """``repo_id`` with the user's name if it had none; the token may write there.
 
-    A pull request needs no right to write. What the Hub does not tell about a token passes: the
-    push itself will show. Raises `HubError` if there is no token or it certainly will not do.
+    Of a dataset that exists the Hub says whether it may. Of a new one, what it tells about the
+    token must do, and what it does not tell passes: the push itself will show. A pull request needs
+    no right to write. Raises `HubError` if there is no token or it will not do.
     """
     check_id(repo_id)
     identity = _identity()
@@ -147,17 +150,28 @@ def check_access(repo_id: str, pull_request: bool = False) -> str:
         raise HubError(f"the token of {user!r} may read but not write; {LOGIN}")
     if pull_request:
         return full
-    namespace = full.partition("/")[0]
-    scopes = (token.get("fineGrained") or {}).get("scoped")
-    if isinstance(scopes, list):
-        if not any(_covers(scope, full) for scope in scopes):
-            raise HubError(
-                f"the fine-grained token of {user!r} may not write to {full!r}; give it write "
-                f"access to the repositories of {namespace!r} in the settings of the Hub"
-            )
-    elif namespace != user:
-        _check_member(identity, namespace)
+    with explained(full):
+        allowed = _may_write(full)
+    objection = None if allowed else _objection(identity, token, full)
+    if objection or allowed is False:
+        refused = f"no right to write {full!r}; use a token that may, or pass --create-pr"
+        raise HubError(objection or refused)
     return full
+
+
+def _may_write(repo_id: str) -> bool | None:
+    """What the Hub says; None if there is no such dataset yet, or the client cannot ask."""
+    if "write" not in signature(HfApi.auth_check).parameters:  # huggingface_hub 1.0
+        return None
+    try:
+        retry(lambda: HfApi().auth_check(repo_id, repo_type="dataset", write=True))
+    except RepositoryNotFoundError:
+        return None
+    except HfHubHTTPError as error:
+        if error.response.status_code != 403:
+            raise
+        return False
+    return True
 
 
 def _identity() -> Json:
@@ -177,17 +191,28 @@ def _covers(scope: Json, repo_id: str) -> bool:
     return bool(WRITE & set(scope.get("permissions", ()))) and (name is None or name in names)
 
 
-def _check_member(identity: Json, namespace: str) -> None:
-    if "orgs" not in identity:
-        return
-    user, roles = identity["name"], {org["name"]: org.get("roleInOrg") for org in identity["orgs"]}
+def _objection(identity: Json, token: Json, repo_id: str) -> str | None:
+    """Why the token may not write there, from what the Hub tells about it."""
+    user, namespace = identity["name"], repo_id.partition("/")[0]
+    scopes = (token.get("fineGrained") or {}).get("scoped")
+    if isinstance(scopes, list):
+        if any(_covers(scope, repo_id) for scope in scopes):
+            return None
+        return (
+            f"the fine-grained token of {user!r} may not write to {repo_id!r}; give it write "
+            f"access to the repositories of {namespace!r} in the settings of the Hub"
+        )
+    if namespace == user or "orgs" not in identity:
+        return None
+    roles = {org["name"]: org.get("roleInOrg") for org in identity["orgs"]}
     if namespace not in roles:
-        raise HubError(
+        return (
             f"{user!r} is not a member of {namespace!r} and may not write there; "
-            f"push to '{user}/...' or to an organisation of yours, or pass `create_pr=True`"
+            f"push to '{user}/...' or to an organisation of yours, or pass --create-pr"
         )
     if roles[namespace] == "read":
-        raise HubError(
+        return (
             f"{user!r} may read but not write in organisation {namespace!r}; "
-            "ask its administrators for the role 'contributor', or pass `create_pr=True`"
+            "ask its administrators for the role 'contributor', or pass --create-pr"
         )
+    return None

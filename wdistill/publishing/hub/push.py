@@ -1,4 +1,4 @@
-"""Publish a finished folder on the Hugging Face Hub. Only this writes there, through `hub_repo`.
+"""Publish a finished folder on the Hugging Face Hub. Only this writes there, through `repo`.
 
 It reads files: no torch, no model, and for a dry run no network.
 """

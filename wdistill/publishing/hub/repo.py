@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from pathlib import Path, PurePosixPath
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
-from huggingface_hub.utils.sha import git_hash
 
 from wdistill.artifact.layout import MANIFEST_FILE, SET_NAME
 from wdistill.errors import HubError
@@ -154,7 +154,9 @@ def _is(add: CommitOperationAdd, content: str | None) -> bool:
     if content is None or len(content) > 40:
         return bool(content == add.upload_info.sha256.hex())
     with add.as_file() as file:
-        return bool(content == git_hash(file.read()))
+        data = file.read()
+    blob = b"blob %d\0" % len(data) + data  # as git names a file by its content
+    return bool(content == hashlib.sha1(blob, usedforsecurity=False).hexdigest())
 
 
 def set_tag(api: HfApi, repo_id: str, name: str, sha: str) -> None:
