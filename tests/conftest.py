@@ -15,6 +15,14 @@ import pytest
 from helpers.hub_server import HubServer, hub_env
 from helpers.pushes import TOKEN, add_users, finished_run
 from helpers.runs import small_source
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "the same every time",
+    derandomize=True, deadline=None, max_examples=30, database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+settings.load_profile("the same every time")
 
 
 @pytest.fixture(scope="module")

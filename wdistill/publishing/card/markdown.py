@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from wdistill.core.files import template_folders
-from wdistill.core.text import is_url
+from wdistill.core.text import clean, is_url
 
 _MARKUP = re.compile(r"[^\w \-.,/()'+%=:;±−·…²×]|:(?=/)")
 _LOOSE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -40,7 +40,7 @@ def code(value: Any) -> Trusted:
 
 def fenced(text: str) -> Trusted:
     """A code block whose fence is longer than any run of backticks inside."""
-    line = " ".join(text.split())
+    line = clean(text)
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", line)), default=0))
     return Trusted(f"{fence}text\n{line}\n{fence}")
 
