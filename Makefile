@@ -1,8 +1,10 @@
 # Two commands on a fresh machine: make demo, make test.
 PYTHON ?= python3
 VENV := .venv
+PYTEST := $(VENV)/bin/pytest
+PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-all coverage lint clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -13,10 +15,16 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/wdistill run --output runs/demo --teacher-epochs 5 --eval-epochs 75
 
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n auto --dist loadfile
+	$(PYTEST) $(PARALLEL)
 
 test-slow: $(VENV)/.installed
-	$(VENV)/bin/pytest -m slow
+	$(PYTEST) -m slow
+
+test-all: $(VENV)/.installed
+	$(PYTEST) $(PARALLEL) -m "not benchmark"
+
+coverage: $(VENV)/.installed
+	$(PYTEST) $(PARALLEL) --cov=wdistill --cov-report=term:skip-covered
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
