@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import signal
 import subprocess
 import sys
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import transformers
 
 import wdistill
 from helpers.environment import environment
@@ -52,6 +59,11 @@ def run_wdistill(
     cwd: Path | None = None,
     timeout: float = 600,
 ) -> subprocess.CompletedProcess[str]:
+    """The command with ``arguments``: in this process, which has imported what it needs, unless it
+    has an environment of its own or starts other processes.
+    """
+    if env is None and "--num-processes" not in arguments:
+        return _run_here(list(map(str, arguments)), cwd or Path())
     return subprocess.run(
         wdistill_command(*arguments),
         env=env or one_thread(),
@@ -61,6 +73,31 @@ def run_wdistill(
         timeout=timeout,
         check=False,
     )
+
+
+def _run_here(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """What the process would print and its exit code; the state of this one stays as it was."""
+    from wdistill.cli.main import main
+
+    code, out, errors = 0, io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    argv, hook = sys.argv, sys.unraisablehook
+    try:
+        with contextlib.chdir(cwd), redirect_stdout(out), redirect_stderr(errors):
+            sys.argv = ["wdistill", *arguments]
+            main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:  # with --debug
+        code = 1
+        traceback.print_exc(file=errors)
+    finally:
+        sys.argv, sys.unraisablehook = argv, hook
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        datasets.enable_progress_bars()
+        transformers.logging.enable_progress_bar()
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
 
 def parquet_bytes(run: Path) -> bytes:

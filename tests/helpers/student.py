@@ -2,9 +2,9 @@
 
     python student.py REPO_ID REAL_FOLDER
 
-REAL_FOLDER holds parquet files of the splits train and test with the columns image and label. Prints
-the accuracy on the test split of a small network that has seen the distilled images and their soft
-labels, and of one that has seen as many random real images.
+REAL_FOLDER holds parquet files of the splits train and test with the columns image and label.
+Prints the accuracy on the test split of a small network that has seen the distilled images and
+their soft labels, and of one that has seen as many random real images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def network(classes: int) -> nn.Module:
 
 
 def accuracy(images: Tensor, targets: Tensor, test: tuple[Tensor, Tensor], seed: int) -> float:
-    """After training on ``images`` with ``targets`` (N, classes), mirrored and shifted at random."""
+    """On ``test``, after training with ``targets`` (N, classes) on mirrored, shifted images."""
     torch.manual_seed(seed)
     model = network(targets.shape[1])
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=5e-2)

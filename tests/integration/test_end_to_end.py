@@ -101,7 +101,14 @@ def test_another_run_is_refused_by_a_folder_that_holds_one(finished: Path, sourc
 
 
 @pytest.mark.parametrize(
-    "stage", ["teacher-epoch", "transport", "synthesis", "relabel", "evaluate"]
+    "stage",
+    [
+        "synthesis",
+        *(
+            pytest.param(stage, marks=pytest.mark.slow)
+            for stage in ("teacher-epoch", "transport", "relabel", "evaluate")
+        ),
+    ],
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(
     stage: str, finished: Path, source: Path, tmp_path: Path

@@ -59,6 +59,7 @@ def ranks(count: int, *arguments: str | Path) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_processes_need_no_common_file_system(two: Path, source: Path, tmp_path: Path) -> None:
     """Each process has a folder of its own, and the first one's is complete."""
     command = ("--apart", tmp_path, "run", "--dataset", source, *QUICK, "--output", "run")
@@ -78,7 +79,7 @@ def test_processes_need_no_common_file_system(two: Path, source: Path, tmp_path:
     assert parquet_bytes(tmp_path / "0" / "run") == parquet_bytes(two)
 
 
-@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize("rank", [pytest.param("0", marks=pytest.mark.slow), "1"])
 def test_one_that_fails_ends_all_with_one_message(
     rank: str, two: Path, source: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +128,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [ranks[rank] for rank in sorted(ranks)]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_one_that_is_killed_ends_all_and_the_rest_is_kept(
     rank: int, two: Path, source: Path, tmp_path: Path
 ) -> None:
@@ -148,7 +149,10 @@ def test_one_that_is_killed_ends_all_and_the_rest_is_kept(
     assert parquet_bytes(tmp_path / "run") == parquet_bytes(two)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_interrupt_says_once_how_to_go_on(
     number: signal.Signals, code: int, two: Path, source: Path, tmp_path: Path
 ) -> None:
