@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import load_dataset
-from helpers.examples import NAMES, distilled_set, manifest, results
+from helpers.examples import NAMES, distilled_set, manifest
+from helpers.reports import run_report
 from safetensors.torch import save_file
 
 from wdistill.artifact import distilled_set as artifact
@@ -25,7 +26,7 @@ from wdistill.artifact.distilled_set import (
     DistilledSet,
     read_distilled,
     read_manifest,
-    read_results,
+    read_report,
     read_summary,
     shards,
     write_publishable,
@@ -47,7 +48,8 @@ ARRAYS = ("images", "labels", "weights", "soft_labels")
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    write_publishable(tmp_path / "ipc4", distilled_set(), manifest(), results())
+    write_publishable(tmp_path / "ipc4", distilled_set(), manifest())
+    run_report().write(tmp_path / "ipc4" / "report.json")
     return tmp_path / "ipc4"
 
 
@@ -64,7 +66,7 @@ def assert_same(one: DistilledSet, two: DistilledSet) -> None:
 
 def test_reads_back_bit_for_bit(published: Path) -> None:
     assert_same(read_distilled(published), distilled_set())
-    assert read_results(published) == results()
+    assert read_report(published) == run_report()
     written = read_manifest(published)
     sizes = written.pop("bytes")
     parquet = published / "data/train-00000-of-00001.parquet"
@@ -100,8 +102,9 @@ def test_datasets_reads_it_without_our_code(published: Path, tmp_path: Path, car
 
 def test_writing_twice_gives_the_same_bytes(published: Path, tmp_path: Path) -> None:
     before = contents(published)
-    write_publishable(published, distilled_set(), manifest(), results())
-    write_publishable(tmp_path / "elsewhere", distilled_set(), manifest(), results())
+    write_publishable(published, distilled_set(), manifest())
+    write_publishable(tmp_path / "elsewhere", distilled_set(), manifest())
+    run_report().write(tmp_path / "elsewhere" / "report.json")
     assert contents(published) == contents(tmp_path / "elsewhere") == before
 
 
@@ -112,13 +115,13 @@ def test_shards_are_cut_and_stale_ones_removed(
     (published / "data/notes.parquet").write_text("mine")
     monkeypatch.setattr(artifact, "_SHARD_BYTES", 5000)
     monkeypatch.setattr(parquet, "GROUP_ROWS", 2)
-    write_publishable(published, distilled_set(), manifest(), None)
+    write_publishable(published, distilled_set(), manifest())
     names = [path.name for path in shards(published)]
     assert names == [f"train-{index:05d}-of-00003.parquet" for index in range(3)]
     groups = pq.read_metadata(shards(published)[0])
     assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [2, 2]
     assert_same(read_distilled(published), distilled_set())
-    assert read_results(published) == results()  # the score is still that of these images
+    assert read_report(published) == run_report()  # the score is still that of these images
     assert (published / "README.md").read_text() == "mine"
     assert (published / "data/notes.parquet").read_text() == "mine"
     shards(published)[1].unlink()
@@ -129,7 +132,7 @@ def test_shards_are_cut_and_stale_ones_removed(
 def test_classes_may_be_absent_and_images_oblong(tmp_path: Path) -> None:
     oblong = distilled_set(names=("a", "b"), ipc=1, size=(20, 12))
     only = replace(oblong, class_names=("a", "b", "c"), soft_labels=np.full((2, 3), 1 / 3, "f4"))
-    write_publishable(tmp_path, only, manifest(), None)
+    write_publishable(tmp_path, only, manifest())
     assert_same(read_distilled(tmp_path), only)
     assert read_summary(tmp_path) == (2, ("a", "b", "c"))
 
@@ -184,10 +187,10 @@ def test_odd_images_are_refused(published: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_links_out_of_the_folder_are_refused(published: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.json"
-    (published / "results.json").rename(secret)
-    (published / "results.json").symlink_to(secret)
+    (published / "report.json").rename(secret)
+    (published / "report.json").symlink_to(secret)
     with pytest.raises(RunFolderError, match="link that leads out"):
-        read_results(published)
+        read_report(published)
 
 
 def test_a_snapshot_of_the_hub_cache_is_read(published: Path, tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_json_keeps_order_and_text_and_has_no_nan(tmp_path: Path) -> None:
 
 
 def test_publish_folder(published: Path, tmp_path: Path) -> None:
-    write_publishable(tmp_path / "publish" / "ipc4", distilled_set(), manifest(), results())
+    write_publishable(tmp_path / "publish" / "ipc4", distilled_set(), manifest())
     whole = tmp_path / "publish"
     assert publish_folder(tmp_path) == publish_folder(whole) == whole
     assert one_set(tmp_path) == one_set(whole) == one_set(whole / "ipc4") == whole / "ipc4"
@@ -346,7 +349,7 @@ def test_writing_needs_a_fraction_of_the_set_in_memory(tmp_path: Path) -> None:
         np.tile(small.weights, copies), np.tile(small.soft_labels, (copies, 1)), small.class_names,
     )  # fmt: skip
     tracemalloc.start()
-    write_publishable(tmp_path, many, manifest(), None)
+    write_publishable(tmp_path, many, manifest())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < many.images.nbytes / 4
@@ -361,7 +364,7 @@ def test_an_interrupted_rewrite_is_not_taken_for_a_whole_folder(
 
     monkeypatch.setattr(artifact, "write_json", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_publishable(published, distilled_set(ipc=2), manifest(), results())
+        write_publishable(published, distilled_set(ipc=2), manifest())
     with pytest.raises(RunFolderError, match=r"has no ipc\*/wdistill\.json"):
         publish_folder(published.parent)
 

@@ -24,7 +24,7 @@ from wdistill.data.dataset import load_data
 from wdistill.data.pixels import PixelStore, to_float
 from wdistill.evaluation.metrics import score_network
 from wdistill.evaluation.sets.baselines import random_rows
-from wdistill.evaluation.training import TrainingSet, train_student
+from wdistill.evaluation.training import Training, TrainingSet, recipe_for, train_student
 from wdistill.networks.backbones import find_backbone, load_backbone, new_network
 from wdistill.networks.features import Activations, FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
@@ -262,7 +262,8 @@ class Bench:
         draw = stream_seed(0, "student", student, seed) % 2**31
         source = find_backbone(student, resolution=self.pixels.resolution)
         model = new_network(source, self.data.class_names, self.pixels.resolution, draw)
-        train_student(model, data, self.pixels, config, draw, self.device)
+        training = Training(recipe_for(config, len(weights)), draw, self.device)
+        train_student(model, data, self.pixels, training)
         return score_network(FeatureNetwork(model, self.pixels, self.device), self.test).top1
 
 

@@ -32,8 +32,10 @@ from wdistill.config import (
 )
 from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
 from wdistill.core.files import write_json
-from wdistill.evaluation.comparison import Bench, open_bench
+from wdistill.evaluation.comparison import Comparison
+from wdistill.evaluation.opening import open_comparison
 from wdistill.evaluation.students import Job, StudentSetting, run_job
+from wdistill.evaluation.training import recipe_for
 from wdistill.labels.codec import fit
 from wdistill.labels.views import ViewRecipe, label_views, rounded
 
@@ -47,21 +49,23 @@ def setting(text: str) -> LabelViewsConfig:
     return LabelViewsConfig(views or 0, topk, levels or LabelViewsConfig().levels, budget=budget)
 
 
-def contest(bench: Bench, steps: int | None) -> StudentSetting:
-    config = StudentConfig(steps=steps).fixed(len(bench.candidate.labels))
+def student_setting(comparison: Comparison, steps: int | None) -> StudentSetting:
+    recipe = recipe_for(StudentConfig(steps=steps), len(comparison.candidate.labels))
+    network = comparison.teacher.network if comparison.teacher else None
     return StudentSetting(
-        bench.candidate, bench.real.class_names, bench.train, bench.test, bench.network, config,
-        RelabelConfig(), 0, bench.accelerator.device, Path(tempfile.gettempdir()),
+        comparison.candidate, comparison.real.class_names, comparison.train, comparison.test,
+        network, recipe, RelabelConfig(), 0, comparison.accelerator.device,
+        Path(tempfile.gettempdir()),
     )  # fmt: skip
 
 
 def rows_of(
-    bench: Bench, found: StudentSetting, labels: Labels, seeds: int, more: dict[str, Any]
+    comparison: Comparison, found: StudentSetting, labels: Labels, seeds: int, more: dict[str, Any]
 ) -> dict[str, Any]:
-    (student, source), *_ = bench.students.items()
-    ipc = bench.candidate.ipc
+    (student, source), *_ = comparison.students.items()
+    ipc = comparison.candidate.ipc
     jobs = [Job(student, "distilled", labels, ipc, seed) for seed in range(seeds)]
-    scores = [run_job(found, job, source)["top1"] for job in jobs]
+    scores = [run_job(found, job, source).top1 for job in jobs]
     return {"labels": labels, "student": student, "top1": scores, **more}
 
 
@@ -133,33 +137,36 @@ def main(
     config = EvaluateConfig(str(run), evaluate=StudentConfig(students=(student,)), baselines=())
     if dataset:
         config = replace(config, against=replace(config.against, dataset=dataset))
-    bench = open_bench(config, RuntimeConfig("cpu", quiet=True), open_accelerator("no", "cpu"))
-    found, network = contest(bench, steps), bench.network
+    comparison = open_comparison(
+        config, RuntimeConfig("cpu", quiet=True), open_accelerator("no", "cpu")
+    )
+    found = student_setting(comparison, steps)
+    network = found.network
     if network is None:
         raise click.ClickException(f"{run} has no teacher")
-    images, classes = len(bench.candidate.labels), bench.classes
+    images, classes = len(comparison.candidate.labels), comparison.classes
     known = json.loads(output.read_text()) if output.exists() else {"rows": []}
     done = {row["setting"] for row in known["rows"]}
     header = {
         "run": run.resolve().name, "images": images, "classes": classes,
-        "steps": found.config.budget(images)[0], "device": device_name(bench.accelerator.device),
+        "steps": found.recipe.steps, "device": device_name(comparison.accelerator.device),
         "threads": torch.get_num_threads(), "versions": versions(),
     }  # fmt: skip
     for name in tqdm(["teacher", "soft", *settings], unit="row"):
         if name in done:
             continue
         if name in ("teacher", "soft"):
-            row = rows_of(bench, found, name, seeds, {})  # type: ignore[arg-type]
+            row = rows_of(comparison, found, name, seeds, {})  # type: ignore[arg-type]
         else:
             wanted = setting(name)
             every = rounded(
-                label_views(network, bench.candidate.pixels, ViewRecipe(wanted)), wanted.levels
+                label_views(network, comparison.candidate.pixels, ViewRecipe(wanted)), wanted.levels
             )
             views, size = fit(every, classes, wanted.budget)
             more = {"views": views.count, "topk": views.logits.shape[1]}
             more |= {"levels": wanted.levels, "bytes": size}
             mine = replace(found, candidate=replace(found.candidate, views=views))
-            row = rows_of(bench, mine, "views", seeds, more)
+            row = rows_of(comparison, mine, "views", seeds, more)
         known["rows"].append({"setting": name, **row})
         write_json(output, {**header, "rows": known["rows"]})
     click.echo(table(known["rows"], images, classes))

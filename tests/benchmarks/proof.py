@@ -26,8 +26,8 @@ from tqdm import tqdm
 from wdistill.config import EvaluateConfig, RuntimeConfig, StudentConfig
 from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
 from wdistill.core.files import write_json
-from wdistill.evaluation.comparison import open_bench
 from wdistill.evaluation.evaluate import Trial
+from wdistill.evaluation.opening import open_comparison
 from wdistill.evaluation.page.plot_style import COLOURS, INK, MARKS, RULE, SETS, legend, name_axes
 from wdistill.evaluation.students import Job, run_job
 
@@ -40,22 +40,23 @@ ROW = ("set", "student", "labels", "images", "ipc", "seed")
 
 
 def opened(run: Path, students: tuple[str, ...], images: tuple[str, ...], steps: int) -> Trial:
-    """The contest of one set of images, without anything trained yet."""
+    """The students of one set of images, none of them trained yet."""
     config = StudentConfig(
         students=students, labels=LABELS, steps=steps, batch_size=32, seeds=SEEDS
     )  # type: ignore[arg-type]
     baselines = tuple(name for name in images if name in ("random", "nearest", "herding"))
     judged = EvaluateConfig(source=str(run), evaluate=config, baselines=baselines)  # type: ignore[arg-type]
     runtime = RuntimeConfig("cpu", quiet=True)
-    bench = open_bench(judged, runtime, open_accelerator("no", "cpu"))
-    return Trial(bench, run / "report" / "work")
+    comparison = open_comparison(judged, runtime, open_accelerator("no", "cpu"))
+    return Trial(comparison, run / "work" / "evaluate")
 
 
 def wanted(
     trial: Trial, students: tuple[str, ...], images: tuple[str, ...], labels: tuple[str, ...]
 ) -> list[Job]:
     """Seed by seed, so that an interrupted table has whole rows. The full data have hard labels."""
-    ipc, whole = trial.bench.candidate.ipc, len(trial.bench.train) // trial.bench.classes
+    comparison = trial.comparison
+    ipc, whole = comparison.candidate.ipc, len(comparison.train) // comparison.classes
     every = itertools.product(range(SEEDS), labels, students, images)
     jobs = [Job(student, kind, told, ipc, seed) for seed, told, student, kind in every]  # type: ignore[arg-type]
     jobs = [job for job in jobs if job.labels == "hard" or job.images != "full"]
@@ -153,10 +154,10 @@ def main(
             row = {"set": run.name, **vars(job), "student": Path(job.student).name}
             if tuple(row[name] for name in ROW) in done:
                 continue
-            outcome = run_job(trial.contest, job, trial.bench.students[job.student])
+            outcome = run_job(trial.setting, job, trial.comparison.students[job.student])
             kept = ("top1", "top5", "steps", "seconds")
-            record["rows"].append({**row, **{name: outcome[name] for name in kept}})
-            record |= {"device": device_name(trial.bench.accelerator.device)}
+            record["rows"].append({**row, **{name: getattr(outcome, name) for name in kept}})
+            record |= {"device": device_name(trial.comparison.accelerator.device)}
             write_json(output, record | {"versions": versions()})
     click.echo(table(record["rows"]))
     if plot:

@@ -39,7 +39,13 @@ from wdistill.core.files import write_json
 from wdistill.data.dataset import load_data
 from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.evaluation.sets.baselines import random_rows
-from wdistill.evaluation.training import TrainingSet, _batches, train_student
+from wdistill.evaluation.training import (
+    Training,
+    TrainingSet,
+    recipe_for,
+    student_batches,
+    train_student,
+)
 from wdistill.networks.backbones import BackboneSource, find_backbone, new_network
 
 CLASSES = tuple("abcdefghij")
@@ -147,10 +153,12 @@ class Case:
 
     def ours(self, model: nn.Module | None, given: TrainingSet, data: PilImages) -> None:
         config = replace(data.recipe, steps=self.steps, batch_size=self.batch)
+        recipe = recipe_for(config, len(given.weights))
+        training = Training(recipe, 0, self.device, self.autocast)
         if model is None:
-            drain(_batches(given, config, 1.0, len(CLASSES), 0, self.device), self.steps)
+            drain(student_batches(given, len(CLASSES), training), self.steps)
         else:
-            train_student(model, given, data.seen, config, 0, self.device, self.autocast)
+            train_student(model, given, data.seen, training)
 
 
 def drain(batches: Iterator[Any], count: int) -> None:

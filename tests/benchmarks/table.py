@@ -16,13 +16,17 @@ def lines(folder: Path) -> list[str]:
     """One markdown row per kind of label."""
     root = one_set(folder)
     manifest = json.loads((root / "wdistill.json").read_text())
-    results = json.loads((root / "results.json").read_text())
+    report = json.loads((root / "report.json").read_text())
     name = f"{manifest['source']['pretty_name'] or manifest['source']['id']}"
     w2, random_w2 = (
         sum(values) / len(values)
         for values in (manifest["barycenter"]["w2"], manifest["barycenter"]["w2_random"])
     )
-    rows = {(row["labels"], row["images"]): row for row in results["rows"]}
+    rows = {
+        (row["labels"], row["images"]): row
+        for row in report["rows"]
+        if row["images"] != "random" or row["ipc"] == manifest["ipc"]
+    }
     made = []
     for labels in ("hard", "soft", "teacher"):
         if (labels, "distilled") not in rows:

@@ -19,7 +19,8 @@ from wdistill.core.devices import open_accelerator
 from wdistill.core.files import read_tensors
 from wdistill.core.units import class_units
 from wdistill.errors import DataError
-from wdistill.evaluation.comparison import Comparison, chosen_rows, open_comparison
+from wdistill.evaluation.comparison import Comparison, chosen_rows
+from wdistill.evaluation.opening import open_comparison
 from wdistill.transport.plan import Atoms, TransportUnit
 
 CLASSES = 10
@@ -71,7 +72,11 @@ def finished_run(home: Path, name: str, *options: str | Path) -> Path:
 def run_with(home: Path) -> Callable[..., Path]:
     teacher = home / "first" / "teacher"
     return lambda *options: finished_run(
-        home, "-".join(options) or "plain", "--backbone", teacher, *options
+        home,
+        "-".join(str(each).replace("/", "") for each in options) or "plain",
+        "--backbone",
+        teacher,
+        *options,
     )
 
 
@@ -112,6 +117,19 @@ def test_the_atoms_of_a_run_are_read(
         rows, weights = chosen_rows(comparison)["nearest"]
     assert comparison.train.labels[rows].tolist() == np.repeat(np.arange(CLASSES), 2).tolist()
     assert weights.view(CLASSES, 2).mean(1).tolist() == pytest.approx([1.0] * CLASSES)
+
+
+def test_the_atoms_of_a_run_with_other_units_are_read(
+    run_with: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of images per step, which only a file sets, decides which classes a unit has."""
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("synthesis:\n  images_per_step: 4\n")
+    run = run_with("--config", settings)
+    assert len(list((run / "work").glob("transport-*.safetensors"))) == 5
+    comparison = bench_of(run)
+    monkeypatch.setattr("wdistill.evaluation.comparison.class_barycenter", None)
+    assert [len(atoms.nearest) for atoms in comparison.transport] == [2] * CLASSES
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from wdistill.artifact.distilled_set import read_distilled
 from wdistill.artifact.layout import one_set
-from wdistill.artifact.schema import REPORT, mismatch
+from wdistill.artifact.report import Report
 from wdistill.config import DataConfig
 from wdistill.errors import DataError, OptionError, WdistillError
 from wdistill.evaluation.sets.baselines import herding
@@ -55,6 +55,7 @@ def report(run: Path) -> dict[str, Any]:
     told = "now tells this evaluation"
     for shown in ("worth", "random real images per class", "herding", "report.html", told):
         assert shown in done.stdout
+    Report.read(run / "report" / "report.json")
     found: dict[str, Any] = json.loads((run / "report" / "report.json").read_text())
     return found
 
@@ -63,8 +64,7 @@ def cached(home: Path) -> dict[str, str]:
     return environment(HF_HOME=str(home / "home"), HF_HUB_OFFLINE="1")
 
 
-def test_the_report_is_what_its_schema_says(report: dict[str, Any]) -> None:
-    assert mismatch(report, REPORT) is None
+def test_the_report_says_what_was_evaluated_and_how(report: dict[str, Any]) -> None:
     assert report["source"]["kind"] == "run"
     assert report["source"]["ipc"] == 2
     assert report["recipe"]["steps"] == 8
@@ -110,7 +110,7 @@ def test_every_student_and_labels_has_its_worth_and_its_scores(report: dict[str,
 
 def test_the_card_of_a_run_tells_it(run: Path, report: dict[str, Any]) -> None:
     card = (run / "publish" / "README.md").read_text()
-    assert "`wdistill evaluate` trained students" in card
+    assert "A new student is trained from scratch on each set of images" in card
     assert "| Worth |" in card
     own = next(r for r in report["rows"] if (r["images"], r["labels"]) == ("distilled", "hard"))
     assert f"{100 * own['top1_mean']:.1f}" in card
@@ -160,7 +160,7 @@ def accuracy_of(teacher: Path, file: Path) -> float:
 
 
 def test_a_second_start_computes_nothing_again(run: Path, report: dict[str, Any]) -> None:
-    work = run / "report" / "work"
+    work = run / "work" / "evaluate"
     before = {path.name: path.stat().st_mtime_ns for path in work.iterdir()}
     done = run_wdistill("evaluate", run, *STEPS, "--labels", "hard", env=cached(run.parent))
     assert done.returncode == 0, done.stderr
@@ -402,8 +402,8 @@ def test_a_foreign_set_is_judged_with_settings_from_a_file(real: Path, tmp_path:
     assert done.returncode == 0, done.stderr
     assert "540 images in 'train+test', 60 test images held out of 'train+test'" in done.stdout
     assert "(held out of &#39;train+test&#39;)" in (out / "report.html").read_text()
+    Report.read(out / "report.json")
     report = json.loads((out / "report.json").read_text())
-    assert mismatch(report, REPORT) is None
     assert report["source"]["kind"] == "dataset"
     assert report["teacher"] is None
     assert [row["n"] for row in report["rows"]] == [1]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import random
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -15,12 +16,23 @@ from sklearn.metrics import accuracy_score
 
 from wdistill.artifact.distilled_set import DistilledSet, candidate
 from wdistill.config import RelabelConfig, StudentConfig
+from wdistill.core.devices import open_accelerator
 from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.data.splits import ImageSplit
 from wdistill.evaluation.metrics import score_network
-from wdistill.evaluation.results import summarise
 from wdistill.evaluation.sets.baselines import random_rows
-from wdistill.evaluation.students import Job, StudentSetting, jobs, run_job, training_set
+from wdistill.evaluation.students import (
+    Job,
+    Jobs,
+    Outcome,
+    StudentSetting,
+    jobs,
+    read_outcome,
+    run_job,
+    run_jobs,
+    training_set,
+)
+from wdistill.evaluation.training import recipe_for
 from wdistill.networks.architectures import ConvNetConfig
 from wdistill.networks.backbones import BackboneSource, new_network, weights_sha256
 from wdistill.networks.features import FeatureNetwork
@@ -65,9 +77,9 @@ def setting(store: PixelStore, tmp_path_factory: pytest.TempPathFactory) -> Stud
         class_names=NAMES,
     )
     judged = candidate(distilled)
-    fixed = QUICK.fixed(count)
     scratch, relabel = tmp_path_factory.mktemp("scratch"), RelabelConfig(views=2)
-    return StudentSetting(judged, NAMES, store, store, network(), fixed, relabel, 5, CPU, scratch)
+    recipe = recipe_for(QUICK, count)
+    return StudentSetting(judged, NAMES, store, store, network(), recipe, relabel, 5, CPU, scratch)
 
 
 # --- random real images -------------------------------------------------------------------------
@@ -188,7 +200,7 @@ def test_the_teacher_labels_random_images(setting: StudentSetting) -> None:
     sure = network(0)
     sure.model.classifier.weight.data.zero_()
     sure.model.classifier.bias.data.copy_(torch.tensor([0.0, 50.0, 0.0]))
-    told = StudentSetting(**{**vars(setting), "network": sure})
+    told = replace(setting, network=sure)
     targets = training_set(told, Job("s", "random", "soft", IPC, 0)).targets
     torch.testing.assert_close(targets, torch.tensor([0.0, 1.0, 0.0]).expand(9, 3))
 
@@ -225,92 +237,37 @@ def test_a_job_gives_the_same_score_each_time(
     first = run_job(setting, job, SOURCE)
     torch.manual_seed(77)
     second = run_job(setting, job, SOURCE)
-    assert first["top1"] == second["top1"]
-    assert {k: first[k] for k in ("student", "images", "labels", "ipc", "seed", "augment")} == vars(
-        job
-    )
-    assert 0 <= first["top1"] <= 1
-    assert first["seconds"] >= 0
+    assert first.model_copy(update={"seconds": second.seconds}) == second
+    assert first.job == job
+    assert 0 <= first.top1 <= 1
+    assert first.seconds >= 0
 
 
 def test_students_of_real_labels_learn_and_leave_the_teacher_alone(setting: StudentSetting) -> None:
     teacher = weights_sha256(setting.network.model)
     config = StudentConfig(steps=80, seeds=1, batch_size=16, lr=3e-3)
-    more = StudentSetting(**{**vars(setting), "config": config})
-    top1 = run_job(more, Job("little", "random", "hard", 10, 0), SOURCE)["top1"]
+    more = replace(setting, recipe=recipe_for(config, 9))
+    top1 = run_job(more, Job("little", "random", "hard", 10, 0), SOURCE).top1
     assert top1 > 0.6  # chance is a third
     assert weights_sha256(setting.network.model) == teacher
 
 
-# --- results.json -------------------------------------------------------------------------------
+# --- what is stored -----------------------------------------------------------------------------
 
 
-def outcome(student: str, images: str, labels: str, seed: int, top1: float) -> dict[str, Any]:
-    return {
-        "student": student, "images": images, "labels": labels, "ipc": 10, "augment": True,
-        "seed": seed, "top1": top1, "top5": None, "per_class": [top1, top1], "confusion": None,
-        "steps": 4, "curve": {"step": [2, 4], "loss": [1.0, 0.5]}, "seconds": 1.25,
-    }  # fmt: skip
-
-
-SCORES = {
-    ("a", "distilled", "soft"): [0.71, 0.74, 0.69],
-    ("a", "random", "soft"): [0.5, 0.55, 0.61],
-    ("a", "distilled", "hard"): [0.4, 0.4, 0.4],
-    ("a", "random", "hard"): [0.2, 0.9, 0.1],
-    ("b", "distilled", "soft"): [0.33],
-}
-
-
-def outcomes() -> list[dict[str, Any]]:
-    return [
-        outcome(*key, seed, value)
-        for key, values in SCORES.items()
-        for seed, value in enumerate(values)
-    ]
-
-
-def rows_of(results: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
-    rows = {(row["student"], row["images"], row["labels"]): row for row in results["rows"]}
-    assert len(rows) == len(results["rows"])
-    return rows
-
-
-@pytest.mark.parametrize("key", SCORES)
-def test_a_row_is_mean_and_sample_deviation(key: tuple[str, str, str]) -> None:
-    row = rows_of(summarise(outcomes(), StudentConfig(), 10, 0.9, 200))[key]
-    values = SCORES[key]
-    assert row["n"] == len(values)
-    assert row["top1"] == values
-    assert row["seeds"] == list(range(len(values)))
-    assert row["ipc"] == 10
-    assert row["top1_mean"] == pytest.approx(sum(values) / len(values))
-    assert row["seconds"] == pytest.approx(1.25 * len(values))
-    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-    assert row["top1_std"] == pytest.approx(float(spread))
-
-
-def test_the_deviation_divides_by_n_minus_one() -> None:
-    pair = [outcome("a", "random", "hard", seed, top1) for seed, top1 in enumerate((0.5, 0.7))]
-    (row,) = summarise(pair, StudentConfig(), 2, 0.9, 200)["rows"]
-    assert row["top1_std"] == pytest.approx(0.2 / 2**0.5)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_order_in_which_students_finish_does_not_matter(seed: int) -> None:
-    shuffled = outcomes()
-    random.Random(seed).shuffle(shuffled)
-    ordered = rows_of(summarise(outcomes(), StudentConfig(), 10, 0.9, 200))
-    assert rows_of(summarise(shuffled, StudentConfig(), 10, 0.9, 200)) == ordered
-    assert ordered.keys() == SCORES.keys()
-
-
-def test_the_recipe_is_the_one_that_was_used() -> None:
-    config = StudentConfig(epochs=7, batch_size=5, lr=0.5, weight_decay=0.25, temperature=3.0)
-    results = summarise(iter(outcomes()), config, 10, 0.875, 200)
-    assert results["teacher_accuracy"] == 0.875
-    recipe = results["recipe"]
-    assert recipe["steps"] == 14
-    for name in ("epochs", "batch_size", "lr", "weight_decay", "temperature", "crop_min"):
-        assert recipe[name] == getattr(config, name)
-    assert recipe["eval_images"] == 200
+def test_an_outcome_is_stored_under_its_key_and_read_again(
+    setting: StudentSetting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Jobs(tmp_path, open_accelerator("no", "cpu"), quiet=True)
+    job = Job("little", "distilled", "hard", IPC, 0)
+    (first,) = run_jobs(place, setting, [job], {job: "a"}, {"little": SOURCE})
+    with monkeypatch.context() as patched:
+        patched.setattr("wdistill.evaluation.students.run_job", None)  # nothing is trained
+        assert run_jobs(place, setting, [job], {job: "a"}, {"little": SOURCE}) == [first]
+    run_jobs(place, setting, [job], {job: "b"}, {"little": SOURCE})
+    assert read_outcome(place.path(job, "a")) == first, "another key leaves it alone"
+    place.path(job, "a").write_text('{"job": 1}')
+    assert read_outcome(place.path(job, "a")) is None
+    (again,) = run_jobs(place, setting, [job], {job: "a"}, {"little": SOURCE})
+    assert isinstance(again, Outcome)
+    assert again.top1 == first.top1

@@ -100,7 +100,7 @@ def finished_run(folder: Path) -> Path:
     parquet(made / "data" / "train-00000-of-00001.parquet", six_rows())
     (publish / "README.md").write_text(CARD)
     (made / "wdistill.json").write_text(manifest())
-    (made / "results.json").write_text("{}")
+    (made / "report.json").write_text("{}")
     (made / "preview.png").write_bytes(png(real_images(1)[0]))
     (made / "notes.txt").write_text("not on the list of what is published")
     (folder / "teacher.safetensors").write_bytes(b"not published either")

@@ -26,6 +26,7 @@ from helpers.runs import (
 from PIL import Image
 
 from wdistill.artifact.layout import one_set
+from wdistill.artifact.report import Report
 
 TOKEN = "hf_aliceSecretWriteToken"
 
@@ -36,7 +37,13 @@ def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
     done = run_wdistill("run", "--dataset", source, "--output", folder, *QUICK)
     assert done.returncode == 0, done.stderr
-    for shown in ("teacher: resnet10-w16", "W2^2", "random real", "preview.png", "wdistill push"):
+    for shown in (
+        "teacher: resnet10-w16",
+        "W2^2",
+        "distilled - it",
+        "preview.png",
+        "wdistill push",
+    ):
         assert shown in done.stdout
     return folder
 
@@ -44,7 +51,7 @@ def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_a_run_leaves_can_be_loaded_and_adds_up(finished: Path) -> None:
 
     manifest = json.loads((one_set(finished) / "wdistill.json").read_text())
-    results = json.loads((one_set(finished) / "results.json").read_text())
+    report = json.loads((one_set(finished) / "report.json").read_text())
     loaded = datasets.load_dataset(str(finished / "publish"), split="train")
     assert loaded.features["label"].names == manifest["classes"]
     assert len(loaded) == 20
@@ -58,7 +65,7 @@ def test_what_a_run_leaves_can_be_loaded_and_adds_up(finished: Path) -> None:
             assert image.width > 300
     images = np.stack([np.asarray(image) for image in loaded["image"]])
     assert (images == images[..., :1]).all()  # as grey as Fashion-MNIST
-    assert {(row["images"], row["labels"]) for row in results["rows"]} == {
+    assert {(row["images"], row["labels"]) for row in report["rows"]} == {
         ("distilled", "hard"), ("distilled", "soft"), ("random", "hard"), ("random", "soft"),
     }  # fmt: skip
 
@@ -74,6 +81,48 @@ def test_the_same_command_again_computes_and_changes_nothing(finished: Path, sou
     assert done.returncode == 0, done.stderr
     assert {p: p.read_bytes() for p in before} == before
     assert {p: p.stat().st_mtime_ns for p in made} == made
+
+
+def test_evaluate_takes_the_students_of_the_run_as_they_are(finished: Path, tmp_path: Path) -> None:
+    """`run` and `evaluate` are one evaluation: the same settings give the same rows, and only the
+    students of other numbers of random images are new.
+    """
+    folder = Path(shutil.copytree(finished, tmp_path / finished.name))
+    of_run = Report.read(one_set(folder) / "report.json")
+    assert of_run.equivalents == ()
+    stored = {path: path.stat().st_mtime_ns for path in (folder / "work" / "evaluate").iterdir()}
+    settings = ("--epochs", "3", "--seeds", "1", "--labels", "hard", "--labels", "soft")
+    done = run_wdistill("evaluate", folder, *settings, "--baselines", "random")
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in stored} == stored
+    new = set((folder / "work" / "evaluate").iterdir()) - stored.keys()
+    assert all("-random-2-" not in path.name and "-random-" in path.name for path in new)
+    whole = Report.read(folder / "report" / "report.json")
+    published = Report.read(one_set(folder) / "report.json")
+    assert published == whole.for_publication()
+    assert len(whole.equivalents) == 2
+    alike = ("source", "against", "resolution", "recipe", "teacher", "device", "versions")
+    for name in alike:
+        assert getattr(of_run, name) == getattr(whole, name)
+    assert [row for row in published.rows if row.images != "random" or row.ipc == 2] == list(
+        of_run.rows
+    )
+
+
+def test_the_same_run_again_keeps_what_evaluate_has_found(
+    finished: Path, source: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / finished.name))
+    settings = ("--epochs", "3", "--seeds", "1", "--labels", "hard")
+    done = run_wdistill("evaluate", folder, *settings)
+    assert done.returncode == 0, done.stderr
+    report = Report.read(one_set(folder) / "report.json")
+    assert {row.labels for row in report.rows} == {"hard", "soft"}, "those of the run stay"
+    assert len(report.equivalents) == 1
+    before = {p: p.read_bytes() for p in (folder / "publish").rglob("*") if p.is_file()}
+    done = run_wdistill("run", "--dataset", source, "--output", folder, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert {p: p.read_bytes() for p in before} == before
 
 
 def test_label_views_are_added_without_computing_anything_else(
@@ -131,7 +180,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 
 
 def _accuracies(run: Path) -> list[list[float]]:
-    rows = json.loads((one_set(run) / "results.json").read_text())["rows"]
+    rows = json.loads((one_set(run) / "report.json").read_text())["rows"]
     return [row["top1"] for row in rows]
 
 

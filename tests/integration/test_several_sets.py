@@ -9,9 +9,10 @@ from typing import Any
 import datasets
 import pytest
 import yaml
-from helpers.examples import NAMES, distilled_set, manifest, results
+from helpers.examples import NAMES, distilled_set, manifest
 from helpers.hub_server import HubServer
 from helpers.pushes import run_json, run_push
+from helpers.reports import run_report
 from huggingface_hub import DatasetCard
 
 from wdistill.artifact.distilled_set import write_publishable
@@ -26,7 +27,8 @@ def run_of(folder: Path, ipc: int, names: tuple[str, ...] = NAMES, **changes: An
     """A finished run of ``ipc`` images per class."""
     publish = folder / f"run{ipc}" / "publish"
     described = manifest(names, ipc, source__license="mit", **changes)
-    write_publishable(publish / f"ipc{ipc}", distilled_set(names, ipc), described, results())
+    write_publishable(publish / f"ipc{ipc}", distilled_set(names, ipc), described)
+    run_report().write(publish / f"ipc{ipc}" / "report.json")
     (publish / "README.md").write_text(render_card(publish))
     return publish.parent
 

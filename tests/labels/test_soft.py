@@ -15,7 +15,13 @@ from wdistill.config import RelabelConfig, StudentConfig
 from wdistill.core.seeds import stream
 from wdistill.data.augment import apply_views, random_views
 from wdistill.errors import NumericalError
-from wdistill.evaluation.training import TrainingSet, student_loss, train_student
+from wdistill.evaluation.training import (
+    Training,
+    TrainingSet,
+    recipe_for,
+    student_loss,
+    train_student,
+)
 from wdistill.labels import soft as relabel
 from wdistill.labels.soft import soft_labels, soften
 from wdistill.networks.features import Activations, FeatureNetwork
@@ -208,7 +214,8 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 def train(data: TrainingSet, seed: int = 0, **settings: float) -> nn.Module:
     config = StudentConfig(**{"epochs": 60, "lr": 0.02, "batch_size": 10, **settings})
-    return train_student(rows_model(1), data, PREPROCESSING, config, seed, CPU)
+    training = Training(recipe_for(config, len(data.weights)), seed, CPU)
+    return train_student(rows_model(1), data, PREPROCESSING, training)
 
 
 def training_set(soft: bool) -> TrainingSet:
@@ -272,9 +279,8 @@ def test_every_step_is_told() -> None:
     steps: list[int] = []
     config = StudentConfig(epochs=3, batch_size=7)
     data = training_set(False)
-    train_student(
-        rows_model(1), data, PREPROCESSING, config, 0, CPU, on_step=lambda _: steps.append(1)
-    )
+    training = Training(recipe_for(config, len(data.images)), 0, CPU)
+    train_student(rows_model(1), data, PREPROCESSING, training, lambda _: steps.append(1))
     assert len(steps) == config.budget(len(data.images))[0] == 3 * math.ceil(len(data.images) / 7)
 
 
@@ -322,7 +328,7 @@ def test_no_batch_has_a_single_image() -> None:
     data = training_set(False)
     nine = TrainingSet(data.images[:9], data.targets[:9], data.weights[:9], False)
     config = StudentConfig(epochs=2, batch_size=4)
-    model = train_student(Pooled(), nine, PREPROCESSING, config, 0, CPU)
+    model = train_student(Pooled(), nine, PREPROCESSING, Training(recipe_for(config, 9), 0, CPU))
     assert torch.isfinite(model.head.weight).all()
 
 

@@ -32,6 +32,7 @@ from wdistill.core.devices import open_accelerator
 from wdistill.core.text import human_seconds
 from wdistill.data.dataset import load_data
 from wdistill.evaluation import students as evaluate
+from wdistill.evaluation.training import Training
 from wdistill.networks import training
 from wdistill.pipeline import run as pipeline
 from wdistill.pipeline.estimation.calibration import Scene, measure, open_scene
@@ -128,9 +129,9 @@ def watched_run(config: RunConfig, folder: Path, patch: pytest.MonkeyPatch) -> C
         images = start.shape[0] * start.shape[1]
         return {"synthesis convnet-w64": config.synthesis.iterations * images, "groups": 1}
 
-    def taught(model: Any, data: Any, _: Any, recipe: StudentConfig, *__: Any) -> dict[str, int]:
+    def taught(model: Any, data: Any, _: Any, training: Training, *__: Any) -> dict[str, int]:
         kind = "online" if data.teacher else "replayed" if data.views else "plain"
-        return {f"step {name} {kind}": recipe.budget(len(data.weights))[0], f"student {name}": 1}
+        return {f"step {name} {kind}": training.recipe.steps, f"student {name}": 1}
 
     def labelled(_: Any, pixels: Any, relabel: Any, __: Any) -> dict[str, int]:
         return {"soft label": len(pixels) * relabel.views}
@@ -299,8 +300,8 @@ def test_a_run_that_was_told_its_estimate_is_the_same(
     views = "soft_labels/train-00000-of-00001.parquet"
     sets = [one_set(folder) for folder in (tmp_path, run.folder)]
     assert len({(folder / views).read_bytes() for folder in sets}) == 1
-    results = [json.loads((folder / "results.json").read_text())["rows"] for folder in sets]
-    assert [row["top1"] for row in results[0]] == [row["top1"] for row in results[1]]
+    reports = [json.loads((folder / "report.json").read_text())["rows"] for folder in sets]
+    assert [row["top1"] for row in reports[0]] == [row["top1"] for row in reports[1]]
 
 
 def test_the_command_prints_the_table_and_writes_nothing(

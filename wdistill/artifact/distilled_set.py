@@ -35,7 +35,8 @@ from wdistill.artifact.parquet import (
     write_label_views,
     write_rows,
 )
-from wdistill.artifact.schema import MANIFEST, REPORT, RESULTS, mismatch
+from wdistill.artifact.report import Report
+from wdistill.artifact.schema import MANIFEST, mismatch
 from wdistill.config import FORMAT_VERSION
 from wdistill.core.files import (
     atomic_file,
@@ -47,8 +48,7 @@ from wdistill.core.files import (
 from wdistill.errors import RunFolderError
 from wdistill.labels.views import LabelViews
 
-RESULTS_FILE = "results.json"
-REPORT_FILE = "report.json"  # of `wdistill evaluate`
+REPORT_FILE = "report.json"
 DATA = "data"
 _SHARD_BYTES = 300 * 10**6  # as `push_to_hub` cuts them, within its 500 MB
 _MAX_ROWS = 10**7
@@ -94,31 +94,27 @@ def write_publishable(
     folder: Path,
     distilled: DistilledSet,
     manifest: dict[str, Any],
-    results: dict[str, Any] | None,
     views: LabelViews | None = None,
-) -> list[str]:
-    """Write data, label views, results and manifest; fill ``manifest["bytes"]``; leave other files
-    alone. Returns the names of removed files that were about another set than this: an evaluation
-    stays while the images and what its students saw of them are the same.
+) -> bool:
+    """Write data, label views and manifest; fill ``manifest["bytes"]``; leave other files
+    alone. Returns whether a report was removed because it was about another set than this: it stays
+    while the images and what its students saw of them are the same.
 
     The manifest goes last: a folder that has one is whole.
     """
     outdated = _outdated(folder, distilled, views)
-    outdated = [name for name in outdated if name == REPORT_FILE or results is None]
     pictures, names = Pictures(distilled.images, folder), distilled.class_names
     size = sum(pictures.sizes)
     count = 1 + (size + distilled.soft_labels.nbytes) // _SHARD_BYTES
     files = shard_names(count)
     stale = [path for path in shard_files(folder, DATA) if path.name not in files]
-    remove(folder / MANIFEST_FILE, *stale, *(folder / name for name in outdated))
+    remove(folder / MANIFEST_FILE, *stale, *([folder / REPORT_FILE] if outdated else []))
     columns, parquet_size = (distilled.labels, distilled.weights, distilled.soft_labels), 0
     for name, rows in zip(files, np.array_split(np.arange(len(distilled)), count), strict=True):
         with atomic_file(folder / DATA / name) as file:
             write_rows(file, rows, pictures, *columns, names)
             parquet_size += file.tell()
     views_size = write_label_views(folder, views, len(names))
-    if results is not None:
-        write_json(folder / RESULTS_FILE, results)
     manifest["bytes"] = {
         "images": size,
         "soft_labels": distilled.soft_labels.nbytes,
@@ -129,25 +125,23 @@ def write_publishable(
     return outdated
 
 
-def _outdated(folder: Path, distilled: DistilledSet, views: LabelViews | None) -> list[str]:
-    """Which of results and report in ``folder`` are about another set than the given one, or were
-    found by students that saw other label views. What cannot be read is about none.
+def _outdated(folder: Path, distilled: DistilledSet, views: LabelViews | None) -> bool:
+    """Whether the report in ``folder`` is about another set than this, or of students that saw
+    other label views. What cannot be read is.
     """
-    readers = {RESULTS_FILE: read_results, REPORT_FILE: read_report}
-    found = [name for name in readers if (folder / name).exists()]
+    if not (folder / REPORT_FILE).exists():
+        return False
     count, classes = distilled.soft_labels.shape
-
-    def holds(name: str) -> bool:
-        rows = (readers[name](folder) or {"rows": []})["rows"]
-        return all(row["labels"] != "views" for row in rows) or _equal(
-            read_label_views(folder, count, classes, distilled.images.shape[1]), views
-        )
-
     try:
-        same = not found or _equal(read_distilled(folder), distilled)
-        return [name for name in found if not (same and holds(name))]
+        report = read_report(folder)
+        if report is None or not _equal(read_distilled(folder), distilled):
+            return True
+        if all(row.labels != "views" for row in report.rows):
+            return False
+        side = distilled.images.shape[1]
+        return not _equal(read_label_views(folder, count, classes, side), views)
     except RunFolderError:
-        return found
+        return True
 
 
 def _equal(one: DistilledSet | LabelViews | None, other: DistilledSet | LabelViews | None) -> bool:
@@ -235,18 +229,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return _read_checked(folder, MANIFEST_FILE, MANIFEST)
 
 
-def read_results(folder: Path) -> dict[str, Any] | None:
+def read_report(folder: Path) -> Report | None:
     """None if the set was not evaluated."""
-    if not (folder / RESULTS_FILE).exists():
-        return None
-    return _read_checked(folder, RESULTS_FILE, RESULTS)
-
-
-def read_report(folder: Path) -> dict[str, Any] | None:
-    """None if `wdistill evaluate` has not judged the set."""
-    if not (folder / REPORT_FILE).exists():
-        return None
-    return _read_checked(folder, REPORT_FILE, REPORT)
+    path = folder / REPORT_FILE
+    return Report.read(path) if path.exists() else None
 
 
 def _read_checked(folder: Path, name: str, schema: Any) -> dict[str, Any]:

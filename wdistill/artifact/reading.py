@@ -14,7 +14,7 @@ from wdistill.artifact.distilled_set import (
     DistilledSet,
     read_distilled,
     read_manifest,
-    read_results,
+    read_report,
 )
 from wdistill.artifact.layout import (
     MANIFEST_FILE,
@@ -25,6 +25,7 @@ from wdistill.artifact.layout import (
     set_folders,
 )
 from wdistill.artifact.parquet import read_label_views
+from wdistill.artifact.report import Report
 from wdistill.config import DataConfig
 from wdistill.data.dataset import ImageData
 from wdistill.data.source_errors import Explained, is_network
@@ -33,21 +34,21 @@ from wdistill.errors import DataError, HubError, RunFolderError
 from wdistill.labels.views import LabelViews
 
 INDEX = ("README.md", f"ipc*/{MANIFEST_FILE}")
-IN_A_SET = ("data/train-*.parquet", "soft_labels/train-*.parquet", "results.json")
+IN_A_SET = ("data/train-*.parquet", "soft_labels/train-*.parquet", "report.json")
 
 
 @dataclass(frozen=True, eq=False)
 class PublishedSet:
     """Everything that students can be trained from, and how it was made.
 
-    folder: where it lies on this machine; results: None if it was not evaluated.
+    folder: where it lies on this machine; report: None if it was not evaluated.
     """
 
     folder: Path
     distilled: DistilledSet
     views: LabelViews | None
     manifest: dict[str, Any]
-    results: dict[str, Any] | None
+    report: Report | None
 
 
 def open_published(source: str | Path, revision: str | None = None) -> PublishedSet:
@@ -82,7 +83,7 @@ def read_published(folder: Path) -> PublishedSet:
         raise RunFolderError(f"'{folder}': its images and its {MANIFEST_FILE} disagree")
     if (views is None) != (manifest["labels"]["stored"] is None):
         raise RunFolderError(f"'{folder}': its label views and its {MANIFEST_FILE} disagree")
-    return PublishedSet(folder, distilled, views, manifest, read_results(folder))
+    return PublishedSet(folder, distilled, views, manifest, read_report(folder))
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from wdistill.config import FORMAT_VERSION
-
-Point = tuple[float, float, int]  # x, y and class
+Point = tuple[Number, Number, Count]  # x, y and class
 
 
-class Model(BaseModel):
-    """Frozen; names that this version does not know are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class EvaluatedSet(Model):
+class EvaluatedSet(Record):
     """The set. kind: run, published or dataset; ipc: None where classes differ in it."""
 
     id: str
@@ -25,12 +15,12 @@ class EvaluatedSet(Model):
     url: str | None
     revision: str | None
     fingerprint: str | None
-    images: int
-    ipc: int | None
+    images: Count
+    ipc: Count | None
     classes: tuple[str, ...]
 
 
-class RealData(Model):
+class RealData(Record):
     """The real images that students are compared and tested on."""
 
     id: str
@@ -39,11 +29,11 @@ class RealData(Model):
     fingerprint: str | None
     train_split: str
     eval_split: str
-    train_images: int
-    eval_images: int
+    train_images: Count
+    eval_images: Count
 
 
-class Recipe(Model):
+class Recipe(Record):
     """How every student is trained, whatever its images are.
 
     epochs: those of the distilled images; steps: of the optimiser, the same for all sets of images;
@@ -52,32 +42,32 @@ class Recipe(Model):
     """
 
     optimizer: str = "AdamW"
-    lr: float
-    weight_decay: float
+    lr: Number
+    weight_decay: Number
     schedule: str = "cosine"
-    epochs: int | None
-    steps: int
-    batch_size: int
-    temperature: float
-    cutmix: float = 1.0
-    crop_min: float
+    epochs: Count | None
+    steps: Count
+    batch_size: Count
+    temperature: Number
+    cutmix: Number = 1.0
+    crop_min: Number
 
 
-class TeacherScore(Model):
+class TeacherScore(Record):
     """The teacher's name, and its top-1 accuracy on the test images."""
 
     name: str
-    accuracy: float
+    accuracy: Number
 
 
-class Curve(Model):
+class Curve(Record):
     """Mean training loss of stretches of training, and the step that each ends with."""
 
-    step: tuple[int, ...] = ()
-    loss: tuple[float, ...] = ()
+    step: tuple[Count, ...] = ()
+    loss: tuple[Number, ...] = ()
 
 
-class ResultRow(Model):
+class ResultRow(Record):
     """Students of one kind, one for each seed, on one set of images with one kind of labels.
 
     images: distilled, random, nearest, herding or full; labels: hard, soft, views or teacher; ipc:
@@ -90,23 +80,23 @@ class ResultRow(Model):
     student: str
     images: str
     labels: str
-    ipc: int
-    bytes: int
-    steps: int
-    n: int
-    top1_mean: float
-    top1_std: float
-    top1: tuple[float, ...]
-    top5_mean: float | None
-    top5_std: float | None
-    seeds: tuple[int, ...]
-    seconds: float
-    per_class: tuple[float, ...]
-    confusion: tuple[tuple[int, ...], ...] | None
+    ipc: Count
+    bytes: Count
+    steps: Count
+    n: Count
+    top1_mean: Number
+    top1_std: Number
+    top1: tuple[Number, ...]
+    top5_mean: Number | None
+    top5_std: Number | None
+    seeds: tuple[Count, ...]
+    seconds: Number
+    per_class: tuple[Number, ...]
+    confusion: tuple[tuple[Count, ...], ...] | None
     curve: Curve
 
 
-class Equivalent(Model):
+class Equivalent(Record):
     """The number of random real images per class that train a student as well as the set does.
 
     low, high: its 95 % interval, None where the spread over seeds is unknown. bound: interpolated,
@@ -116,23 +106,23 @@ class Equivalent(Model):
 
     student: str
     labels: str
-    ipc: float
-    low: float | None
-    high: float | None
+    ipc: Number
+    low: Number | None
+    high: Number | None
     bound: str
 
 
-class Scores(Model):
+class Scores(Record):
     """DD-Ranking's scores of a student, in percent; None where a part was not measured."""
 
     student: str
-    improvement_over_random: float | None
-    hard_label_recovery: float | None
-    label_robust_score: float | None
-    augmentation_robust_score: float | None
+    improvement_over_random: Number | None
+    hard_label_recovery: Number | None
+    label_robust_score: Number | None
+    augmentation_robust_score: Number | None
 
 
-class Projection(Model):
+class Projection(Record):
     """Features of some classes in two dimensions."""
 
     method: str
@@ -141,7 +131,7 @@ class Projection(Model):
     distilled: tuple[Point, ...]
 
 
-class Report(Model):
+class Report(FileRecord):
     """An evaluation: of what, against what, how, and what was measured.
 
     rows: with augmentation of the students' images; plain_rows: without; local_students: the
@@ -150,22 +140,21 @@ class Report(Model):
     them.
     """
 
-    format_version: Annotated[int, Field(ge=1)] = FORMAT_VERSION
     created: str
     command: str
     source: EvaluatedSet
     against: RealData
-    resolution: int
+    resolution: Count
     recipe: Recipe
     teacher: TeacherScore | None
     rows: tuple[ResultRow, ...]
-    plain_rows: tuple[ResultRow, ...] = ()
-    equivalents: tuple[Equivalent, ...] = ()
-    scores: tuple[Scores, ...] = ()
-    local_students: dict[str, str] = {}
+    plain_rows: tuple[ResultRow, ...]
+    equivalents: tuple[Equivalent, ...]
+    scores: tuple[Scores, ...]
+    local_students: FrozenMap[str, str]
     projection: Projection | None = None
     device: str
-    versions: dict[str, str]
+    versions: FrozenMap[str, str]
 
     def for_publication(self) -> Report:
         """Without what only the page of an evaluation shows: curves, confusions, projection."""

@@ -1,4 +1,4 @@
-"""The shape of wdistill.json, results.json and report.json: a folder may come from anyone."""
+"""The shape of wdistill.json: a folder may come from anyone."""
 
 from __future__ import annotations
 
@@ -96,110 +96,6 @@ MANIFEST: Schema = {
     "device": str,
     "processes": int,
     "bytes": {"images": int, "soft_labels": int, "parquet": int, "label_views": int},
-}
-RESULTS: Schema = {
-    "format_version": int,
-    "recipe": Each(dict, (int, float, str, bool, type(None), list)),
-    "teacher_accuracy": NUMBER,
-    "rows": Each(
-        list,
-        {
-            "student": str,
-            "images": str,
-            "labels": str,
-            "ipc": int,
-            "top1_mean": NUMBER,
-            "top1_std": NUMBER,
-            "n": int,
-        },
-    ),
-}
-_POINTS = Each(list, Each(list, NUMBER))  # x, y and class of each
-REPORT: Schema = {
-    "format_version": int,
-    "created": str,
-    "command": str,
-    "source": {
-        "id": str,
-        "kind": str,
-        "url": TEXT_OR_NONE,
-        "revision": TEXT_OR_NONE,
-        "fingerprint": TEXT_OR_NONE,
-        "images": int,
-        "ipc": Maybe(int),
-        "classes": Each(list, str),
-    },
-    "against": {
-        "id": str,
-        "url": TEXT_OR_NONE,
-        "revision": TEXT_OR_NONE,
-        "fingerprint": TEXT_OR_NONE,
-        "train_split": str,
-        "eval_split": str,
-        "train_images": int,
-        "eval_images": int,
-    },
-    "resolution": int,
-    "recipe": {
-        "epochs": Maybe(int),
-        "steps": int,
-        "batch_size": int,
-        "optimizer": str,
-        "lr": NUMBER,
-        "weight_decay": NUMBER,
-        "schedule": str,
-        "temperature": NUMBER,
-        "cutmix": NUMBER,
-        "crop_min": NUMBER,
-    },
-    "teacher": Maybe({"name": str, "accuracy": NUMBER}),
-    "rows": Each(
-        list,
-        {
-            "student": str,
-            "images": str,
-            "labels": str,
-            "ipc": int,
-            "bytes": int,
-            "steps": int,
-            "n": int,
-            "top1_mean": NUMBER,
-            "top1_std": NUMBER,
-            "top1": Each(list, NUMBER),
-            "top5_mean": Maybe(NUMBER),
-            "top5_std": Maybe(NUMBER),
-            "seeds": Each(list, int),
-            "seconds": NUMBER,
-            "per_class": Each(list, NUMBER),
-            "confusion": Maybe(Each(list, Each(list, int))),
-            "curve": {"step": Each(list, int), "loss": Each(list, NUMBER)},
-        },
-    ),
-    "equivalents": Each(
-        list,
-        {
-            "student": str,
-            "labels": str,
-            "ipc": Maybe(NUMBER),
-            "low": Maybe(NUMBER),
-            "high": Maybe(NUMBER),
-            "bound": str,
-        },
-    ),
-    "scores": Each(
-        list,
-        {
-            "student": str,
-            "improvement_over_random": Maybe(NUMBER),
-            "hard_label_recovery": Maybe(NUMBER),
-            "label_robust_score": Maybe(NUMBER),
-            "augmentation_robust_score": Maybe(NUMBER),
-        },
-    ),
-    "local_students": Absent(Each(dict, str)),
-    "projection": Maybe({"method": str, "real": _POINTS, "atoms": _POINTS, "distilled": _POINTS}),
-    "device": str,
-    "versions": Each(dict, str),
 }
 
 

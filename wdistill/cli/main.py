@@ -146,10 +146,10 @@ def run(**options: Any) -> None:
         from wdistill.publishing.hub import push as hub
 
         hub.check_target(target)
-    from wdistill.artifact.distilled_set import read_results
+    from wdistill.artifact.distilled_set import read_report
     from wdistill.artifact.layout import one_set
+    from wdistill.evaluation.wording import report_table
     from wdistill.pipeline import run as pipeline
-    from wdistill.pipeline.tables import results_table
 
     _hush(runtime.quiet)
     folder = options["output"] or pipeline.default_output(config, part)
@@ -162,9 +162,9 @@ def run(**options: Any) -> None:
         click.echo("next:     wdistill merge PART... --output DIR, when all parts are done")
         return
     made = one_set(publish)
-    results = read_results(made)
-    if results is not None:
-        click.echo(results_table(results))
+    report = read_report(made)
+    if report is not None:
+        click.echo(report_table(report))
     click.echo(f"pictures: {made / 'preview.png'}")
     click.echo(f"card:     {publish / 'README.md'}")
     click.echo(f'load:     load_dataset("{publish}")')
@@ -253,12 +253,12 @@ def evaluate(source: str, **options: Any) -> None:
     _share_out(options)
     from wdistill.artifact.distilled_set import REPORT_FILE
     from wdistill.evaluation.evaluate import PAGE_FILE, default_output, judge
-    from wdistill.evaluation.page.words import report_table
-    from wdistill.pipeline.judging import tell_the_card
+    from wdistill.evaluation.wording import report_table
+    from wdistill.pipeline.judging import on_own_run
 
     _hush(runtime.quiet)
     folder = options["output"] or default_output(config)
-    report = judge(config, runtime, folder, command_line(), tell_the_card)
+    report = judge(config, runtime, folder, command_line(), on_own_run)
     if not is_main_process():
         return
     click.echo(report_table(report))

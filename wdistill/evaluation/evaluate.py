@@ -1,10 +1,10 @@
-"""`wdistill evaluate`: any small set of labelled images against real ones."""
+"""Students on a set of images and on real ones beside it: of a run, and of any set of others."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,28 +16,39 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import REPORT_FILE
-from wdistill.config import EvaluateConfig, RelabelConfig, RuntimeConfig, StudentConfig, stable_hash
+from wdistill.artifact.report import Report
+from wdistill.config import EvaluateConfig, Labels, RuntimeConfig, stable_hash
 from wdistill.core.devices import keep_freed_memory, open_accelerator
-from wdistill.core.files import atomic_write, locked, write_json
-from wdistill.evaluation.comparison import Comparison, chosen_rows, open_comparison
-from wdistill.evaluation.metrics import Equivalent, equivalent_ipc
+from wdistill.core.files import IDENTITY, atomic_write, locked
+from wdistill.evaluation.comparison import Comparison, chosen_rows
+from wdistill.evaluation.metrics import EquivalentIpc, equivalent_ipc
+from wdistill.evaluation.opening import open_comparison
+from wdistill.evaluation.page.pictures import gallery, projection
 from wdistill.evaluation.page.report import render_report
-from wdistill.evaluation.results import build_report, gallery
-from wdistill.evaluation.students import Job, Jobs, StudentSetting, job_key, jobs, run_jobs
-from wdistill.networks.backbones import local_architectures, weights_sha256
+from wdistill.evaluation.results import Measured, build_report
+from wdistill.evaluation.students import (
+    Job,
+    Jobs,
+    Outcome,
+    StudentSetting,
+    job_key,
+    jobs,
+    run_jobs,
+)
+from wdistill.evaluation.training import recipe_for
 
 logger = logging.getLogger(__name__)
 
 MOST_TIMES = 16
 PAGE_FILE = "report.html"
-Outcome = dict[str, Any]
-Pair = tuple[str, str]  # student, labels
+OUTCOMES = "work/evaluate"  # in a run folder: its own students and those of its evaluations
+Pair = tuple[str, Labels]  # student, labels
 
 
 def default_output(config: EvaluateConfig) -> Path:
     """``report`` in a run folder, else reports/<last part of the name>."""
     path = Path(config.source).expanduser()
-    if (path / "run.json").is_file():
+    if (path / IDENTITY).is_file():
         return path / "report"
     return Path("reports") / (Path(config.source.rstrip("/")).name or "set")
 
@@ -47,12 +58,22 @@ def judge(
     runtime: RuntimeConfig,
     folder: Path,
     command: str,
-    on_own_run: Callable[[Comparison, dict[str, Any]], None],
-) -> dict[str, Any]:
-    """Train the students, write report.json and report.html to ``folder``, return the report.
+    on_own_run: Callable[[EvaluateConfig, Comparison, Report], None],
+) -> Report:
+    """Evaluate any set: train its students, write report.json and report.html to ``folder``.
 
-    What an earlier start has finished is not computed again. Raises WdistillError on anything that
-    the user can mend.
+    Students that an earlier start has finished, or the run whose set it is, are not trained again.
+
+    Args:
+        folder: for the report; unless it is the default one, outcomes are stored in it as well.
+        command: what the user typed, for the report.
+        on_own_run: is told of a report in the default folder.
+
+    Returns:
+        The report, on every process.
+
+    Raises:
+        WdistillError: anything that the user can mend.
     """
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
@@ -61,32 +82,42 @@ def judge(
         comparison = open_comparison(config, runtime, accelerator)
     if main:
         _announce(comparison)
+    default = folder.resolve() == default_output(config).resolve()
+    of_run = default and comparison.work is not None
     with locked(folder) if main else nullcontext():
         accelerator.wait_for_everyone()
-        trial = Trial(comparison, folder / "work")
-        every = trial.base_jobs()
-        outcomes = trial.run(every)
-        worth: dict[Pair, Equivalent] = {}
-        if "random" in config.baselines:
-            outcomes, worth = trial.ladder(outcomes)
-        report = build_report(comparison, trial.setting, outcomes, worth, command)
-        report["local_students"] = local_architectures(comparison.students)
+        work = folder.parent / OUTCOMES if of_run else folder / "work"
+        report = build_report(comparison, measure(comparison, work), command)
+        report = report.model_copy(update={"projection": projection(comparison)})
         if main:
-            write_json(folder / REPORT_FILE, report)
+            report.write(folder / REPORT_FILE)
             page = render_report(report, gallery(comparison))
             atomic_write(folder / PAGE_FILE, page.encode())
-            if folder.resolve() == default_output(config).resolve():
-                on_own_run(comparison, report)
+            if of_run:
+                on_own_run(config, comparison, report)
         accelerator.wait_for_everyone()
     accelerator.end_training()
     return report
 
 
+def measure(comparison: Comparison, work: Path) -> Measured:
+    """Train and test all students; outcomes that ``work`` holds already are taken from there.
+
+    All processes call it and share the students; each gets all outcomes.
+    """
+    trial = Trial(comparison, work)
+    outcomes = trial.run(trial.base_jobs())
+    equivalents: dict[Pair, EquivalentIpc] = {}
+    if comparison.protocol.equivalents and "random" in comparison.protocol.baselines:
+        outcomes, equivalents = trial.ladder(outcomes)
+    return Measured(tuple(outcomes), equivalents)
+
+
 def _announce(comparison: Comparison) -> None:
-    subject, real = comparison.subject, comparison.real
+    real, soft = comparison.real, comparison.candidate.soft is not None
     logger.info(
-        f"judging: {subject.id}, {len(subject.labels)} images of {comparison.classes} classes "
-        f"({'with' if subject.soft_labels is not None else 'without'} soft labels)"
+        f"judging: {comparison.evaluated.id}, {comparison.evaluated.images} images of "
+        f"{comparison.classes} classes ({'with' if soft else 'without'} soft labels)"
     )
     logger.info(
         f"against: {real.source.id}, {len(real.train)} images in {real.train_split!r}, "
@@ -94,23 +125,30 @@ def _announce(comparison: Comparison) -> None:
     )
     for note in real.notes:
         logger.info(f"against: {note}")
-    given = comparison.teacher.name if comparison.teacher else "none"
-    logger.info(f"teacher: {given}; students: {', '.join(comparison.students)}")
+    teacher = comparison.teacher.name if comparison.teacher else "none"
+    logger.info(f"teacher: {teacher}; students: {', '.join(comparison.students)}")
 
 
 class Trial:
     """The students of one evaluation, trained as they are asked for."""
 
     def __init__(self, comparison: Comparison, work: Path) -> None:
-        config = comparison.config
+        protocol, candidate = comparison.protocol, comparison.candidate
         self.comparison = comparison
-        fixed: StudentConfig = config.evaluate.fixed(len(comparison.candidate.labels))
         self.setting = StudentSetting(
-            comparison.candidate, comparison.real.class_names, comparison.train, comparison.test,
-            comparison.network,
-            fixed, RelabelConfig(), config.seed, comparison.accelerator.device, work,
-            torch.bfloat16 if config.mixed_precision == "bf16" else None, chosen_rows(comparison),
-        )  # fmt: skip
+            candidate=candidate,
+            class_names=comparison.real.class_names,
+            train=comparison.train,
+            test=comparison.test,
+            network=comparison.teacher.network if comparison.teacher else None,
+            recipe=recipe_for(protocol.students, len(candidate.labels)),
+            relabel=protocol.relabel,
+            seed=protocol.seed,
+            device=comparison.accelerator.device,
+            scratch=work,
+            autocast=torch.bfloat16 if protocol.mixed_precision == "bf16" else None,
+            chosen=chosen_rows(comparison),
+        )
         shared = Path(constants.HF_HOME) / "wdistill" / "full"
         self.place = Jobs(work, comparison.accelerator, comparison.quiet, shared)
         self._data = stable_hash(
@@ -120,32 +158,35 @@ class Trial:
                     len(comparison.train),
                     len(comparison.test),
                     comparison.real.eval_split,
-                    comparison.seed,
+                    comparison.data_seed,
                 ],
                 vars(comparison.train.preprocessing),
-                config.mixed_precision,
+                protocol.mixed_precision,
             ]
         )
-        self._images = _digest(*_tensors(comparison))
-        self._teacher = weights_sha256(comparison.teacher.model) if comparison.teacher else None
+        self._images = _digest([candidate.pixels, candidate.labels, candidate.weights])
+        self._stored = {
+            "soft": _digest([] if candidate.soft is None else [candidate.soft]),
+            "views": _digest([] if candidate.views is None else vars(candidate.views).values()),
+        }
 
     def base_jobs(self) -> list[Job]:
         """All sets of images at the IPC of the set that is judged."""
-        comparison, config = self.comparison, self.comparison.config
+        comparison, protocol = self.comparison, self.comparison.protocol
         every = jobs(
-            config.evaluate,
+            protocol.students,
             list(comparison.students),
             comparison.candidate.ipc,
-            ("distilled", *config.baselines),
+            ("distilled", *protocol.baselines),
         )
         whole = max(1, round(len(comparison.train) / comparison.classes))
         every = [replace(job, ipc=whole) if job.images == "full" else job for job in every]
-        if config.augmentation_robust:
+        if protocol.augmentation_robust:
             compared = [job for job in every if job.images in ("distilled", "random")]
             every += [replace(job, augment=False) for job in compared]
         return every
 
-    def run(self, every: list[Job]) -> list[Outcome]:
+    def run(self, every: Sequence[Job]) -> list[Outcome]:
         keys = {job: self._key(job) for job in every}
         return run_jobs(self.place, self.setting, every, keys, self.comparison.students)
 
@@ -155,15 +196,19 @@ class Trial:
             job_key(self.setting, job, self.comparison.students[job.student]),
         ]
         if job.images == "distilled":
-            depends.append(self._images)
+            depends += [self._images, self._stored.get(job.labels)]
         elif job.images in self.setting.chosen:
-            rows, weights = self.setting.chosen[job.images]
-            depends.append(_digest(rows, weights))
+            depends.append(_digest(self.setting.chosen[job.images]))
+        if job.labels == "views":  # those of real images are as many and as coarse
+            depends.append(self._stored["views"])
         if job.labels != "hard":
-            depends.append([self._teacher, vars(self.setting.relabel)])
+            teacher = self.comparison.teacher
+            depends.append([teacher and teacher.digest, vars(self.setting.relabel)])
         return stable_hash(depends)
 
-    def ladder(self, outcomes: list[Outcome]) -> tuple[list[Outcome], dict[Pair, Equivalent]]:
+    def ladder(
+        self, outcomes: Sequence[Outcome]
+    ) -> tuple[list[Outcome], dict[Pair, EquivalentIpc]]:
         """Random real images at more and more (or fewer and fewer) images per class, by factors of
         two, until they do better (or worse) than the set, for every student and labels.
 
@@ -172,56 +217,41 @@ class Trial:
         """
         counts = torch.bincount(self.comparison.train.labels, minlength=self.comparison.classes)
         most = min(int(counts.min()), MOST_TIMES * self.comparison.candidate.ipc)
-        pairs = dict.fromkeys((o["student"], o["labels"]) for o in outcomes)
-        while True:
-            wanted = [
-                job for pair in pairs for job in self._rung(*_scores(outcomes, pair), pair, most)
-            ]
-            if not wanted:
-                break
-            outcomes = outcomes + self.run(wanted)
-        return outcomes, {pair: equivalent_ipc(*_scores(outcomes, pair)) for pair in pairs}
+        pairs = dict.fromkeys((each.job.student, each.job.labels) for each in outcomes)
+        every = list(outcomes)
+        while wanted := [job for pair in pairs for job in self._rung(pair, every, most)]:
+            every += self.run(wanted)
+        return every, {pair: equivalent_ipc(*_scores(every, pair)) for pair in pairs}
 
-    def _rung(
-        self, own: list[float], random: dict[int, list[float]], pair: Pair, most: int
-    ) -> list[Job]:
+    def _rung(self, pair: Pair, outcomes: Sequence[Outcome], most: int) -> list[Job]:
+        distilled, random = _scores(outcomes, pair)
         means = {ipc: float(np.mean(scores)) for ipc, scores in random.items()}
-        low, high, score = min(means), max(means), float(np.mean(own))
+        low, high, score = min(means), max(means), float(np.mean(distilled))
         ipc = 0
         if score > max(means.values()) and high < most:
             ipc = min(2 * high, most)
         elif score < min(means.values()) and low > 1:
             ipc = low // 2
-        seeds = range(self.comparison.config.evaluate.seeds) if ipc else ()
-        return [Job(pair[0], "random", pair[1], ipc, seed) for seed in seeds]  # type: ignore[arg-type]
+        seeds = range(self.comparison.protocol.students.seeds) if ipc else ()
+        return [Job(pair[0], "random", pair[1], ipc, seed) for seed in seeds]
 
 
-def _scores(outcomes: list[Outcome], pair: Pair) -> tuple[list[float], dict[int, list[float]]]:
+def _scores(outcomes: Sequence[Outcome], pair: Pair) -> tuple[list[float], dict[int, list[float]]]:
     """Accuracies of the set, and those of random real images by IPC."""
-    own: list[float] = []
+    distilled: list[float] = []
     random: dict[int, list[float]] = {}
     for outcome in outcomes:
-        if (outcome["student"], outcome["labels"]) != pair or not outcome["augment"]:
+        job = outcome.job
+        if (job.student, job.labels) != pair or not job.augment:
             continue
-        if outcome["images"] == "distilled":
-            own.append(outcome["top1"])
-        elif outcome["images"] == "random":
-            random.setdefault(outcome["ipc"], []).append(outcome["top1"])
-    return own, random
+        if job.images == "distilled":
+            distilled.append(outcome.top1)
+        elif job.images == "random":
+            random.setdefault(job.ipc, []).append(outcome.top1)
+    return distilled, random
 
 
-def _tensors(comparison: Comparison) -> list[Tensor]:
-    given = comparison.candidate
-    return [
-        given.pixels,
-        given.labels,
-        given.weights,
-        *([] if given.soft is None else [given.soft]),
-        *([] if given.views is None else vars(given.views).values()),
-    ]
-
-
-def _digest(*tensors: Tensor) -> str:
+def _digest(tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())

@@ -90,7 +90,7 @@ Bound = Literal["interpolated", "at_least", "at_most"]
 
 
 @dataclass(frozen=True)
-class Equivalent:
+class EquivalentIpc:
     """ipc: random real images per class that reach a set's accuracy; low, high: its 95 % interval,
     None where the spread over seeds is unknown. at_least, at_most: the accuracy lies above or below
     all that was measured, and ipc is the nearest one measured.
@@ -102,7 +102,7 @@ class Equivalent:
     bound: Bound
 
 
-def equivalent_ipc(scores: Sequence[float], random: Mapping[int, Sequence[float]]) -> Equivalent:
+def equivalent_ipc(scores: Sequence[float], random: Mapping[int, Sequence[float]]) -> EquivalentIpc:
     """The IPC at which random real images reach the mean of ``scores``.
 
     scores: accuracies of the set, one per seed; random: those of random real images, by IPC.
@@ -129,7 +129,7 @@ def equivalent_ipc(scores: Sequence[float], random: Mapping[int, Sequence[float]
         bound = "at_least"
     elif own.mean() < smooth[0]:
         bound = "at_most"
-    return Equivalent(value, low, high, bound)
+    return EquivalentIpc(value, low, high, bound)
 
 
 def _inverse(score: float, means: NDArray[np.float64], ipc: NDArray[np.float64]) -> float:

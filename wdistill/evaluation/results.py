@@ -1,286 +1,256 @@
-"""report.json and the gallery: what an evaluation found, as plain data."""
+"""From the outcomes of students to a report: rows, bytes and scores."""
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from wdistill.config import FORMAT_VERSION, StudentConfig
+from wdistill.artifact.report import (
+    Curve,
+    Equivalent,
+    RealData,
+    Report,
+    ResultRow,
+    Scores,
+    TeacherScore,
+)
+from wdistill.config import FORMAT_VERSION, Labels
 from wdistill.core.devices import device_name, versions
-from wdistill.core.seeds import stream
 from wdistill.core.text import displayed, without_folders
-from wdistill.data.dataset import ImageData
-from wdistill.data.pixels import to_float
 from wdistill.evaluation.comparison import Comparison
 from wdistill.evaluation.metrics import (
-    Equivalent,
+    EquivalentIpc,
     augmentation_robust_score,
     label_robust_score,
-    nearest_real,
     score_network,
 )
-from wdistill.evaluation.page.report import Gallery
-from wdistill.evaluation.students import (
-    StudentSetting,
-)
-
-SHOWN_CLASSES, SHOWN_REAL = 10, 150  # in the projection
-Json = dict[str, Any]
+from wdistill.evaluation.students import Job, Outcome
+from wdistill.evaluation.training import recipe_for
+from wdistill.evaluation.wording import panel_rows, panels
+from wdistill.networks.backbones import local_architectures
 
 
-def build_report(
-    comparison: Comparison,
-    setting: StudentSetting,
-    outcomes: list[Json],
-    worth: Mapping[tuple[str, str], Equivalent],
-    command: str,
-) -> Json:
-    """The content of report.json, see REPORT in :mod:`wdistill.artifact.schema`."""
-    candidate, real, subject = comparison.candidate, comparison.real, comparison.subject
-    count = len(candidate.labels)
-    teacher = _teacher(comparison)
-    accuracy = teacher["accuracy"] if teacher else None
-    summary = summarise(outcomes, setting.config, count, accuracy, len(comparison.test))
-    recipe = {k: v for k, v in summary["recipe"].items() if k != "eval_images"}
+@dataclass(frozen=True)
+class Measured:
+    """The outcomes of all students, and the equivalent number for each student and labels."""
+
+    outcomes: tuple[Outcome, ...]
+    equivalents: Mapping[tuple[str, Labels], EquivalentIpc]
+
+
+def build_report(comparison: Comparison, measured: Measured, command: str) -> Report:
+    """The report of an evaluation, but for the projection, which only its page shows."""
     names = displayed(comparison.students)
-    rows = [{**row, "student": names[row["student"]]} for row in summary["rows"]]
-    for row in rows:
-        row["bytes"] = _bytes(comparison, row)
-    counts = torch.bincount(candidate.labels, minlength=comparison.classes)
-    return {
-        "format_version": FORMAT_VERSION,
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": shlex.join(without_folders(shlex.split(command))),
-        "source": {
-            **{name: getattr(subject, name) for name in ("id", "kind", "url", "revision")},
-            "fingerprint": subject.fingerprint,
-            "images": count,
-            "ipc": int(counts[0]) if bool((counts == counts[0]).all()) else None,
-            "classes": list(real.class_names),
-        },
-        "against": {
-            **{name: getattr(real.source, name) for name in ("id", "url", "revision")},
-            "fingerprint": real.source.fingerprint,
-            "train_split": real.train_split,
-            "eval_split": real.eval_place if real.eval_is_holdout else real.eval_split,
-            "train_images": len(real.train),
-            "eval_images": len(real.eval),
-        },
-        "resolution": comparison.train.preprocessing.resolution,
-        "recipe": recipe,
-        "teacher": teacher,
-        "rows": [row for row in rows if row["augment"]],
-        "plain_rows": [row for row in rows if not row["augment"]],
-        "equivalents": [
-            {"student": names[student], "labels": labels, **vars(found)}
-            for (student, labels), found in worth.items()
-        ],
-        "scores": _scores(rows),
-        "projection": _projection(comparison),
-        "device": device_name(comparison.accelerator.device),
-        "versions": versions(),
-    }
-
-
-def _teacher(comparison: Comparison) -> Json | None:
-    if comparison.teacher is None or comparison.network is None:
-        return None
-    known = comparison.subject.manifest if comparison.config.teacher is None else None
-    name = known["teacher"]["backbone"] if known else str(without_folders(comparison.teacher.name))
-    if known and comparison.subject.folder is not None and _is_of(comparison.real, known["source"]):
-        return {"name": name, "accuracy": known["teacher"]["accuracy"]}
-    return {"name": name, "accuracy": score_network(comparison.network, comparison.test).top1}
-
-
-def _is_of(real: ImageData, recorded: Json) -> bool:
-    """Whether what ``recorded`` says of its evaluation images is said of those of ``real``."""
-    return real.is_of(recorded["fingerprint"]) and real.eval_split == recorded["eval_split"]
-
-
-def _bytes(comparison: Comparison, row: Json) -> int:
-    """Of the images as PNG at the working resolution, of their weights and of what labels them:
-    8 for a class, 4 C for a soft label, and the teacher's weights where it is asked.
-    """
-    candidate = comparison.candidate
-    if row["images"] == "distilled":
-        images, count = comparison.own_bytes, len(candidate.labels)
-    else:
-        count = (
-            len(comparison.train) if row["images"] == "full" else row["ipc"] * comparison.classes
-        )
-        images = round(comparison.real_bytes * count)
-    own = comparison.subject.label_bytes / len(candidate.labels)  # of the views of one image
-    label = {"hard": 8, "soft": 4 * comparison.classes, "views": own, "teacher": 0}[row["labels"]]
-    weight = 4 if row["images"] in ("distilled", "nearest") else 0
-    teacher = 0
-    if row["labels"] == "teacher" and comparison.teacher is not None:
-        teacher = 4 * sum(p.numel() for p in comparison.teacher.model.parameters())
-    return round(images + count * (label + weight) + teacher)
-
-
-def _scores(rows: list[Json]) -> list[Json]:
-    """DD-Ranking's scores of each student, in percent; None where a part is missing."""
-    own = {row["student"]: row["ipc"] for row in rows if row["images"] == "distilled"}
-    top1 = {
-        (r["student"], r["images"], r["labels"], r["augment"]): r["top1_mean"]
-        for r in rows  # random real images were also tried at other numbers of images
-        if r["images"] != "random" or r["ipc"] == own[r["student"]]
-    }
-    scores = []
-    for student in dict.fromkeys(row["student"] for row in rows):
-
-        def gain(labels: str, augment: bool = True, student: str = student) -> float | None:
-            own, rival = (
-                top1.get((student, kind, labels, augment)) for kind in ("distilled", "random")
-            )
-            return None if own is None or rival is None else own - rival
-
-        best = next(
-            (x for x in ("soft", "views", "teacher", "hard") if gain(x) is not None), "hard"
-        )
-        improvement, full = gain(best), top1.get((student, "full", "hard", True))
-        hard = top1.get((student, "distilled", "hard", True))
-        recovery = None if full is None or hard is None else full - hard
-        robust = with_out = None
-        if improvement is not None and recovery is not None:
-            robust = label_robust_score(improvement, recovery)
-        plain = gain(best, False)
-        if improvement is not None and plain is not None:
-            with_out = augmentation_robust_score(improvement, plain)
-        values = (improvement, recovery, robust, with_out)
-        names = (
-            "improvement_over_random", "hard_label_recovery", "label_robust_score",
-            "augmentation_robust_score",
-        )  # fmt: skip
-        told = {n: None if v is None else 100 * v for n, v in zip(names, values, strict=True)}
-        scores.append({"student": student, **told})
-    return scores
-
-
-@torch.no_grad()
-def _projection(comparison: Comparison) -> Json | None:
-    """The first two principal axes of the real features: real images, atoms and the set."""
-    if comparison.network is None:
-        return None
-    classes = range(min(SHOWN_CLASSES, comparison.classes))
-    real, draw = [], stream(comparison.seed, "projection")
-    for c in classes:
-        order = torch.randperm(len(comparison.features[c]), generator=draw)
-        real.append(comparison.features[c][order[:SHOWN_REAL]])
-    everything = torch.cat(real).double()
-    centre = everything.mean(0)
-    axes = torch.linalg.svd(everything - centre, full_matrices=False)[2][:2]
-    axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
-
-    def points(parts: list[Tensor]) -> list[list[float]]:
-        return [
-            [round(float(x), 4), round(float(y), 4), c]
-            for c, part in zip(classes, parts, strict=True)
-            for x, y in (part.double() - centre) @ axes.T
-        ]
-
-    given = comparison.candidate
-    own = [
-        comparison.network(
-            to_float(given.pixels[given.labels == c], comparison.network.device), False
-        )
-        for c in classes
-    ]
-    return {
-        "method": "principal components of the teacher's features of real images",
-        "real": points(real),
-        "atoms": points([comparison.transport[c].positions for c in classes]),
-        "distilled": points([out.features.cpu() for out in own]),
-    }
-
-
-def gallery(comparison: Comparison) -> Gallery:
-    """The set's images and the real one nearest to each, within its class."""
-    given = comparison.candidate
-    nearest, distances = torch.zeros_like(given.pixels), torch.zeros(len(given.labels))
-    for c in range(comparison.classes):
-        mine, rows = (given.labels == c).nonzero()[:, 0], comparison.rows(c)
-        found, distance = nearest_real(
-            given.pixels[mine], comparison.train.batches(rows, 512), comparison.accelerator.device
-        )
-        nearest[mine], distances[mine] = comparison.train.get(rows[found]), distance
-    shares = given.weights / torch.bincount(given.labels)[given.labels]
-    return Gallery(
-        images=given.pixels.permute(0, 2, 3, 1).contiguous().numpy(),
-        labels=given.labels.numpy(),
-        weights=None if comparison.subject.weights is None else shares.numpy(),
-        nearest=nearest.permute(0, 2, 3, 1).contiguous().numpy(),
-        distances=distances.numpy(),
+    plain = list(_rows(comparison, measured.outcomes, names, augment=False))
+    rows = list(_rows(comparison, measured.outcomes, names, augment=True))
+    real = comparison.real
+    return Report(
+        format_version=FORMAT_VERSION,
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        command=shlex.join(without_folders(shlex.split(command))),
+        source=comparison.evaluated,
+        against=RealData(
+            id=real.source.id,
+            url=real.source.url,
+            revision=real.source.revision,
+            fingerprint=real.source.fingerprint,
+            train_split=real.train_split,
+            eval_split=real.eval_place if real.eval_is_holdout else real.eval_split,
+            train_images=len(real.train),
+            eval_images=len(real.eval),
+        ),
+        resolution=comparison.train.preprocessing.resolution,
+        recipe=recipe_for(comparison.protocol.students, comparison.evaluated.images),
+        teacher=_teacher(comparison),
+        rows=tuple(rows),
+        plain_rows=tuple(plain),
+        equivalents=tuple(
+            Equivalent(student=names[student], labels=labels, **vars(equivalent))
+            for (student, labels), equivalent in measured.equivalents.items()
+        ),
+        scores=tuple(_scores(rows, plain)),
+        local_students=local_architectures(comparison.students),
+        device=device_name(comparison.accelerator.device),
+        versions=versions(),
     )
 
 
-def summarise(
-    outcomes: Iterable[dict[str, Any]],
-    config: StudentConfig,
-    images: int,
-    teacher_accuracy: float | None,
-    eval_images: int,
-) -> dict[str, Any]:
-    """The content of results.json: one row per student, images, labels and IPC.
+def joined(report: Report, earlier: Report) -> Report:
+    """``report`` with what an earlier one has beyond it, where both are of the same set, real data,
+    recipe, teacher, device and versions; else ``report`` alone.
 
-    config: with the fixed budget for a set of ``images``.
+    Students of one kind with one kind of labels are taken from ``report`` unless the earlier one
+    has all their rows, from as many seeds.
     """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    same = ("source", "against", "resolution", "recipe", "teacher", "device", "versions")
+    if any(getattr(report, name) != getattr(earlier, name) for name in same):
+        return report
+    pairs = list(dict.fromkeys([*panels(earlier), *panels(report)]))
+    chosen = {pair: earlier if _covers(earlier, report, pair) else report for pair in pairs}
+    scores = {each.student: each for each in (*report.scores, *earlier.scores)}
+    for each in report.scores:
+        measured = {name: value for name, value in each if value is not None}
+        scores[each.student] = scores[each.student].model_copy(update=measured)
+    return report.model_copy(
+        update={
+            "rows": tuple(row for pair in pairs for row in panel_rows(chosen[pair], *pair)),
+            "equivalents": tuple(
+                equivalent
+                for pair in pairs
+                for equivalent in chosen[pair].equivalents
+                if (equivalent.student, equivalent.labels) == pair
+            ),
+            "scores": tuple(scores.values()),
+            "local_students": {**earlier.local_students, **report.local_students},
+        }
+    )
+
+
+def _covers(earlier: Report, report: Report, pair: tuple[str, str]) -> bool:
+    seeds = {(row.images, row.ipc): row.n for row in panel_rows(earlier, *pair)}
+    rows = panel_rows(report, *pair)
+    return all(seeds.get((row.images, row.ipc), 0) >= row.n for row in rows)
+
+
+def _teacher(comparison: Comparison) -> TeacherScore | None:
+    teacher = comparison.teacher
+    if teacher is None:
+        return None
+    accuracy = teacher.accuracy
+    if accuracy is None:
+        accuracy = score_network(teacher.network, comparison.test).top1
+    return TeacherScore(name=teacher.name, accuracy=accuracy)
+
+
+def _rows(
+    comparison: Comparison,
+    outcomes: Iterable[Outcome],
+    names: Mapping[str, str],
+    augment: bool,
+) -> Iterable[ResultRow]:
+    kept = [outcome for outcome in outcomes if outcome.job.augment == augment]
+    for group in grouped(kept):
+        job = group[0].job
+        yield result_row(group, names[job.student], _bytes(comparison, job))
+
+
+def grouped(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+    """The outcomes of one row each, which differ in their seeds alone, ordered by seed. Rows of one
+    student and kind of labels follow each other.
+    """
+    outcomes = list(outcomes)
+    pairs = list(dict.fromkeys((each.job.student, each.job.labels) for each in outcomes))
+    outcomes.sort(key=lambda each: pairs.index((each.job.student, each.job.labels)))
+    groups: dict[tuple[object, ...], list[Outcome]] = {}
     for outcome in outcomes:
-        key = tuple(outcome[name] for name in ("student", "images", "labels", "ipc", "augment"))
+        job = outcome.job
+        key = (job.student, job.images, job.labels, job.ipc, job.augment)
         groups.setdefault(key, []).append(outcome)
-    steps, batch_size = config.budget(images)
-    recipe = {
-        "epochs": round(steps / math.ceil(images / batch_size)),
-        "steps": steps,
-        "batch_size": batch_size,
-        "optimizer": "AdamW",
-        "lr": config.lr,
-        "weight_decay": config.weight_decay,
-        "schedule": "cosine",
-        "temperature": config.temperature,
-        "cutmix": 1.0,
-        "crop_min": config.crop_min,
-        "eval_images": eval_images,
-    }
-    return {
-        "format_version": FORMAT_VERSION,
-        "recipe": recipe,
-        "teacher_accuracy": teacher_accuracy,
-        "rows": [_row(group) for group in groups.values()],
-    }
+    return [sorted(group, key=lambda outcome: outcome.job.seed) for group in groups.values()]
 
 
-def _row(group: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and sample deviation over seeds; confusion matrices are added up."""
-    group = sorted(group, key=lambda outcome: outcome["seed"])
-    first, top1 = group[0], [outcome["top1"] for outcome in group]
-    top5 = [outcome["top5"] for outcome in group if outcome["top5"] is not None]
-    counts = [outcome["confusion"] for outcome in group if outcome["confusion"] is not None]
-    losses = np.mean([outcome["curve"]["loss"] for outcome in group], axis=0)
-    return {
-        **{name: first[name] for name in ("student", "images", "labels", "ipc", "augment")},
-        "steps": first["steps"],
-        "top1_mean": float(np.mean(top1)),
-        "top1_std": _deviation(top1),
-        "n": len(group),
-        "top1": top1,
-        "top5_mean": float(np.mean(top5)) if top5 else None,
-        "top5_std": _deviation(top5) if top5 else None,
-        "per_class": np.mean([o["per_class"] for o in group], axis=0).round(4).tolist(),
-        "confusion": np.sum(counts, axis=0).tolist() if counts else None,
-        "curve": {"step": first["curve"]["step"], "loss": losses.round(5).tolist()},
-        "seeds": [outcome["seed"] for outcome in group],
-        "seconds": round(sum(outcome["seconds"] for outcome in group), 2),
-    }
+def result_row(group: Sequence[Outcome], student: str, size: int) -> ResultRow:
+    """Mean and sample deviation over the seeds of ``group``; confusion matrices are added up.
+
+    Args:
+        student: its published name.
+        size: bytes of the images and of what labels them.
+    """
+    first = group[0]
+    top1 = [outcome.top1 for outcome in group]
+    top5 = [outcome.top5 for outcome in group if outcome.top5 is not None]
+    counts = [outcome.confusion for outcome in group if outcome.confusion is not None]
+    losses = np.mean([outcome.curve.loss for outcome in group], axis=0).round(5)
+    return ResultRow(
+        student=student,
+        images=first.job.images,
+        labels=first.job.labels,
+        ipc=first.job.ipc,
+        bytes=size,
+        steps=first.steps,
+        n=len(group),
+        top1_mean=float(np.mean(top1)),
+        top1_std=_deviation(top1),
+        top1=tuple(top1),
+        top5_mean=float(np.mean(top5)) if top5 else None,
+        top5_std=_deviation(top5) if top5 else None,
+        seeds=tuple(outcome.job.seed for outcome in group),
+        seconds=round(sum(outcome.seconds for outcome in group), 2),
+        per_class=tuple(np.mean([each.per_class for each in group], axis=0).round(4).tolist()),
+        confusion=tuple(map(tuple, np.sum(counts, axis=0).tolist())) if counts else None,
+        curve=Curve(step=first.curve.step, loss=tuple(losses.tolist())),
+    )
 
 
 def _deviation(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _bytes(comparison: Comparison, job: Job) -> int:
+    """Of the images as PNG at the working resolution, of their weights and of what labels them:
+    8 for a class, 4 C for a soft label, and the teacher's weights where it is asked.
+    """
+    count = len(comparison.candidate.labels)
+    views = comparison.label_bytes / count  # of one image
+    if job.images == "distilled":
+        images = comparison.set_bytes
+    else:
+        count = len(comparison.train) if job.images == "full" else job.ipc * comparison.classes
+        images = round(comparison.real_bytes * count)
+    label = {"hard": 8, "soft": 4 * comparison.classes, "views": views, "teacher": 0}[job.labels]
+    weight = 4 if job.images in ("distilled", "nearest") else 0
+    teacher = 0
+    if job.labels == "teacher" and comparison.teacher is not None:
+        parameters = comparison.teacher.network.model.parameters()
+        teacher = 4 * sum(p.numel() for p in parameters)
+    return round(images + count * (label + weight) + teacher)
+
+
+def _scores(rows: Sequence[ResultRow], plain: Sequence[ResultRow]) -> Iterable[Scores]:
+    """DD-Ranking's scores of each student, in percent; None where a part is missing."""
+    for student in dict.fromkeys(row.student for row in rows):
+        accuracy = _accuracies([row for row in rows if row.student == student])
+        unaugmented = _accuracies([row for row in plain if row.student == student])
+        kinds = ("soft", "views", "teacher", "hard")
+        best = next((kind for kind in kinds if _gain(accuracy, kind) is not None), "hard")
+        improvement, plainly = _gain(accuracy, best), _gain(unaugmented, best)
+        full, hard = accuracy.get(("full", "hard")), accuracy.get(("distilled", "hard"))
+        recovery = None if full is None or hard is None else full - hard
+        robust = augmented = None
+        if improvement is not None and recovery is not None:
+            robust = label_robust_score(improvement, recovery)
+        if improvement is not None and plainly is not None:
+            augmented = augmentation_robust_score(improvement, plainly)
+        yield Scores(
+            student=student,
+            improvement_over_random=_percent(improvement),
+            hard_label_recovery=_percent(recovery),
+            label_robust_score=_percent(robust),
+            augmentation_robust_score=_percent(augmented),
+        )
+
+
+Accuracies = Mapping[tuple[str, str], float]  # by images and labels
+
+
+def _accuracies(rows: Sequence[ResultRow]) -> Accuracies:
+    """Of random real images those of the set's own number."""
+    ipcs = {row.ipc for row in rows if row.images == "distilled"}
+    return {
+        (row.images, row.labels): row.top1_mean
+        for row in rows
+        if row.images != "random" or row.ipc in ipcs
+    }
+
+
+def _gain(accuracy: Accuracies, labels: str) -> float | None:
+    distilled, random = accuracy.get(("distilled", labels)), accuracy.get(("random", labels))
+    return None if distilled is None or random is None else distilled - random
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value

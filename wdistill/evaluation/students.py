@@ -12,18 +12,21 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
+from pydantic import ValidationError
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.model import Count, Number, Record
+from wdistill.artifact.report import Curve, Recipe
 from wdistill.config import Labels, LabelViewsConfig, RelabelConfig, StudentConfig, stable_hash
-from wdistill.core.files import on_disk, read_json, write_json
+from wdistill.core.files import on_disk, write_json
 from wdistill.core.processes import Work, share_out
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.data.pixels import PixelStore
-from wdistill.errors import OptionError, RunFolderError
-from wdistill.evaluation.metrics import Score, score_network
+from wdistill.errors import OptionError
+from wdistill.evaluation.metrics import score_network
 from wdistill.evaluation.sets.baselines import random_rows
-from wdistill.evaluation.training import TrainingSet, train_student
+from wdistill.evaluation.training import Training, TrainingSet, train_student
 from wdistill.labels.soft import soft_labels
 from wdistill.labels.views import LabelViews, ViewRecipe, label_views, rounded
 from wdistill.networks.backbones import BackboneSource, new_network
@@ -55,13 +58,29 @@ class Job:
         return f"{safe}-{stable_hash(self.student)[:6]}-{given}"
 
 
+class Outcome(Record):
+    """What the student of a job has reached after its last step, on all test images.
+
+    confusion: None where it would have more than CONFUSION_CLASSES rows.
+    """
+
+    job: Job
+    top1: Number
+    top5: Number | None
+    per_class: tuple[Number, ...]
+    confusion: tuple[tuple[Count, ...], ...] | None
+    steps: Count
+    curve: Curve
+    seconds: Number
+
+
 @dataclass(frozen=True)
 class StudentSetting:
     """Everything the jobs share.
 
     network: the teacher, which also labels the real images, or None; chosen: rows of ``train`` and
-    their weights for the images picked by a rule, by its name; config: with a fixed budget;
-    scratch: a folder for the pixels of real images.
+    their weights for the images picked by a rule, by its name; scratch: a folder for the pixels of
+    real images.
     """
 
     candidate: Candidate
@@ -69,7 +88,7 @@ class StudentSetting:
     train: PixelStore
     test: PixelStore
     network: FeatureNetwork | None
-    config: StudentConfig
+    recipe: Recipe
     relabel: RelabelConfig
     seed: int
     device: torch.device
@@ -148,9 +167,9 @@ def _views_alike(setting: StudentSetting, pixels: Tensor, draw: int) -> LabelVie
     own = setting.candidate.views
     if own is None or setting.network is None:
         return None
-    config = LabelViewsConfig(own.count, own.logits.shape[1], crop_min=setting.config.crop_min)
+    config = LabelViewsConfig(own.count, own.logits.shape[1], crop_min=setting.recipe.crop_min)
     seed = stream_seed(setting.seed, "label-views-random", draw)
-    temperature = setting.config.temperature
+    temperature = setting.recipe.temperature
     views = label_views(setting.network, pixels, ViewRecipe(config, temperature, seed))
     return rounded(views, config.levels)
 
@@ -160,51 +179,43 @@ def run_job(
     job: Job,
     source: BackboneSource,
     on_step: Callable[[], object] = lambda: None,
-) -> dict[str, Any]:
+) -> Outcome:
     """Train one student from random weights and test its last step on all test images."""
     began = time.perf_counter()
-    preprocessing = setting.train.preprocessing
+    preprocessing, device = setting.train.preprocessing, setting.device
     seed = stream_seed(setting.seed, "student", job.student, job.seed) % 2**31
     model = new_network(source, setting.class_names, preprocessing.resolution, seed)
-    device = setting.device
     losses: list[Tensor] = []
 
-    def told(loss: Tensor) -> None:
+    def stepped(loss: Tensor) -> None:
         losses.append(loss)
         on_step()
 
-    data = training_set(setting, job)
-    train_student(model, data, preprocessing, setting.config, seed, device, setting.autocast, told)
+    training = Training(setting.recipe, seed, device, setting.autocast)
+    train_student(model, training_set(setting, job), preprocessing, training, stepped)
     score = score_network(FeatureNetwork(model, preprocessing, device), setting.test)
-    return {
-        **asdict(job),
-        **_told(score),
-        "steps": len(losses),
-        "curve": _curve(losses),
-        "seconds": round(time.perf_counter() - began, 2),
-    }
-
-
-def _told(score: Score) -> dict[str, Any]:
     few = len(score.confusion) <= CONFUSION_CLASSES
-    return {
-        "top1": score.top1,
-        "top5": score.top5,
-        "per_class": [round(value, 4) for value in score.per_class],
-        "confusion": score.confusion.tolist() if few else None,
-    }
+    return Outcome(
+        job=job,
+        top1=score.top1,
+        top5=score.top5,
+        per_class=tuple(round(value, 4) for value in score.per_class),
+        confusion=tuple(map(tuple, score.confusion.tolist())) if few else None,
+        steps=len(losses),
+        curve=_curve(losses),
+        seconds=round(time.perf_counter() - began, 2),
+    )
 
 
-def _curve(losses: Sequence[Tensor]) -> dict[str, list[float]]:
+def _curve(losses: Sequence[Tensor]) -> Curve:
     """Mean losses of about CURVE_POINTS stretches of training, and the step each ends with."""
     if not losses:
-        return {"step": [], "loss": []}
+        return Curve()
     parts = torch.stack(list(losses)).float().cpu().tensor_split(min(CURVE_POINTS, len(losses)))
     ends = np.cumsum([len(part) for part in parts])
-    return {"step": ends.tolist(), "loss": [round(float(part.mean()), 5) for part in parts]}
-
-
-SHARED = ("seeds", "students", "labels", "enabled")  # settings that no single job depends on
+    return Curve(
+        step=tuple(ends.tolist()), loss=tuple(round(float(part.mean()), 5) for part in parts)
+    )
 
 
 @dataclass(frozen=True)
@@ -218,11 +229,16 @@ class Jobs:
     quiet: bool
     shared: Path | None = None
 
+    def path(self, job: Job, key: str) -> Path:
+        """The file of a job's outcome; another key means another file, so that each one stays."""
+        shared = self.shared if job.images == "full" else None
+        return (shared or self.folder) / f"{job.name}-{key}.json"
+
 
 def job_key(setting: StudentSetting, job: Job, source: BackboneSource) -> list[Any]:
     """What a job's outcome depends on, beside the images."""
-    recipe = {name: value for name, value in vars(setting.config).items() if name not in SHARED}
-    return [vars(job), recipe, source.config.to_json_string(), setting.seed]
+    recipe = setting.recipe.model_dump(exclude={"epochs"})
+    return [asdict(job), recipe, source.config.to_json_string(), setting.seed]
 
 
 def run_jobs(
@@ -231,42 +247,31 @@ def run_jobs(
     every: Sequence[Job],
     keys: Mapping[Job, str],
     sources: Mapping[str, BackboneSource],
-) -> list[dict[str, Any]]:
-    """The outcomes of ``every`` job, in order; those known under their key are not run again."""
-    paths = [_path(place, job, keys[job]) for job in every]
-    steps, _ = setting.config.budget(len(setting.candidate.labels))
-
-    def known(index: int) -> dict[str, Any] | None:
-        return _outcome(paths[index], keys[every[index]])
+) -> list[Outcome]:
+    """The outcomes of ``every`` job, in order; those stored under their key are not run again."""
+    paths = [place.path(job, keys[job]) for job in every]
 
     def compute(index: int, advance: Callable[[int], object]) -> None:
         job = every[index]
         outcome = run_job(setting, job, sources[job.student], lambda: advance(1))
-        write_json(paths[index], {"key": keys[job], "outcome": outcome})
+        write_json(paths[index], outcome.model_dump(mode="json"))
 
     pieces = Work(
         name="students",
         paths=paths,
-        valid=lambda index: known(index) is not None,
+        valid=lambda index: read_outcome(paths[index]) is not None,
         compute=compute,
-        ticks=lambda _: steps,
+        ticks=lambda _: setting.recipe.steps,
         tick_name="step",
     )
     share_out(pieces, place.accelerator, place.quiet)
-    found = [known(index) for index in range(len(every))]
-    return [outcome for outcome in found if outcome is not None]
+    outcomes = [read_outcome(path) for path in paths]
+    return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _path(place: Jobs, job: Job, key: str) -> Path:
-    if job.images == "full" and place.shared is not None:
-        return place.shared / f"{job.name}-{key}.json"
-    return place.folder / f"{job.name}.json"
-
-
-def _outcome(path: Path, key: str) -> dict[str, Any] | None:
+def read_outcome(path: Path) -> Outcome | None:
+    """None if there is none, or a damaged one."""
     try:
-        record = read_json(path)
-    except (FileNotFoundError, RunFolderError):
+        return Outcome.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
         return None
-    outcome: dict[str, Any] | None = record.get("outcome") if record.get("key") == key else None
-    return outcome

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wdistill.artifact.report import Recipe
 from wdistill.config import StudentConfig
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.data.augment import apply_mix, apply_views, mix_targets, random_mix, random_views
@@ -39,6 +40,32 @@ class TrainingSet:
     views: LabelViews | None = None
 
 
+@dataclass(frozen=True)
+class Training:
+    """How and where a student is trained. seed: of its batches and views; autocast: the type that
+    its forward pass computes in, None for float32.
+    """
+
+    recipe: Recipe
+    seed: int
+    device: torch.device
+    autocast: torch.dtype | None = None
+
+
+def recipe_for(config: StudentConfig, images: int) -> Recipe:
+    """The recipe that ``config`` means for a set of ``images``, to be kept for sets of any size."""
+    steps, batch_size = config.budget(images)
+    return Recipe(
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        epochs=round(steps / math.ceil(images / batch_size)),
+        steps=steps,
+        batch_size=batch_size,
+        temperature=config.temperature,
+        crop_min=config.crop_min,
+    )
+
+
 def student_loss(logits: Tensor, targets: Tensor, weights: Tensor, temperature: float) -> Tensor:
     """mean_j w_j KL(p_j || softmax(z_j / T)); at T = 1 its gradient is cross-entropy's.
 
@@ -54,30 +81,30 @@ def train_student(
     model: nn.Module,
     data: TrainingSet,
     preprocessing: Preprocessing,
-    config: StudentConfig,
-    seed: int,
-    device: torch.device,
-    autocast: torch.dtype | None = None,
+    training: Training,
     on_step: Callable[[Tensor], object] = lambda _: None,
 ) -> nn.Module:
     """Train ``model`` in place: AdamW, cosine to zero, crops, flips and CutMix, to the last step.
 
-    on_step is given each step's loss. Raises NumericalError if the last one is not finite.
+    Args:
+        on_step: is given each step's loss.
+
+    Raises:
+        NumericalError: the last loss is not finite.
     """
+    recipe, device, autocast = training.recipe, training.device, training.autocast
     fast_layout(model.to(device)).train()
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
     )
-    temperature = config.temperature if data.soft else 1.0
     mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
-    steps, _ = config.budget(len(data.weights))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    torch.manual_seed(stream_seed(seed, "dropout"))  # dropout draws from the global generator
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
+    torch.manual_seed(stream_seed(training.seed, "dropout"))  # drawn from the global generator
     loss = torch.zeros(())
-    classes = number_of_classes(model)
-    batches = _batches(data, config, temperature, classes, seed, device)
-    for batch, targets, weights in itertools.islice(batches, steps):
+    temperature = temperature_of(data, recipe)
+    batches = student_batches(data, number_of_classes(model), training)
+    for batch, targets, weights in itertools.islice(batches, recipe.steps):
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             logits = model((batch - mean) / std).logits.float()
         loss = student_loss(logits, targets, weights, temperature)
@@ -91,20 +118,22 @@ def train_student(
     return model.eval()
 
 
-def _batches(
-    data: TrainingSet,
-    config: StudentConfig,
-    temperature: float,
-    classes: int,
-    seed: int,
-    device: torch.device,
+def temperature_of(data: TrainingSet, recipe: Recipe) -> float:
+    """Labels that no teacher gave are learned at temperature 1."""
+    return recipe.temperature if data.soft else 1.0
+
+
+def student_batches(
+    data: TrainingSet, classes: int, training: Training
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Images in [0, 1] as a student sees them, with their targets and weights, without end."""
+    recipe, device = training.recipe, training.device
+    temperature = temperature_of(data, recipe)
     images = data.images.to(device) if isinstance(data.images, Tensor) else data.images
     weights = data.weights.to(device)
     targets = data.targets.to(device)
-    generator = stream(seed, "student")
-    _, batch_size = config.budget(len(weights))
+    generator = stream(training.seed, "student")
+    batch_size = min(recipe.batch_size, len(weights))
     if data.views is not None and isinstance(images, Tensor):
         yield from replay(
             data.views, images, data.weights, classes, temperature, batch_size, generator, device
@@ -122,7 +151,7 @@ def _batches(
             elif data.soft:
                 wanted = soften(wanted, temperature)
             if data.augment:
-                views = random_views(len(part), config.crop_min, generator)
+                views = random_views(len(part), recipe.crop_min, generator)
                 mix = random_mix(len(part), batch.shape[-1], generator)
                 batch = apply_mix(apply_views(batch, views), mix)
                 # A mixed image weighs what its two parts weigh, and so do their targets in its own.

@@ -1,28 +1,110 @@
-"""What an evaluation of a run's own set changes in the published folder."""
+"""The evaluation at the end of a run, and what any evaluation of it changes on its card."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from pathlib import Path
 
-from wdistill.artifact.distilled_set import REPORT_FILE
+from wdistill.artifact.distilled_set import (
+    REPORT_FILE,
+    DistilledSet,
+    candidate,
+    read_manifest,
+    read_report,
+)
 from wdistill.artifact.layout import one_set, publish_folder
-from wdistill.core.files import atomic_write, write_json
-from wdistill.evaluation.comparison import Comparison
+from wdistill.artifact.report import EvaluatedSet, Report
+from wdistill.config import EvaluateConfig
+from wdistill.core.files import atomic_write
+from wdistill.errors import RunFolderError
+from wdistill.evaluation.comparison import Comparison, EvaluationTeacher, Protocol
+from wdistill.evaluation.results import joined
+from wdistill.evaluation.sets.subject import fingerprint_of
+from wdistill.labels.views import LabelViews
+from wdistill.pipeline.run_folder import Run
+from wdistill.pipeline.teacher import Networks, Teacher
 from wdistill.publishing.card.card import render_card
-from wdistill.publishing.card.report import for_publication
 
 logger = logging.getLogger(__name__)
 
 
-def tell_the_card(comparison: Comparison, report: dict[str, Any]) -> None:
-    """What was found of a run's set, with its own data and teacher, is published with it."""
-    run, source = comparison.subject.folder, (comparison.subject.manifest or {}).get("source", {})
-    own = comparison.config.teacher is None
-    own = own and comparison.real.is_of(str(source.get("fingerprint")))
-    if run is None or not own:
-        return
-    write_json(one_set(run) / REPORT_FILE, for_publication(report))
-    root = publish_folder(run)
+def own_comparison(
+    run: Run,
+    teacher: Teacher,
+    networks: Networks,
+    distilled: DistilledSet,
+    views: LabelViews | None,
+) -> Comparison:
+    """A run's set beside random real images, of what the run has in memory.
+
+    Equivalent numbers need more students, and would make a run take longer: `wdistill evaluate`
+    finds them, and takes the students of the run as they are.
+    """
+    config = run.config
+    return Comparison(
+        evaluated=EvaluatedSet(
+            id=run.folder.resolve().name,
+            kind="run",
+            url=None,
+            revision=None,
+            fingerprint=fingerprint_of(distilled),
+            images=len(distilled),
+            ipc=config.barycenter.ipc,
+            classes=distilled.class_names,
+        ),
+        candidate=candidate(distilled, views),
+        protocol=Protocol(
+            students=config.evaluate,
+            equivalents=False,
+            relabel=config.relabel,
+            seed=config.seed,
+            mixed_precision=config.mixed_precision,
+        ),
+        real=run.data,
+        train=teacher.train,
+        test=teacher.test,
+        teacher=EvaluationTeacher(
+            name=teacher.description["backbone"],
+            network=teacher.network,
+            digest=teacher.description["weights_sha256"],
+            features_key=teacher.key,
+            accuracy=teacher.accuracy,
+        ),
+        students=networks.students,
+        accelerator=run.accelerator,
+        quiet=run.quiet,
+        data_seed=config.seed,
+        barycenter=config.barycenter,
+        work=run.work,
+    )
+
+
+def publish_report(run: Path, report: Report) -> None:
+    """Put ``report`` beside the set of the run folder ``run``, and on its card.
+
+    What an earlier evaluation has measured beyond it, in the same circumstances, stays. Nothing is
+    written where the published report says as much already.
+    """
+    folder, root = one_set(run), publish_folder(run)
+    published = report.for_publication()
+    try:
+        earlier = read_report(folder)
+    except RunFolderError:
+        earlier = None
+    if earlier is not None:
+        published = joined(published, earlier)
+        same = {"created": earlier.created, "command": earlier.command}
+        if published.model_copy(update=same) == earlier:
+            return
+    published.write(folder / REPORT_FILE)
     atomic_write(root / "README.md", render_card(root).encode())
-    logger.info(f"card: {root / 'README.md'} now tells this evaluation")
+
+
+def on_own_run(config: EvaluateConfig, comparison: Comparison, report: Report) -> None:
+    """Publish what `wdistill evaluate` has found of a run's set with its own data and teacher."""
+    run = Path(config.source).expanduser()
+    source = read_manifest(one_set(run))["source"]
+    if config.teacher is not None or not comparison.real.is_of(str(source["fingerprint"])):
+        return
+    publish_report(run, report)
+    logger.info(f"card: {publish_folder(run) / 'README.md'} now tells this evaluation")

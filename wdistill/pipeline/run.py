@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,29 @@ import torch
 
 from wdistill.artifact.distilled_set import (
     REPORT_FILE,
-    RESULTS_FILE,
     DistilledSet,
     read_distilled,
     read_manifest,
-    read_results,
     write_publishable,
 )
 from wdistill.artifact.layout import set_name
 from wdistill.artifact.manifest import build_manifest
 from wdistill.artifact.parquet import label_shards
 from wdistill.config import RunConfig, RuntimeConfig, flat
-from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
+from wdistill.core.devices import keep_freed_memory, open_accelerator
 from wdistill.core.files import atomic_write, locked, on_disk, read_json, write_json
 from wdistill.core.log import logged
 from wdistill.core.units import Shard, StageOutput
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.errors import RunFolderError
+from wdistill.evaluation.comparison import Comparison
+from wdistill.evaluation.evaluate import OUTCOMES, measure
+from wdistill.evaluation.results import Measured, build_report
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.estimation.estimate import estimate
+from wdistill.pipeline.judging import own_comparison, publish_report
 from wdistill.pipeline.run_folder import Run, claim
 from wdistill.pipeline.shards import write_shard
-from wdistill.pipeline.stages.evaluation import evaluation_stage
 from wdistill.pipeline.stages.labels import LabelledUnit, label_views_stage, relabel_stage
 from wdistill.pipeline.stages.synthesis import synthesis_stage
 from wdistill.pipeline.stages.transport import transport_stage
@@ -69,10 +71,6 @@ PUBLISH = "publish"
 PICTURES = "pictures"
 SHOWN_IMAGES = 3  # of a class, on their way through synthesis
 SECONDS = "seconds.json"
-_AGAIN = {  # what makes it again
-    REPORT_FILE: "`wdistill evaluate` is needed again",
-    RESULTS_FILE: "the same run with students has it again",
-}
 VOLATILE = (  # differ between equal runs
     "created", "command", "seconds", "processes", "threads", "bytes",
 )  # fmt: skip
@@ -189,7 +187,7 @@ def _work(run: Run, networks: Networks, command: str) -> None:
     with _timed(run, "relabel"):
         labels = relabel_stage(run, teacher, images)
         if run.shard is None:
-            views_key, stored = label_views_stage(run, teacher, images)
+            _, stored = label_views_stage(run, teacher, images)
     if run.shard is not None:
         if run.accelerator.is_main_process:
             write_shard(run.work, run.shard, command)
@@ -197,11 +195,12 @@ def _work(run: Run, networks: Networks, command: str) -> None:
     distilled = _assemble(run, transport, images, labels)
     if run.accelerator.is_main_process:
         _pictures(run, images.units)
+    evaluated = None
     with _timed(run, "evaluate"):
-        results = evaluation_stage(run, teacher, networks, labels.key, views_key, distilled, stored)
-    for row in (results or {"rows": []})["rows"]:
-        name = f"students/{row['student']}/{row['labels']}/{row['images']}"
-        run.accelerator.log({name: row["top1_mean"]})
+        if run.config.evaluate.enabled:
+            teacher.test.preload()
+            comparison = own_comparison(run, teacher, networks, distilled, stored)
+            evaluated = comparison, measure(comparison, run.folder / OUTCOMES)
     if run.accelerator.is_main_process:
         nearest = torch.cat([unit.nearest for unit in labels.units]).numpy()
         manifest = build_manifest(
@@ -212,7 +211,9 @@ def _work(run: Run, networks: Networks, command: str) -> None:
             seconds=_seconds(run),
             device=run.accelerator.device, processes=run.accelerator.num_processes,
         )  # fmt: skip
-        _publishable(run, distilled, manifest, results, stored)
+        _publishable(run, distilled, manifest, stored)
+        if evaluated is not None:
+            _report(run, *evaluated, command)
     run.accelerator.wait_for_everyone()
 
 
@@ -263,42 +264,44 @@ def _pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
 
 
 def _publishable(
-    run: Run,
-    distilled: DistilledSet,
-    manifest: dict[str, Any],
-    results: dict[str, Any] | None,
-    stored: LabelViews | None,
+    run: Run, distilled: DistilledSet, manifest: dict[str, Any], stored: LabelViews | None
 ) -> None:
     root = run.folder / PUBLISH
     folder = root / set_name(run.config.barycenter.ipc)
-    if _published(folder, distilled, manifest, results):
+    if _published(folder, distilled, manifest):
         return
-    if results is not None:
-        results |= {"device": device_name(run.accelerator.device), "versions": versions()}
     save_png(folder / "preview.png", preview_grid(distilled))
-    for name in write_publishable(folder, distilled, manifest, results, stored):
-        logger.info(f"{name} was about other images or labels and is gone; {_AGAIN[name]}")
+    outdated = write_publishable(folder, distilled, manifest, stored)
+    if outdated and not run.config.evaluate.enabled:
+        logger.info(
+            f"{REPORT_FILE} was about other images or labels and is gone; the same run "
+            "with students has it again"
+        )
     atomic_write(root / "README.md", render_card(root).encode())
 
 
-def _published(
-    folder: Path,
-    distilled: DistilledSet,
-    manifest: dict[str, Any],
-    results: dict[str, Any] | None,
-) -> bool:
-    """Whether ``folder`` holds this very result: then it stays, and a second push sends nothing."""
+def _report(run: Run, comparison: Comparison, measured: Measured, command: str) -> None:
+    folder = run.folder / PUBLISH / set_name(run.config.barycenter.ipc)
+    label_bytes = sum(path.stat().st_size for path in label_shards(folder))
+    report = build_report(replace(comparison, label_bytes=label_bytes), measured, command)
+    for row in report.rows:
+        name = f"students/{row.student}/{row.labels}/{row.images}"
+        run.accelerator.log({name: row.top1_mean})
+    publish_report(run.folder, report)
+
+
+def _published(folder: Path, distilled: DistilledSet, manifest: dict[str, Any]) -> bool:
+    """Whether ``folder`` holds this very set: then it stays, and a second push sends nothing."""
     try:
-        known, known_results = read_manifest(folder), read_results(folder)
+        recorded = read_manifest(folder)
         same_pixels = np.array_equal(read_distilled(folder).images, distilled.images)
     except (FileNotFoundError, RunFolderError):
         return False
     return (
         same_pixels
         and (folder.parent / "README.md").exists()
-        and sum(p.stat().st_size for p in label_shards(folder)) == known["bytes"]["label_views"]
-        and _stable(known) == _stable(manifest)
-        and (results is None or results["rows"] == (known_results or {}).get("rows"))
+        and sum(p.stat().st_size for p in label_shards(folder)) == recorded["bytes"]["label_views"]
+        and _stable(recorded) == _stable(manifest)
     )
 
 

@@ -31,27 +31,6 @@ def transport_table(class_names: Sequence[str], w2: Any, most: int = 20) -> str:
     return "\n".join(lines)
 
 
-def results_table(results: dict[str, Any]) -> str:
-    """Accuracy of students on the distilled and on random real images, as text."""
-    rows = {(row["student"], row["labels"], row["images"]): row for row in results["rows"]}
-    pairs = sorted({(student, labels) for student, labels, _ in rows})
-    width = max(7, *(len(student) for student, _ in pairs))
-    lines = [f"{'student':{width}}  labels  {'distilled':>14}  {'random real':>14}  difference"]
-    for student, labels in pairs:
-        ours, random = (rows[student, labels, images] for images in ("distilled", "random"))
-        cells = [_score(row) for row in (ours, random)]
-        gain = 100 * (ours["top1_mean"] - random["top1_mean"])
-        lines.append(
-            f"{student:{width}}  {labels:6}  {cells[0]:>14}  {cells[1]:>14}  {gain:+10.1f}"
-        )
-    return "\n".join(lines)
-
-
-def _score(row: dict[str, Any]) -> str:
-    spread = f" ± {100 * row['top1_std']:4.1f}" if row["n"] > 1 else ""
-    return f"{row['top1_mean']:7.1%}{spread}"
-
-
 def estimate_table(found: Estimate) -> str:
     """What is to be done, seconds of each stage by number of processes, memory and bytes."""
     counts = tuple(found.seconds)
@@ -136,7 +115,7 @@ def _details(found: Differences) -> Iterator[str]:
         yield f"the teacher has other weights; its accuracy: {_moved(found.teacher_accuracy)}"
     rows = found.accuracies
     if rows and all(row.was == row.now for row in rows):
-        yield f"accuracy of students: the same in all {len(rows)} rows of the results"
+        yield f"accuracy of students: the same in all {len(rows)} rows of the report"
         return
     for row in rows[:MOST_ROWS]:
         yield f"accuracy of {row.name}: {_moved(row)}"

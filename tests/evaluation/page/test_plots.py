@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from helpers.reports import IPC, NAMES, equivalent, projection, report, report_r
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wdistill.artifact.report import Equivalent
 from wdistill.evaluation.page.class_plots import class_gains, confusion
 from wdistill.evaluation.page.class_plots import projection as projection_plot
 from wdistill.evaluation.page.html import svg
@@ -19,9 +19,8 @@ from wdistill.evaluation.page.plots import (
     accuracy_by_bytes,
     accuracy_by_ipc,
     learning_curves,
-    panels,
-    row_of,
 )
+from wdistill.evaluation.wording import panels, row_of
 
 STUDENT = "resnet10-w16"
 HARD = (STUDENT, "hard")
@@ -61,20 +60,20 @@ def test_accuracies_stand_at_their_number_of_images() -> None:
     shown = report()
     figure = accuracy_by_ipc(shown, *HARD)
     axes = axes_of(figure)
-    rows = [row for row in shown["rows"] if row["labels"] == "hard"]
-    random = sorted((r for r in rows if r["images"] == "random"), key=lambda row: row["ipc"])
+    rows = [row for row in shown.rows if row.labels == "hard"]
+    random = sorted((r for r in rows if r.images == "random"), key=lambda row: row.ipc)
     at, heights = line_of(axes, "random real")
     assert at == [1, 5, 10, 20, 50]
-    assert heights == pytest.approx([100 * row["top1_mean"] for row in random])
+    assert heights == pytest.approx([100 * row.top1_mean for row in random])
     band = axes.collections[0].get_paths()[0].get_extents()
-    assert band.y0 == pytest.approx(min(100 * (r["top1_mean"] - r["top1_std"]) for r in random))
+    assert band.y0 == pytest.approx(min(100 * (r.top1_mean - r.top1_std) for r in random))
     points = points_of(axes)
     for name, images in (("distilled", "distilled"), ("nearest real", "nearest")):
         row = row_of(rows, images)
         assert row is not None
-        assert points[name] == pytest.approx((IPC, 100 * row["top1_mean"]))
-    full = next(row for row in rows if row["images"] == "full")
-    assert line_of(axes, "all real images")[1] == pytest.approx([100 * full["top1_mean"]] * 2)
+        assert points[name] == pytest.approx((IPC, 100 * row.top1_mean))
+    full = next(row for row in rows if row.images == "full")
+    assert line_of(axes, "all real images")[1] == pytest.approx([100 * full.top1_mean] * 2)
     assert axes.get_xscale() == "log"
     assert axes.get_xlim()[1] < 100, "all real images would squeeze the curve"
     assert {"≈ 23 random", "1,000 per class", "1", "10", "50"} <= set(words(figure))
@@ -88,47 +87,44 @@ def test_accuracies_stand_at_their_number_of_images() -> None:
         (equivalent(ipc=1, low=None, high=None, bound="at_most"), "≤ 1 random", -1),
     ],
 )
-def test_an_arrow_leads_to_the_worth(worth: dict[str, Any], said: str, direction: int) -> None:
+def test_an_arrow_leads_to_the_worth(worth: Equivalent, said: str, direction: int) -> None:
     axes = axes_of(accuracy_by_ipc(report(equivalents=[worth]), *HARD))
     arrows = [text for text in axes.texts if getattr(text, "arrow_patch", None)]
     assert said in [text.get_text() for text in axes.texts]
     (arrow,) = arrows
     assert np.sign(arrow.xy[0] - arrow.xyann[0]) == direction
-    assert arrow.xy[0] == worth["ipc"]
+    assert arrow.xy[0] == worth.ipc
 
 
 def test_without_a_worth_there_is_no_arrow() -> None:
-    for given in ([], [equivalent(ipc=None, low=None, high=None)]):
-        axes = axes_of(accuracy_by_ipc(report(equivalents=given), *HARD))
-        assert [text.get_text() for text in axes.texts] == ["1,000 per class"]
+    axes = axes_of(accuracy_by_ipc(report(equivalents=[]), *HARD))
+    assert [text.get_text() for text in axes.texts] == ["1,000 per class"]
 
 
 def test_sets_stand_at_their_bytes() -> None:
     shown = report()
     figure = accuracy_by_bytes(shown, STUDENT)
     axes = axes_of(figure)
-    distilled = [row for row in shown["rows"] if row["images"] == "distilled"]
+    distilled = [row for row in shown.rows if row.images == "distilled"]
     bars = [c.lines[0] for c in axes.containers if c.get_label() == "distilled"]
     found = [(line.get_xdata()[0], line.get_ydata()[0]) for line in bars]
-    assert found == [(row["bytes"], pytest.approx(100 * row["top1_mean"])) for row in distilled]
+    assert found == [(row.bytes, pytest.approx(100 * row.top1_mean)) for row in distilled]
     assert len({line.get_marker() for line in bars}) == 2, "labels are told apart by their mark"
     assert {"10 kB", "1 MB", "hard labels", "stored soft labels"} <= set(words(figure))
 
 
 def test_gains_are_sorted_differences() -> None:
     shown = report()
-    rows = [row for row in shown["rows"] if row["labels"] == "hard"]
+    rows = [row for row in shown.rows if row.labels == "hard"]
     distilled, rival = row_of(rows, "distilled"), row_of(rows, "random")
     assert distilled is not None
     assert rival is not None
-    assert rival["ipc"] == IPC
+    assert rival.ipc == IPC
     axes = axes_of(class_gains(shown, *HARD))
     drawn = np.asarray(axes.collections[1].get_offsets())
     gains = {
         name: 100 * (ours - theirs)
-        for name, ours, theirs in zip(
-            NAMES, distilled["per_class"], rival["per_class"], strict=True
-        )
+        for name, ours, theirs in zip(NAMES, distilled.per_class, rival.per_class, strict=True)
     }
     names = [tick.get_text() for tick in axes.get_yticklabels()]
     assert names == sorted(gains, key=lambda name: gains[name])
@@ -150,11 +146,11 @@ def test_many_classes_show_the_best_and_the_worst() -> None:
 def test_learning_curves_are_those_of_equal_numbers() -> None:
     shown = report()
     axes = axes_of(learning_curves(shown, *HARD))
-    rows = [row for row in shown["rows"] if row["labels"] == "hard"]
+    rows = [row for row in shown.rows if row.labels == "hard"]
     for label, images in (("distilled", "distilled"), ("random real", "random")):
         row = row_of(rows, images)
         assert row is not None
-        assert line_of(axes, label) == (row["curve"]["step"], row["curve"]["loss"])
+        assert line_of(axes, label) == (list(row.curve.step), list(row.curve.loss))
     assert len(axes.lines) == 5
 
 
@@ -177,10 +173,10 @@ def test_projection_colours_by_class() -> None:
     figure = projection_plot(shown)
     axes = axes_of(figure)
     *_, atoms, distilled = axes.collections
-    given = np.asarray(shown["projection"]["distilled"])
+    given = np.asarray(shown.projection.distilled)
     assert np.asarray(distilled.get_offsets()) == pytest.approx(given[:, :2])
     assert len(np.unique(distilled.get_facecolor(), axis=0)) == len(NAMES)
-    assert len(atoms.get_offsets()) == len(shown["projection"]["atoms"])
+    assert len(atoms.get_offsets()) == len(shown.projection.atoms)
     assert figure is not None
     assert set(NAMES) <= set(words(figure))
 
@@ -196,7 +192,7 @@ def test_a_projection_of_many_classes_names_ten() -> None:
 
 
 def test_a_projection_without_atoms() -> None:
-    figure = projection_plot(report(projection=projection(3) | {"atoms": []}))
+    figure = projection_plot(report(projection=projection(3).model_copy(update={"atoms": ()})))
     assert figure is not None
     assert "atom" not in words(figure)
     assert projection_plot(report(projection=None)) is None

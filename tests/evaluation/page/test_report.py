@@ -18,7 +18,7 @@ from helpers.browser import CHROMIUM, chromium
 from helpers.reports import IPC, NAMES, equivalent, gallery, report, report_row
 from PIL import Image
 
-from wdistill.artifact.schema import REPORT, mismatch
+from wdistill.artifact.report import Equivalent, Report
 from wdistill.core.text import clean, human_bytes
 from wdistill.evaluation.page.html import link
 from wdistill.evaluation.page.plot_style import LABELS, SETS
@@ -73,40 +73,31 @@ def pixels(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
 
 
-def test_the_schema_knows_a_report() -> None:
-    assert mismatch(report(), REPORT) is None
-    assert mismatch(json.loads(json.dumps(report(teacher=None, projection=None))), REPORT) is None
-    wrong = report()
-    wrong["rows"][3]["confusion"] = [[0.5]]
-    assert mismatch(wrong, REPORT) == "rows.3.confusion.0.0 is float instead of int"
-    assert mismatch(report(teacher={"name": "x"}), REPORT) == "teacher.accuracy is missing"
-
-
 def test_every_row_is_in_the_table_with_its_numbers() -> None:
     shown = report()
     cells = Page(render_report(shown, gallery())).cells
-    rivals = {r["labels"]: r["top1_mean"] for r in shown["rows"]
-              if (r["images"], r["ipc"]) == ("random", IPC)}  # fmt: skip
-    for row in shown["rows"]:
-        over = 100 * (row["top1_mean"] - rivals[row["labels"]])
-        compared = row["images"] in ("distilled", "nearest", "herding")
+    rivals = {r.labels: r.top1_mean for r in shown.rows
+              if (r.images, r.ipc) == ("random", IPC)}  # fmt: skip
+    for row in shown.rows:
+        over = 100 * (row.top1_mean - rivals[row.labels])
+        compared = row.images in ("distilled", "nearest", "herding")
         expected = [
-            SETS[row["images"]],
-            f"{row['ipc']:,}",
-            f"{100 * row['top1_mean']:.1f} ± {100 * row['top1_std']:.1f} % (n = {row['n']})",
+            SETS[row.images],
+            f"{row.ipc:,}",
+            f"{100 * row.top1_mean:.1f} ± {100 * row.top1_std:.1f} % (n = {row.n})",
             f"{over:+.1f}".replace("-", "−") if compared else "",
-            f"{100 * row['top5_mean']:.1f} ± {100 * row['top5_std']:.1f} %",
+            f"{100 * row.top5_mean:.1f} ± {100 * row.top5_std:.1f} %",
         ]
-        start = cells.index([f"{row['student']}, {LABELS[row['labels']]}"])
+        start = cells.index([f"{row.student}, {LABELS[row.labels]}"])
         (found,) = [line for line in cells[start : start + 10] if line[:2] == expected[:2]]
         assert found[:5] == expected
-        size = human_bytes(row["bytes"])
-        assert found[5:] == [size, f"{row['steps']:,}", f"{row['seconds']:.4g}"]
-    assert len([line for line in cells if len(line) == 8]) == len(shown["rows"]) + 1
+        size = human_bytes(row.bytes)
+        assert found[5:] == [size, f"{row.steps:,}", f"{row.seconds:.4g}"]
+    assert len([line for line in cells if len(line) == 8]) == len(shown.rows) + 1
 
 
 def test_worth_scores_recipe_and_versions_are_told() -> None:
-    shown = report() | {"local_students": {"mine": "vit, 4 layers of 96 channels"}}
+    shown = report(local_students={"mine": "vit, 4 layers of 96 channels"})
     html = render_report(shown, gallery())
     parsed = Page(html)
     assert "Student mine" in parsed.words
@@ -116,10 +107,10 @@ def test_worth_scores_recipe_and_versions_are_told() -> None:
     assert ["resnet10-w16", "6.9", "22.7", "23.8"] in parsed.cells
     assert "Augmentation-robust" not in parsed.words.partition("What they mean")[0]
     for words in ("batch size", "0.001", "cosine", "resnet18-w64", "93.1 %", "torch 2.13.0",
-                  "cpu (2 threads)", "c0ffee", shown["command"], "10,000 images"):  # fmt: skip
+                  "cpu (2 threads)", "c0ffee", shown.command, "10,000 images"):  # fmt: skip
         assert words in parsed.words, words
     assert "epochs" not in parsed.words, "a setting that is null is left out"
-    assert {"href": shown["against"]["url"], "rel": "noopener noreferrer"} in parsed.all("a")
+    assert {"href": shown.against.url, "rel": "noopener noreferrer"} in parsed.all("a")
 
 
 @pytest.mark.parametrize(
@@ -134,14 +125,14 @@ def test_worth_scores_recipe_and_versions_are_told() -> None:
     ],
 )  # fmt: skip
 def test_the_headline_is_as_plain_about_a_loss_as_about_a_gain(
-    worth: dict[str, Any], said: str
+    worth: Equivalent, said: str
 ) -> None:
     assert lead(equivalents=[worth]) == said
 
 
 def test_the_headline_without_an_equivalent_number() -> None:
     ours, theirs = report_row("distilled", n=1, top1_mean=0.5), report_row("random", n=1)
-    better, worse = theirs | {"top1_mean": 0.42}, theirs | {"top1_mean": 0.55}
+    better, worse = (theirs.model_copy(update={"top1_mean": mean}) for mean in (0.42, 0.55))
     start = "10 images per class bring a student to 50.0 % (n = 1) top-1 accuracy"
     said = {
         "8.0 points better than as many random real images: 42.0 % (n = 1).": [ours, better],
@@ -199,18 +190,18 @@ def test_a_large_gallery_is_cut_and_says_so() -> None:
 
 def test_hostile_names_are_literal_text() -> None:
     names = (ATTACK, 'x" onerror="alert(1)', "{{ 7*7 }}\u202e", *NAMES[3:])
-    hostile = report(names)
-    hostile["source"] |= {"id": ATTACK, "url": "javascript:alert(1)", "revision": ATTACK}
-    hostile["against"] |= {"id": ATTACK, "url": 'https://a.b/"><script>', "eval_split": ATTACK}
-    hostile |= {"command": ATTACK, "device": ATTACK, "versions": {ATTACK: ATTACK}}
-    hostile |= {"local_students": {ATTACK: ATTACK}}
-    hostile["recipe"] |= {ATTACK: ATTACK}
-    hostile["teacher"] |= {"name": ATTACK}
+    values = report(names).model_dump()
+    values["source"] |= {"id": ATTACK, "url": "javascript:alert(1)", "revision": ATTACK}
+    values["against"] |= {"id": ATTACK, "url": 'https://a.b/"><script>', "eval_split": ATTACK}
+    values |= {"command": ATTACK, "device": ATTACK, "versions": {ATTACK: ATTACK}}
+    values |= {"local_students": {ATTACK: ATTACK}}
+    values["recipe"] |= {"optimizer": ATTACK, "schedule": ATTACK}
+    values["teacher"] |= {"name": ATTACK}
     for part in ("rows", "equivalents", "scores"):
-        for row in hostile[part]:
+        for row in values[part]:
             row["student"] = ATTACK
-    hostile["projection"]["method"] = ATTACK
-    html = render_report(hostile, gallery(names))
+    values["projection"]["method"] = ATTACK
+    html = render_report(Report.model_validate(values), gallery(names))
     parsed, honest = Page(html), Page(render_report(report(), gallery()))
     assert f"<h3>{escape(ATTACK)}</h3>" in html
     assert "{{ 7*7 }}" in parsed.words
@@ -239,8 +230,8 @@ def test_every_picture_has_words_for_those_who_cannot_see_it() -> None:
     shown = report()
     drawings = [svg["aria-label"] for svg in Page(render_report(shown, gallery())).all("svg")]
     assert len(drawings) == 3 + 2 + 2 + 2 + 1
-    row = next(row for row in shown["rows"] if row["images"] == "distilled")
-    assert f"distilled, 10 per class: {100 * row['top1_mean']:.1f} %" in drawings[0]
+    row = next(row for row in shown.rows if row.images == "distilled")
+    assert f"distilled, 10 per class: {100 * row.top1_mean:.1f} %" in drawings[0]
     assert all(drawings)
 
 
@@ -252,7 +243,7 @@ def test_missing_parts_leave_no_empty_box() -> None:
     heads = ("Worth in random", "Scores", "A closer look", "Top-5", "teacher", "weight 0", "±  ",
              "distance", "Over all combinations", "None", "nan")  # fmt: skip
     assert not [words for words in heads if words in parsed.words]
-    assert f"{100 * bare['top1_mean']:.1f} % (n = 1)" in parsed.words
+    assert f"{100 * bare.top1_mean:.1f} % (n = 1)" in parsed.words
     assert len(parsed.all("svg")) == 2
     assert len(parsed.all("img")) == len(given.images)
     assert not parsed.all("figcaption")
@@ -263,7 +254,8 @@ def test_missing_parts_leave_no_empty_box() -> None:
 
 def test_one_kind_of_labels_and_sets_of_uneven_classes() -> None:
     shown = report(labels=("views",))
-    shown["source"]["ipc"] = None
+    uneven = shown.source.model_copy(update={"ipc": None})
+    shown = shown.model_copy(update={"source": uneven})
     parsed = Page(render_report(shown, gallery()))
     assert len(parsed.all("svg")) == 2 + 1 + 1 + 1 + 1
     assert "stored labels of every view" in parsed.words
@@ -297,10 +289,10 @@ addEventListener("load", () => {
 @pytest.mark.parametrize("names", [NAMES, (ATTACK, "w" * 300, *(f"class {c}" for c in range(40)))])
 def test_it_renders_on_a_phone(names: tuple[str, ...], tmp_path: Path) -> None:
     """In a frame of 360 pixels, since a window cannot be so narrow."""
-    shown = report(names, labels=("hard", "soft", "views", "teacher"))
-    for row in (*shown["rows"], *shown["equivalents"], *shown["scores"]):
-        row["student"] = "a-student-with-a-long-name/" + "x" * 60
-    inner = render_report(shown, gallery(names))
+    values = report(names, labels=("hard", "soft", "views", "teacher")).model_dump()
+    for row in (*values["rows"], *values["equivalents"], *values["scores"]):
+        row.student = "a-student-with-a-long-name/" + "x" * 60
+    inner = render_report(Report.model_validate(values), gallery(names))
     frame = f'<iframe width="360" height="800" style="border: 0" srcdoc="{escape(inner)}"></iframe>'
     outer = f"<!doctype html><body>{frame}<script>{MEASURE}</script></body>"
     done = chromium(tmp_path, outer, "--dump-dom")

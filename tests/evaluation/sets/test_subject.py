@@ -16,7 +16,7 @@ from helpers.runs import run_wdistill, small_source
 
 from wdistill.artifact.distilled_set import read_distilled
 from wdistill.artifact.layout import one_set
-from wdistill.artifact.schema import REPORT, mismatch
+from wdistill.artifact.report import Report
 from wdistill.config import DataConfig
 from wdistill.evaluation.sets.subject import against, fingerprint_of, open_subject
 
@@ -138,7 +138,7 @@ def test_evaluate_needs_no_more_than_the_id(published: Published, tmp_path: Path
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "reports" / "fashion-distilled"
     report = json.loads((folder / "report.json").read_text())
-    assert mismatch(report, REPORT) is None
+    Report.read(folder / "report.json")
     source, against = report["source"], report["against"]
     assert (source["kind"], source["id"]) == ("published", OURS)
     assert source["revision"] == hub.head("dataset", OURS)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.examples import NAMES, distilled_set, manifest, results
+from helpers.examples import NAMES, distilled_set, manifest
+from helpers.reports import run_report
 
 from wdistill.artifact.reading import PublishedSet
 from wdistill.labels.views import LabelViews, view_shapes
@@ -27,7 +28,7 @@ def stored_views(count: int = 2, topk: int = 2) -> LabelViews:
 
 
 def published(views: LabelViews | None = None, **changes: Any) -> PublishedSet:
-    return PublishedSet(Path("x"), distilled_set(), views, manifest(**changes), results())
+    return PublishedSet(Path("x"), distilled_set(), views, manifest(**changes), run_report())
 
 
 def test_the_same_set_is_identical_whatever_made_it() -> None:
@@ -110,11 +111,11 @@ def test_sets_of_other_shapes_have_no_pixel_difference() -> None:
 
 def test_accuracies_are_compared_row_by_row() -> None:
     was = published()
-    found = compare(was, replace(was, results=results(distilled_soft=(0.7145, 0.0, 2))))
+    found = compare(was, replace(was, report=run_report(distilled_soft=(0.7145, 0.0, 2))))
     moved = [row for row in found.accuracies if row.was != row.now]
     assert [row.name for row in moved] == ["resnet10-w16, soft, distilled, 4 images per class"]
     assert "distilled, 4 images per class: 71.5%, was 73.5% (-2.0)" in verdict(found)
-    assert compare(was, replace(was, results=None)).accuracies == ()
+    assert compare(was, replace(was, report=None)).accuracies == ()
 
 
 def test_versions_threads_and_the_teacher_are_named() -> None:

@@ -13,11 +13,13 @@ import pytest
 import yaml
 from datasets.info import DatasetInfosDict
 from helpers.browser import CHROMIUM, chromium
-from helpers.examples import NAMES, distilled_set, manifest, results
+from helpers.examples import NAMES, distilled_set, manifest
+from helpers.reports import run_report
 from huggingface_hub import DatasetCard
 from jinja2 import UndefinedError
 
-from wdistill.artifact.distilled_set import read_manifest, read_results, shards, write_publishable
+from wdistill.artifact.distilled_set import read_manifest, read_report, shards, write_publishable
+from wdistill.artifact.report import Report
 from wdistill.core.files import write_json
 from wdistill.errors import HubError, RunFolderError
 from wdistill.publishing.card.card import PLACEHOLDER_REPO, render_card
@@ -35,11 +37,13 @@ def publish(
     folder: Path,
     names: tuple[str, ...] = NAMES,
     ipc: int = 4,
-    scores: dict[str, Any] | None = None,
+    report: Report | None = None,
     **changes: Any,
 ) -> Path:
     described = manifest(names, ipc, **changes)
-    write_publishable(folder / f"ipc{ipc}", distilled_set(names, ipc), described, scores)
+    write_publishable(folder / f"ipc{ipc}", distilled_set(names, ipc), described)
+    if report is not None:
+        report.write(folder / f"ipc{ipc}" / "report.json")
     return folder
 
 
@@ -63,7 +67,7 @@ def numbers(text: str) -> set[str]:
 
 def test_golden(tmp_path: Path) -> None:
     """After a wanted change: WDISTILL_GOLDEN=write pytest tests/test_card.py, and read the diff."""
-    publish(tmp_path, scores=results())
+    publish(tmp_path, report=run_report())
     save_png(tmp_path / "ipc4" / "preview.png", preview_grid(distilled_set()))
     written = read_manifest(tmp_path / "ipc4")
     written["bytes"] = {"images": 11768, "soft_labels": 144, "parquet": 18555, "label_views": 0}
@@ -141,22 +145,25 @@ def test_licence_is_inherited_and_never_invented(
 
 
 def test_every_number_of_the_results_is_in_the_files(tmp_path: Path) -> None:
-    publish(tmp_path, scores=results(other_full=(0.9123, 0.0, 1)))
-    found = read_results(tmp_path / "ipc4")
+    publish(tmp_path, report=run_report(other_hard=(0.9123, 0.0, 1)))
+    found = read_report(tmp_path / "ipc4")
     assert found is not None
-    rows = {(row["images"], row["labels"]): row for row in found["rows"]}
-    known = {"2000", "1", "4", "10", "88.1"} | numbers(str(found["recipe"]))
+    rows = {(row.images, row.labels): row for row in found.rows}
+    known = {"2000", "1", "4", "10", "93.1"} | numbers(str(found.recipe))
     known |= {str(int(float(n))) for n in known}
     for row in rows.values():
-        known |= {f"{100 * row['top1_mean']:.1f}", f"{100 * row['top1_std']:.1f}", str(row["n"])}
+        known |= {f"{100 * row.top1_mean:.1f}", f"{100 * row.top1_std:.1f}", str(row.n)}
     for labels in ("soft", "hard"):
-        gain = rows["distilled", labels]["top1_mean"] - rows["random", labels]["top1_mean"]
+        gain = rows["distilled", labels].top1_mean - rows["random", labels].top1_mean
         known.add(f"{abs(100 * gain):.1f}")
     shown = (
         section(render_card(tmp_path), "Results").replace("resnet10-w16", "").replace("top-1", "")
     )
     assert numbers(shown) <= known
-    assert "| full | 4 |  |  | 91.2 % (n = 1) |  |" in shown
+    assert "| Distilled | Random real | other | Distilled − random |" in shown
+    assert "| hard | 4 | 60.2 ± 0.8 % (n = 2) | 63.5 ± 0.5 % (n = 2) | 91.2 % (n = 1) | −3.3 |" in (
+        shown
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +179,7 @@ def test_every_number_of_the_results_is_in_the_files(tmp_path: Path) -> None:
 def test_a_loss_is_said_as_plainly_as_a_gain(
     tmp_path: Path, distilled: Any, rival: Any, said: str
 ) -> None:
-    publish(tmp_path, scores=results(distilled_soft=distilled, random_soft=rival))
+    publish(tmp_path, report=run_report(distilled_soft=distilled, random_soft=rival))
     assert said in section(render_card(tmp_path), "Results")
 
 
@@ -235,10 +242,11 @@ def test_hostile_names_are_literal_text(tmp_path: Path) -> None:
         "versions": {ATTACK: ATTACK},
         "config_changed": {ATTACK: [ATTACK]},
     }
-    scores = results()
-    scores["rows"][0]["student"] = ATTACK
-    scores["recipe"][ATTACK] = ATTACK
-    card = render_card(publish(tmp_path, names=names, scores=scores, **changes))
+    values = run_report().model_dump() | {"local_students": {ATTACK: ATTACK}}
+    values["rows"][0]["student"] = ATTACK
+    values["recipe"] |= {"optimizer": ATTACK, "schedule": ATTACK}
+    report = Report.model_validate(values)
+    card = render_card(publish(tmp_path, names=names, report=report, **changes))
     data = data_of(card)
     info = DatasetInfosDict.from_dataset_card_data(DatasetCard(card).data)["ipc4"]
     assert tuple(info.features["label"].names) == names
@@ -248,7 +256,7 @@ def test_hostile_names_are_literal_text(tmp_path: Path) -> None:
     assert front["pretty_name"] == data["pretty_name"]
 
     page = html(card)
-    honest = html(render_card(publish(tmp_path / "honest", scores=results())))
+    honest = html(render_card(publish(tmp_path / "honest", report=run_report())))
     links = set(re.findall(r'(?:href|src)="([^"]*)"', page))
     assert links == {"#citation", "https://arxiv.org/abs/2311.18531"}
     for tag in ("<script", "<img", "<strong>bold"):
@@ -262,8 +270,8 @@ def test_hostile_names_are_literal_text(tmp_path: Path) -> None:
 
 
 def test_local_folders_are_told_by_their_architecture(tmp_path: Path) -> None:
-    changes = {"teacher__backbone": "teacher", "local_students": {"net": "vit, 64 channels"}}
-    card = render_card(publish(tmp_path, scores=results(), **changes))
+    report = run_report().model_copy(update={"local_students": {"net": "vit, 64 channels"}})
+    card = render_card(publish(tmp_path, report=report, teacher__backbone="teacher"))
     assert "1. **Teacher**: teacher (resnet, 16-32-64-128 channels, 1 block a stage)," in card
     assert "Student net has the architecture of a local folder: vit, 64 channels." in card
 
@@ -377,7 +385,7 @@ addEventListener("load", () => {
 @pytest.mark.parametrize("names", [NAMES, (ATTACK, BREAKOUT, *(f"class {c}" for c in range(40)))])
 def test_it_renders_in_a_browser(names: tuple[str, ...], tmp_path: Path) -> None:
     """The picture is there, tables are tables, folds are closed, and nothing runs."""
-    folder = publish(tmp_path, names, scores=results())
+    folder = publish(tmp_path, names, report=run_report())
     save_png(folder / "ipc4" / "preview.png", preview_grid(distilled_set(names, 4)))
     (tmp_path / "card.html").write_text(html(render_card(folder)), encoding="utf-8")
     outer = f"<!doctype html><body><iframe src='card.html'></iframe><script>{LOOK}</script></body>"

@@ -56,7 +56,7 @@ def test_a_pushed_set_is_loaded_as_it_was_written(
         "README.md",
         "ipc2/data/train-00000-of-00001.parquet",
         "ipc2/preview.png",
-        "ipc2/results.json",
+        "ipc2/report.json",
         "ipc2/wdistill.json",
     ]
     assert files.pop("README.md").decode() == marked(CARD)

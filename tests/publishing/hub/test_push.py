@@ -227,13 +227,13 @@ def test_only_what_a_push_wrote_is_ever_removed(
     two = "ipc2/data/train-00001-of-00002.parquet"
     hub.create_repo("dataset", ID)
     theirs = {"data/mine.parquet": b"x", "extra/train-00000-of-00001.parquet": b"x"}
-    ours = {two: b"x", "ipc2/wdistill.json": b"{}", "ipc2/results.json": b"{}"}
+    ours = {two: b"x", "ipc2/wdistill.json": b"{}", "ipc2/report.json": b"{}"}
     hub.commit_files("dataset", ID, theirs | ours)
-    (run / "publish" / "ipc2/results.json").unlink()
+    (run / "publish" / "ipc2/report.json").unlink()
     run_push(env, run, ID)
     files = hub.files("dataset", ID)
     assert theirs.keys() | {SHARD} <= files.keys()
-    assert not {two, "ipc2/results.json"} & files.keys()  # else read as part of the new set
+    assert not {two, "ipc2/report.json"} & files.keys()  # else read as part of the new set
 
 
 def test_a_dataset_of_another_kind_is_left_alone(

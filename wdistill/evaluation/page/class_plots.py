@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgba
@@ -10,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from wdistill.artifact.report import Report
 from wdistill.evaluation.page.plot_style import (
     COLOURS,
     FAINT,
@@ -18,27 +21,27 @@ from wdistill.evaluation.page.plot_style import (
     SMALL,
     TEN,
     WIDTH,
-    Json,
     legend,
     name_axes,
     panel,
     plain,
     signed,
 )
-from wdistill.evaluation.page.plots import panel_rows, panel_title, row_of
+from wdistill.evaluation.page.plots import panel_title
+from wdistill.evaluation.wording import panel_rows, row_of
 
 MOST_BARS, MOST_CONFUSED, MOST_NAMED = 30, 20, 10
 
 
-def class_gains(report: Json, student: str, labels: str) -> Figure | None:
+def class_gains(report: Report, student: str, labels: str) -> Figure | None:
     """Accuracy on each class over random real images of the same number, sorted; the best and the
     worst 15 where there are more than 30. None without a random row or accuracies of classes.
     """
     rows = panel_rows(report, student, labels)
     distilled, rival = row_of(rows, "distilled"), row_of(rows, "random")
-    if not distilled or not rival or not distilled["per_class"] or not rival["per_class"]:
+    if not distilled or not rival or not distilled.per_class or not rival.per_class:
         return None
-    gains = 100 * (np.asarray(distilled["per_class"]) - np.asarray(rival["per_class"]))
+    gains = 100 * (np.asarray(distilled.per_class) - np.asarray(rival.per_class))
     order = np.argsort(gains, kind="stable")
     left_out = len(order) - MOST_BARS
     if left_out > 0:
@@ -46,7 +49,7 @@ def class_gains(report: Json, student: str, labels: str) -> Figure | None:
     places = np.arange(len(order), dtype=float)
     if left_out > 0:
         places[MOST_BARS // 2 :] += 1  # a gap for those left out
-    names = [plain(report["source"]["classes"][index], 24) for index in order]
+    names = [plain(report.source.classes[index], 24) for index in order]
     figure, axes = panel(panel_title(student, labels), height=1.1 + 0.17 * (places[-1] + 1))
     colours = [COLOURS["distilled" if gains[index] >= 0 else "random"] for index in order]
     axes.hlines(places, 0, gains[order], color=colours, linewidth=2.2)
@@ -66,14 +69,14 @@ def class_gains(report: Json, student: str, labels: str) -> Figure | None:
     return figure
 
 
-def confusion(report: Json, student: str, labels: str) -> Figure | None:
+def confusion(report: Report, student: str, labels: str) -> Figure | None:
     """Of each true class (row), the share in percent taken for each class (column), for students
     of the distilled images. None above 20 classes.
     """
     row = row_of(panel_rows(report, student, labels), "distilled")
-    if row is None or row["confusion"] is None or not 1 < len(row["confusion"]) <= MOST_CONFUSED:
+    if row is None or row.confusion is None or not 1 < len(row.confusion) <= MOST_CONFUSED:
         return None
-    counts = np.asarray(row["confusion"], dtype=float)
+    counts = np.asarray(row.confusion, dtype=float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = len(shares)
     side = max(WIDTH, 1.4 + 0.24 * size)
@@ -87,7 +90,7 @@ def confusion(report: Json, student: str, labels: str) -> Figure | None:
                 taken + 0.5, true + 0.5, f"{100 * share:.0f}", ha="center", va="center",
                 fontsize=6.5 if size > 10 else 7.5, color=PAPER if share > 0.8 else INK,
             )  # fmt: skip
-    names = [plain(name, 16) for name in report["source"]["classes"]]
+    names = [plain(name, 16) for name in report.source.classes]
     axes.set_xticks(np.arange(size) + 0.5, names, rotation=90)
     axes.set_yticks(np.arange(size) + 0.5, names)
     axes.tick_params(length=0, labelsize=SMALL)
@@ -98,15 +101,22 @@ def confusion(report: Json, student: str, labels: str) -> Figure | None:
     return figure
 
 
-def projection(report: Json) -> Figure | None:
+def projection(report: Report) -> Figure | None:
     """Features in two dimensions: real images as dots, atoms and distilled images on top. Where
     there are more than ten classes, ten are in colour and the others grey.
     """
-    view = report["projection"]
+    view = report.projection
     if view is None:
         return None
-    names = report["source"]["classes"]
-    clouds = {k: np.asarray(view[k], float).reshape(-1, 3) for k in ("real", "atoms", "distilled")}
+    names = report.source.classes
+    clouds = {
+        name: np.asarray(points, float).reshape(-1, 3)
+        for name, points in (
+            ("real", view.real),
+            ("atoms", view.atoms),
+            ("distilled", view.distilled),
+        )
+    }
     present = np.unique(np.concatenate([cloud[:, 2] for cloud in clouds.values()])).astype(int)
     if not len(present):
         return None
@@ -116,7 +126,7 @@ def projection(report: Json) -> Figure | None:
     _clouds(axes, clouds, hues)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(NullLocator())
-    method = plain(view["method"], 40)
+    method = plain(view.method, 40)
     name_axes(axes, f"{method}, first axis", f"{method}, second axis")
     marks = [("real image", ".", 4), ("atom", "x", 5), ("distilled image", "o", 6)]
     drawn = [mark for mark, key in zip(marks, clouds, strict=True) if len(clouds[key])]
@@ -131,7 +141,7 @@ def projection(report: Json) -> Figure | None:
 
 def _clouds(axes: Axes, clouds: dict[str, NDArray[np.float64]], hues: dict[int, str]) -> None:
     """clouds: x, y and class, (n, 3) each. Grey goes first, so that it hides no colour."""
-    forms: dict[str, Json] = {
+    forms: dict[str, dict[str, Any]] = {
         "real": {"s": 5, "alpha": 0.45, "linewidth": 0, "rasterized": True},
         "atoms": {"s": 34, "marker": "x", "linewidth": 1.4},
         "distilled": {"s": 38, "edgecolor": PAPER, "linewidth": 0.9},

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from wdistill.artifact.report import ResultRow
 from wdistill.core.text import human_bytes
 
 INK, FAINT, RULE, PAPER = "#1b1d21", "#62666e", "#dddfe4", "#ffffff"
@@ -43,7 +44,6 @@ TEN = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
        "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")  # fmt: skip
 WIDTH = 3.9  # inches
 _LETTERS, SMALL = 8.5, 7.5  # points
-Json = dict[str, Any]
 
 
 def panel(title: tuple[str, ...], height: float = 3.1, width: float = WIDTH) -> tuple[Figure, Axes]:
@@ -122,8 +122,8 @@ def share_axis(axes: Axes, limits: tuple[float, float]) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def share_limits(rows: Iterable[Json]) -> tuple[float, float]:
+def share_limits(rows: Iterable[ResultRow]) -> tuple[float, float]:
     """Where the accuracies of ``rows`` lie, spread included, with room above for words."""
-    ends = [row["top1_mean"] + sign * row["top1_std"] for row in rows for sign in (-1, 1)]
+    ends = [row.top1_mean + sign * row.top1_std for row in rows for sign in (-1, 1)]
     room = max(0.02, 0.12 * (max(ends) - min(ends)))
     return max(0.0, min(ends) - room), min(1.0, max(ends) + room)

@@ -11,32 +11,32 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from wdistill.artifact.report import Report
 from wdistill.evaluation.page.class_plots import class_gains, confusion, projection
 from wdistill.evaluation.page.html import html_environment, image_url, svg
-from wdistill.evaluation.page.plot_style import COLOURS, Json
+from wdistill.evaluation.page.plot_style import COLOURS
 from wdistill.evaluation.page.plots import (
     accuracy_by_bytes,
     accuracy_by_ipc,
     learning_curves,
-    panel_rows,
     panel_title,
-    panels,
 )
 from wdistill.evaluation.page.words import (
     accuracy_words,
     equivalent_rows,
     headline,
     provenance,
-    recipe_rows,
     results_groups,
     score_table,
     tiles,
 )
+from wdistill.evaluation.wording import panel_rows, panels, recipe_settings
 
 MOST_CLASSES, MOST_IMAGES = 20, 10
 _OPEN = 5  # classes of the gallery that are not folded away
 _SHOWN = 6  # figures of one kind that are not folded away
-Panel = Callable[[Json, str, str], Figure | None]
+View = dict[str, Any]  # what the template prints
+Panel = Callable[[Report, str, str], Figure | None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Gallery:
     distances: NDArray[np.floating[Any]] | None = None
 
 
-def render_report(report: Json, gallery: Gallery) -> str:
+def render_report(report: Report, gallery: Gallery) -> str:
     """The page of ``report``, whose names and ids are untrusted."""
     groups = results_groups(report)
     view = {
@@ -68,14 +68,14 @@ def render_report(report: Json, gallery: Gallery) -> str:
         "scores": score_table(report),
         "accuracy": _accuracy(report),
         "pictures": [*_learning(report), *_classes(report), *_features(report)],
-        "gallery": _gallery_view(gallery, report["source"]["classes"]),
-        "recipe": recipe_rows(report),
+        "gallery": _gallery_view(gallery, report.source.classes),
+        "recipe": recipe_settings(report.recipe),
         "provenance": provenance(report),
     }
     return html_environment().get_template("report.html.jinja").render(view)
 
 
-def _accuracy(report: Json) -> list[Json]:
+def _accuracy(report: Report) -> list[View]:
     by_ipc = [
         svg(
             accuracy_by_ipc(report, *pair),
@@ -90,9 +90,9 @@ def _accuracy(report: Json) -> list[Json]:
             accuracy_by_bytes(report, student),
             f"bytes{i}",
             f"Top-1 accuracy against bytes, {student}. "
-            + accuracy_words([row for row in report["rows"] if row["student"] == student], "bytes"),
+            + accuracy_words([row for row in report.rows if row.student == student], "bytes"),
         )
-        for i, student in enumerate(dict.fromkeys(row["student"] for row in report["rows"]))
+        for i, student in enumerate(dict.fromkeys(row.student for row in report.rows))
     ]
     text = (
         "Mean over seeds; bands and bars are one standard deviation. The arrow leads from the "
@@ -102,13 +102,13 @@ def _accuracy(report: Json) -> list[Json]:
     return _pictures(("Accuracy", text, by_ipc + by_bytes))
 
 
-def _learning(report: Json) -> list[Json]:
+def _learning(report: Report) -> list[View]:
     curves = _each_panel(report, learning_curves, "Training loss over steps")
     text = "Training loss; random real images are as many per class as distilled ones."
     return _pictures(("Learning", text, curves))
 
 
-def _classes(report: Json) -> list[Json]:
+def _classes(report: Report) -> list[View]:
     gains = _each_panel(report, class_gains, "Gain over random real images by class")
     confused = _each_panel(report, confusion, "Confusion matrix of students of distilled images")
     return _pictures(
@@ -119,7 +119,7 @@ def _classes(report: Json) -> list[Json]:
     )  # fmt: skip
 
 
-def _features(report: Json) -> list[Json]:
+def _features(report: Report) -> list[View]:
     figure = projection(report)
     drawn = [svg(figure, "projection", "Features in two dimensions by class")] if figure else []
     text = (
@@ -129,7 +129,7 @@ def _features(report: Json) -> list[Json]:
     return _pictures(("Feature space", text, drawn))
 
 
-def _each_panel(report: Json, draw: Panel, alt: str) -> list[Markup]:
+def _each_panel(report: Report, draw: Panel, alt: str) -> list[Markup]:
     drawn = [(pair, draw(report, *pair)) for pair in panels(report)]
     return [
         svg(figure, f"{draw.__name__}{i}", f"{alt}, {', '.join(panel_title(*pair))}")
@@ -138,7 +138,7 @@ def _each_panel(report: Json, draw: Panel, alt: str) -> list[Markup]:
     ]
 
 
-def _pictures(*kinds: tuple[str, str, Sequence[Markup]]) -> list[Json]:
+def _pictures(*kinds: tuple[str, str, Sequence[Markup]]) -> list[View]:
     """Title, text, and figures: the first few, and the others to be folded."""
     return [
         {"title": title, "text": text, "first": drawn[:_SHOWN], "folded": drawn[_SHOWN:]}
@@ -147,7 +147,7 @@ def _pictures(*kinds: tuple[str, str, Sequence[Markup]]) -> list[Json]:
     ]
 
 
-def _gallery_view(gallery: Gallery, names: Sequence[str]) -> Json:
+def _gallery_view(gallery: Gallery, names: Sequence[str]) -> View:
     """Evenly spaced classes where there are too many, the first images of each."""
     present = np.unique(gallery.labels)
     at = np.linspace(0, len(present) - 1, min(MOST_CLASSES, len(present))).round().astype(int)
@@ -163,7 +163,7 @@ def _gallery_view(gallery: Gallery, names: Sequence[str]) -> Json:
     }
 
 
-def _class_view(gallery: Gallery, label: int, name: str) -> Json:
+def _class_view(gallery: Gallery, label: int, name: str) -> View:
     rows = np.flatnonzero(gallery.labels == label)
     return {
         "name": name,
@@ -172,7 +172,7 @@ def _class_view(gallery: Gallery, label: int, name: str) -> Json:
     }
 
 
-def _image_view(gallery: Gallery, row: int) -> Json:
+def _image_view(gallery: Gallery, row: int) -> View:
     return {
         "url": image_url(gallery.images[row]),
         "weight": None if gallery.weights is None else f"{gallery.weights[row]:.2g}",

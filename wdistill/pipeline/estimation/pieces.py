@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wdistill.core.seeds import stream
 from wdistill.data.pixels import to_float
 from wdistill.evaluation.metrics import nearest_real, score_network
-from wdistill.evaluation.training import TrainingSet, train_student
+from wdistill.evaluation.training import Training, TrainingSet, recipe_for, train_student
 from wdistill.labels.codec import encode
 from wdistill.labels.soft import soft_labels
 from wdistill.labels.views import ViewRecipe, label_views, rounded
@@ -305,12 +305,13 @@ def _step(scene: Scene, model: nn.Module, regime: Regime, batch: int) -> Piece:
         soft=regime != "plain", teacher=scene.network if regime == "online" else None, views=views,
     )  # fmt: skip
     config = replace(run.config.evaluate, epochs=None, steps=STUDENT_STEPS, batch_size=size)
+    recipe = recipe_for(config, len(images))
 
     def do() -> tuple[float, float]:
         laps = Laps(scene.device)
         preprocessing, device = scene.network.preprocessing, scene.device
         model.requires_grad_(True)
-        train_student(model, data, preprocessing, config, 0, device, run.autocast, laps)
+        train_student(model, data, preprocessing, Training(recipe, 0, device, run.autocast), laps)
         return (STUDENT_STEPS - 1) * size / batch, laps.seconds
 
     return do

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from wdistill.artifact.reading import PublishedSet
+from wdistill.artifact.report import Report
 from wdistill.labels.views import LabelViews, all_logits
 
 SHAPES = ("image", "partner", "view", "crop", "flip", "mix")  # of a view: all but its labels
@@ -27,7 +28,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of the students of one row of the results, which ``name`` tells; mean over seeds."""
+    """Of the students of one row of the report, which ``name`` tells; mean over seeds."""
 
     name: str
     was: float
@@ -86,7 +87,7 @@ def compare(was: PublishedSet, now: PublishedSet) -> Differences:
         views=_views_gap(was.views, now.views, len(old.class_names)) if alike else None,
         same_teacher=teachers[0]["weights_sha256"] == teachers[1]["weights_sha256"],
         teacher_accuracy=Accuracy("teacher", *(t["accuracy"] for t in teachers)),
-        accuracies=tuple(_accuracies(was.results, now.results)),
+        accuracies=tuple(_accuracies(was.report, now.report)),
         changes=tuple(_changes(was.manifest, now.manifest)),
     )
 
@@ -140,7 +141,7 @@ def _views_gap(was: LabelViews | None, now: LabelViews | None, classes: int) -> 
     return _gap(all_logits(was, classes).numpy(), all_logits(now, classes).numpy())
 
 
-def _accuracies(was: dict[str, Any] | None, now: dict[str, Any] | None) -> Iterator[Accuracy]:
+def _accuracies(was: Report | None, now: Report | None) -> Iterator[Accuracy]:
     """Of the rows that both have."""
     old, new = _rows(was), _rows(now)
     for key in sorted(old.keys() & new.keys()):
@@ -149,10 +150,9 @@ def _accuracies(was: dict[str, Any] | None, now: dict[str, Any] | None) -> Itera
         yield Accuracy(name, old[key], new[key])
 
 
-def _rows(results: dict[str, Any] | None) -> dict[tuple[str, str, str, int], float]:
-    names = ("student", "labels", "images", "ipc")
-    rows = [] if results is None else results["rows"]
-    return {tuple(row[name] for name in names): float(row["top1_mean"]) for row in rows}
+def _rows(report: Report | None) -> dict[tuple[str, str, str, int], float]:
+    rows = () if report is None else report.rows
+    return {(row.student, row.labels, row.images, row.ipc): row.top1_mean for row in rows}
 
 
 def _changes(was: dict[str, Any], now: dict[str, Any]) -> Iterator[Change]:

@@ -13,12 +13,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from wdistill.artifact.distilled_set import read_manifest, read_report, read_results, read_summary
+from wdistill.artifact.distilled_set import read_manifest, read_report, read_summary
 from wdistill.artifact.layout import LABELS_SUFFIX, publish_folder, set_folders, set_name
+from wdistill.artifact.report import Report
 from wdistill.config import PLACEHOLDER_REPO, flat
 from wdistill.core.text import human_bytes
 from wdistill.errors import HubError, RunFolderError
-from wdistill.evaluation.wording import number, percent, results_view
+from wdistill.evaluation.wording import number, percent
 from wdistill.publishing.card.markdown import Trusted, code, environment, escape, is_hub_id, link
 from wdistill.publishing.card.metadata import (
     HUB,
@@ -48,13 +49,12 @@ _STARTS = {
 @dataclass(frozen=True)
 class SetFiles:
     """What a card tells of a set: the name of its configuration and folder, wdistill.json,
-    results.json, report.json, and whether there is a picture.
+    report.json, and whether there is a picture.
     """
 
     name: str
     manifest: Json
-    results: Json | None
-    report: Json | None
+    report: Report | None
     preview: bool
 
 
@@ -62,7 +62,7 @@ def read_set(folder: Path, with_data: bool = True) -> SetFiles:
     """The files of the set in ``folder``; with_data: whether its parquet files are there as well,
     to be compared with. Raises RunFolderError where they disagree.
     """
-    manifest, results = read_manifest(folder), read_results(folder)
+    manifest = read_manifest(folder)
     if folder.name != set_name(manifest["ipc"]):
         raise RunFolderError(
             f"'{folder}' holds {manifest['ipc']} images per class; call it "
@@ -70,7 +70,7 @@ def read_set(folder: Path, with_data: bool = True) -> SetFiles:
         )
     _check(folder, manifest, with_data)
     report, preview = read_report(folder), (folder / "preview.png").is_file()
-    return SetFiles(folder.name, manifest, results, report, preview)
+    return SetFiles(folder.name, manifest, report, preview)
 
 
 def render_card(
@@ -115,12 +115,11 @@ def _check_alike(sets: Sequence[SetFiles]) -> None:
 
 def _view(files: SetFiles) -> Json:
     """What the template prints of one set."""
-    manifest, results = files.manifest, files.results
+    manifest = files.manifest
     return _describe(manifest) | _make(manifest) | _lists(manifest) | {
         "name": files.name,
         "labels_config": files.name + LABELS_SUFFIX,
         "preview": files.preview,
-        "results": results_view(results) if results else None,
         "report": report_view(files.report) if files.report else None,
         "parquet": human_bytes(manifest["bytes"]["parquet"]),
     }  # fmt: skip

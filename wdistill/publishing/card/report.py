@@ -1,10 +1,25 @@
-"""What `wdistill evaluate` found of a set, for its card: its worth, and scores."""
+"""An evaluation on the card: one table of accuracies, and what it honestly says."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-from wdistill.evaluation.wording import bound, interval, number, own_ipc, percent
+from wdistill.artifact.report import Equivalent, Report, ResultRow, Scores
+from wdistill.evaluation.students import STORED
+from wdistill.evaluation.wording import (
+    bound,
+    gain_over,
+    interval,
+    number,
+    own_ipc,
+    panel_rows,
+    panels,
+    percent,
+    recipe_settings,
+    row_of,
+    score,
+    verdicts,
+)
 
 _SETS = {
     "distilled": "Distilled",
@@ -19,68 +34,99 @@ _SCORES = {
     "label_robust_score": "label-robust score",
     "augmentation_robust_score": "augmentation-robust score",
 }
-Json = dict[str, Any]
+_ENOUGH_SEEDS = 5
 
 
-def report_view(report: Json) -> Json:
-    """names: of the sets that were tried; rows: student, labels, one cell per set, and the worth;
-    local_students: architectures of those that were folders, by their names;
-    scores: those of DD-Ranking, one line per student.
+@dataclass(frozen=True)
+class TableRow:
+    """cells: one for each of the names of the table, empty where that set was not tried."""
+
+    student: str
+    labels: str
+    ipc: int
+    cells: tuple[str, ...]
+    difference: str
+    equivalent: str
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """What the template prints of a report.
+
+    names: of the sets of images that were tried; equivalents: whether a row has its equivalent
+    number; scores: those of DD-Ranking, one line per student; soft: whether random real images had
+    labels of the teacher.
     """
-    own = {(r["student"], r["labels"]): r for r in report["rows"] if r["images"] == "distilled"}
-    cells: dict[tuple[str, str], dict[str, Json]] = {pair: {} for pair in own}
-    for row in report["rows"]:
-        pair = row["student"], row["labels"]
-        # Random real images were also tried at other numbers of images per class.
-        if pair in own and (row["images"] != "random" or row["ipc"] == own[pair]["ipc"]):
-            cells[pair][row["images"]] = row
-    kinds = [kind for kind in _SETS if any(kind in found for found in cells.values())]
-    worth = {(e["student"], e["labels"]): e for e in report["equivalents"]}
-    return {
-        "names": [_SETS[kind] for kind in kinds],
-        "rows": [
-            {
-                "student": pair[0],
-                "labels": pair[1],
-                "cells": [_score(found.get(kind)) for kind in kinds],
-                "worth": _worth(report, worth.get(pair)),
-            }
-            for pair, found in cells.items()
-        ],
-        "local_students": report.get("local_students", {}),
-        "steps": f"{report['recipe']['steps']:,}",
-        "seeds": max((row["n"] for row in own.values()), default=0),
-        "images": f"{report['against']['eval_images']:,}",
-        "scores": [line for row in report["scores"] if (line := _scores(row))],
-    }
+
+    names: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    equivalents: bool
+    verdicts: tuple[str, ...]
+    scores: tuple[str, ...]
+    local_students: dict[str, str]
+    teacher_accuracy: str | None
+    recipe: str
+    steps: str
+    images: str
+    soft: bool
+    few_seeds: bool
 
 
-def _score(row: Json | None) -> str:
-    if row is None:
-        return ""
-    if row["n"] < 2:
-        return percent(row["top1_mean"])
-    return f"{100 * row['top1_mean']:.1f} ± {100 * row['top1_std']:.1f} %"
+def report_view(report: Report) -> ReportView:
+    present = {row.images for row in report.rows}
+    kinds = [kind for kind in (*_SETS, *sorted(present - set(_SETS))) if kind in present]
+    stored = [row for row in report.rows if row.images == "random" and row.labels in STORED]
+    return ReportView(
+        names=tuple(_SETS.get(kind, kind) for kind in kinds),
+        rows=tuple(
+            _row(report, distilled, rows, kinds)
+            for pair in panels(report)
+            if (distilled := row_of(rows := panel_rows(report, *pair), "distilled"))
+        ),
+        equivalents=bool(report.equivalents),
+        verdicts=tuple(verdicts(report)),
+        scores=tuple(line for scores in report.scores if (line := _scores(scores))),
+        local_students=dict(report.local_students),
+        teacher_accuracy=percent(report.teacher.accuracy) if report.teacher else None,
+        recipe=", ".join(f"{name} {value}" for name, value in recipe_settings(report.recipe)),
+        steps=f"{report.recipe.steps:,}",
+        images=f"{report.against.eval_images:,}",
+        soft=bool(stored),
+        few_seeds=any(row.n < _ENOUGH_SEEDS for row in report.rows),
+    )
 
 
-def _worth(report: Json, found: Json | None) -> str:
-    if found is None or found["ipc"] is None:
-        return ""
-    ends = interval(report, found, _whole)
-    sign = bound(found, own_ipc(report, found))
-    return f"{sign}{_whole(found['ipc'])}" + (f" ({ends})" if ends else "")
+def _row(report: Report, distilled: ResultRow, rows: list[ResultRow], kinds: list[str]) -> TableRow:
+    """Random real images were also tried at other numbers of images per class."""
+    tried = [row_of(rows, kind) for kind in kinds]
+    random = row_of(rows, "random")
+    pair = distilled.student, distilled.labels
+    equivalents = [each for each in report.equivalents if (each.student, each.labels) == pair]
+    return TableRow(
+        student=distilled.student,
+        labels=distilled.labels,
+        ipc=distilled.ipc,
+        cells=tuple("" if row is None else score(row) for row in tried),
+        difference=_signed(gain_over(distilled, random)) if random else "",
+        equivalent=_equivalent(report, equivalents[0]) if equivalents else "",
+    )
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.1f}".replace("-", "−")
+
+
+def _equivalent(report: Report, equivalent: Equivalent) -> str:
+    ends = interval(report, equivalent, _whole)
+    sign = bound(equivalent, own_ipc(report, equivalent))
+    return f"{sign}{_whole(equivalent.ipc)}" + (f" ({ends})" if ends else "")
 
 
 def _whole(ipc: float) -> str:
     return number(round(ipc))
 
 
-def _scores(row: Json) -> str:
-    known = [f"{name} {row[key]:.1f}" for key, name in _SCORES.items() if row[key] is not None]
-    return f"{row['student']}: {', '.join(known)}" if known else ""
-
-
-def for_publication(report: Json) -> Json:
-    """``report`` without what only its own page shows: curves, confusions, the projection."""
-    rows = [{**row, "curve": {"step": [], "loss": []}, "confusion": None} for row in report["rows"]]
-    return {**report, "rows": rows, "plain_rows": [], "projection": None}
+def _scores(scores: Scores) -> str:
+    values = [(words, getattr(scores, name)) for name, words in _SCORES.items()]
+    shown = [f"{words} {value:.1f}" for words, value in values if value is not None]
+    return f"{scores.student}: {', '.join(shown)}" if shown else ""

@@ -37,8 +37,7 @@ from wdistill.publishing.hub.repo import (
 
 REQUIRED = (CARD, f"ipc*/{MANIFEST_FILE}", "ipc*/data/*.parquet")
 IN_A_SET = (
-    MANIFEST_FILE, "data/*.parquet", "soft_labels/*.parquet", "preview.png", "results.json",
-    "report.json",
+    MANIFEST_FILE, "data/*.parquet", "soft_labels/*.parquet", "preview.png", "report.json",
 )  # fmt: skip
 
 
@@ -221,7 +220,7 @@ def _card(api: HfApi, root: Path, head: Head) -> str:
 
     sets = []
     for name in others:
-        files = [f"{name}/{file}" for file in (MANIFEST_FILE, "results.json", "report.json")]
+        files = [f"{name}/{file}" for file in (MANIFEST_FILE, "report.json")]
         paths = [Path(head.download(api, file)) for file in files if file in head.contents]
         found = read_set(paths[0].parent, with_data=False)
         sets.append(replace(found, preview=f"{name}/preview.png" in head.contents))

@@ -1,0 +1,266 @@
+"""From what a user names to a comparison: set, real images, teacher and students."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from wdistill.artifact.distilled_set import Candidate, mean_one
+from wdistill.artifact.reading import check_data, remote
+from wdistill.artifact.report import EvaluatedSet
+from wdistill.config import (
+    BUILT_IN,
+    BarycenterConfig,
+    DataConfig,
+    EvaluateConfig,
+    RelabelConfig,
+    RuntimeConfig,
+    Settings,
+)
+from wdistill.core.files import IDENTITY, read_json
+from wdistill.core.text import without_folders
+from wdistill.data.dataset import ImageData, load_data
+from wdistill.data.pixels import PixelStore, Preprocessing
+from wdistill.errors import BackboneError, DataError
+from wdistill.evaluation.comparison import Comparison, EvaluationTeacher, Protocol, check
+from wdistill.evaluation.sets.subject import (
+    Subject,
+    against,
+    check_options,
+    in_order_of,
+    open_subject,
+)
+from wdistill.networks.backbones import (
+    Backbone,
+    BackboneSource,
+    find_backbone,
+    load_backbone,
+    new_network,
+    weights_sha256,
+)
+from wdistill.networks.features import FeatureNetwork
+from wdistill.networks.preprocessing import preprocessing_for, working_resolution
+from wdistill.networks.teacher import (
+    NO_NORMALISATION,
+    check_accepts,
+    features_key,
+    pixel_statistics,
+)
+
+STUDENT = "resnet10-w16"  # where nothing says which
+
+
+def open_comparison(
+    config: EvaluateConfig, runtime: RuntimeConfig, accelerator: Accelerator
+) -> Comparison:
+    """Everything that is needed, open and checked before any student is trained."""
+    subject = open_subject(config.source, config.columns)
+    check_options(subject, config.columns, config.against.resolution)
+    recorded = subject.manifest or {}
+    seed = int(recorded["config"]["seed"]) if recorded else config.seed  # as its hold-out was drawn
+    real = _real_data(config, subject, seed, runtime)
+    subject = in_order_of(subject, real.class_names, real.source.id)
+    source = _teacher_source(config, subject, real)
+    resolution = _resolution(config, subject, real, source)
+    pixels = _preprocessing(source, resolution, real, seed, runtime)
+    train = PixelStore(real.train, pixels, runtime.num_workers, runtime.quiet)
+    test = PixelStore(real.eval, pixels, runtime.num_workers, runtime.quiet)
+    teacher = None
+    if source is not None:
+        backbone = load_backbone(source, real.class_names, pixels, 0)
+        teacher = _teacher(config, subject, real, backbone, seed, accelerator)
+    candidate = _candidate(subject, pixels)
+    comparison = Comparison(
+        evaluated=_evaluated(subject, candidate),
+        candidate=candidate,
+        protocol=_protocol(config, recorded),
+        real=real,
+        train=train,
+        test=test,
+        teacher=teacher,
+        students=_students(config, recorded, real, resolution, pixels),
+        accelerator=accelerator,
+        quiet=runtime.quiet,
+        data_seed=seed,
+        barycenter=_barycenter(recorded, candidate.ipc),
+        work=subject.folder / "work" if subject.folder else None,
+        label_bytes=subject.label_bytes,
+        weighted=subject.weights is not None,
+    )
+    check(comparison)
+    train.preload()
+    test.preload()
+    return comparison
+
+
+def _real_data(
+    config: EvaluateConfig, subject: Subject, seed: int, runtime: RuntimeConfig
+) -> ImageData:
+    try:
+        real = load_data(against(subject, config.against), seed, 1, runtime.quiet)
+    except DataError as error:
+        if config.against.dataset is not None:
+            raise
+        raise DataError(
+            f"the real images of {subject.id!r} cannot be read ({error}); say where they are with "
+            "`against.dataset`"
+        ) from error
+    if subject.manifest is not None and config.against == DataConfig():
+        check_data(real, subject.manifest["source"], "; say where they are with `against.dataset`")
+    return real
+
+
+def _teacher_source(
+    config: EvaluateConfig, subject: Subject, real: ImageData
+) -> BackboneSource | None:
+    size = config.against.resolution or real.native_size
+    trust = config.trust_remote_code
+    if config.teacher is not None:
+        return find_backbone(
+            config.teacher, resolution=size, trust_remote_code=trust, setting="teacher"
+        )
+    if subject.folder is not None and (subject.folder / "teacher").is_dir():
+        return find_backbone(str(subject.folder / "teacher"), resolution=size)
+    recorded = (subject.manifest or {}).get("teacher", {})
+    if recorded.get("origin") != "as_is":
+        return None
+    if subject.folder is not None:  # the manifest names no folder of this machine, the run does
+        name = read_json(subject.folder / IDENTITY)["teacher.backbone"]
+    elif recorded.get("revision") is None:
+        return None
+    else:
+        name = remote(recorded["backbone"], "teacher", "teacher")
+    revision = recorded.get("revision")
+    return find_backbone(
+        name, resolution=size, revision=revision, trust_remote_code=trust, setting="teacher"
+    )
+
+
+def _resolution(
+    config: EvaluateConfig, subject: Subject, real: ImageData, teacher: BackboneSource | None
+) -> int:
+    if subject.manifest is not None:
+        return int(subject.manifest["resolution"])
+    default = teacher or find_backbone(STUDENT, resolution=real.native_size)
+    return working_resolution(default, config.against.resolution, real.native_size)
+
+
+def _preprocessing(
+    teacher: BackboneSource | None,
+    resolution: int,
+    real: ImageData,
+    seed: int,
+    runtime: RuntimeConfig,
+) -> Preprocessing:
+    source = teacher or find_backbone(STUDENT, resolution=resolution)
+    plain = preprocessing_for(source, resolution, NO_NORMALISATION)
+    if source.processor is not None:
+        return plain
+    store = PixelStore(real.train, plain, runtime.num_workers, runtime.quiet)
+    return preprocessing_for(source, resolution, pixel_statistics(store, seed))
+
+
+def _teacher(
+    config: EvaluateConfig,
+    subject: Subject,
+    real: ImageData,
+    backbone: Backbone,
+    seed: int,
+    accelerator: Accelerator,
+) -> EvaluationTeacher:
+    """The teacher under its published name, with the accuracy that its run has measured on these
+    test images.
+    """
+    if backbone.origin != "as_is":
+        raise BackboneError(
+            f"`teacher` {backbone.name!r} does not know the classes of {real.source.id!r}; give a "
+            "network trained on them, such as the teacher folder of a run"
+        )
+    recorded = subject.manifest if config.teacher is None else None
+    name, accuracy = str(without_folders(backbone.name)), None
+    if recorded:
+        name = recorded["teacher"]["backbone"]
+        source = recorded["source"]
+        same = real.is_of(source["fingerprint"]) and real.eval_split == source["eval_split"]
+        accuracy = recorded["teacher"]["accuracy"] if same and subject.folder else None
+    network = FeatureNetwork(backbone.model, backbone.preprocessing, accelerator.device)
+    digest = weights_sha256(backbone.model)
+    key = features_key(real, backbone, digest, seed)
+    return EvaluationTeacher(name, network, digest, key, accuracy)
+
+
+def _candidate(subject: Subject, preprocessing: Preprocessing) -> Candidate:
+    if isinstance(subject.images, np.ndarray):
+        pixels = torch.from_numpy(subject.images).permute(0, 3, 1, 2)
+    else:
+        pixels = PixelStore(subject.images, preprocessing).get(range(len(subject.labels)))
+    labels, soft = torch.from_numpy(subject.labels), subject.soft_labels
+    weights = torch.ones(len(labels))
+    if subject.weights is not None:
+        weights = mean_one(torch.from_numpy(subject.weights), labels)
+    stored = None if soft is None else torch.tensor(soft)
+    return Candidate(pixels, labels, weights, stored, subject.views)
+
+
+def _evaluated(subject: Subject, candidate: Candidate) -> EvaluatedSet:
+    counts = torch.bincount(candidate.labels, minlength=len(subject.class_names))
+    return EvaluatedSet(
+        id=subject.id,
+        kind=subject.kind,
+        url=subject.url,
+        revision=subject.revision,
+        fingerprint=subject.fingerprint,
+        images=len(candidate.labels),
+        ipc=int(counts[0]) if bool((counts == counts[0]).all()) else None,
+        classes=subject.class_names,
+    )
+
+
+def _protocol(config: EvaluateConfig, recorded: Mapping[str, Any]) -> Protocol:
+    """Random real images get soft labels in the way that the set got its own."""
+    return Protocol(
+        students=config.evaluate,
+        baselines=config.baselines,
+        augmentation_robust=config.augmentation_robust,
+        relabel=RelabelConfig(**_settings(recorded, "relabel", RelabelConfig)),
+        seed=config.seed,
+        mixed_precision=config.mixed_precision,
+    )
+
+
+def _barycenter(recorded: Mapping[str, Any], ipc: int) -> BarycenterConfig:
+    """The settings of a set's barycenters as its manifest records them, else the defaults."""
+    return BarycenterConfig(**_settings(recorded, "barycenter", BarycenterConfig) | {"ipc": ipc})
+
+
+def _settings(recorded: Mapping[str, Any], section: str, kind: type[Settings]) -> dict[str, Any]:
+    """Those of ``kind`` that a manifest records."""
+    values = recorded.get("config", {}).get(section, {})
+    return {each.name: values[each.name] for each in fields(kind) if each.name in values}
+
+
+def _students(
+    config: EvaluateConfig,
+    recorded: Mapping[str, Any],
+    real: ImageData,
+    resolution: int,
+    pixels: Preprocessing,
+) -> dict[str, BackboneSource]:
+    names = config.evaluate.students
+    if not names:
+        backbone = recorded.get("teacher", {}).get("backbone")
+        names = (backbone if backbone in BUILT_IN else STUDENT,)
+    trust, students = config.trust_remote_code, {}
+    for name in names:
+        source = find_backbone(
+            name, resolution=resolution, trust_remote_code=trust, setting="evaluate.students"
+        )
+        model = new_network(source, real.class_names, resolution, 0)
+        check_accepts(Backbone(name, model, pixels, "from_scratch", None))
+        students[name] = source
+    return students

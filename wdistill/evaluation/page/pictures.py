@@ -1,0 +1,72 @@
+"""What the page shows beside the report's numbers: the images, and their features in a plane."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wdistill.artifact.report import Point, Projection
+from wdistill.core.seeds import stream
+from wdistill.data.pixels import to_float
+from wdistill.evaluation.comparison import Comparison
+from wdistill.evaluation.metrics import nearest_real
+from wdistill.evaluation.page.report import Gallery
+
+SHOWN_CLASSES, SHOWN_REAL = 10, 150  # in the projection
+
+
+@torch.no_grad()
+def projection(comparison: Comparison) -> Projection | None:
+    """The first two principal axes of the real features: real images, atoms and the set. None
+    without a teacher.
+    """
+    if comparison.teacher is None:
+        return None
+    network, candidate = comparison.teacher.network, comparison.candidate
+    classes = range(min(SHOWN_CLASSES, comparison.classes))
+    real, draw = [], stream(comparison.data_seed, "projection")
+    for c in classes:
+        order = torch.randperm(len(comparison.features[c]), generator=draw)
+        real.append(comparison.features[c][order[:SHOWN_REAL]])
+    everything = torch.cat(real).double()
+    centre = everything.mean(0)
+    axes = torch.linalg.svd(everything - centre, full_matrices=False)[2][:2]
+    axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+
+    def points(parts: list[Tensor]) -> tuple[Point, ...]:
+        return tuple(
+            (round(float(x), 4), round(float(y), 4), c)
+            for c, part in zip(classes, parts, strict=True)
+            for x, y in (part.double() - centre) @ axes.T
+        )
+
+    distilled = [
+        network(to_float(candidate.pixels[candidate.labels == c], network.device), False)
+        for c in classes
+    ]
+    return Projection(
+        method="principal components of the teacher's features of real images",
+        real=points(real),
+        atoms=points([comparison.transport[c].positions for c in classes]),
+        distilled=points([activations.features.cpu() for activations in distilled]),
+    )
+
+
+def gallery(comparison: Comparison) -> Gallery:
+    """The set's images and the real one nearest to each, within its class."""
+    candidate = comparison.candidate
+    nearest = torch.zeros_like(candidate.pixels)
+    distances = torch.zeros(len(candidate.labels))
+    for c in range(comparison.classes):
+        mine, rows = (candidate.labels == c).nonzero()[:, 0], comparison.rows(c)
+        real = comparison.train.batches(rows, 512)
+        places, distance = nearest_real(candidate.pixels[mine], real, comparison.accelerator.device)
+        nearest[mine], distances[mine] = comparison.train.get(rows[places]), distance
+    shares = candidate.weights / torch.bincount(candidate.labels)[candidate.labels]
+    return Gallery(
+        images=candidate.pixels.permute(0, 2, 3, 1).contiguous().numpy(),
+        labels=candidate.labels.numpy(),
+        weights=shares.numpy() if comparison.weighted else None,
+        nearest=nearest.permute(0, 2, 3, 1).contiguous().numpy(),
+        distances=distances.numpy(),
+    )
