@@ -33,6 +33,7 @@ from wdistill.errors import NumericalError, OptionError, RunFolderError
 from wdistill.labels.codec import encode, fit
 from wdistill.labels.views import (
     LabelViews,
+    ViewedImages,
     ViewRecipe,
     all_logits,
     codebook,
@@ -262,7 +263,7 @@ def test_a_file_of_other_columns_is_refused(tmp_path: Path) -> None:
 def test_replay_shows_every_row_once_before_any_again() -> None:
     views, images = made(3), pictures()
     weights = torch.ones(6)
-    batches = replay(views, images, weights, CLASSES, 20.0, 4, stream(0, "replay"), CPU)
+    batches = replay(ViewedImages(views, images, weights, CLASSES), 20.0, 4, stream(0, "replay"))
     seen = torch.cat([next(batches)[1] for _ in range(5)])  # 18 rows in batches of 3 or 4
     wanted = (all_logits(views, CLASSES) / 20).softmax(1)
     order = [row.tolist() for row in seen]
@@ -272,7 +273,7 @@ def test_replay_shows_every_row_once_before_any_again() -> None:
 def test_a_mixed_view_weighs_what_its_parts_weigh() -> None:
     views, images = made(4), pictures()
     weights = torch.tensor([0.5, 1.5, 1.0, 1.0, 0.2, 1.8])
-    batches = replay(views, images, weights, CLASSES, 20.0, 24, stream(0, "replay"), CPU)
+    batches = replay(ViewedImages(views, images, weights, CLASSES), 20.0, 24, stream(0, "replay"))
     _, targets, shares = next(batches)
     wanted = (all_logits(views, CLASSES) / 20).softmax(1)
     for target, share in zip(targets, shares, strict=True):

@@ -202,6 +202,8 @@ def test_a_saved_teacher_holds_no_path_and_no_pickle(tmp_path: Path) -> None:
     assert not any(name.endswith((".bin", ".pt", ".pkl", ".pth")) for name in files)
     config = json.loads((tmp_path / "net" / "config.json").read_text())
     assert str(tmp_path) not in json.dumps(config)
+    for reference in config["auto_map"].values():  # the code that transformers alone needs
+        assert reference.split(".")[0] + ".py" in files
     assert config["id2label"] == {str(i): name for i, name in enumerate(NAMES)}
 
 

@@ -30,6 +30,7 @@ from wdistill.networks.backbones import (
 )
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.training import (
+    Checkpoint,
     check_not_weak,
     measure_accuracy,
     one_cycle,
@@ -105,7 +106,8 @@ class Recorder:
         config = TeacherConfig(**{"epochs": 3, "batch_size": 20, **settings})
         store = store or PixelStore(self.split, PIXELS)
         seed = 7
-        train_teacher(backbone, store, config, seed, self.accelerator, path or self.path, key)
+        checkpoint = Checkpoint(path or self.path, key)
+        train_teacher(backbone, store, config, seed, self.accelerator, checkpoint)
         return weights_sha256(backbone.model)
 
 
@@ -348,4 +350,4 @@ def test_the_likely_cause_is_named(train_split: ImageSplit, origin: Any, cause: 
     text = str(caught.value)
     assert "'little'" in text
     assert ("28 px" in text) == (origin == "as_is")
-    assert ("--teacher-epochs" in text) == (origin != "as_is")
+    assert ("teacher.epochs" in text) == (origin != "as_is")

@@ -9,9 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from wdistill.from_json import from_json
 
-from wdistill.config import FORMAT_VERSION, DataConfig, RunConfig, RuntimeConfig, flat
+from wdistill.config import (
+    FORMAT_VERSION,
+    DataConfig,
+    RunConfig,
+    RuntimeConfig,
+    flat,
+    validated,
+)
 from wdistill.core.units import Stage, StageOutput
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import PixelStore
@@ -109,7 +115,7 @@ def changed(name: str, value: Any) -> RunConfig:
     values = BASE.to_dict()
     section, _, field = name.rpartition(".")
     (values[section] if section else values)[field] = value
-    return from_json(RunConfig, values)
+    return validated(RunConfig, values)
 
 
 @pytest.mark.parametrize("name", sorted(OTHER))

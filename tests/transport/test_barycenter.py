@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import ot
@@ -13,12 +14,18 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional as F
 
-from wdistill.config import BarycenterConfig, DataConfig
+from wdistill.config import BarycenterConfig, DataConfig, Weights
 from wdistill.core.seeds import stream
 from wdistill.data.dataset import load_data
 from wdistill.data.pixels import PixelStore, Preprocessing
-from wdistill.errors import NumericalError
-from wdistill.transport.barycenter import Barycenter, class_barycenter, nearest_rows, wasserstein2
+from wdistill.errors import NumericalError, OptionError
+from wdistill.transport.barycenter import (
+    Barycenter,
+    barycenter,
+    class_barycenter,
+    nearest_rows,
+    wasserstein2,
+)
 
 COAT = 4
 
@@ -381,6 +388,58 @@ def test_w2_of_points_that_move_together() -> None:
 
 
 # --- bad input ----------------------------------------------------------------------------------
+
+
+# --- for people who only have features ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", ["free", "uniform"])
+def test_features_and_a_number_are_enough(weights: Weights) -> None:
+    y = clusters()
+    result = barycenter(y, 4, weights=weights)
+    corners = torch.tensor([[0.0, 0.0], [0.0, 9.0], [9.0, 0.0], [9.0, 9.0]])
+    assert float(torch.cdist(corners, result.atoms).min(1).values.max()) < 0.5
+    assert result.w2 == pytest.approx(
+        wasserstein2(result.atoms.double().numpy(), result.weights.double().numpy(), y.numpy()),
+        rel=1e-4,
+    )
+    assert result.w2 < result.w2_random
+
+
+def test_arrays_lists_and_tensors_give_the_same_and_so_does_the_same_seed() -> None:
+    y = clusters()
+    first = barycenter(y, 7, seed=3)
+    for features in (y.numpy(), y.tolist()):
+        again = barycenter(features, 7, seed=3)
+        assert torch.equal(first.atoms, again.atoms)
+        assert first.w2 == again.w2
+
+
+def test_groups_are_measures_of_equal_weight() -> None:
+    y = torch.cat([torch.zeros(30, 1), torch.ones(10, 1)])
+    groups = [0] * 30 + [1] * 10
+    equal = barycenter(y, 1, groups=groups)
+    proportional = barycenter(y, 1, groups=groups, group_weights="proportional")
+    assert float(equal.atoms) == pytest.approx(0.5)
+    assert float(proportional.atoms) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "words"),
+    [
+        (0, {}, "n is 0"),
+        (121, {}, "n is 121"),
+        (4, {"groups": [0, 1]}, "one group for each feature"),
+        (4, {"weights": "some"}, "choose one of uniform, free"),
+        (4, {"group_weights": "some"}, "choose one of equal, proportional"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_in_one_line(
+    n: int, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words) as caught:
+        barycenter(clusters(), n, **options)
+    assert "\n" not in str(caught.value)
 
 
 def test_more_atoms_than_points_is_refused() -> None:

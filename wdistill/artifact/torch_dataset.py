@@ -15,7 +15,7 @@ from wdistill.artifact.reading import PublishedSet, open_published
 from wdistill.data.pixels import to_float
 from wdistill.errors import OptionError
 from wdistill.labels.soft import soften
-from wdistill.labels.views import LabelViews, all_logits, seen, view_weights
+from wdistill.labels.views import LabelViews, all_logits, render_views, view_weights
 
 CPU = torch.device("cpu")
 
@@ -64,7 +64,12 @@ class DistilledImages(Dataset[dict[str, Tensor]]):
     def _shown(self, views: LabelViews) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         target = (all_logits(views, len(self.class_names)) / self.temperature).softmax(1)
         weight = view_weights(views, self._set.weights, self._set.pixels.shape[-1])
-        return seen(views, self._set.pixels, CPU), target, weight, self._set.labels[views.image]
+        return (
+            render_views(views, self._set.pixels, CPU),
+            target,
+            weight,
+            self._set.labels[views.image],
+        )
 
 
 def load(

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, JSON, checked tensors; and arrays on the disk."""
+"""Files that are complete or absent: atomic writes, JSON, checked tensors, arrays on the disk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which becomes ``path`` when all is written and is gone if that fails."""
+    """A file to write to; it becomes ``path`` when all is written, and disappears on failure."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,9 +63,19 @@ def on_disk(
     dtype: type[np.generic],
     folder: Path,
 ) -> NDArray[Any]:
-    """The ``parts``, one after the other, as one array in a nameless file of ``folder``: the system
-    keeps no more of it in memory than there is room for. Changes do not reach the file. shape: None
-    for that of a line.
+    """Join ``parts`` to one array in a nameless file of ``folder``.
+
+    The operating system keeps no more of it in memory than there is room for. Changes of the array
+    do not reach the file.
+
+    Args:
+        parts: The parts in order.
+        shape: Of the whole array; None for one dimension.
+        dtype: Of the whole array.
+        folder: Where the file is; it is created if it does not exist.
+
+    Raises:
+        RunFolderError: The file cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +100,7 @@ def _raise_write_error(path: Path, error: OSError) -> NoReturn:
 
 @contextmanager
 def guarded(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file makes a parser raise into one line."""
+    """Turn any error of a parser that reads ``path`` into a RunFolderError of one line."""
     try:
         yield
     except RunFolderError:
@@ -124,8 +134,8 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
     """Safetensors, which has no checksum of its own, with one in its metadata."""
     from safetensors.torch import save as save_tensors  # noqa: PLC0415 (brings torch)
 
-    own = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    atomic_write(path, save_tensors(own, {**metadata, "sha256": _checksum(own, metadata)}))
+    plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    atomic_write(path, save_tensors(plain, {**metadata, "sha256": _checksum(plain, metadata)}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -16,20 +16,22 @@ _SIGNS = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # the latter by c
 
 
 class Capacity:
-    """How many images at once fit: all, until a device runs out of memory.
+    """The number of images that fit into memory at once: all, until a device runs out of it.
 
-    Each time it does, the work is done again with half as many. What was found is kept for all
-    later work. ``most`` is None as long as everything fits.
+    Then the work is repeated with half as many images until it fits, and later work begins with
+    that number. ``most`` is None as long as everything has fitted.
     """
 
     def __init__(self) -> None:
         self.most: int | None = None
 
     def run(self, work: Callable[[int], T], count: int) -> T:
-        """work(most), which treats ``count`` images, at most ``most`` of them at once.
+        """Call ``work(most)``, which treats ``count`` images, at most ``most`` of them at once.
 
-        It may be called several times, so it must not change anything, nor draw at random. Raises
-        MemoryLimitError if one image at a time is too many.
+        It may be called several times, so it must have no side effects and draw nothing at random.
+
+        Raises:
+            MemoryLimitError: Not even one image at a time fits.
         """
         while True:
             most = max(1, count if self.most is None else min(self.most, count))
@@ -40,12 +42,12 @@ class Capacity:
                     raise
                 if most == 1:
                     raise MemoryLimitError(_too_large(error)) from error
-            # Not within the except clause: the error would keep the tensors of its frames alive.
+            # Outside the except clause: there the error would keep the tensors of its frames alive.
             self.most = (most + 1) // 2
             clear_device_cache(garbage_collection=True)
 
     def map(self, function: Callable[[Tensor], T], batch: Tensor) -> list[T]:
-        """``function`` of consecutive parts of ``batch``; of all of it where that fits."""
+        """``function`` of consecutive parts of ``batch``, or of all of it at once if that fits."""
         return self.run(lambda most: [function(part) for part in batch.split(most)], len(batch))
 
 

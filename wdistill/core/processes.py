@@ -1,8 +1,8 @@
-"""Pieces of work whose results are files: handed out to all processes, done once, held by all.
+"""Pieces of work whose results are files: each is done once, by one of the processes.
 
-A process takes the next piece when it has finished one, so a slow one does not hold the others. The
-processes may have a folder each (several nodes without a common file system): results then travel
-over the process group, as bytes, and every process ends up with all of them.
+A process takes the next piece when it has finished one, so that a slow process does not delay the
+others. If the processes have no common folder (several nodes without a shared file system), results
+travel over the process group as bytes, and in the end every process has all of them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,16 @@ HEAD_BYTES = 2**16  # holds the checksum and the key of a unit
 
 @dataclass(frozen=True)
 class Work:
-    """paths: one result each; valid(i): whether paths[i] holds it; compute(i, advance): writes it,
-    and calls advance(ticks) as it goes, ticks(i) in all; name, tick_name: for the progress bar.
+    """Independent pieces, each with a file for its result.
+
+    Attributes:
+        name: Of the progress bar.
+        paths: The file of each piece.
+        valid: Whether ``paths[i]`` holds the result of piece i.
+        compute: Called with i and ``advance``: writes the file, and calls ``advance(ticks)`` as it
+            goes.
+        ticks: How many ticks piece i has.
+        tick_name: What a tick is called.
     """
 
     name: str
@@ -42,7 +50,7 @@ class Work:
 
 
 def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
-    """Do what is not done yet. Returns the pieces that this process did.
+    """Compute the results that are missing. Returns the pieces that this process has computed.
 
     All processes call it with the same ``work``; when it returns, all results are on the disk of
     every process.
@@ -50,34 +58,34 @@ def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
     owners = _owners(work, accelerator)
     missing = [index for index, owner in enumerate(owners) if owner is None]
     store = _store(accelerator, stable_hash([work.name, [work.paths[i].name for i in missing]]))
-    mine: list[int] = []
+    computed: list[int] = []
     total = sum(map(work.ticks, missing))
     silent = quiet or not missing or not accelerator.is_main_process
     with Progress(work.name, total, work.tick_name, quiet=silent) as bar:
-        while (turn := _add(store, "turn", 1, len(mine) + 1) - 1) < len(missing):
+        while (turn := _add(store, "turn", 1, len(computed) + 1) - 1) < len(missing):
             index = missing[turn]
             work.compute(index, bar.update)
-            mine.append(index)
+            computed.append(index)
             bar.update(max(0, _add(store, "ticks", work.ticks(index), 0) - bar.n))
         accelerator.wait_for_everyone()
         bar.update(total - bar.n)
-    made = _everyones([int(i in set(mine)) for i in range(len(owners))], accelerator)
+    made = _gathered([int(i in set(computed)) for i in range(len(owners))], accelerator)
     makers = made.argmax(0).tolist()
-    whose = [makers[i] if owner is None else owner for i, owner in enumerate(owners)]
-    _spread(work.paths, whose, accelerator)
-    return mine
+    sources = [makers[i] if owner is None else owner for i, owner in enumerate(owners)]
+    _spread(work.paths, sources, accelerator)
+    return computed
 
 
 def share_file(path: Path, accelerator: Accelerator) -> None:
-    """Let every process have the main one's file, or none if that has none."""
-    if int(_everyones([_head(path)], accelerator)[0, 0]):
+    """Copy the main process's file to all others; if it has none, theirs are removed."""
+    if int(_gathered([_head(path)], accelerator)[0, 0]):
         _spread([path], [0], accelerator)
     else:
         path.unlink(missing_ok=True)
 
 
 def share_folder(folder: Path, accelerator: Accelerator) -> None:
-    """Let every process have the files of the main one's folder."""
+    """Copy the files of the main process's folder to all others."""
     names = json.dumps(sorted(path.name for path in folder.glob("*"))).encode()
     paths = [folder / name for name in json.loads(_sent(names, 0, accelerator))]
     _spread(paths, [0] * len(paths), accelerator)
@@ -87,30 +95,30 @@ def agreed(value: float, accelerator: Accelerator) -> float:
     """The ``value`` of the main process."""
     if accelerator.num_processes == 1:
         return value
-    given = torch.tensor([value], dtype=torch.float64, device=accelerator.device)
-    return float(broadcast(given)[0])
+    tensor = torch.tensor([value], dtype=torch.float64, device=accelerator.device)
+    return float(broadcast(tensor)[0])
 
 
 def _owners(work: Work, accelerator: Accelerator) -> list[int | None]:
-    """For each result a process that has it: the only one to read it, and to check it."""
-    heads = _everyones([_head(path) for path in work.paths], accelerator)
+    """For each result, one process that has it and alone checks it; None if no valid one exists."""
+    heads = _gathered([_head(path) for path in work.paths], accelerator)
     rank, owners = accelerator.process_index, []
     for index, column in enumerate(heads.T):
         holders = column.nonzero()[:, 0].tolist()
         owners.append(holders[index % len(holders)] if holders else None)
-    sound = _everyones(
+    sound = _gathered(
         [int(owner == rank and work.valid(i)) for i, owner in enumerate(owners)], accelerator
     )
     return [owner if any(column) else None for owner, column in zip(owners, sound.T, strict=True)]
 
 
-def _spread(paths: Sequence[Path], whose: Sequence[int], accelerator: Accelerator) -> None:
+def _spread(paths: Sequence[Path], sources: Sequence[int], accelerator: Accelerator) -> None:
     """Send each file from its owner to the processes that do not have the same."""
     if accelerator.num_processes == 1:
         return
-    heads = _everyones([_head(path) for path in paths], accelerator)
+    heads = _gathered([_head(path) for path in paths], accelerator)
     rank = accelerator.process_index
-    for path, owner, column in zip(paths, whose, heads.T, strict=True):
+    for path, owner, column in zip(paths, sources, heads.T, strict=True):
         lacking = (column != column[owner]).nonzero()[:, 0].tolist()
         if lacking:
             data = _sent(path.read_bytes() if rank == owner else b"", owner, accelerator)
@@ -130,12 +138,12 @@ def _sent(data: bytes, owner: int, accelerator: Accelerator) -> bytes:
     return bytes(broadcast(buffer, from_process=owner).cpu().numpy())
 
 
-def _everyones(values: Sequence[int], accelerator: Accelerator) -> Tensor:
+def _gathered(values: Sequence[int], accelerator: Accelerator) -> Tensor:
     """(processes, n) int64 on the CPU: the ``values`` of each."""
-    own = torch.tensor(values, dtype=torch.int64)
+    local = torch.tensor(values, dtype=torch.int64)
     if accelerator.num_processes == 1:
-        return own[None]
-    gathered: Tensor = accelerator.gather(own.to(accelerator.device))
+        return local[None]
+    gathered: Tensor = accelerator.gather(local.to(accelerator.device))
     return gathered.view(accelerator.num_processes, -1).cpu()
 
 

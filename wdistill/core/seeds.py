@@ -1,4 +1,4 @@
-"""Random streams that depend on what is drawn, never on the order or the process that draws it."""
+"""Random streams that depend on what is drawn, never on the order or on the process."""
 
 from __future__ import annotations
 

@@ -50,11 +50,11 @@ def without_folders(value: Any) -> Any:
 def displayed(names: Iterable[str]) -> dict[str, str]:
     """Each of ``names``, which differ, without local folders; equal ones are numbered."""
     shown: dict[str, str] = {}
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for name in dict.fromkeys(names):
-        own = str(without_folders(name))
-        seen[own] += 1
-        shown[name] = own if seen[own] == 1 else f"{own} ({seen[own]})"
+        short = str(without_folders(name))
+        counts[short] += 1
+        shown[name] = short if counts[short] == 1 else f"{short} ({counts[short]})"
     return shown
 
 

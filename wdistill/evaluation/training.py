@@ -18,7 +18,7 @@ from wdistill.data.augment import apply_mix, apply_views, mix_targets, random_mi
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.errors import NumericalError
 from wdistill.labels.soft import soften
-from wdistill.labels.views import LabelViews, replay
+from wdistill.labels.views import LabelViews, ViewedImages, replay
 from wdistill.networks.features import FeatureNetwork, fast_layout, number_of_classes
 
 
@@ -135,9 +135,8 @@ def student_batches(
     generator = stream(training.seed, "student")
     batch_size = min(recipe.batch_size, len(weights))
     if data.views is not None and isinstance(images, Tensor):
-        yield from replay(
-            data.views, images, data.weights, classes, temperature, batch_size, generator, device
-        )
+        viewed = ViewedImages(data.views, images, data.weights, classes)
+        yield from replay(viewed, temperature, batch_size, generator)
     while True:
         order = torch.randperm(len(weights), generator=generator)
         # Batches of nearly equal size: a last batch of one image would break BatchNorm.

@@ -21,12 +21,12 @@ from wdistill.labels.views import LabelViews
 _SHARD_ROWS = 2 * 10**6  # below `push_to_hub`'s 500 MB, whatever is stored per row
 _GROUP_ROWS = 10**4  # a few 100 kB, a page of the Hub's viewer
 _MAX_ROWS = 10**9
-_PROBE = (2, 8)  # views from whose bytes those of many are guessed
+_PROBE = (2, 8)  # numbers of views whose bytes tell about how many a number of them take
 
 
 def label_features(topk: int, classes: int) -> datasets.Features:
-    """The columns, as `datasets` describes them; ``classes`` and ``rest`` where logits are left
-    out.
+    """The columns as `datasets` describes them; ``classes`` and ``rest`` exist only if logits are
+    left out.
     """
     number, row = datasets.Value("float32"), datasets.Value("int32")
     columns = {
@@ -71,11 +71,21 @@ def _column(values: Tensor, kind: pa.DataType) -> pa.Array:
 
 
 def fit(views: LabelViews, classes: int, budget: int | None) -> tuple[LabelViews, int]:
-    """As many of the views as take at most ``budget`` bytes, and what they take. Raises OptionError
-    if not even one does.
+    """As many views of each image as a number of bytes allows.
+
+    Args:
+        views: All views.
+        classes: The number of classes.
+        budget: The number of bytes; None keeps all views.
+
+    Returns:
+        The views that are kept, and the number of bytes that they take.
+
+    Raises:
+        OptionError: Not even one view of each image fits.
     """
     count = views.count
-    if budget is not None and count > _PROBE[1]:  # encoding far too many would take long
+    if budget is not None and count > _PROBE[1]:  # encoding many more than fit would take long
         few, more = (sum(map(len, _encoded(views.first(n), classes))) for n in _PROBE)
         per_view = (more - few) / (_PROBE[1] - _PROBE[0])
         count = min(count, max(_PROBE[1], math.ceil(1.2 * budget / per_view)))
@@ -122,7 +132,7 @@ def _views(table: pa.Table, classes: int) -> LabelViews:
 
     logits = column("logits")
     whole = logits.shape[1] == classes
-    every = torch.arange(classes).expand(len(table), classes)
+    all_classes = torch.arange(classes).expand(len(table), classes)
     return LabelViews(
         image=column("image").long(),
         partner=column("partner").long(),
@@ -131,7 +141,7 @@ def _views(table: pa.Table, classes: int) -> LabelViews:
         flip=column("flip"),
         mix=column("mix").long(),
         logits=logits,
-        classes=every if whole else column("classes").long(),
+        classes=all_classes if whole else column("classes").long(),
         rest=torch.zeros(len(table)) if whole else column("rest"),
     )
 

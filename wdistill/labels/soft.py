@@ -11,7 +11,7 @@ from wdistill.data.pixels import to_float
 from wdistill.errors import NumericalError
 from wdistill.networks.features import FeatureNetwork
 
-BATCH = 128  # images at once; a run's groups of classes are smaller, random real images are not
+BATCH = 128  # images at once
 
 
 @torch.no_grad()
@@ -20,12 +20,21 @@ def soft_labels(
 ) -> Tensor:
     """One averaged teacher vector per image:  p_j = softmax( 1/V sum_v z(a_v(s_j)) ).
 
-    z are the teacher's logits, a_v random crops and flips. Because p is at temperature 1, a student
-    recovers the mean logits up to a constant as log p, and with them any temperature:
-    softmax(log p / T). Departs from the paper, which keeps one vector per epoch and image.
+    z are the teacher's logits and a_v random crops and flips. Because p is at temperature 1, a
+    student recovers the mean logits up to a constant as log p, and with them any temperature:
+    softmax(log p / T). This departs from the paper, which keeps one vector per epoch and image.
 
-    pixels: (n, 3, R, R) uint8. Returns (n, C) float32, rows sum to 1. Raises NumericalError if a
-    label is not finite.
+    Args:
+        network: The teacher.
+        pixels: (n, 3, R, R) uint8.
+        config: The number of views V and their crops.
+        generator: Draws the views.
+
+    Returns:
+        (n, C) float32 on the CPU; rows sum to 1.
+
+    Raises:
+        NumericalError: A label is not finite.
     """
     total = torch.zeros(len(pixels), network.num_classes, device=network.device)
     for _ in range(config.views):
@@ -35,7 +44,7 @@ def soft_labels(
             images = to_float(pixels[rows], network.device)
             total[rows] += network(apply_views(images, views.part(rows)), moments=False).logits
     finite = torch.ones((), dtype=torch.bool, device=total.device)
-    for part in total.div_(config.views).split(BATCH):  # no copy: a label may have 21,000 numbers
+    for part in total.div_(config.views).split(BATCH):  # in place: a label may have 21,000 numbers
         part.copy_(part.softmax(1))
         finite &= torch.isfinite(part).all()
     if not bool(finite):
@@ -44,6 +53,6 @@ def soft_labels(
 
 
 def soften(probabilities: Tensor, temperature: float) -> Tensor:
-    """softmax(log p / T): probabilities at temperature 1 seen at temperature T."""
+    """Probabilities at temperature 1 as those at temperature T:  softmax(log p / T)."""
     tiny = torch.finfo(probabilities.dtype).tiny
     return (probabilities.clamp(min=tiny).log() / temperature).softmax(1)

@@ -1,11 +1,11 @@
 """Label views: crops and mixes of the distilled images with the teacher's answer to each.
 
-One averaged label per image loses what a teacher says to every view of it. Storing views (as FKD
+One averaged label per image loses what a teacher says of its single views. Storing views (as FKD
 does; Shen and Xing, arXiv 2112.01528) keeps it: a student sees exactly what the teacher saw. View v
 crops all images alike, and pastes the same box of image i + s_v into image i (CutMix). So only the
-logits differ from row to row, and those are stored as one of a few values, chosen by
-:func:`codebook`: the files shrink. In the same bytes few views with sixteen values teach more than
-twice as many with four (README, "Labels that travel").
+logits differ from row to row, and each is stored as one of a few values, chosen by
+:func:`codebook`, which makes the files small. In the same number of bytes, few views with sixteen
+values teach more than twice as many with four (tests/benchmarks).
 """
 
 from __future__ import annotations
@@ -34,14 +34,18 @@ _SAMPLE = 20_000  # logits that a codebook is computed from
 
 @dataclass(frozen=True, eq=False)
 class LabelViews:
-    """M views. Row m shows image ``image[m]``, a box of it replaced by ``partner[m]``'s.
+    """M views. Row m shows image ``image[m]`` with a box of image ``partner[m]`` pasted in.
 
-    image, partner, view: (M,) int64, rows of the set and number of the view;
-    crop: (M, 4) float32, (top, left, height, width) as shares of the side, of both images;
-    flip: (M,) bool, both images after the crop;
-    mix: (M, 4) int64, (top, left, bottom, right) in pixels after crop and flip;
-    logits: (M, K) float32, the teacher's for ``classes`` (M, K) int64; rest: (M,) float32, the
-    logit of every class that is not among them.
+    Attributes:
+        image: (M,) int64, row of the set.
+        partner: (M,) int64, likewise.
+        view: (M,) int64, the number of the view.
+        crop: (M, 4) float32, (top, left, height, width) of both images as shares of the side.
+        flip: (M,) bool, whether both images are mirrored after the crop.
+        mix: (M, 4) int64, (top, left, bottom, right) of the box in pixels after crop and flip.
+        logits: (M, K) float32, those of the teacher for ``classes``.
+        classes: (M, K) int64.
+        rest: (M,) float32, the logit of each class that is not among ``classes``.
     """
 
     image: Tensor
@@ -78,8 +82,9 @@ class LabelViews:
 
 
 def view_shapes(images: int, size: int, view: int, crop_min: float, seed: int) -> LabelViews:
-    """View number ``view`` of all images, without logits. It does not depend on how many there
-    are, so fewer views are the first of more.
+    """View number ``view`` of all images, without logits.
+
+    It does not depend on the number of views, so that fewer views are the first of more.
     """
     generator = stream(seed, "label-view", view)
     drawn = random_views(1, crop_min, generator)
@@ -100,32 +105,38 @@ def view_shapes(images: int, size: int, view: int, crop_min: float, seed: int) -
 
 
 def render(images: Tensor, partners: Tensor, views: LabelViews) -> Tensor:
-    """What the teacher saw. images, partners: (B, 3, R, R) float, those that ``views`` names."""
+    """Each image cropped and flipped, with a box of its partner pasted in.
+
+    images, partners: (B, 3, R, R) float, those that ``views`` names row by row.
+    """
     cut = Views(views.crop, views.flip)
-    own, other = apply_views(images, cut), apply_views(partners, cut)
+    first, second = apply_views(images, cut), apply_views(partners, cut)
     box = views.mix.to(images.device)[:, :, None, None]
     y = torch.arange(images.shape[2], device=images.device)[None, :, None]
     x = torch.arange(images.shape[3], device=images.device)[None, None, :]
     inside = (y >= box[:, 0]) & (y < box[:, 2]) & (x >= box[:, 1]) & (x < box[:, 3])
-    return torch.where(inside[:, None], other, own)
+    return torch.where(inside[:, None], second, first)
 
 
-def seen(views: LabelViews, pixels: Tensor, device: torch.device) -> Tensor:
-    """(B, 3, R, R) float in [0, 1]: what ``views`` show of ``pixels``, (N, 3, R, R) uint8."""
-    own, other = (to_float(pixels[i], device) for i in (views.image, views.partner))
-    return render(own, other, views)
+def render_views(views: LabelViews, pixels: Tensor, device: torch.device) -> Tensor:
+    """What ``views`` show of a set: (B, 3, R, R) float in [0, 1] on ``device``.
+
+    pixels: (N, 3, R, R) uint8, all images of the set.
+    """
+    images, partners = (to_float(pixels[i], device) for i in (views.image, views.partner))
+    return render(images, partners, views)
 
 
-def kept_share(views: LabelViews, size: int) -> Tensor:
-    """(B,) share of the image that is its own, not its partner's."""
+def image_share(views: LabelViews, size: int) -> Tensor:
+    """(B,) share of the area that shows the image and not its partner; size: pixels of a side."""
     top, left, bottom, right = views.mix.unbind(1)
     return 1 - ((bottom - top) * (right - left)).float() / size**2
 
 
 def view_weights(views: LabelViews, weights: Tensor, size: int) -> Tensor:
     """(B,) weights of the images and partners that ``views`` show, by their share of the area."""
-    kept = kept_share(views, size)
-    return kept * weights[views.image] + (1 - kept) * weights[views.partner]
+    share = image_share(views, size)
+    return share * weights[views.image] + (1 - share) * weights[views.partner]
 
 
 @dataclass(frozen=True)
@@ -165,15 +176,15 @@ def label_views(
     """
     config = recipe.config
     size, device = pixels.shape[-1], network.device
-    wanted = torch.arange(len(pixels)) if rows is None else rows
+    rows = torch.arange(len(pixels)) if rows is None else rows
     parts = []
     for number in range(config.count):
         drawn = view_shapes(len(pixels), size, number, config.crop_min, recipe.seed)
-        shapes = drawn.rows(wanted)
-        for index in torch.arange(len(wanted)).split(BATCH):
+        shapes = drawn.rows(rows)
+        for index in torch.arange(len(rows)).split(BATCH):
             part = shapes.rows(index)
-            shown = seen(part, pixels, device)
-            logits = network(shown, moments=False).logits.float().cpu()
+            images = render_views(part, pixels, device)
+            logits = network(images, moments=False).logits.float().cpu()
             if not bool(torch.isfinite(logits).all()):
                 raise NumericalError("the teacher's labels are not finite; try another precision")
             parts.append(_with_logits(part, logits, config.topk, recipe.temperature))
@@ -183,11 +194,11 @@ def label_views(
 
 def join(parts: list[LabelViews]) -> LabelViews:
     """All rows, ordered by view and then by image."""
-    found = LabelViews(
+    joined = LabelViews(
         **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LabelViews)}
     )
-    order = torch.argsort(found.view * (int(found.image.max()) + 1) + found.image)
-    return found.rows(order)
+    order = torch.argsort(joined.view * (int(joined.image.max()) + 1) + joined.image)
+    return joined.rows(order)
 
 
 def renamed(views: LabelViews, order: NDArray[np.int64], classes: NDArray[np.int64]) -> LabelViews:
@@ -201,8 +212,10 @@ def renamed(views: LabelViews, order: NDArray[np.int64], classes: NDArray[np.int
 def _with_logits(
     views: LabelViews, logits: Tensor, topk: int | None, temperature: float
 ) -> LabelViews:
-    """Keep the largest logits. All others become one value: that of equal logits which have as much
-    probability at ``temperature``,  T (logsumexp(z / T) - log n).
+    """Keep the ``topk`` largest logits; None keeps all.
+
+    The n others become one value, that of equal logits with the same total probability at
+    ``temperature``:  T (logsumexp(z / T) - log n).
     """
     logits = logits - logits.mean(1, keepdim=True)
     count = min(topk or logits.shape[1], logits.shape[1])
@@ -225,15 +238,18 @@ def all_logits(views: LabelViews, classes: int) -> Tensor:
 
 
 def codebook(values: Tensor, levels: int) -> Tensor:
-    """(at most levels,) float32, sorted: values that lose least in the mean square."""
-    known = values.flatten().double()
-    known = known[:: max(1, len(known) // _SAMPLE)]
-    distinct: Tensor = known.unique()
+    """The values that stand for ``values`` with the least mean squared error, by k-means.
+
+    Returns (at most ``levels``,) float32, sorted.
+    """
+    sample = values.flatten().double()
+    sample = sample[:: max(1, len(sample) // _SAMPLE)]
+    distinct: Tensor = sample.unique()
     if len(distinct) <= levels:
         return distinct.float()
-    points = (known - known.mean()).numpy()[:, None]
+    points = (sample - sample.mean()).numpy()[:, None]
     atoms, _ = k_means(points, levels, 4, 100, stream(0, "codebook"))
-    return (torch.from_numpy(atoms)[:, 0] + known.mean()).sort().values.float()
+    return (torch.from_numpy(atoms)[:, 0] + sample.mean()).sort().values.float()
 
 
 def _borders(centres: Tensor) -> Tensor:
@@ -242,38 +258,49 @@ def _borders(centres: Tensor) -> Tensor:
 
 
 def rounded(views: LabelViews, levels: int) -> LabelViews:
-    """Logits, and what stands for the rest, as one of ``levels`` values each."""
+    """The views with every logit, and every ``rest``, as one of ``levels`` values."""
 
     def nearest(values: Tensor) -> Tensor:
         centres = codebook(values, levels)
-        found: Tensor = centres[torch.bucketize(values.contiguous(), _borders(centres))]
-        return found
+        rounded: Tensor = centres[torch.bucketize(values.contiguous(), _borders(centres))]
+        return rounded
 
     return replace(views, logits=nearest(views.logits), rest=nearest(views.rest))
 
 
+@dataclass(frozen=True, eq=False)
+class ViewedImages:
+    """The images of a set and the labels of their views, as a student is trained on them.
+
+    Attributes:
+        views: All views of the set.
+        pixels: (N, 3, R, R) uint8, on the device where the student is trained.
+        weights: (N,) float32 on the CPU, mean 1 within each class.
+        classes: The number of classes.
+    """
+
+    views: LabelViews
+    pixels: Tensor
+    weights: Tensor
+    classes: int
+
+
 def replay(
-    views: LabelViews,
-    pixels: Tensor,
-    weights: Tensor,
-    classes: int,
-    temperature: float,
-    batch_size: int,
-    generator: torch.Generator,
-    device: torch.device,
+    images: ViewedImages, temperature: float, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches of views with targets (B, classes) and weights (B,), without end.
 
-    All rows in random order, then again; half of the batches mirrored, which the stored views leave
-    open. pixels: (N, 3, R, R) uint8 on the device; weights: (N,), of mean 1 within a class.
+    All rows are shown in random order, then again. Half of the batches are mirrored, which the
+    stored views leave open.
     """
+    views, pixels, device = images.views, images.pixels, images.pixels.device
     while True:
         order = torch.randperm(len(views), generator=generator)
         for index in torch.tensor_split(order, math.ceil(len(views) / batch_size)):
             part = views.rows(index)
-            batch = seen(part, pixels, device)
+            batch = render_views(part, pixels, device)
             if bool(torch.rand((), generator=generator) < 0.5):
                 batch = batch.flip(3)
-            share = view_weights(part, weights, pixels.shape[-1])
-            target = (all_logits(part, classes) / temperature).softmax(1)
+            share = view_weights(part, images.weights, pixels.shape[-1])
+            target = (all_logits(part, images.classes) / temperature).softmax(1)
             yield batch, target.to(device), share.to(device)

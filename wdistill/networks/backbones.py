@@ -42,8 +42,13 @@ Origin = Literal["as_is", "fine_tuned", "from_scratch"]
 class Backbone:
     """A classifier for the dataset's classes.
 
-    origin: ``as_is`` (the checkpoint's classes are the dataset's), ``fine_tuned`` (new head, still
-    to be trained) or ``from_scratch`` (random weights, still to be trained).
+    Attributes:
+        name: As the user wrote it.
+        model: Its outputs are the dataset's classes in their order.
+        preprocessing: How an image becomes its input.
+        origin: ``as_is`` (the checkpoint's classes are the dataset's), ``fine_tuned`` (new head,
+            still to be trained) or ``from_scratch`` (random weights, still to be trained).
+        revision: The commit on the Hub; None if it is not from there.
     """
 
     name: str
@@ -55,7 +60,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """What ``name`` refers to, before any weight is loaded."""
+    """What the name of a network refers to, before any weight is loaded."""
 
     name: str
     config: PretrainedConfig
@@ -196,7 +201,7 @@ def load_backbone(
         )
     order = match_classes(model.config.id2label, class_names)
     if any(name in missing for name in _head_parameters(model)):
-        order = None  # a checkpoint without a head of its own, whatever its classes are called
+        order = None  # the checkpoint has no head, whatever its classes are called
     origin: Origin = "as_is"
     if order is None:
         origin = "fine_tuned"
@@ -224,7 +229,7 @@ def _with_new_head(
             num_labels=len(class_names),
             ignore_mismatched_sizes=True,
         )
-        for head in classification_heads(model):  # an equal number of other classes keeps the head
+        for head in classification_heads(model):  # kept if other classes are equal in number
             head.reset_parameters()
     return model
 
@@ -244,26 +249,28 @@ def _plain(name: str) -> str:
 
 
 def match_classes(id2label: dict[int, str], class_names: Sequence[str]) -> list[int] | None:
-    """For each dataset class, the index of the checkpoint's class of that name; None if the sets of
-    names differ.
+    """Match the dataset's classes to those of a checkpoint by their names.
 
-    Case, underscores and spacing do not count. A name that the checkpoint uses for several classes
-    (ImageNet has two cranes) is settled by position, also where the dataset, whose names must be
+    Case, underscores and spacing are ignored. A name that the checkpoint uses for several classes
+    (ImageNet has two cranes) is decided by position, even if the dataset, whose names must be
     unique, appends something to it (``crane2``, ``crane bird``).
+
+    Returns:
+        For each class of the dataset, its index in the checkpoint; None if the names differ.
     """
-    theirs = [_plain(str(id2label.get(index, ""))) for index in range(len(id2label))]
-    ours = [_plain(name) for name in class_names]
-    if len(theirs) != len(ours):
+    checkpoint = [_plain(str(id2label.get(index, ""))) for index in range(len(id2label))]
+    dataset = [_plain(name) for name in class_names]
+    if len(checkpoint) != len(dataset):
         return None
-    repeated = {name for name, count in Counter(theirs).items() if count > 1}
-    where = {name: index for index, name in enumerate(theirs) if name not in repeated}
+    repeated = {name for name, count in Counter(checkpoint).items() if count > 1}
+    position_of = {name: index for index, name in enumerate(checkpoint) if name not in repeated}
     order = []
-    for position, name in enumerate(ours):
-        here = theirs[position]
-        if here in repeated and name.startswith(here):
+    for position, name in enumerate(dataset):
+        same_place = checkpoint[position]
+        if same_place in repeated and name.startswith(same_place):
             order.append(position)
-        elif name in where:
-            order.append(where[name])
+        elif name in position_of:
+            order.append(position_of[name])
         else:
             return None
     return order if len(set(order)) == len(order) else None
@@ -284,8 +291,8 @@ _DEPTHS = (("depths", "block"), ("num_hidden_layers", "layer"), ("depth", "block
 
 
 def architecture(config: PretrainedConfig) -> str:
-    """E.g. ``resnet, 16-32-64-128 channels, 1 block a stage``: its type, and widths and depths
-    where it has them under a usual name.
+    """A network in words, such as ``resnet, 16-32-64-128 channels, 1 block a stage``: its type, and
+    its widths and depths if the configuration has them under a usual name.
     """
     values = config.to_dict()
     parts = [str(config.model_type).removeprefix("wdistill_") or "network"]
@@ -297,7 +304,7 @@ def architecture(config: PretrainedConfig) -> str:
 
 
 def local_architectures(sources: Mapping[str, BackboneSource]) -> dict[str, str]:
-    """Those of folders of this machine, by the names that are published, which say little."""
+    """The architectures of networks from local folders, whose published names say little."""
     names = displayed(sources)
     return {
         names[name]: architecture(source.config)

@@ -18,9 +18,14 @@ from wdistill.networks.norms import is_norm, tap
 
 @dataclass(frozen=True)
 class Activations:
-    """features: (B, d); logits: (B, C); means and variances: per norm layer, (B, channels).
+    """What a network computes for B images.
 
-    Moments are those of the layer's *input* over the positions (pixels or tokens) of one image.
+    Attributes:
+        features: (B, d) float32, the input of the classification head.
+        logits: (B, C) float32.
+        means: Per norm layer (B, channels) float32, the mean of the layer's *input* over the
+            positions (pixels or tokens) of each image.
+        variances: The variance, likewise.
     """
 
     features: Tensor
@@ -35,7 +40,7 @@ class Activations:
 
 
 def joined(parts: Sequence[Activations]) -> Activations:
-    """Those of consecutive images as those of one batch."""
+    """The activations of consecutive parts of a batch as those of the whole batch."""
     if len(parts) == 1:
         return parts[0]
     return Activations(
@@ -47,7 +52,7 @@ def joined(parts: Sequence[Activations]) -> Activations:
 
 
 class FeatureNetwork:
-    """A classifier in evaluation mode with its penultimate features and norm-layer inputs exposed.
+    """A classifier in evaluation mode that also gives its features and norm-layer moments.
 
     Features are the inputs of the classification head, flattened (concatenated where a network has
     two heads, as distilled DeiT). Norm layers are BatchNorm, LayerNorm, GroupNorm, InstanceNorm and
@@ -97,19 +102,21 @@ class FeatureNetwork:
 
     def _pass(self, pixels: Tensor, moments: bool) -> Activations:
         batch = len(pixels)
-        with self._tapped(batch, moments) as (features, found):
+        with self._tapped(batch, moments) as (features, layer_moments):
             logits = self.model((pixels - self._mean) / self._std).logits
         return Activations(
             features=torch.cat([f.reshape(batch, -1) for f in features], dim=1).float(),
             logits=logits.float(),
-            means=tuple(mean for mean, _ in found),
-            variances=tuple(variance for _, variance in found),
+            means=tuple(mean for mean, _ in layer_moments),
+            variances=tuple(variance for _, variance in layer_moments),
         )
 
 
 def fast_layout(model: nn.Module) -> nn.Module:
-    """``model``, its filters laid out for channels-last images if it has BatchNorm: its steps then
-    take about a quarter less time on a CPU. Layers such as GroupNorm would be slower.
+    """Lay out a model's filters for channels-last images if it has BatchNorm.
+
+    Its steps then take about a quarter less time on a CPU; layers such as GroupNorm would be
+    slower.
     """
     batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     return model.to(memory_format=torch.channels_last) if batch_norm else model  # type: ignore[call-overload,no-any-return]
@@ -123,7 +130,8 @@ def number_of_classes(model: nn.Module) -> int:
 def classification_heads(model: nn.Module) -> list[nn.Linear | nn.Conv2d]:
     """The last layers of ``model``: linear maps onto the classes, outside the backbone.
 
-    Raises BackboneError if there is none.
+    Raises:
+        BackboneError: There is none.
     """
     classes = number_of_classes(model)
     backbone = getattr(model, "base_model", model)
@@ -138,7 +146,7 @@ def classification_heads(model: nn.Module) -> list[nn.Linear | nn.Conv2d]:
         )
     ]
     if backbone is model:
-        # Nothing tells the backbone from its head: only the last such layers are the head's.
+        # Nothing separates the backbone from its head, so the last such layer is the head.
         heads = heads[-1:]
     if not heads:
         kind = getattr(model.config, "model_type", type(model).__name__)

@@ -1,9 +1,9 @@
 """Norm layers: where they are in a network, and the moments of what goes into them.
 
-Half of a synthesis step would be spent on these moments and on batch normalisation, which read the
-same numbers. Both need one pass back here. On a CPU a pass is fast where its innermost loop is
-long; channels last, that loop is as short as the channels are few, so several positions are taken
-as one.
+These moments and batch normalisation read the same numbers and would take half of the time of a
+synthesis step; here both share one backward pass. On a CPU a pass is fast if its innermost loop is
+long. With channels last, that loop runs over the channels, which may be few, so several positions
+are treated as one.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ def is_norm(module: nn.Module) -> bool:
     return _channel_axis(module) is not None
 
 
-def tap(norm: nn.Module, batch: int, found: list[tuple[Tensor, Tensor]]) -> RemovableHandle:
-    """From now on each pass of ``batch`` images adds the moments of the input of ``norm`` to
-    ``found``: mean and variance per image and channel over the positions, each (batch, channels).
+def tap(norm: nn.Module, batch: int, moments: list[tuple[Tensor, Tensor]]) -> RemovableHandle:
+    """Record the moments of a norm layer's input during each pass until the handle is removed.
+
+    Args:
+        norm: The layer.
+        batch: The number of images in a pass.
+        moments: Each pass appends the mean and the variance of every image and channel over the
+            positions, each (batch, channels) float32.
     """
 
     def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         last = inputs[0] if _channel_axis(module) == -1 else inputs[0].movedim(1, -1)
-        found.append(_Moments.apply(last.reshape(batch, -1, last.shape[-1]).float()))
+        moments.append(_Moments.apply(last.reshape(batch, -1, last.shape[-1]).float()))
 
     def instead(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if output.dtype != torch.float32:
@@ -43,7 +48,7 @@ def tap(norm: nn.Module, batch: int, found: list[tuple[Tensor, Tensor]]) -> Remo
         shift = -module.running_mean * scale
         shift = shift if module.bias is None else shift + module.bias
         result, mean, variance = _FrozenNorm.apply(inputs[0], scale, shift)
-        found.append((mean, variance))
+        moments.append((mean, variance))
         return result  # type: ignore[no-any-return]
 
     if type(norm) is nn.BatchNorm2d and norm.track_running_stats and not norm.training:
@@ -52,6 +57,7 @@ def tap(norm: nn.Module, batch: int, found: list[tuple[Tensor, Tensor]]) -> Remo
 
 
 def _channel_axis(module: nn.Module) -> int | None:
+    """The axis of the channels in the input of a norm layer; None for any other module."""
     if isinstance(module, (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm)):
         return 1
     kind = type(module).__name__
@@ -80,7 +86,7 @@ def _mean_and_variance(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _linear(tokens: Tensor, mean: Tensor, mean_grad: Tensor, variance_grad: Tensor) -> Any:
-    """a and b, each (B, C), of the moments' gradient  a x + b."""
+    """a and b, each (B, C), such that the gradient of the moments is a x + b."""
     slope = variance_grad * (2 / tokens.shape[1])
     return slope, mean_grad / tokens.shape[1] - slope * mean
 
@@ -118,7 +124,7 @@ class _FrozenNorm(torch.autograd.Function):
         mean, variance = _mean_and_variance(tokens)
         ctx.save_for_backward(tokens, mean, scale)
         rows, k = _rows(tokens)
-        # A view would forbid what follows to work in place, as residual networks do.
+        # A view could not be changed in place, which residual networks do with it.
         y = torch.empty_like(x, memory_format=torch.channels_last)
         into = y.movedim(1, -1).view(rows.shape)
         torch.addcmul(shift.repeat(k), rows, scale.repeat(k), out=into)
@@ -132,6 +138,10 @@ class _FrozenNorm(torch.autograd.Function):
         slope, offset = _linear(tokens, mean, mean_grad, variance_grad)
         rows, k = _rows(tokens)
         last = grad.movedim(1, -1)
-        given, _ = _rows(last.flatten(1, 2))
+        grad_rows, _ = _rows(last.flatten(1, 2))
         total = torch.addcmul(offset.repeat(1, k)[:, None], rows, slope.repeat(1, k)[:, None])
-        return total.addcmul_(given, scale.repeat(k)).view(last.shape).movedim(-1, 1), None, None
+        return (
+            total.addcmul_(grad_rows, scale.repeat(k)).view(last.shape).movedim(-1, 1),
+            None,
+            None,
+        )

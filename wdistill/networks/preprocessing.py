@@ -76,7 +76,7 @@ def preprocessing_for(
 
 
 def _check_modelled(source: BackboneSource, processor: dict[str, Any]) -> None:
-    """Refuse what an image processor may do and this tool does not, rather than do it wrong."""
+    """Raise BackboneError for settings of an image processor that are not implemented here."""
     scale = float(processor.get("rescale_factor") or 1 / 255)
     wrong = {
         "do_flip_channel_order": bool(processor.get("do_flip_channel_order")),
@@ -85,7 +85,7 @@ def _check_modelled(source: BackboneSource, processor: dict[str, Any]) -> None:
         "rescale_factor": abs(scale * 255 - 1) > 1e-3,
         "image_mean": len(processor.get("image_mean") or [0.0] * 3) != 3,
     }
-    for name in (name for name, found in wrong.items() if found):
+    for name in (name for name, present in wrong.items() if present):
         raise BackboneError(
             f"the image processor of {source.name!r} sets {name} to {processor[name]!r}, which is "
             "not supported; choose another backbone"

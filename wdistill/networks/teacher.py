@@ -1,4 +1,4 @@
-"""A teacher by itself: what it accepts, what its features depend on, how it is saved."""
+"""One teacher: which images it accepts, what its features depend on, and how it is saved."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 
 import torch
 
-from wdistill.config import FORMAT_VERSION, stable_hash
+from wdistill.config import FORMAT_VERSION, Precision, TeacherConfig, stable_hash
 from wdistill.core.seeds import stream
 from wdistill.data.dataset import ImageData
 from wdistill.data.pixels import PixelStore
 from wdistill.errors import BackboneError
-from wdistill.networks.backbones import (
-    Backbone,
-)
+from wdistill.networks.backbones import Backbone, weights_sha256
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import PixelStatistics
 
@@ -53,7 +51,7 @@ def check_accepts(backbone: Backbone) -> None:
         backbone.model.requires_grad_(True)
 
 
-def network_settings(backbone: Backbone) -> dict[str, Any]:
+def _network_settings(backbone: Backbone) -> dict[str, Any]:
     """What the architecture computes, beyond its weights: activations, epsilons and so on."""
     settings: dict[str, Any] = backbone.model.config.to_dict()
     for name in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "auto_map"):
@@ -86,13 +84,16 @@ def save_checkpoint(backbone: Backbone, folder: Path) -> None:
 
 
 def features_key(data: ImageData, backbone: Backbone, digest: str, seed: int) -> str:
-    """What the features of the images depend on; digest: of the backbone's weights."""
+    """A hash of everything that the features of the images depend on.
+
+    digest: of the backbone's weights.
+    """
     return stable_hash(
         {
             "format": FORMAT_VERSION,
             "data": data.source.fingerprint,
             "weights": digest,
-            "network": network_settings(backbone),
+            "network": _network_settings(backbone),
             # A hold-out is drawn with the seed; the evaluation split of a dataset is not.
             "images": [
                 len(data.train), len(data.eval), data.eval_split,
@@ -101,3 +102,21 @@ def features_key(data: ImageData, backbone: Backbone, digest: str, seed: int) ->
             "pixels": vars(backbone.preprocessing),
         }
     )  # fmt: skip
+
+
+def training_key(
+    data: ImageData, backbone: Backbone, config: TeacherConfig, seed: int, precision: Precision
+) -> str:
+    """A hash of everything that the training of ``backbone`` depends on."""
+    return stable_hash(
+        {
+            "format": FORMAT_VERSION,
+            "data": data.source.fingerprint,
+            "seed": seed,
+            "precision": precision,
+            "start": weights_sha256(backbone.model),
+            "network": _network_settings(backbone),
+            "training": [config.epochs, config.batch_size],
+            "pixels": vars(backbone.preprocessing),
+        }
+    )

@@ -62,20 +62,67 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of a training is kept after each epoch.
+
+    Attributes:
+        path: The file.
+        key: A hash of everything that the training depends on; a state of another key is ignored.
+    """
+
+    path: Path
+    key: str
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+        """Write the state after ``epoch`` epochs."""
+        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items() if torch.is_tensor(v)}
+        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        write_tensors(self.path, plain, {"key": self.key, "epoch": str(epoch)})
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Load the state if it is sound and of the same key.
+
+        Returns:
+            The number of epochs that it has been trained; 0 if there is no such state.
+        """
+        try:
+            tensors, metadata = read_tensors(self.path)
+        except (RunFolderError, FileNotFoundError):
+            return 0
+        if metadata.get("key") != self.key:
+            return 0
+        model.load_state_dict(
+            {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        )
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, field = name.split(".", 2)
+                state.setdefault(int(index), {})[field] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        return int(metadata["epoch"])
+
+
 def train_teacher(
     backbone: Backbone,
     store: PixelStore,
     config: TeacherConfig,
     seed: int,
     accelerator: Accelerator,
-    checkpoint: Path,
-    key: str,
+    checkpoint: Checkpoint,
 ) -> None:
-    """Train ``backbone.model`` in place on ``store``; after each epoch ``checkpoint`` allows a
-    restart, if ``key`` is still the same.
+    """Train ``backbone.model`` in place on the images of ``store``.
 
     Cross-entropy, random resized crops and flips, OneCycle. Every process takes its share of each
-    global batch, so the schedule does not depend on the number of processes.
+    global batch, so the schedule does not depend on the number of processes. The state is saved in
+    ``checkpoint`` after each epoch, and training goes on from there.
+
+    Raises:
+        NumericalError: The loss is not finite.
     """
     recipe = recipe_for(backbone)
     model, optimizer = accelerator.prepare(backbone.model, _optimizer(backbone.model, recipe))
@@ -83,7 +130,7 @@ def train_teacher(
     share = max(1, min(config.batch_size, len(store)) // accelerator.num_processes)
     steps_per_epoch = max(1, len(store) // (share * accelerator.num_processes))
     steps = config.epochs * steps_per_epoch
-    first = _restore(checkpoint, key, plain, optimizer)
+    first = checkpoint.restore(plain, optimizer)
     quiet = store.quiet or not accelerator.is_main_process
     with Progress("teacher", steps, "step", first * steps_per_epoch, quiet) as bar:
         model.train()
@@ -109,7 +156,7 @@ def train_teacher(
             bar.describe(f"loss {value:.3f} in epoch {epoch + 1}")
             accelerator.log({"teacher/loss": value}, step=epoch + 1)
             if accelerator.is_main_process:
-                _save(checkpoint, key, plain, optimizer, epoch + 1)
+                checkpoint.save(plain, optimizer, epoch + 1)
     model.eval()
 
 
@@ -127,52 +174,22 @@ def _batches(
     order = torch.randperm(len(store), generator=generator)
     size = share * processes
     order = order[: max(1, len(order) // size) * size].view(-1, min(size, len(order)))
-    mine = order[:, rank::processes]
+    assigned = order[:, rank::processes]
     mean = torch.tensor(backbone.preprocessing.mean, device=accelerator.device).view(1, 3, 1, 1)
     std = torch.tensor(backbone.preprocessing.std, device=accelerator.device).view(1, 3, 1, 1)
-    for rows, pixels in zip(mine, store.batches(mine.flatten(), mine.shape[1]), strict=True):
+    batches = store.batches(assigned.flatten(), assigned.shape[1])
+    for rows, pixels in zip(assigned, batches, strict=True):
         views = random_views(order.shape[1], TRAIN_CROP_MIN, generator)
-        own = type(views)(views.box[rank::processes], views.flip[rank::processes])
-        images = apply_views(to_float(pixels, accelerator.device), own)
+        part = type(views)(views.box[rank::processes], views.flip[rank::processes])
+        images = apply_views(to_float(pixels, accelerator.device), part)
         yield (images - mean) / std, store.labels[rows].to(accelerator.device)
-
-
-def _save(
-    path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int
-) -> None:
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items() if torch.is_tensor(v)}
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_tensors(path, plain, {"key": key, "epoch": str(epoch)})
-
-
-def _restore(path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Epochs already done: 0 unless ``path`` holds a sound state of the same ``key``."""
-    try:
-        tensors, metadata = read_tensors(path)
-    except (RunFolderError, FileNotFoundError):
-        return 0
-    if metadata.get("key") != key:
-        return 0
-    model.load_state_dict(
-        {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-    )
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, field = name.split(".", 2)
-            state.setdefault(int(index), {})[field] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return int(metadata["epoch"])
 
 
 @torch.no_grad()
 def measure_accuracy(
     network: FeatureNetwork, store: PixelStore, accelerator: Accelerator, batch_size: int = 256
 ) -> float:
-    """Top-1 accuracy on all of ``store``, as a share; each process takes every n-th image."""
+    """Top-1 accuracy on all of ``store``, from 0 to 1; the images are divided among processes."""
     rows = torch.arange(accelerator.process_index, len(store), accelerator.num_processes)
     correct = torch.zeros((), device=accelerator.device)
     batches, total = store.batches(rows, batch_size), math.ceil(len(rows) / batch_size)

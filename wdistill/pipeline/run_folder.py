@@ -1,4 +1,4 @@
-"""A run and its folder: whose it is, and that only one run works in it at a time."""
+"""A run and its folder, which belongs to one run only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from wdistill.errors import RunFolderError
 
 @dataclass(frozen=True)
 class Run:
-    """What every stage needs."""
+    """What all stages need: the settings, the data, the folder, and where to compute."""
 
     config: RunConfig
     data: ImageData
@@ -65,8 +65,9 @@ class Run:
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
-    """What makes two runs the same: all settings but those of the evaluation and of
-    label views, and the data."""
+    """What makes two runs the same: the data, and all settings except those of the evaluation and
+    of label views.
+    """
     settings = flat(config.to_dict())
     ignored = ("evaluate.", "label_views.", "teacher.allow_weak", "teacher.trust_remote_code")
     kept = {key: value for key, value in settings.items() if not key.startswith(ignored)}
@@ -76,37 +77,43 @@ def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
 def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
     """Mark ``folder`` as this run's, or recognise it.
 
-    A run that got no further than its teacher gives way to another. Raises RunFolderError if the
-    folder holds more of another run, or files that are no run at all.
+    A run that got no further than its teacher gives way to another.
+
+    Raises:
+        RunFolderError: The folder holds more of another run, or files that are no run at all.
     """
-    ours = identity(config, fingerprint)
+    current = identity(config, fingerprint)
     path = folder / IDENTITY
-    if path.exists():
-        theirs = read_json(path)
-        if not isinstance(theirs, dict):
-            raise RunFolderError(f"{str(path)!r} is not this tool's; choose another `output`")
-        different = sorted(
-            key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)
-        )
-        begun = any((folder / "work").glob("transport-*")) or (folder / "publish").exists()
-        if different and begun:
-            changes = ", ".join(
-                f"{key} was {theirs.get(key)!r} and is now {ours.get(key)!r}"
-                for key in different[:3]
-            )
-            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-            raise RunFolderError(
-                f"{str(folder)!r} holds another run: {changes}{more}; choose another `output`"
-            )
-        if different:
-            write_json(path, ours)
+    if not path.exists():
+        _check_empty(folder)
+        write_json(path, current)
         return
-    # A kill between writing and renaming leaves a temporary file, which is nobody's.
-    names = [entry.name for entry in folder.iterdir()]
-    strangers = [n for n in names if n != ".lock" and not (n[0] == "." and n.endswith(".tmp"))]
-    if strangers:
+    recorded = read_json(path)
+    if not isinstance(recorded, dict):
+        raise RunFolderError(f"{str(path)!r} is not this tool's; choose another `output`")
+    different = sorted(
+        key for key in current.keys() | recorded.keys() if current.get(key) != recorded.get(key)
+    )
+    begun = any((folder / "work").glob("transport-*")) or (folder / "publish").exists()
+    if different and begun:
+        changes = ", ".join(
+            f"{key} was {recorded.get(key)!r} and is now {current.get(key)!r}"
+            for key in different[:3]
+        )
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
         raise RunFolderError(
-            f"{str(folder)!r} is not empty and is not a run (it holds {sorted(strangers)[0]!r}); "
+            f"{str(folder)!r} holds another run: {changes}{more}; choose another `output`"
+        )
+    if different:
+        write_json(path, current)
+
+
+def _check_empty(folder: Path) -> None:
+    # If writing is interrupted, a temporary file remains, which belongs to no run.
+    names = [entry.name for entry in folder.iterdir()]
+    foreign = [n for n in names if n != ".lock" and not (n[0] == "." and n.endswith(".tmp"))]
+    if foreign:
+        raise RunFolderError(
+            f"{str(folder)!r} is not empty and is not a run (it holds {sorted(foreign)[0]!r}); "
             "choose another `output`"
         )
-    write_json(path, ours)

@@ -1,4 +1,4 @@
-"""The teacher of a run: found, trained where its classes are not the dataset's, and measured."""
+"""The teacher of a run: looked up, trained if its classes are not the dataset's, and tested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wdistill.config import FORMAT_VERSION, RunConfig, stable_hash
+from wdistill.config import RunConfig
 from wdistill.core.files import read_json, write_json
 from wdistill.core.processes import agreed, share_file, share_folder
 from wdistill.core.seeds import stream_seed
@@ -35,11 +35,11 @@ from wdistill.networks.teacher import (
     NO_NORMALISATION,
     check_accepts,
     features_key,
-    network_settings,
     pixel_statistics,
     save_checkpoint,
+    training_key,
 )
-from wdistill.networks.training import check_not_weak, measure_accuracy, train_teacher
+from wdistill.networks.training import Checkpoint, check_not_weak, measure_accuracy, train_teacher
 from wdistill.pipeline.run_folder import Run
 from wdistill.synthesis.spaces import FeatureSpace, open_spaces
 
@@ -48,7 +48,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Teacher:
-    """The network that the later stages see. key names everything that its features depend on."""
+    """The network whose features define the transport, and the images that it sees.
+
+    Attributes:
+        network: The network, in evaluation mode.
+        train: The training images.
+        test: The evaluation images.
+        accuracy: Top-1 on the evaluation images, from 0 to 1.
+        description: What the manifest records of it.
+        key: A hash of everything that its features depend on.
+    """
 
     network: FeatureNetwork
     train: PixelStore
@@ -64,7 +73,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Networks:
-    """Every network that a run names, found before any long work starts."""
+    """All networks that a run names, looked up before any long work starts."""
 
     backbone: BackboneSource
     students: dict[str, BackboneSource]
@@ -84,7 +93,7 @@ class Networks:
 
 
 def find_teacher(config: RunConfig, native_size: int) -> tuple[BackboneSource, int]:
-    """The backbone, and the side in pixels of the square images that it is given."""
+    """The backbone, and the side in pixels of its square input images."""
     backbone = find_backbone(
         config.teacher.backbone,
         resolution=config.data.resolution or native_size,
@@ -95,14 +104,15 @@ def find_teacher(config: RunConfig, native_size: int) -> tuple[BackboneSource, i
 
 
 def scaling(config: RunConfig) -> Callable[[int], Scaling]:
-    """How a stream's images are scaled, by their native size."""
+    """A function from the images' native size to how a stream of them is scaled."""
 
-    def found(native_size: int) -> Scaling:
+    def scaling_of(native_size: int) -> Scaling:
         source, resolution = find_teacher(config, native_size)
-        seen = preprocessing_for(source, resolution, NO_NORMALISATION)
-        return Scaling(f"{resolution}-{seen.resize}-{seen.resample}", seen.scaled)
+        preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
+        name = f"{resolution}-{preprocessing.resize}-{preprocessing.resample}"
+        return Scaling(name, preprocessing.scaled)
 
-    return found
+    return scaling_of
 
 
 def find_networks(config: RunConfig, data: ImageData) -> Networks:
@@ -119,7 +129,7 @@ def find_networks(config: RunConfig, data: ImageData) -> Networks:
 
 
 def prepare_teacher(run: Run, networks: Networks) -> Teacher:
-    """Load the backbone, train it where its classes are not the dataset's, and measure it."""
+    """Load the backbone, train it if its classes are not the dataset's, and test it."""
     data, source, resolution = run.data, networks.backbone, networks.resolution
     preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
     train = PixelStore(data.train, preprocessing, run.workers, run.quiet)
@@ -140,7 +150,7 @@ def prepare_teacher(run: Run, networks: Networks) -> Teacher:
 
 
 def _check_whole(run: Run, backbone: Backbone) -> None:
-    """Raise OptionError if each part of a run would train a teacher of its own."""
+    """Raise OptionError if the run is a shard: each shard would train another teacher."""
     if run.shard is not None:
         raise OptionError(
             f"`runtime.shard` needs a teacher that is trained, and {backbone.name!r} is not: train "
@@ -151,23 +161,13 @@ def _check_whole(run: Run, backbone: Backbone) -> None:
 
 
 def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
-    """The backbone as saved after training, now or by an earlier start of this run.
+    """The backbone as it was saved after training, now or by an earlier start of this run.
 
-    Always the saved one: training leaves its own model wrapped (mixed precision, processes).
+    It is always loaded again, because training leaves its model wrapped (mixed precision,
+    processes).
     """
     settings = run.config.teacher
-    key = stable_hash(
-        {
-            "format": FORMAT_VERSION,
-            "data": run.data.source.fingerprint,
-            "seed": run.config.seed,
-            "precision": run.config.mixed_precision,
-            "start": weights_sha256(backbone.model),
-            "network": network_settings(backbone),
-            "training": [settings.epochs, settings.batch_size],
-            "pixels": vars(backbone.preprocessing),
-        }
-    )
+    key = training_key(run.data, backbone, settings, run.config.seed, run.config.mixed_precision)
     folder, record = run.folder / "teacher", run.work / "teacher.json"
     done = record.exists() and read_json(record).get("key") == key and folder.is_dir()
     if not agreed(done, run.accelerator):
@@ -175,7 +175,9 @@ def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
         logger.info(f"teacher: training {backbone.name} {how}, {settings.epochs} epochs")
         checkpoint = run.work / "teacher-epoch.safetensors"
         share_file(checkpoint, run.accelerator)
-        train_teacher(backbone, train, settings, run.config.seed, run.accelerator, checkpoint, key)
+        train_teacher(
+            backbone, train, settings, run.config.seed, run.accelerator, Checkpoint(checkpoint, key)
+        )
         if run.accelerator.is_main_process:
             save_checkpoint(backbone, folder)
             write_json(record, {"key": key})
@@ -196,8 +198,8 @@ def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore)
     network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
     key = features_key(run.data, backbone, digest, run.config.seed)
     record = run.work / "teacher-accuracy.json"
-    known = read_json(record) if record.exists() else {}
-    accuracy = agreed(known["accuracy"] if known.get("key") == key else nan, run.accelerator)
+    cached = read_json(record) if record.exists() else {}
+    accuracy = agreed(cached["accuracy"] if cached.get("key") == key else nan, run.accelerator)
     if isnan(accuracy):
         test.preload()
         accuracy = measure_accuracy(network, test, run.accelerator)
@@ -218,7 +220,7 @@ def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore)
 
 
 def open_pool(run: Run, teacher: Teacher, networks: Networks) -> list[FeatureSpace]:
-    """The feature spaces beside the teacher; they see its pixels, normalised in their own way."""
+    """The feature spaces beside the teacher; they see its pixels, each normalised in its way."""
     pixels = teacher.train.preprocessing
     sources = [
         (source, count, preprocessing_for(source, pixels.resolution, (pixels.mean, pixels.std)))

@@ -1,10 +1,9 @@
 """The loss of synthesis and its gradient, for as many images at once as fit.
 
-Classes have nothing to do with each other: where a group of them is too large, one takes some of
-them at a time. The images of one class are coupled by its mean and its statistics, but only through
-a few numbers u_j of each image: features, logits, and moments at norm layers. Where a class itself
-is too large, two passes give the same gradient (Gao et al. 2021, "gradient cache", arXiv
-2101.06983):
+Classes are independent of each other, so a group of them that is too large is treated in parts. The
+images of one class are coupled by its mean and its statistics, but only through a few numbers u_j
+of each image: features, logits, and moments at norm layers. If a single class is too large, two
+passes give the same gradient (Gao et al. 2021, "gradient cache", arXiv 2101.06983):
 
     1. u_j of every image, part by part, without gradients; then g_j = dL/du_j of all at once;
     2. dL/ds_j = (du_j/ds_j)^T g_j, part by part.
@@ -29,10 +28,15 @@ from wdistill.synthesis.spaces import FeatureSpace, Terms
 
 @dataclass(frozen=True)
 class Group:
-    """The targets of several classes in one space, on its device, class by class.
+    """The targets of G classes in one space, on its device, class by class.
 
-    labels: (G * n,); weights: (G, n); atoms: (G * n, d); scale: (G,), 1 / variance; means,
-    variances: (G, channels).
+    Attributes:
+        labels: (G * n,) int64.
+        weights: (G, n) float32.
+        atoms: (G * n, d) float32.
+        scale: (G,) float32, 1 / variance.
+        means: Per norm layer (G, channels) float32.
+        variances: Likewise.
     """
 
     labels: Tensor
@@ -78,9 +82,10 @@ def moment_loss(out: Activations, group: Group) -> Tensor:
         class_mean = (weights * m).sum(1)
         class_variance = (weights * (v + (m - class_mean[:, None]) ** 2)).sum(1)
         scale = m.shape[-1] ** -0.5
-        for ours, real in ((class_mean, group.means), (class_variance, group.variances)):
+        for synthetic, real in ((class_mean, group.means), (class_variance, group.variances)):
             # The small constant keeps the norm's gradient finite where both agree.
-            total = total + scale * ((ours - real[layer]) ** 2).sum(1).add(1e-12).sqrt().sum()
+            squares = ((synthetic - real[layer]) ** 2).sum(1)
+            total = total + scale * squares.add(1e-12).sqrt().sum()
     return total / max(1, len(out.means))
 
 
@@ -106,11 +111,21 @@ def pixel_gradient(
     autocast: torch.dtype | None,
     most: int | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """dL/dx, and the TERMS of each active space: the teacher's, and perhaps one of the pool.
+    """dL/dx of a group of classes.
 
-    The pool's gradient is scaled, image by image, to ``share`` times the length of the teacher's:
-    features of a random network have no unit of their own. most: images at once, default all; the
-    result is the same up to rounding. pixels: (G * n, 3, R, R).
+    The gradient of the pool is scaled, image by image, to ``share`` times the length of the
+    teacher's, because the features of a random network have no natural unit.
+
+    Args:
+        active: The teacher's space and its targets, and possibly one of the pool.
+        pixels: (G * n, 3, R, R) float in [0, 1].
+        views: One view of each image.
+        share: See above.
+        autocast: The dtype of the networks' passes; None for float32.
+        most: The number of images at once; None for all. The result is the same up to rounding.
+
+    Returns:
+        The gradient, with the shape of ``pixels``, and the unweighted TERMS of each active space.
     """
     ipc = active[0][1].weights.shape[1]
     at_once = (most or len(pixels)) // ipc
@@ -132,15 +147,15 @@ def _one_pass(
 ) -> tuple[Tensor, list[Tensor]]:
     values = []
 
-    def pulls(seen: Tensor) -> list[Tensor]:
+    def view_gradients(images: Tensor) -> list[Tensor]:
         gradients = []
         for space, group in active:
-            loss, terms = _loss(space.terms, group, _activations(space, seen, autocast))
-            gradients.append(torch.autograd.grad(loss, seen)[0])
+            loss, terms = _loss(space.terms, group, _activations(space, images, autocast))
+            gradients.append(torch.autograd.grad(loss, images)[0])
             values.append(terms)
         return gradients
 
-    return _through_views(pulls, pixels, views, share), values
+    return _through_views(view_gradients, pixels, views, share), values
 
 
 def _two_passes(
@@ -152,55 +167,56 @@ def _two_passes(
     most: int,
 ) -> tuple[Tensor, list[Tensor]]:
     parts = [slice(first, first + most) for first in range(0, len(pixels), most)]
-    found: list[list[Activations]] = [[] for _ in active]
+    outputs: list[list[Activations]] = [[] for _ in active]
     with torch.no_grad():
         for part in parts:
-            seen = apply_views(pixels[part], views.part(part))
-            for (space, _), own in zip(active, found, strict=True):
-                own.append(_activations(space, seen, autocast))
-    given, values = [], []
-    for (space, group), own in zip(active, found, strict=True):
-        whole = joined(own)
+            images = apply_views(pixels[part], views.part(part))
+            for (space, _), of_space in zip(active, outputs, strict=True):
+                of_space.append(_activations(space, images, autocast))
+    output_gradients, values = [], []
+    for (space, group), of_space in zip(active, outputs, strict=True):
+        whole = joined(of_space)
         leaves = [tensor.requires_grad_() for tensor in whole.tensors]
         loss, terms = _loss(space.terms, group, whole)
-        given.append(torch.autograd.grad(loss, leaves, allow_unused=True))
+        output_gradients.append(torch.autograd.grad(loss, leaves, allow_unused=True))
         values.append(terms)
 
-    def pulls(part: slice, seen: Tensor) -> list[Tensor]:
+    def view_gradients(part: slice, images: Tensor) -> list[Tensor]:
         gradients = []
-        for (space, _), wanted in zip(active, given, strict=True):
+        for (space, _), of_space in zip(active, output_gradients, strict=True):
+            tensors = _activations(space, images, autocast).tensors
             pairs = [
                 (tensor, gradient[part])
-                for tensor, gradient in zip(
-                    _activations(space, seen, autocast).tensors, wanted, strict=True
-                )
-                # Not all are in the loss, and not all need depend on the image.
+                for tensor, gradient in zip(tensors, of_space, strict=True)
+                # Not all are in the loss, and some may not depend on the image.
                 if gradient is not None and tensor.requires_grad
             ]
             out, grads = zip(*pairs, strict=True)
-            gradients.append(torch.autograd.grad(out, seen, grads)[0])
+            gradients.append(torch.autograd.grad(out, images, grads)[0])
         return gradients
 
     gradients = [
-        _through_views(partial(pulls, part), pixels[part], views.part(part), share)
+        _through_views(partial(view_gradients, part), pixels[part], views.part(part), share)
         for part in parts
     ]
     return torch.cat(gradients), values
 
 
-def _activations(space: FeatureSpace, seen: Tensor, autocast: torch.dtype | None) -> Activations:
-    with torch.autocast(seen.device.type, dtype=autocast, enabled=autocast is not None):
-        return space.network(seen, moments=space.terms.moments > 0)
+def _activations(space: FeatureSpace, images: Tensor, autocast: torch.dtype | None) -> Activations:
+    with torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
+        return space.network(images, moments=space.terms.moments > 0)
 
 
 def _through_views(
-    pulls: Callable[[Tensor], list[Tensor]], pixels: Tensor, views: Views, share: float
+    view_gradients: Callable[[Tensor], list[Tensor]], pixels: Tensor, views: Views, share: float
 ) -> Tensor:
-    """The gradient of pixels; ``pulls`` gives each active space's, of what is seen of them."""
+    """The gradient in the pixels; ``view_gradients`` gives those of each active space in the views
+    of the pixels.
+    """
     leaf = pixels.detach().requires_grad_()
     # Outside autocast: bf16 would blur the pixels.
     images = apply_views(leaf, views)
-    gradients = pulls(images.detach().requires_grad_())
+    gradients = view_gradients(images.detach().requires_grad_())
     total = gradients[0]
     for gradient in gradients[1:]:
         lengths = [g.flatten(1).norm(dim=1) for g in (gradients[0], gradient)]

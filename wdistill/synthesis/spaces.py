@@ -5,9 +5,9 @@ features Y' of the real images the matching atoms are the plan-weighted means
 
     X' = diag(1/b) T Y'
 
-so one plan, computed in the teacher's features, serves many networks. Beyond the paper, which knows
-the teacher alone. Random networks of the field's ConvNet are the default pool: randomly initialised
-networks as feature spaces are from distribution matching (Zhao and Bilen, arXiv 2110.04181).
+so one plan, computed in the teacher's features, serves many networks. This goes beyond the paper,
+where the teacher is the only network. The default pool consists of randomly initialised ConvNets;
+such networks as feature spaces come from distribution matching (Zhao and Bilen, arXiv 2110.04181).
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ SURVEY_BATCH = 128
 
 @dataclass(frozen=True)
 class Terms:
-    """What the terms of a feature space weigh in the loss of synthesis.
+    """The weights of a feature space's terms in the loss of synthesis.
 
-    features: per image, to its atom; mean: the class mean; moments: norm-layer inputs;
-    entropy: cross-entropy with the class.
+    Attributes:
+        features: Distance of each image to its atom.
+        mean: Distance of the class means.
+        moments: Distance of the moments at the inputs of norm layers.
+        entropy: Cross-entropy with the class.
     """
 
     features: float
@@ -47,7 +50,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """A network and its terms. key names everything that its features depend on."""
+    """A network and the weights of its terms; key: a hash of all that its features depend on."""
 
     name: str
     network: FeatureNetwork
@@ -59,8 +62,11 @@ class FeatureSpace:
 class SpaceTarget:
     """What the images of one class aim at in one space.
 
-    atoms: (n, d); variance: E ||y - E y||^2 over the class, the unit of distances in this space;
-    means, variances: per norm layer, (channels,); empty where the space has no moment term.
+    Attributes:
+        atoms: (n, d) float32.
+        variance: E ||y - E y||^2 over the class, the unit of squared distances in this space.
+        means: Per norm layer (channels,) float32; empty if the space has no moment term.
+        variances: Likewise.
     """
 
     atoms: Tensor
@@ -73,7 +79,8 @@ class SpaceTarget:
 def space_target(network: FeatureNetwork, store: PixelStore, plan: Plan) -> SpaceTarget:
     """Plan-weighted means of the features of the real images.
 
-    Raises NumericalError if a feature is not finite.
+    Raises:
+        NumericalError: A feature is not finite.
     """
     masses = torch.zeros(plan.atoms).index_add_(0, plan.owner, plan.mass)
     sums, squares = torch.zeros(()), 0.0
@@ -82,8 +89,8 @@ def space_target(network: FeatureNetwork, store: PixelStore, plan: Plan) -> Spac
     for owner, mass, pixels in parts:
         features = network(to_float(pixels, network.device), moments=False).features
         # A product, since index_add adds in any order on a GPU.
-        masses_of = F.one_hot(owner, plan.atoms).T * mass
-        sums = sums + (masses_of.to(network.device) @ features).cpu()
+        part = F.one_hot(owner, plan.atoms).T * mass
+        sums = sums + (part.to(network.device) @ features).cpu()
         squares += float(features.square().sum(1).cpu() @ mass)
     if not math.isfinite(squares):
         raise NumericalError("a feature space's features are not finite; try another one")
@@ -115,7 +122,16 @@ def open_spaces(
     seed: int,
     device: torch.device,
 ) -> list[FeatureSpace]:
-    """The pool: ``count`` networks of each source; one without weights is randomly initialised."""
+    """The pool of feature spaces beside the teacher.
+
+    Args:
+        sources: Networks, how many of each, and how their input is normalised. Those without
+            weights are randomly initialised, each differently.
+        config: The weights of the terms.
+        class_names: Of the dataset.
+        seed: Of the random weights.
+        device: Where the networks run.
+    """
     terms = Terms(features=1.0, mean=config.space_mean_weight)
     pool = []
     for source, count, preprocessing in sources:

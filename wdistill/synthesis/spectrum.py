@@ -1,16 +1,17 @@
 """Pixel coordinates in which real images vary equally.
 
-Real images are smooth: their energy falls with frequency, and their colours go together. A step of
-equal size in every pixel is mostly noise that no real image has. Here an image x is written as
+Real images are smooth: their energy falls with frequency, and their colour channels are correlated.
+A step of equal size in every pixel is mostly noise that no real image has. Here an image x is
+written as
 
     z = (C(x / p) - m) / s,   C(x)_a = D (sum_k U_ak x_k) D^T
 
 with the orthonormal cosine transform D along both axes, the principal colour axes U, the mean m and
-deviation s of every coefficient over the real images, and the deviation p of every place, its mean
-square 1. A step in z moves each coefficient in proportion to how much it varies in reality, and
-places that are the same in all images, such as a black border, hardly at all. Natural spectra:
-Field 1987; images optimised in such coordinates: Olah et al. 2017, "Feature Visualization". The
-paper moves the pixels themselves.
+deviation s of each coefficient over the real images, and the deviation p of each place, scaled to a
+mean square of 1. A step in z moves each coefficient in proportion to how much it varies in reality,
+and places that are the same in all images, such as a black border, hardly at all. The spectra of
+natural images: Field 1987; images optimised in such coordinates: Olah et al. 2017, "Feature
+Visualization". The paper moves the pixels themselves.
 """
 
 from __future__ import annotations
@@ -30,8 +31,14 @@ LEAST_PLACE = 0.1  # of p
 
 @dataclass(frozen=True)
 class Spectrum:
-    """transform: (R, R) D; colours: (3, 3) U, rows are axes; mean, deviation: (3, R, R) m and s;
-    places: (R, R) p.
+    """The coordinates z, all float32.
+
+    Attributes:
+        transform: (R, R), D.
+        colours: (3, 3), U; rows are axes.
+        mean: (3, R, R), m.
+        deviation: (3, R, R), s.
+        places: (R, R), p.
     """
 
     transform: Tensor

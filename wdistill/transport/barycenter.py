@@ -134,7 +134,7 @@ def barycenter(
         [3] H. Liu et al. Dataset distillation via the Wasserstein metric. ICCV 2025,
             arXiv:2311.18531.
     """
-    points = torch.as_tensor(features)
+    points = features if isinstance(features, Tensor) else torch.as_tensor(np.asarray(features))
     if points.ndim != 2 or not 1 <= n <= len(points):
         raise OptionError(
             f"n is {n} and features have the shape {tuple(points.shape)}; give features (N, d) "
@@ -256,10 +256,9 @@ def _of_several_measures(
     start = k_means(centred, config.ipc, config.restarts, config.max_iterations, generator)
     measures = Measures([centred[part] for part in rows], shares)
     atoms, plan = _transported(measures, rows, start, config, generator)
-    random = _random_w2(
-        y - centre, config, generator, Measures([(y - centre)[p] for p in rows], shares)
-    )
-    return _result(atoms, plan, y - centre, centre, random)
+    y = y - centre
+    several = Measures([y[part] for part in rows], shares)
+    return _result(atoms, plan, y, centre, _random_w2(y, config, generator, several))
 
 
 def _transported(

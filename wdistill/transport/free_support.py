@@ -2,14 +2,15 @@
 
     min over X, b of  F = sum_k lambda_k W2^2(sum_j b_j delta_{x_j},  1/N_k sum_i delta_{y_ki})
 
-with the weights b either free or all equal. Two searches, one after the other:
+with the weights b either free or all equal. There are two searches, one after the other:
 
-- annealing: entropic plans whose temperature falls, one scaling per move of the atoms, for many
-  starts of which the worse half is dropped now and then; free weights by iterative Bregman
-  projections (Benamou et al. 2015). Finds better valleys than exact plans do from the same start.
-- descent with exact plans T_k (``ot.emd``): atoms X = sum_k lambda_k diag(1/b) T_k Y_k (Cuturi and
-  Doucet 2014, alg. 2), free weights by mirror descent along the plans' duals (their alg. 1). No
-  step that raises F is kept.
+- Annealing, with entropic plans at a falling temperature and one scaling per move of the atoms. It
+  begins with many starts, of which the worse half is dropped now and then. Free weights follow from
+  iterative Bregman projections (Benamou et al. 2015). From the same start it reaches lower minima
+  than exact plans do.
+- Descent with exact plans T_k (``ot.emd``): atoms X = sum_k lambda_k diag(1/b) T_k Y_k (Cuturi and
+  Doucet 2014, alg. 2), and free weights by mirror descent along the plans' duals (their alg. 1).
+  Steps that raise F are undone.
 """
 
 from __future__ import annotations
@@ -31,18 +32,23 @@ HOTTEST, COLDEST = 0.1, 0.002  # temperatures, as shares of the starts' mean squ
 ANNEALING = 100  # moves of the atoms from the hottest to the coldest
 JITTER = 1e-3  # of the features' deviation
 HALVINGS = 4  # of the starts, evenly spread over these moves
-FIRST_FALL, PRICED_FALL, LAST_FALL = 1e-4, 1e-5, 1e-6  # of F: a round that gains less is the last
+FIRST_FALL, PRICED_FALL, LAST_FALL = 1e-4, 1e-5, 1e-6  # share of F; a lesser gain ends a search
 FINALISTS = 3  # starts that are left at the end of a search
 FIRST_ROUNDS = 5  # of descent, before all others are dropped
 NORMAL_STARTS = 3  # times the restarts, for several measures
 FINE_ATOMS = 200  # of a barycenter that is then coarsened
-LEAST_MASS = 1e-3  # of 1/n: an atom with less is moved where it is of use
+LEAST_MASS = 1e-3  # of 1/n; an atom with less is moved to a better place
 TRIALS = 5  # halvings of a step on the weights before it is given up
 
 
 @dataclass(frozen=True)
 class Measures:
-    """points: per measure (N_k, d) float64, mean near 0; shares: (K,) lambda_k, sum 1."""
+    """K uniform measures and their weights.
+
+    Attributes:
+        points: Per measure (N_k, d) float64, mean near 0.
+        shares: (K,) float64, lambda_k, sum 1.
+    """
 
     points: Sequence[Array]
     shares: Array
@@ -50,8 +56,14 @@ class Measures:
 
 @dataclass(frozen=True)
 class Optimum:
-    """atoms (n, d); weights (n,); plans: per measure (n, N_k), the optimal plan, sum 1; duals (n,):
-    subgradient of F in the weights; value: F.
+    """Atoms and weights with the exact value of F.
+
+    Attributes:
+        atoms: (n, d) float64.
+        weights: (n,) float64, sum 1.
+        plans: Per measure (n, N_k) float64, the optimal plan, sum 1.
+        duals: (n,) float64, a subgradient of F in the weights.
+        value: F.
     """
 
     atoms: Array
@@ -90,7 +102,7 @@ def free_support_barycenter(
         measures, n, free, [atoms for atoms, _ in starts], config.restarts, generator
     )
     if len(measures.points) > 1:
-        # Plans from one place couple the measures by direction, which no start near them does.
+        # Starts near 0 couple the measures by direction, which starts near the points do not.
         deviation = np.sqrt(np.mean([(points**2).mean() for points in measures.points]))
         count, dimension = NORMAL_STARTS * config.restarts, measures.points[0].shape[1]
         drawn = torch.randn(count, n, dimension, generator=generator)
@@ -181,7 +193,7 @@ def descend(
 def _move_weights(best: Optimum, measures: Measures, step: float) -> tuple[Optimum, float]:
     """One mirror step b exp(-t g) along the duals g, with t halved until F falls; and the next t.
 
-    An atom that has lost its mass joins the one with most of it, from where exact plans part them.
+    An atom that has lost its mass joins the heaviest one; exact plans then separate the two.
     """
     weights, atoms = best.weights, best.atoms
     if weights.min() < LEAST_MASS / len(weights):
@@ -207,8 +219,8 @@ def _descend_at_prices(best: Optimum, measures: Measures, max_iterations: int) -
     """Exact plans at Hartigan's prices, for as long as F falls; equal weights.
 
     An atom of s points follows a point that leaves it, which saves s / (s - 1) of its squared
-    distance, and one that joins, which costs s / (s + 1). Leaves many valleys that plans at plain
-    distances do not leave.
+    distance, and one that joins, which costs s / (s + 1). This leaves many local minima of the
+    descent with plain distances.
     """
     n, start = len(best.weights), best
     for _ in range(max_iterations):

@@ -2,10 +2,10 @@
 
     min over atoms x_1..x_n of  1/N sum_i min_j |y_i - x_j|^2
 
-The best weights for given atoms are the Voronoi masses. Searched from several k-means++ starts
-(Arthur and Vassilvitskii 2007), of which the worse half is dropped every few rounds; finished by
-moves of single points that count how the atoms follow (Hartigan 1975), first many at a time, then
-one by one in float64 until no move helps.
+For fixed atoms the best weights are the Voronoi masses. The search begins with several k-means++
+starts (Arthur and Vassilvitskii 2007), of which the worse half is dropped every few rounds. It ends
+with moves of single points that take into account how the atoms follow (Hartigan 1975): first many
+at a time, then one by one in float64 until no move helps.
 """
 
 from __future__ import annotations
@@ -20,17 +20,25 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 RUNG = 5  # rounds between two halvings of the starts
 MOST_STARTS, MANY_ATOMS = 4, 80  # few atoms need more starts, and these cost less
-LEAST_GAIN = 1e-9  # of its own share of W2^2: what a point's move must save to be made
+LEAST_GAIN = 1e-9  # share of its squared distance that a point must save to be moved
 
 
 def k_means(
     y: Array, n: int, restarts: int, max_iterations: int, generator: torch.Generator
 ) -> tuple[Array, Labels]:
-    """Atoms (n, d) float64, each the mean of the points it serves, and the atom (N,) of each point.
+    """Cluster points around n atoms.
 
-    y: (N, d) float64 with N >= n and mean near 0 (float32 distances lose digits far from it);
-    restarts: k-means++ starts, up to four times as many where atoms are few (n < 80).
-    No atom is without points; no point is closer to another atom than its own.
+    Args:
+        y: (N, d) float64 with N >= n and mean near 0, because float32 distances lose digits far
+            from it.
+        n: The number of atoms.
+        restarts: k-means++ starts, up to four times as many if atoms are few (n < 80).
+        max_iterations: Of Lloyd's algorithm, and of the moves of many points.
+        generator: Draws the starts.
+
+    Returns:
+        The atoms (n, d) float64, each the mean of its points, and the atom of each point, (N,)
+        int64. Every atom has a point; no point is closer to another atom than to its own.
     """
     if n == 1:
         return y.mean(0, keepdims=True), np.zeros(len(y), dtype=np.int64)
@@ -70,7 +78,7 @@ def plus_plus(points: Tensor, n: int, starts: int, generator: torch.Generator) -
         new = points[chosen[-1]]
         to_new = torch.addmm(half_norms[:, None] + new.square().sum(1) / 2, points, new.T, alpha=-1)
         distance = torch.minimum(distance, to_new.clamp_(min=0))
-        # Duplicated points leave no distance to draw from: any point not yet taken will do.
+        # If all points coincide with chosen ones, no distance is left: any other point will do.
         odds = (distance + 1e-12 * (1 + distance.amax(0))).masked_fill_(taken, 0.0)
         sums = odds.double().cumsum(0)
         draw = torch.rand(1, starts, generator=generator, dtype=torch.float64) * sums[-1]
@@ -95,29 +103,29 @@ def _search(
         previous, (labels, costs) = costs, _nearest(points, half_norms, atoms)
         if len(atoms) == 1 and costs[0] >= previous[0] * (1 - 1e-3):
             break
-        kept = list(range(len(atoms)))
+        survivors = list(range(len(atoms)))
         if step % RUNG == RUNG - 1 and len(atoms) > 1:
-            kept = sorted(kept, key=costs.__getitem__)[: len(atoms) // 2]
-        atoms = torch.stack([_means(points, labels[i], n) for i in kept])
-        costs = [costs[i] for i in kept]
+            survivors = sorted(survivors, key=costs.__getitem__)[: len(atoms) // 2]
+        atoms = torch.stack([_means(points, labels[i], n) for i in survivors])
+        costs = [costs[i] for i in survivors]
     labels, costs = _nearest(points, half_norms, atoms)
     return labels[int(np.argmin(costs))]
 
 
 def _nearest(points: Tensor, half_norms: Tensor, atoms: Tensor) -> tuple[list[Tensor], list[float]]:
-    """Per start of atoms (R, n, d): nearest atom of each point, empty atoms repaired, and half the
-    mean squared distance.
+    """For each start in atoms (R, n, d): the nearest atom of each point, with empty atoms repaired,
+    and half the mean squared distance.
     """
     starts, n, _ = atoms.shape
     flat = atoms.flatten(0, 1)
     scores = torch.addmm(flat.square().sum(1) / 2, points, flat.T, alpha=-1)
-    distances, found = scores.view(-1, starts, n).min(2)
+    distances, nearest = scores.view(-1, starts, n).min(2)
     distances += half_norms[:, None]
-    labels = list(found.T.contiguous())
+    labels = list(nearest.T.contiguous())
     for label, distance in zip(labels, distances.T, strict=True):
         sizes = torch.bincount(label, minlength=n)
         for empty in (sizes == 0).nonzero()[:, 0].tolist():
-            # An atom without points takes over the worst served one, never another atom's last.
+            # An empty atom takes the point that is farthest from its atom, never an atom's last.
             worst = int(distance.masked_fill(sizes[label] < 2, -torch.inf).argmax())
             sizes[label[worst]] -= 1
             label[worst], sizes[empty], distance[worst] = empty, 1, 0.0
@@ -135,8 +143,8 @@ def _batch_moves(
 ) -> Tensor:
     """Lloyd at Hartigan's prices, for as long as W2^2 falls.
 
-    To take a point away from its atom of s points saves s / (s - 1) of its squared distance, to
-    add it to another costs s / (s + 1). All points choose at once, so a round may also fail.
+    Taking a point away from its atom of s points saves s / (s - 1) of its squared distance; adding
+    it to another costs s / (s + 1). All points choose at once, so a round may also fail.
     """
     best, lowest = label, np.inf
     for _ in range(max_iterations):
@@ -146,13 +154,13 @@ def _batch_moves(
         atoms = _means(points, label, n)
         price = torch.addmm(atoms.square().sum(1) / 2, points, atoms.T, alpha=-1)
         price = price.add_(half_norms[:, None]).clamp_(min=0)
-        mine = price.gather(1, label[:, None])
-        cost = float(mine.double().mean())
+        current = price.gather(1, label[:, None])
+        cost = float(current.double().mean())
         if cost >= lowest * (1 - 1e-7):
             break
-        best, lowest, own = label, cost, sizes[label][:, None]
+        best, lowest, size = label, cost, sizes[label][:, None]
         price *= sizes / (sizes + 1)
-        price.scatter_(1, label[:, None], torch.where(own > 1, mine * own / (own - 1), -1.0))
+        price.scatter_(1, label[:, None], torch.where(size > 1, current * size / (size - 1), -1.0))
         label = price.argmin(1)
     return best
 
@@ -160,7 +168,7 @@ def _batch_moves(
 def _single_moves(y: Array, label: Labels, n: int) -> tuple[Array, Labels]:
     """Move single points while that lowers W2^2, at the prices of :func:`_batch_moves`.
 
-    Each round lists the moves that pay, best first, and makes those that still pay when it is
+    Each round lists the moves that lower it, best first, and makes those that still do when it is
     their turn; the last round finds none.
     """
     rows, label = np.arange(len(y)), label.copy()
@@ -168,8 +176,8 @@ def _single_moves(y: Array, label: Labels, n: int) -> tuple[Array, Labels]:
     atoms, norms = means(y, label, n), (y**2).sum(1)
     squared = squared_distances(y, atoms, norms)
     for _ in range(len(y)):
-        own, mine = sizes[label], squared[rows, label]
-        saved = np.where(own > 1, mine * own / np.maximum(own - 1, 1), 0)
+        size, current = sizes[label], squared[rows, label]
+        saved = np.where(size > 1, current * size / np.maximum(size - 1, 1), 0)
         price = squared * (sizes / (sizes + 1))
         price[rows, label] = np.inf
         target = price.argmin(1)
@@ -193,7 +201,7 @@ def _single_moves(y: Array, label: Labels, n: int) -> tuple[Array, Labels]:
 
 
 def means(y: Array, label: Labels, n: int) -> Array:
-    """(n, d) means of the rows of y per label; every label must occur."""
+    """(n, d) means of the rows of y per label; each label from 0 to n - 1 must occur."""
     member = csr_array((np.ones(len(y)), (label, np.arange(len(y)))), shape=(n, len(y)))
     result: Array = (member @ y) / np.bincount(label, minlength=n)[:, None]
     return result

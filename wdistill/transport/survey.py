@@ -1,4 +1,4 @@
-"""One look at the real images of a class: features, and moments at norm layers."""
+"""One pass over the real images of a class: features, and moments at norm layers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ClassSurvey:
-    """features: (N_c, d) float32 on the CPU; means, variances: at the input of every norm layer,
-    (channels,) float32, of no layer if there is none; grey: whether no image has any colour.
+    """What the teacher computes for all real images of a class.
+
+    Attributes:
+        features: (N_c, d) float32 on the CPU.
+        means: Per norm layer (channels,) float32, the mean of the layer's input over the class.
+        variances: The variance, likewise.
+        grey: Whether no image has any colour.
     """
 
     features: Tensor
@@ -68,23 +73,28 @@ class Moments:
 
 @torch.no_grad()
 def survey_class(network: FeatureNetwork, batches: Iterable[Tensor], shares: Tensor) -> ClassSurvey:
-    """Features and moments of the images of one class, as they are.
+    """Features and moments of the images of one class, without augmentation.
 
-    batches: (b, 3, R, R) uint8; shares: (N_c,) what each image counts in the moments. Raises
-    NumericalError if a feature is not finite.
+    Args:
+        network: The teacher.
+        batches: (b, 3, R, R) uint8, all N_c images of the class.
+        shares: (N_c,) float32, what each image counts in the moments.
+
+    Raises:
+        NumericalError: A feature is not finite.
     """
     features: list[Tensor] = []
     layers: list[Moments] = []
-    grey, seen = True, 0
+    grey, count = True, 0
     for batch in batches:
         grey = grey and bool((batch == batch[:, :1]).all())
         out = network(to_float(batch, network.device))
         features.append(out.features.cpu())
-        part = shares[seen : seen + len(batch)]
+        part = shares[count : count + len(batch)]
         layers = layers or [Moments() for _ in out.means]
         for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
             layer.update(means, variances, part)
-        seen += len(batch)
+        count += len(batch)
     stacked = torch.cat(features)
     if not torch.isfinite(stacked).all():
         raise NumericalError("the teacher's features are not finite; try `mixed_precision=no`")
@@ -101,16 +111,25 @@ def surveyed(
     parts: Iterable[tuple[Iterable[Tensor], Tensor]],
     use: Callable[[int, ClassSurvey], T],
 ) -> Iterator[T]:
-    """``use(i, survey of parts[i])`` for each class in turn, in a thread beside the survey of the
-    next class: on a GPU the network runs while the CPU computes barycenters. At most two classes'
-    features are held. parts: batches and shares, as in :func:`survey_class`.
+    """Survey classes one after the other and use each survey while the next class is surveyed.
+
+    ``use`` runs in a thread: on a GPU the network works while the CPU computes barycenters. At most
+    two classes' features are in memory.
+
+    Args:
+        network: The teacher.
+        parts: The batches and shares of each class, as in :func:`survey_class`.
+        use: Called with the number of the class and its survey.
+
+    Yields:
+        The results of ``use``, in order.
     """
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as executor:
         last: Future[T] | None = None
         for index, part in enumerate(parts):
             survey = survey_class(network, *part)
             if last is not None:
                 yield last.result()
-            last = beside.submit(use, index, survey)
+            last = executor.submit(use, index, survey)
         if last is not None:
             yield last.result()

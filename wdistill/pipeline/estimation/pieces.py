@@ -25,7 +25,7 @@ from wdistill.labels.views import ViewRecipe, label_views, rounded
 from wdistill.networks.backbones import BackboneSource, load_backbone, new_network, weights_sha256
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.teacher import pixel_statistics
-from wdistill.networks.training import train_teacher
+from wdistill.networks.training import Checkpoint, train_teacher
 from wdistill.pipeline.estimation.calibration import (
     Laps,
     Piece,
@@ -169,7 +169,7 @@ def _training(scene: Scene, batch: int) -> Piece:
     config = replace(scene.run.config.teacher, epochs=1, batch_size=size)
     alone = cast(Accelerator, _Alone(scene.device, scene.run.autocast))
     nowhere = scene.run.work / "no-checkpoint"
-    work = partial(train_teacher, backbone, store, config, 0, alone, nowhere, "")
+    work = partial(train_teacher, backbone, store, config, 0, alone, Checkpoint(nowhere, ""))
     return _timed(scene, TRAINING_STEPS * size / batch, work)
 
 
