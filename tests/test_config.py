@@ -49,7 +49,7 @@ NAN, INF = float("nan"), float("inf")
         (RunConfig, "seed", "seed", "from 0 to 2147483647", (-1, 2**31)),
         (RunConfig, "mixed_precision", "mixed_precision", "no, bf16", ("fp16", "")),
         (RuntimeConfig, "device", "runtime.device", "auto, cpu, cuda, mps", ("gpu", "cuda:0")),
-        (RuntimeConfig, "num_workers", "runtime.num_workers", "from 0 to 256", (-1, 257)),
+        (RuntimeConfig, "num_workers", "runtime.num_workers", "from 1 to 256", (0, 257)),
     ],
 )
 def test_values_out_of_bounds_are_refused_by_name(
@@ -81,7 +81,7 @@ def test_values_out_of_bounds_are_refused_by_name(
         (RunConfig, "seed", (0, 2**31 - 1)),
         (RunConfig, "mixed_precision", ("no", "bf16")),
         (RuntimeConfig, "device", ("auto", "cpu", "cuda", "mps")),
-        (RuntimeConfig, "num_workers", (0, 256)),
+        (RuntimeConfig, "num_workers", (1, 256)),
     ],
 )
 def test_values_at_the_bounds_are_accepted(kind: type, name: str, good: tuple[Any, ...]) -> None:

@@ -677,11 +677,19 @@ class RuntimeConfig(Settings):
         "--device",
         allowed=get_args(Device),
     )
-    num_workers: int = setting(
-        0,
-        "Processes that decode images. [source: PyTorch's DataLoader]",
+    num_workers: int | None = setting(
+        None,
+        "Threads that decode images. [default: the cores, shared by the processes of this machine, "
+        "at most 16]",
         "--num-workers",
-        allowed=between(0, 256),
+        allowed=between(1, 256),
+    )
+    pixel_cache: str | None = setting(
+        None,
+        "Folder that keeps the decoded images of large splits for later runs at this resolution. "
+        "[default: in the run folder, removed at the end]",
+        "--pixel-cache",
+        metavar="DIR",
     )
     quiet: bool = setting(False, "No progress bars; errors and the result only. [default: no]")
     track: Tracker | None = setting(

@@ -136,8 +136,6 @@ class Bench:
         self.network = FeatureNetwork(model, self.pixels, device)
         self.train = PixelStore(self.data.train, self.pixels)
         self.test = PixelStore(self.data.eval, self.pixels)
-        self.train.preload()
-        self.test.preload()
         self._transport: dict[tuple[str, int], list[Barycenter]] = {}
 
     def header(self, **told: Any) -> dict[str, Any]:

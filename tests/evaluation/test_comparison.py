@@ -18,6 +18,7 @@ from wdistill.config import DataConfig, EvaluateConfig, RuntimeConfig, StudentCo
 from wdistill.core.devices import open_accelerator
 from wdistill.core.files import read_tensors
 from wdistill.core.units import class_units
+from wdistill.data.pixels import Decoding
 from wdistill.errors import DataError
 from wdistill.evaluation.comparison import Comparison, chosen_rows
 from wdistill.evaluation.opening import open_comparison
@@ -34,7 +35,9 @@ def bench_of(source: Path, teacher: Path | None = None, against: Path | None = N
         evaluate=StudentConfig(students=("convnet-w64",), labels=("hard",)),
         baselines=("random",) if teacher is None and against is not None else ("nearest",),
     )
-    return open_comparison(config, RuntimeConfig("cpu", quiet=True), open_accelerator("no", "cpu"))
+    return open_comparison(
+        config, RuntimeConfig("cpu", quiet=True), open_accelerator("no", "cpu"), Decoding()
+    )
 
 
 def with_groups(source: Path, folder: Path) -> Path:

@@ -56,7 +56,6 @@ def store() -> PixelStore:
     labels = table["label"].to_numpy().astype(np.int64)
     split = ImageSplit(labels, rows, np.arange(len(labels)), "train", "image")
     result = PixelStore(split, PIXELS)
-    result.preload()
     return result
 
 

@@ -194,20 +194,9 @@ def test_training_depends_on_its_seed_alone(train: Recorder, tmp_path: Path) -> 
 
 def test_pixels_kept_in_memory_train_the_same_network(train: Recorder, tmp_path: Path) -> None:
     kept = PixelStore(train.split, PIXELS)
-    kept.preload()
+    kept.get(range(len(kept)))
     first = train(fresh(), kept, epochs=1, path=tmp_path / "a")
     assert train(fresh(), epochs=1, path=tmp_path / "b") == first
-
-
-def test_rows_held_in_memory_are_those_of_the_store(train: Recorder) -> None:
-    store = PixelStore(train.split, PIXELS)
-    rows = torch.tensor([5, 2, 9])
-    held = store.held(rows)
-    assert torch.equal(held.get([9, 5, 5]), store.get([9, 5, 5]))
-    with pytest.raises(IndexError, match="does not hold"):
-        held.get([9, 3])
-    store.preload()
-    assert store.held(rows) is store
 
 
 def test_a_batch_may_be_larger_than_the_dataset(train: Recorder) -> None:

@@ -31,6 +31,7 @@ from wdistill.config import (
 from wdistill.core.devices import open_accelerator
 from wdistill.core.text import human_seconds
 from wdistill.data.dataset import load_data
+from wdistill.data.pixels import Decoding
 from wdistill.evaluation import students as evaluate
 from wdistill.evaluation.training import Training
 from wdistill.networks import training
@@ -78,7 +79,7 @@ def opened(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run,
     config = tiny(source)
     data = load_data(config.data, config.seed, config.barycenter.ipc)
     folder = tmp_path_factory.mktemp("runs") / "run"
-    run = Run(config, data, folder, open_accelerator("no", "cpu"), 0, True)
+    run = Run(config, data, folder, open_accelerator("no", "cpu"), Decoding(), True)
     return run, find_networks(config, data)
 
 
@@ -240,7 +241,7 @@ def test_an_estimate_adds_up_and_touches_nothing(
 ) -> None:
     run, networks = opened
     folder = tmp_path / "other"
-    elsewhere = Run(run.config, run.data, folder, run.accelerator, 0, True)
+    elsewhere = Run(run.config, run.data, folder, run.accelerator, Decoding(), True)
     torch.manual_seed(5)
     state = torch.get_rng_state()
     found = estimate(elsewhere, networks)

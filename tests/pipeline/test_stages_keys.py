@@ -20,7 +20,7 @@ from wdistill.config import (
 )
 from wdistill.core.units import Stage, StageOutput
 from wdistill.data.dataset import ImageData, load_data
-from wdistill.data.pixels import PixelStore
+from wdistill.data.pixels import Decoding, PixelStore
 from wdistill.networks import teacher as network_teacher
 from wdistill.networks.backbones import find_backbone, load_backbone, weights_sha256
 from wdistill.networks.preprocessing import preprocessing_for
@@ -102,7 +102,7 @@ def keys(
     }.items():  # fmt: skip
         monkeypatch.setattr(labels, name, given)
     alone = SimpleNamespace(num_processes=1, is_main_process=True, process_index=0)
-    run = Run(config, data, Path("run"), alone, 0, True)  # type: ignore[arg-type]
+    run = Run(config, data, Path("run"), alone, Decoding(), True)  # type: ignore[arg-type]
     pool = [SimpleNamespace(key=f"{name}:{n}") for name, n in config.synthesis.pool()]
     barycenters = transport.transport_stage(run, ready)
     images = synthesis.synthesis_stage(run, ready, pool, barycenters)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from transformers import (
 from wdistill.config import DataConfig
 from wdistill.core.seeds import stream
 from wdistill.data.dataset import load_data
-from wdistill.data.pixels import PixelStore, Preprocessing
+from wdistill.data.pixels import Decoding, PixelStore, Preprocessing
 from wdistill.errors import NumericalError
 from wdistill.networks.architectures import ConvNet, ConvNetConfig
 from wdistill.networks.features import FeatureNetwork
@@ -265,13 +265,13 @@ def test_what_goes_wrong_with_a_class_is_told(where: str) -> None:
         list(surveyed(network("BatchNorm of a ResNet"), parts, use))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kept", [False, True])
-def test_parts_are_the_batches_of_each_group(workers: int, kept: bool) -> None:
+def test_parts_are_the_batches_of_each_group(threads: int, kept: bool) -> None:
     data = load_data(DataConfig(), 0, 1)
-    store = PixelStore(data.eval, PREPROCESSING, workers)
+    store = PixelStore(data.eval, PREPROCESSING, Decoding(threads=threads))
     if kept:
-        store.preload()
+        store.get(range(len(store)))
     groups = [torch.tensor([5, 3, 8, 1, 900]), torch.tensor([7]), torch.tensor([2, 2, 4])]
     found = [list(part) for part in store.parts(groups, 2)]
     assert [[len(batch) for batch in part] for part in found] == [[2, 2, 1], [1], [2, 1]]

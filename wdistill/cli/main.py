@@ -84,7 +84,9 @@ _processes = click.option(
     help="Processes that share the work on this machine, each on a GPU of its own where there are "
     "some; several machines: `accelerate launch -m wdistill ...`.",
 )
-_machine = _decorated(setting_options(RuntimeConfig, only=("device", "num_workers")), _processes)
+_machine = _decorated(
+    setting_options(RuntimeConfig, only=("device", "num_workers", "pixel_cache")), _processes
+)
 
 
 @click.group(
@@ -298,7 +300,9 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
     Example:
       wdistill reproduce you/cifar10-wdistill-ipc10
     """
-    runtime = RuntimeConfig(options["device"], options["num_workers"], options["quiet"])
+    runtime = RuntimeConfig(
+        options["device"], options["num_workers"], options["pixel_cache"], options["quiet"]
+    )
     _share_out(options)
     from wdistill.pipeline.reproduction import reproduce as again
     from wdistill.pipeline.tables import verdict

@@ -88,6 +88,15 @@ def on_disk(
         _raise_write_error(folder, error)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the system into one line that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        _raise_write_error(path, error)
+
+
 def _raise_write_error(path: Path, error: OSError) -> NoReturn:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = "no space left on the disk; free some space and run the same command again"

@@ -96,8 +96,8 @@ def load_data(
     return ImageData(
         source=replace(opened.source, fingerprint=fingerprint),
         class_names=read.class_names,
-        train=train,
-        eval=evaluation,
+        train=replace(train, fingerprint=fingerprint),
+        eval=replace(evaluation, fingerprint=fingerprint),
         train_split=train.name,
         eval_split=evaluation.name,
         eval_is_holdout=is_holdout,
@@ -287,7 +287,7 @@ def _fingerprint(read: _Read, revision: str | None = None) -> str:
 def _native_size(split: ImageSplit) -> int:
     count = min(SIZE_SAMPLE, len(split))
     rows = np.random.default_rng(0).choice(len(split), count, replace=False)
-    return int(np.median([max(split.image(int(row)).size) for row in rows]))
+    return int(np.median([max(split.size(int(row))) for row in rows]))
 
 
 def _notes(

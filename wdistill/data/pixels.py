@@ -1,28 +1,38 @@
-"""PIL images to square uint8 pixels, decoded once where they fit in memory."""
+"""PIL images to square uint8 pixels, each decoded once for all that look at it."""
 
 from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+import platform
+import shutil
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from wdistill.core.log import Progress
+from wdistill.config import RuntimeConfig, stable_hash
+from wdistill.core.files import writing
+from wdistill.core.text import human_bytes
 from wdistill.data.splits import ImageSplit
-from wdistill.errors import DataError
+from wdistill.errors import RunFolderError
 
-CACHE_BYTES = 2**28  # a split below this size (CIFAR-10 has 154 MB) is kept decoded
-
-
-def fits_in_memory(images: int, resolution: int) -> bool:
-    """Whether a split of so many images is kept decoded."""
-    return images * 3 * resolution**2 <= CACHE_BYTES
+MEMORY_BYTES = 2**28  # a split below this size (CIFAR-10 has 154 MB) is kept in memory
+FOLDER = "pixels"
+TASK = 16  # images that a thread decodes at a time
+AHEAD = 512  # images that are decoded before they are needed
+MOST_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,11 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resample: int = int(Image.Resampling.BILINEAR)
+
+    @property
+    def geometry(self) -> tuple[int, int, int]:
+        """What the pixels depend on: all but the normalisation."""
+        return self.resolution, self.resize, self.resample
 
     def scaled(self, image: Image.Image) -> Image.Image:
         """An RGB image whose centre is what the network sees. Scaled again it stays as it is."""
@@ -62,71 +77,173 @@ class Preprocessing:
         return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
 
 
-class _Rows(Dataset[Tensor]):
-    def __init__(self, split: ImageSplit, preprocessing: Preprocessing):
-        self.split, self.preprocessing = split, preprocessing
+@dataclass(frozen=True)
+class Decoding:
+    """How images are decoded, and where the pixels of large splits are kept.
 
-    def __len__(self) -> int:
-        return len(self.split)
+    folder: of the files that are mapped into memory; None: all pixels are kept in memory, however
+    many; threads: that decode; lasting: whether the files outlive the run.
+    """
 
-    def __getitem__(self, row: int) -> Tensor:
-        return self.preprocessing(self.split.image(row))
+    folder: Path | None = None
+    threads: int = 1
+    lasting: bool = False
+
+
+def decoding_for(runtime: RuntimeConfig, work: Path, accelerator: Accelerator) -> Decoding:
+    """Pixels are kept in the folder that the user named, else in ``work`` until all is done."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    cores = max(1, min(MOST_THREADS, (os.cpu_count() or 1) // processes))
+    folder = Path(runtime.pixel_cache).expanduser() if runtime.pixel_cache else work / FOLDER
+    return Decoding(folder, runtime.num_workers or cores, runtime.pixel_cache is not None)
+
+
+def remove_pixels(decoding: Decoding, accelerator: Accelerator) -> None:
+    """Called by every process when all is done. A run that is killed or fails leaves its pixels to
+    the next start.
+    """
+    accelerator.wait_for_everyone()
+    if decoding.folder and not decoding.lasting and accelerator.is_local_main_process:
+        shutil.rmtree(decoding.folder, ignore_errors=True)
+
+
+class _Memory:
+    """Pixels (n, 3, R, R), and which of them are there."""
+
+    def __init__(self, images: int, resolution: int) -> None:
+        self.pixels = torch.empty(images, 3, resolution, resolution, dtype=torch.uint8)
+        self.filled = torch.zeros(images, dtype=torch.bool)
+
+    def keep(self, rows: Tensor, pixels: Tensor) -> None:
+        self.pixels[rows] = pixels
+        self.filled[rows] = True
+
+    def finish(self) -> None:
+        """There is nothing to be done when all pixels are there."""
+
+
+class _File:
+    """The same in a file, which all processes of this machine map into their memory: n images, then
+    a byte for each, 1 where the image is there.
+
+    It has its own name when it is complete, and before that one of this machine alone: pages that
+    are mapped are not the same for two machines.
+    """
+
+    def __init__(self, path: Path, images: int, resolution: int) -> None:
+        self._path, self._part = path, _part(path)
+        self._each = 3 * resolution**2
+        self._images, size = images, images * (self._each + 1)
+        with writing(self._part):
+            if path.exists() and path.stat().st_size == size:
+                data = np.memmap(path, np.uint8, "c")  # may belong to somebody else
+            else:
+                self._part.parent.mkdir(parents=True, exist_ok=True)
+                for old in path.parent.glob(f"{path.name}.{_host()}-*.part"):
+                    if old != self._part:  # of before this machine was started
+                        old.unlink(missing_ok=True)
+                with self._part.open("ab") as file:
+                    file.truncate(size)
+                self._file = self._part.open("r+b", buffering=0)
+                data = np.memmap(self._part, np.uint8, "r+")
+        everything = torch.from_numpy(data)
+        self.pixels = everything[: images * self._each].view(images, 3, resolution, resolution)
+        self.filled = everything[images * self._each :].view(torch.bool)
+
+    def keep(self, rows: Tensor, pixels: Tensor) -> None:
+        """Written, not put into the mapped memory, where a full disk would end the process."""
+        with writing(self._part):
+            for row, image in zip(rows.tolist(), pixels, strict=True):
+                self._write(row * self._each, image.numpy().reshape(-1).data)
+            for row in rows.tolist():
+                self._write(self._images * self._each + row, memoryview(b"\1"))
+
+    def _write(self, place: int, data: memoryview) -> None:
+        self._file.seek(place)
+        while data:
+            data = data[self._file.write(data) :]
+
+    def finish(self) -> None:
+        if not self.filled.all() or self._path.exists():
+            return
+        with writing(self._path), suppress(FileNotFoundError):  # another process may be first
+            os.fsync(self._file.fileno())
+            self._part.rename(self._path)
+
+
+def _host() -> str:
+    return stable_hash(platform.node())[:8]
+
+
+def _part(path: Path) -> Path:
+    """The name tells Linux's starts apart: what was written before a loss of power may be lost."""
+    start = Path("/proc/sys/kernel/random/boot_id")
+    number = start.read_text()[:8] if start.exists() else "0"
+    return path.with_name(f"{path.name}.{_host()}-{number}.part")
+
+
+def file_bytes(images: int, resolution: int) -> int:
+    """Of the file that holds the pixels of a split; 0 where they are kept in memory."""
+    size = images * 3 * resolution**2
+    return size + images if size > MEMORY_BYTES else 0
 
 
 class PixelStore:
-    """Pixels of a split at a network's resolution, as (n, 3, R, R) uint8 on the CPU."""
+    """Pixels of a split at a network's resolution, as (n, 3, R, R) uint8 on the CPU.
+
+    An image is decoded when it is asked for the first time, and kept.
+    """
 
     def __init__(
-        self, split: ImageSplit, preprocessing: Preprocessing, workers: int = 0, quiet: bool = True
+        self,
+        split: ImageSplit,
+        preprocessing: Preprocessing,
+        decoding: Decoding | None = None,
+        quiet: bool = True,
     ) -> None:
         self.split = split
         self.preprocessing = preprocessing
-        self.workers = workers
         self.quiet = quiet
         self.labels = torch.from_numpy(split.labels)
-        self._fits = fits_in_memory(len(split), preprocessing.resolution)
-        self._cache: Tensor | None = None
-        self._where: Tensor | None = None  # of each row in the cache, if that does not hold all
+        self._decoding = decoding or Decoding()
+        self._kept = cache(self._open)
 
     def __len__(self) -> int:
         return len(self.split)
 
-    def _decode(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Pixels of each batch of rows, by one set of worker processes for all."""
-        loader = DataLoader(
-            _Rows(self.split, self.preprocessing),
-            batch_sampler=[batch.tolist() for batch in batches],
-            num_workers=self.workers if len(batches) > 1 else 0,
-        )
-        try:
-            yield from loader
-        except DataError as error:  # a worker process hides its message below a traceback
-            told = str(error).strip().splitlines()[-1]
-            raise DataError(told.removeprefix("wdistill.errors.DataError: ")) from None
+    def normalised(self, preprocessing: Preprocessing) -> PixelStore:
+        """The same pixels for a network that normalises them as ``preprocessing`` says."""
+        if preprocessing.geometry != self.preprocessing.geometry:
+            raise ValueError("the pixels of another geometry are others")
+        store = PixelStore(self.split, preprocessing, self._decoding, self.quiet)
+        store._kept = self._kept
+        return store
 
-    def preload(self) -> None:
-        """Decode the whole split, if it fits in memory; otherwise do nothing."""
-        if not self._fits or self._cache is not None:
-            return
-        side = self.preprocessing.resolution
-        cache = torch.empty(len(self), 3, side, side, dtype=torch.uint8)
-        filled = 0
-        with Progress("decoding", len(self), "img", quiet=self.quiet) as bar:
-            for batch in self._decode(torch.arange(len(self)).split(256)):
-                cache[filled : filled + len(batch)] = batch
-                filled += len(batch)
-                bar.update(len(batch))
-        self._cache = cache
+    def held(self, _: Tensor) -> PixelStore:
+        return self
 
-    def held(self, rows: Tensor) -> PixelStore:
-        """This store, with ``rows`` (and no others) decoded once; itself if all are."""
-        if self._cache is not None:
-            return self
-        held = PixelStore(self.split, self.preprocessing, self.workers, self.quiet)
-        held._cache = self.get(rows)
-        held._where = torch.full((len(self),), -1)
-        held._where[rows] = torch.arange(len(rows))
-        return held
+    @property
+    def path(self) -> Path | None:
+        """The file of the pixels; None where they are kept in memory."""
+        folder, side = self._decoding.folder, self.preprocessing.resolution
+        if folder is None or not file_bytes(len(self), side):
+            return None
+        rows = sha256(self.split.rows.astype("<i8").tobytes()).hexdigest()
+        key = [self.split.fingerprint, self.split.name, rows, self.preprocessing.geometry]
+        return folder / f"{stable_hash(key)}.pixels"
+
+    def missing_bytes(self, images: int) -> int:
+        """Of the pixels of so many images, without those that the disk has already."""
+        if self.path is None or self.path.exists():
+            return 0
+        part = _part(self.path)
+        written = part.stat().st_blocks * 512 if part.exists() else 0
+        size = file_bytes(len(self), self.preprocessing.resolution)
+        return max(0, size * images // len(self) - written)
+
+    def _open(self) -> _Memory | _File:
+        path, side = self.path, self.preprocessing.resolution
+        return _File(path, len(self), side) if path else _Memory(len(self), side)
 
     def batches(self, rows: Sequence[int] | Tensor, batch_size: int) -> Iterator[Tensor]:
         """Pixels of ``rows``, in this order, ``batch_size`` at a time."""
@@ -134,29 +251,74 @@ class PixelStore:
         yield from self._pixels(rows.split(batch_size) if len(rows) else ())
 
     def parts(self, groups: Sequence[Tensor], batch_size: int) -> Iterator[Iterator[Tensor]]:
-        """The :meth:`batches` of each group of rows, to be used up one after the other. Worker
-        processes go on with the next group while a caller is busy with the last.
+        """The :meth:`batches` of each group of rows, to be used up one after the other. Decoding
+        goes on with the next group while a caller is busy with the last.
         """
         batches = [group.split(batch_size) for group in groups]
         pixels = self._pixels([rows for group in batches for rows in group])
         for group in batches:
             yield itertools.islice(pixels, len(group))
 
-    def _pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        if self._cache is None:
-            yield from self._decode(batches)
-            return
-        for rows in batches:
-            where = rows if self._where is None else self._where[rows]
-            if self._where is not None and bool((where < 0).any()):
-                raise IndexError("a row that this store does not hold")
-            yield self._cache[where]
-
     def get(self, rows: Sequence[int] | Tensor) -> Tensor:
         side = self.preprocessing.resolution
         return torch.cat(
             [torch.empty(0, 3, side, side, dtype=torch.uint8), *self.batches(rows, 256)]
         )
+
+    def _pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        kept = self._kept()
+        if all(kept.filled[rows].all() for rows in batches):
+            yield from (kept.pixels[rows] for rows in batches)
+            return
+        for rows, tasks in self._decoded(batches, kept.filled):
+            for task, pixels in tasks:
+                kept.keep(task, pixels.result())
+            yield kept.pixels[rows]
+        kept.finish()
+
+    def _decoded(
+        self, batches: Sequence[Tensor], filled: Tensor
+    ) -> Iterator[tuple[Tensor, list[tuple[Tensor, Future[Tensor]]]]]:
+        """Each batch of rows, with those of them that have to be decoded first and their pixels."""
+        begun = torch.zeros_like(filled)
+        queue: deque[tuple[Tensor, list[tuple[Tensor, Future[Tensor]]]]] = deque()
+        ahead = 0
+        pool = ThreadPoolExecutor(self._decoding.threads)
+        try:
+            for rows in batches:
+                missing = rows[~(filled[rows] | begun[rows])].unique()
+                begun[missing] = True
+                tasks = missing.split(TASK) if len(missing) else ()
+                queue.append((rows, [(task, pool.submit(self._decode, task)) for task in tasks]))
+                ahead += len(rows)
+                while ahead > AHEAD and len(queue) > 1:
+                    ahead -= len(queue[0][0])
+                    yield queue.popleft()
+            yield from queue
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decode(self, rows: Tensor) -> Tensor:
+        return torch.stack([self.preprocessing(self.split.image(row)) for row in rows.tolist()])
+
+
+def check_room(wanted: Mapping[PixelStore, int]) -> None:
+    """Raise RunFolderError if the disk has no room for the pixels that are still to be decoded.
+
+    Args:
+        wanted: How many images of each store will be looked at.
+    """
+    missing = {
+        store.path: store.missing_bytes(images) for store, images in wanted.items() if store.path
+    }
+    for folder in {path.parent for path in missing}:
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free, needed = shutil.disk_usage(existing).free, sum(missing.values())
+        if needed > free:
+            raise RunFolderError(
+                f"the decoded images take {human_bytes(needed)} and {str(folder)!r} has room for "
+                f"{human_bytes(free)}; free some space, or name another folder with --pixel-cache"
+            )
 
 
 def to_float(pixels: Tensor, device: torch.device) -> Tensor:

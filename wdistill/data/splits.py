@@ -6,10 +6,11 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import numpy as np
@@ -20,6 +21,7 @@ from wdistill.core.log import Progress
 from wdistill.data.columns import read_labels
 from wdistill.errors import DataError
 
+T = TypeVar("T")
 WHITE = (255, 255, 255, 255)
 # The pixels are fine, and large photo collections hold many such files.
 warnings.filterwarnings("ignore", message="Corrupt EXIF data", module=r"PIL\.")
@@ -48,6 +50,14 @@ def decode(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         return to_rgb(image)
+
+
+def stored_size(data: bytes) -> tuple[int, int]:
+    """Of an encoded image, from its first bytes."""
+    if not data:
+        raise ValueError("the file is empty")
+    with Image.open(io.BytesIO(data)) as image:
+        return image.size
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -122,16 +132,24 @@ class ImageSplit:
     name: str
     column: str
     groups: np.ndarray | None = None  # (N,) int64: domain, client, ...; in any numbering
+    fingerprint: str = ""  # of the whole dataset
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def image(self, row: int) -> Image.Image:
         """Upright RGB image of ``row``."""
+        return self._read(row, decode)
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Width and height of the image of ``row`` as it is stored, which need no decoding."""
+        return self._read(row, stored_size)
+
+    def _read(self, row: int, read: Callable[[bytes], T]) -> T:
         position = int(self.rows[row])
         cell = self.dataset[position][self.column]
         try:
-            return decode(encoded_bytes(cell))
+            return read(encoded_bytes(cell))
         except Exception as error:  # PIL raises many kinds on damaged files
             file = f" ({cell['path']})" if cell and cell.get("path") else ""
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

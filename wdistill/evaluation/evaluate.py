@@ -20,6 +20,7 @@ from wdistill.artifact.report import Report
 from wdistill.config import EvaluateConfig, Labels, RuntimeConfig, stable_hash
 from wdistill.core.devices import keep_freed_memory, open_accelerator
 from wdistill.core.files import IDENTITY, atomic_write, locked
+from wdistill.data.pixels import decoding_for, remove_pixels
 from wdistill.evaluation.comparison import Comparison, chosen_rows
 from wdistill.evaluation.metrics import EquivalentIpc, equivalent_ipc
 from wdistill.evaluation.opening import open_comparison
@@ -78,8 +79,9 @@ def judge(
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
     main = accelerator.is_main_process
+    decoding = decoding_for(runtime, folder / "work", accelerator)
     with accelerator.main_process_first():
-        comparison = open_comparison(config, runtime, accelerator)
+        comparison = open_comparison(config, runtime, accelerator, decoding)
     if main:
         _announce(comparison)
     default = folder.resolve() == default_output(config).resolve()
@@ -95,7 +97,7 @@ def judge(
             atomic_write(folder / PAGE_FILE, page.encode())
             if of_run:
                 on_own_run(config, comparison, report)
-        accelerator.wait_for_everyone()
+        remove_pixels(decoding, accelerator)
     accelerator.end_training()
     return report
 

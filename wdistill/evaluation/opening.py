@@ -25,7 +25,7 @@ from wdistill.config import (
 from wdistill.core.files import IDENTITY, read_json
 from wdistill.core.text import without_folders
 from wdistill.data.dataset import ImageData, load_data
-from wdistill.data.pixels import PixelStore, Preprocessing
+from wdistill.data.pixels import Decoding, PixelStore, Preprocessing, check_room
 from wdistill.errors import BackboneError, DataError
 from wdistill.evaluation.comparison import Comparison, EvaluationTeacher, Protocol, check
 from wdistill.evaluation.sets.subject import (
@@ -56,7 +56,10 @@ STUDENT = "resnet10-w16"  # where nothing says which
 
 
 def open_comparison(
-    config: EvaluateConfig, runtime: RuntimeConfig, accelerator: Accelerator
+    config: EvaluateConfig,
+    runtime: RuntimeConfig,
+    accelerator: Accelerator,
+    decoding: Decoding | None = None,
 ) -> Comparison:
     """Everything that is needed, open and checked before any student is trained."""
     subject = open_subject(config.source, config.columns)
@@ -67,9 +70,14 @@ def open_comparison(
     subject = in_order_of(subject, real.class_names, real.source.id)
     source = _teacher_source(config, subject, real)
     resolution = _resolution(config, subject, real, source)
-    pixels = _preprocessing(source, resolution, real, seed, runtime)
-    train = PixelStore(real.train, pixels, runtime.num_workers, runtime.quiet)
-    test = PixelStore(real.eval, pixels, runtime.num_workers, runtime.quiet)
+    shown = source or find_backbone(STUDENT, resolution=resolution)
+    plain = preprocessing_for(shown, resolution, NO_NORMALISATION)
+    train = PixelStore(real.train, plain, decoding, runtime.quiet)
+    test = PixelStore(real.eval, plain, decoding, runtime.quiet)
+    whole = {"full", "nearest", "herding"} & {*config.baselines}
+    check_room({train: len(train) if whole else 0, test: len(test)})
+    pixels = _preprocessing(shown, train, seed)
+    train, test = train.normalised(pixels), test.normalised(pixels)
     teacher = None
     if source is not None:
         backbone = load_backbone(source, real.class_names, pixels, 0)
@@ -93,8 +101,6 @@ def open_comparison(
         weighted=subject.weights is not None,
     )
     check(comparison)
-    train.preload()
-    test.preload()
     return comparison
 
 
@@ -150,19 +156,11 @@ def _resolution(
     return working_resolution(default, config.against.resolution, real.native_size)
 
 
-def _preprocessing(
-    teacher: BackboneSource | None,
-    resolution: int,
-    real: ImageData,
-    seed: int,
-    runtime: RuntimeConfig,
-) -> Preprocessing:
-    source = teacher or find_backbone(STUDENT, resolution=resolution)
-    plain = preprocessing_for(source, resolution, NO_NORMALISATION)
+def _preprocessing(source: BackboneSource, train: PixelStore, seed: int) -> Preprocessing:
+    plain = train.preprocessing
     if source.processor is not None:
         return plain
-    store = PixelStore(real.train, plain, runtime.num_workers, runtime.quiet)
-    return preprocessing_for(source, resolution, pixel_statistics(store, seed))
+    return preprocessing_for(source, plain.resolution, pixel_statistics(train, seed))
 
 
 def _teacher(

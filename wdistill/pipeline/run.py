@@ -32,6 +32,7 @@ from wdistill.core.files import atomic_write, locked, on_disk, read_json, write_
 from wdistill.core.log import logged
 from wdistill.core.units import Shard, StageOutput
 from wdistill.data.dataset import ImageData, load_data
+from wdistill.data.pixels import decoding_for, remove_pixels
 from wdistill.errors import RunFolderError
 from wdistill.evaluation.comparison import Comparison
 from wdistill.evaluation.evaluate import OUTCOMES, measure
@@ -118,13 +119,14 @@ def run(
             if runtime.track is not None:
                 settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
                 accelerator.init_trackers("wdistill", settings)
-            workers, quiet = runtime.num_workers, runtime.quiet
-            run = Run(config, data, folder, accelerator, workers, quiet, shard)
+            decoding = decoding_for(runtime, folder / "work", accelerator)
+            run = Run(config, data, folder, accelerator, decoding, runtime.quiet, shard)
             _announce(run)
-            if main and not (quiet or shard or any(run.work.glob("transport-*"))):
+            if main and not (run.quiet or shard or any(run.work.glob("transport-*"))):
                 logger.info(estimate_table(estimate(run, networks)))
             accelerator.wait_for_everyone()  # what is measured should have the machine to itself
             _work(run, networks, command)
+            remove_pixels(decoding, accelerator)
     accelerator.end_training()
     return folder / PUBLISH
 
@@ -198,7 +200,6 @@ def _work(run: Run, networks: Networks, command: str) -> None:
     evaluated = None
     with _timed(run, "evaluate"):
         if run.config.evaluate.enabled:
-            teacher.test.preload()
             comparison = own_comparison(run, teacher, networks, distilled, stored)
             evaluated = comparison, measure(comparison, run.folder / OUTCOMES)
     if run.accelerator.is_main_process:

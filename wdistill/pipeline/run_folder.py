@@ -24,6 +24,7 @@ from wdistill.core.units import (
     compute_units,
 )
 from wdistill.data.dataset import ImageData
+from wdistill.data.pixels import Decoding
 from wdistill.errors import RunFolderError
 
 
@@ -35,7 +36,7 @@ class Run:
     data: ImageData
     folder: Path
     accelerator: Accelerator
-    workers: int
+    decoding: Decoding
     quiet: bool
     shard: Shard | None = None
 

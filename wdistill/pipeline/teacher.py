@@ -17,7 +17,7 @@ from wdistill.core.processes import agreed, share_file, share_folder
 from wdistill.core.seeds import stream_seed
 from wdistill.core.text import without_folders
 from wdistill.data.dataset import ImageData
-from wdistill.data.pixels import PixelStore
+from wdistill.data.pixels import PixelStore, check_room
 from wdistill.data.streaming import Scaling
 from wdistill.errors import OptionError, RunFolderError
 from wdistill.networks.backbones import (
@@ -132,17 +132,17 @@ def prepare_teacher(run: Run, networks: Networks) -> Teacher:
     """Load the backbone, train it if its classes are not the dataset's, and test it."""
     data, source, resolution = run.data, networks.backbone, networks.resolution
     preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
-    train = PixelStore(data.train, preprocessing, run.workers, run.quiet)
+    train = PixelStore(data.train, preprocessing, run.decoding, run.quiet)
+    test = PixelStore(data.eval, preprocessing, run.decoding, run.quiet)
+    if not any(run.work.glob("transport-*")):
+        check_room({train: len(train) // (run.shard.count if run.shard else 1), test: len(test)})
     if source.processor is None:
-        preprocessing = preprocessing_for(
-            source, resolution, pixel_statistics(train, run.config.seed)
-        )
-        train.preprocessing = preprocessing
-    test = PixelStore(data.eval, preprocessing, run.workers, run.quiet)
+        statistics = pixel_statistics(train, run.config.seed)
+        preprocessing = preprocessing_for(source, resolution, statistics)
+        train, test = train.normalised(preprocessing), test.normalised(preprocessing)
     seed = stream_seed(run.config.seed, "teacher") % 2**31
     backbone = load_backbone(source, data.class_names, preprocessing, seed)
     check_accepts(backbone)
-    train.preload()
     if backbone.origin != "as_is":
         _check_whole(run, backbone)
         backbone = _trained(run, backbone, train)
@@ -201,7 +201,6 @@ def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore)
     cached = read_json(record) if record.exists() else {}
     accuracy = agreed(cached["accuracy"] if cached.get("key") == key else nan, run.accelerator)
     if isnan(accuracy):
-        test.preload()
         accuracy = measure_accuracy(network, test, run.accelerator)
         if run.accelerator.is_main_process:
             write_json(record, {"key": key, "accuracy": accuracy})

@@ -144,7 +144,7 @@ def surveyed(scene: Scene, images: Tensor) -> ClassSurvey:
 
 def decoded(run: Run, rows: np.ndarray, preprocessing: Preprocessing) -> PixelStore:
     store = PixelStore(run.data.train.take(rows), preprocessing)
-    store.preload()
+    store.get(range(len(store)))
     return store
 
 

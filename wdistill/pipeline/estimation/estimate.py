@@ -12,6 +12,7 @@ import torch
 from wdistill.config import RunConfig, RuntimeConfig
 from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator
 from wdistill.data.dataset import load_data
+from wdistill.data.pixels import decoding_for
 from wdistill.pipeline.estimation.calibration import Scene, measure, open_scene
 from wdistill.pipeline.estimation.pieces import pieces
 from wdistill.pipeline.estimation.sizes import (
@@ -68,7 +69,8 @@ def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate | None:
         scaled = scaling(config) if runtime.streaming else None
         data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scaled)
         networks = find_networks(config, data)
-    run = Run(config, data, Path(), accelerator, runtime.num_workers, runtime.quiet)
+    decoding = decoding_for(runtime, Path(), accelerator)
+    run = Run(config, data, Path(), accelerator, decoding, runtime.quiet)
     return estimate(run, networks) if accelerator.is_main_process else None
 
 

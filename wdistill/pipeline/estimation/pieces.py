@@ -126,7 +126,7 @@ def _statistics(scene: Scene) -> Piece:
 
 def _decode(scene: Scene) -> Piece:
     """Worker processes are taken to share the images evenly, as far as there are cores."""
-    at_once = max(1, min(scene.run.workers, os.cpu_count() or 1))
+    at_once = max(1, min(scene.run.decoding.threads, os.cpu_count() or 1))
     rows = scene.rows[: max(32, len(scene.rows) // 2)]
     work = partial(decoded, scene.run, rows, scene.network.preprocessing)
     return _timed(scene, at_once * len(rows), work)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.data.pixels import fits_in_memory, png_bytes, to_float
+from wdistill.data.pixels import file_bytes, png_bytes, to_float
 from wdistill.labels.codec import encode
 from wdistill.networks.features import FeatureNetwork
 from wdistill.pipeline.estimation.calibration import Scene, random_label_views
@@ -97,7 +97,7 @@ def kept_in_memory(scene: Scene) -> int:
     """Bytes of the decoded splits and of the distilled images, which no short piece shows."""
     run, side = scene.run, scene.networks.resolution
     splits = [len(run.data.train), len(run.data.eval)]
-    decoded = sum(count for count in splits if fits_in_memory(count, side))
+    decoded = sum(count for count in splits if not file_bytes(count, side))
     distilled = COPIES * run.config.barycenter.ipc * len(run.data.class_names)
     return (decoded + distilled) * 3 * side**2
 

@@ -10,7 +10,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from wdistill.config import BarycenterConfig, Labels, RunConfig
-from wdistill.data.pixels import fits_in_memory
 from wdistill.evaluation import students as evaluate
 from wdistill.networks.teacher import STATISTICS_SAMPLE
 from wdistill.pipeline.run_folder import Run
@@ -97,8 +96,8 @@ def workload(run: Run, networks: Networks, trained: bool) -> Workload:
 
 
 def decoded_again(images: int, networks: Networks) -> bool:
-    """Whether a split of so many images is decoded for each pass over it."""
-    return not fits_in_memory(images, networks.resolution)
+    """No image is."""
+    return False
 
 
 def _teacher(run: Run, networks: Networks, steps: int, batch: int) -> StageWork:
