@@ -317,7 +317,8 @@ def check_room(wanted: Mapping[PixelStore, int]) -> None:
         if needed > free:
             raise RunFolderError(
                 f"the decoded images take {human_bytes(needed)} and {str(folder)!r} has room for "
-                f"{human_bytes(free)}; free some space, or name another folder with `runtime.pixel_cache`"
+                f"{human_bytes(free)}; free some space, or name another folder with "
+                "`runtime.pixel_cache`"
             )
 
 
