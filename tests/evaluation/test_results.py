@@ -89,18 +89,31 @@ def test_the_recipe_is_the_one_that_was_used() -> None:
 
 HARD = [report_row("distilled"), report_row("random")]
 SOFT = [report_row("distilled", "soft"), report_row("random", "soft")]
+PLAIN = scores(augmentation_robust_score=31.0)
 
 
 def test_what_an_earlier_report_has_beyond_it_stays() -> None:
-    earlier = report(rows=[*HARD, *SOFT], equivalents=[], scores=[scores()])
+    earlier = report(rows=[*HARD, *SOFT], equivalents=[], scores=[PLAIN])
     more = [*HARD, report_row("random", ipc=20)]
     later = report(rows=more, equivalents=[equivalent()], scores=[])
     both = joined(later, earlier)
     assert both.rows == (*more, *SOFT)
     assert both.equivalents == (equivalent(),)
-    assert both.scores == (scores(),)
+    (score,) = both.scores
+    gain = 100 * (SOFT[0].top1_mean - SOFT[1].top1_mean)
+    assert score.improvement_over_random == pytest.approx(gain), "of all rows together"
+    assert score.augmentation_robust_score == 31.0, "its rows are not published"
     assert joined(earlier, both).rows == both.rows, "a run that is repeated takes nothing away"
     assert joined(earlier, both).equivalents == both.equivalents
+    assert joined(earlier, both).scores == both.scores
+    assert joined(later, joined(later, earlier)) == both
+
+
+def test_an_equivalent_number_without_more_rows_is_taken() -> None:
+    earlier = report(rows=HARD, equivalents=[], scores=[])
+    assert joined(report(rows=HARD, equivalents=[equivalent()]), earlier).equivalents == (
+        equivalent(),
+    )
 
 
 def test_fewer_seeds_do_not_replace_more() -> None:

@@ -84,33 +84,49 @@ def joined(report: Report, earlier: Report) -> Report:
     recipe, teacher, device and versions; else ``report`` alone.
 
     Students of one kind with one kind of labels are taken from ``report`` unless the earlier one
-    has all their rows, from as many seeds.
+    has all their rows, from as many seeds, and their equivalent number.
     """
     same = ("source", "against", "resolution", "recipe", "teacher", "device", "versions")
     if any(getattr(report, name) != getattr(earlier, name) for name in same):
         return report
     pairs = list(dict.fromkeys([*panels(earlier), *panels(report)]))
     chosen = {pair: earlier if _covers(earlier, report, pair) else report for pair in pairs}
-    scores = {each.student: each for each in (*report.scores, *earlier.scores)}
-    for each in report.scores:
-        measured = {name: value for name, value in each if value is not None}
-        scores[each.student] = scores[each.student].model_copy(update=measured)
+    rows = tuple(row for pair in pairs for row in panel_rows(chosen[pair], *pair))
     return report.model_copy(
         update={
-            "rows": tuple(row for pair in pairs for row in panel_rows(chosen[pair], *pair)),
+            "rows": rows,
             "equivalents": tuple(
                 equivalent
                 for pair in pairs
                 for equivalent in chosen[pair].equivalents
                 if (equivalent.student, equivalent.labels) == pair
             ),
-            "scores": tuple(scores.values()),
+            "scores": tuple(_with_unaugmented(_scores(rows, ()), report, earlier)),
             "local_students": {**earlier.local_students, **report.local_students},
         }
     )
 
 
+def _with_unaugmented(scores: Iterable[Scores], *reports: Report) -> Iterable[Scores]:
+    """With the scores that rows without augmentation gave, which are not published."""
+    values = {
+        each.student: each.augmentation_robust_score
+        for report in reversed(reports)
+        for each in report.scores
+        if each.augmentation_robust_score is not None
+    }
+    for each in scores:
+        value = values.get(each.student)
+        yield each.model_copy(update={"augmentation_robust_score": value})
+
+
 def _covers(earlier: Report, report: Report, pair: tuple[str, str]) -> bool:
+    with_equivalent = [
+        pair in {(each.student, each.labels) for each in one.equivalents}
+        for one in (earlier, report)
+    ]
+    if with_equivalent == [False, True]:
+        return False
     seeds = {(row.images, row.ipc): row.n for row in panel_rows(earlier, *pair)}
     rows = panel_rows(report, *pair)
     return all(seeds.get((row.images, row.ipc), 0) >= row.n for row in rows)
