@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PYTEST := $(VENV)/bin/pytest
-PARALLEL := -n auto --dist worksteal
+PARALLEL := -n auto --dist loadfile
 
 .PHONY: demo test test-slow test-all coverage lint clean
 
