@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.environment import environment
 from helpers.runs import embedded_table, run_wdistill, small_source
 from torch import Tensor
 
@@ -49,7 +48,6 @@ def report(run: Path) -> dict[str, Any]:
     done = run_wdistill(
         "evaluate", run, *STEPS, "--labels", "hard", "--labels", "soft", "--labels", "teacher",
         "--baselines", "random,nearest,herding,full", "--augmentation-robust",
-        env=cached(run.parent),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = "now tells this evaluation"
@@ -58,10 +56,6 @@ def report(run: Path) -> dict[str, Any]:
     Report.read(run / "report" / "report.json")
     found: dict[str, Any] = json.loads((run / "report" / "report.json").read_text())
     return found
-
-
-def cached(home: Path) -> dict[str, str]:
-    return environment(HF_HOME=str(home / "home"), HF_HUB_OFFLINE="1")
 
 
 def test_the_report_says_what_was_evaluated_and_how(report: dict[str, Any]) -> None:
@@ -130,7 +124,12 @@ def test_what_does_not_go_on_the_card(
         else ("--against", other, "--eval-split", "test[:50]")
     )
     done = run_wdistill(
-        "evaluate", copy, *options, *STEPS, "--baselines", "none", env=cached(tmp_path)
+        "evaluate",
+        copy,
+        *options,
+        *STEPS,
+        "--baselines",
+        "none",
     )
     assert done.returncode == 0, done.stderr
     assert "now tells" not in done.stdout
@@ -162,7 +161,7 @@ def accuracy_of(teacher: Path, file: Path) -> float:
 def test_a_second_start_computes_nothing_again(run: Path, report: dict[str, Any]) -> None:
     work = run / "work" / "evaluate"
     before = {path.name: path.stat().st_mtime_ns for path in work.iterdir()}
-    done = run_wdistill("evaluate", run, *STEPS, "--labels", "hard", env=cached(run.parent))
+    done = run_wdistill("evaluate", run, *STEPS, "--labels", "hard")
     assert done.returncode == 0, done.stderr
     assert {path.name: path.stat().st_mtime_ns for path in work.iterdir()} == before
     again = json.loads((run / "report" / "report.json").read_text())
@@ -179,7 +178,6 @@ def test_two_processes_give_the_same_numbers_as_one(
     done = run_wdistill(
         "evaluate", run, *STEPS, "--labels", "hard", "--labels", "soft",
         "--baselines", "random,nearest", "--output", tmp_path / "two", "--num-processes", "2",
-        env=cached(tmp_path),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     two = json.loads((tmp_path / "two" / "report.json").read_text())
@@ -397,7 +395,7 @@ def test_a_foreign_set_is_judged_with_settings_from_a_file(real: Path, tmp_path:
     out = tmp_path / "out"
     done = run_wdistill(
         "evaluate", path, "--against", real, "--train-split", "train+test", "--config", settings,
-        "--output", out, env=cached(tmp_path),
+        "--output", out,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "540 images in 'train+test', 60 test images held out of 'train+test'" in done.stdout
@@ -409,7 +407,7 @@ def test_a_foreign_set_is_judged_with_settings_from_a_file(real: Path, tmp_path:
     assert [row["n"] for row in report["rows"]] == [1]
     assert report["equivalents"] == []
     settings.write_text("colour: blue\n")
-    refused = run_wdistill("evaluate", path, "--config", settings, env=cached(tmp_path))
+    refused = run_wdistill("evaluate", path, "--config", settings)
     assert refused.returncode == 2
     assert f"'{settings}': `colour` is no setting of wdistill" in refused.stderr
 
