@@ -504,11 +504,6 @@ class StudentConfig(Settings):
         size = min(self.batch_size or size, images)
         return self.steps or (self.epochs or epochs) * math.ceil(images / size), size
 
-    def fixed(self, images: int) -> StudentConfig:
-        """The budget for a set of ``images``, to train on sets of any size."""
-        steps, size = self.budget(images)
-        return dataclasses.replace(self, epochs=None, steps=steps, batch_size=size)
-
 
 _SEED = Option("Of everything random. [source: convention]", "--seed", between(0, 2**31 - 1))
 _PRECISION = Option(

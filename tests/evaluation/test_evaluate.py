@@ -365,7 +365,10 @@ def test_what_a_set_stands_for_must_be_said(tmp_path: Path) -> None:
         (["--labels", "soft"], "has no soft labels"),
         (["--labels", "teacher"], "name one with --teacher"),
         (["--baselines", "herding"], "name one with --teacher"),
-        (["--baselines", "best"], "give names from random, nearest, herding, full, or none"),
+        (
+            ["--baselines", "best"],
+            "--baselines is 'best'; choose one of random, nearest, herding, full",
+        ),
         (["--seeds", "0"], "--seeds is 0; give a number from 1 to 100"),
         (["--batch-size", "0"], "--batch-size is 0; give a number from 1 to 100000"),
         (["--lr", "-1"], "--lr is -1.0; give a finite number above 0"),
