@@ -28,7 +28,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["no", "bf16"]
 Tracker = Literal["trackio", "tensorboard"]
 
-FORMAT_VERSION = 1  # of run folders and published sets
+FORMAT_VERSION = 2  # of run folders and published sets
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 LARGE_SET = 500
 MOST_IPC = 100  # of a run; sets of others may have more

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.examples import NAMES, distilled_set, manifest
+from helpers.examples import NAMES, distilled_set, manifest, manifest_json, write_set
 from helpers.hub_server import HubServer, hub_env
 from helpers.labels import with_views
 from helpers.pushes import run_json
@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import wdistill
-from wdistill.artifact.distilled_set import read_manifest, write_publishable
 from wdistill.artifact.torch_dataset import DistilledImages
 from wdistill.core.files import write_json
 from wdistill.errors import DataError, OptionError, RunFolderError
@@ -37,7 +36,7 @@ print(json.dumps([len(data), data.class_names, target, mean]))
 
 def plain(folder: Path) -> Path:
     """A published folder without stored views."""
-    write_publishable(folder / "ipc4", distilled_set(), manifest(), None)
+    write_set(folder / "ipc4", distilled_set(), manifest())
     return folder
 
 
@@ -158,15 +157,14 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="'alice/unknown'"):
         wdistill.load("alice/unknown")
-    known = read_manifest(folder / "ipc4")
     stored = {"views": 6, "topk": 3, "levels": 64, "temperature": 20}
-    for key, value in (
-        ("images", 13),
-        ("resolution", 32),
-        ("classes", ["a", "b", "c"]),
-        ("labels", {"views": 1, "stored": stored}),
+    for other in (
+        manifest_json(ipc=3),
+        manifest_json(resolution=32),
+        manifest_json(classes=["a", "b", "c"]),
+        manifest_json(label_views=stored),
     ):
-        write_json(folder / "ipc4" / "wdistill.json", known | {key: value})
+        write_json(folder / "ipc4" / "wdistill.json", other)
         with pytest.raises(RunFolderError, match="disagree"):
             wdistill.load(folder)
 

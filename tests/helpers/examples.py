@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 import wdistill
-from wdistill.artifact.distilled_set import DistilledSet
-from wdistill.config import RunConfig
+from wdistill.artifact.distilled_set import DistilledSet, remove_other_report, write_data
+from wdistill.artifact.layout import MANIFEST_FILE
+from wdistill.artifact.manifest import Manifest
+from wdistill.config import FORMAT_VERSION, RunConfig
+from wdistill.labels.views import LabelViews
 
 NAMES = ("T-shirt/top", "Trouser", "Pullover")
 
@@ -44,16 +48,16 @@ def distilled_set(
     )
 
 
-def manifest(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> dict[str, Any]:
-    """As the pipeline writes it; ``changes`` name a path: ``source__license="mit"``."""
+def manifest_json(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> dict[str, Any]:
+    """As the pipeline writes wdistill.json; ``changes`` name a path: ``source__license="mit"``."""
     classes = range(len(names))
     value: dict[str, Any] = {
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "wdistill_version": "0.1.0",
         "created": "2026-11-22T17:00:00Z",
         "command": "wdistill run --ipc 4 --iterations 100",
-        "config": RunConfig().to_dict(),
-        "config_changed": {"barycenter.ipc": ipc, "synthesis.iterations": 100},
+        "config": json.loads(json.dumps(RunConfig().to_dict())),
+        "config_changed": ["barycenter.ipc", "synthesis.iterations"],
         "config_hash": "0123456789abcdef",
         "source": {
             "id": "fashion_mnist-subset",
@@ -64,12 +68,13 @@ def manifest(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> di
             "license": "mit",
             "license_name": None,
             "license_link": None,
-            "gated": False,
+            "access": "open",
             "pretty_name": "Fashion-MNIST (subset)",
             "url": "https://github.com/zalandoresearch/fashion-mnist",
             "train_split": "train",
             "eval_split": "test",
             "eval_is_holdout": False,
+            "groups": 0,
             "image_column": "image",
             "label_column": "label",
             "train_images": 10000,
@@ -90,8 +95,9 @@ def manifest(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> di
             "weights_sha256": "ab" * 32,
             "parameters": 123456,
         },
+        "revisions": {},
+        "local_students": {},
         "barycenter": {
-            "weights": "free",
             "w2": [12.25 + c for c in classes],
             "w2_random": [20.5 + 2 * c for c in classes],
         },
@@ -100,14 +106,15 @@ def manifest(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> di
                 [round(0.0312 + 0.01 * c + 0.002 * j, 4) for j in range(ipc)] for c in classes
             ]
         },
-        "labels": {"views": 16, "stored": None},
+        "label_views": None,
         "seconds": {"teacher": 61.5, "survey": 3.25, "synthesis": 40.0, "relabel": 1.0},
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "device": "cpu (2 threads)",
         "processes": 1,
-        "bytes": {},
+        "threads": 2,
+        "bytes": {"images": 11768, "soft_labels": 144, "parquet": 18555, "label_views": 0},
     }
-    value["config"]["barycenter"]["ipc"] = ipc
+    value["config"]["barycenter"] |= {"ipc": ipc, "weights": "free"}
     value["config"]["synthesis"]["iterations"] = 100
     for path, change in changes.items():
         *parents, key = path.split("__")
@@ -116,3 +123,18 @@ def manifest(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> di
             target = target[parent]
         target[key] = change
     return value
+
+
+def manifest(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) -> Manifest:
+    """The same, read."""
+    return Manifest.parse(manifest_json(names, ipc, **changes), Path("wdistill.json"))
+
+
+def write_set(
+    folder: Path, distilled: DistilledSet, described: Manifest, views: LabelViews | None = None
+) -> bool:
+    """Write a set as the end of a run does; whether a report of another set is gone."""
+    removed = remove_other_report(folder, distilled, views)
+    sizes = write_data(folder, distilled, views)
+    described.model_copy(update={"bytes": sizes}).write(folder / MANIFEST_FILE)
+    return removed

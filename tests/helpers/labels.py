@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helpers.examples import NAMES, distilled_set, manifest
-from wdistill.artifact.distilled_set import write_publishable
+from helpers.examples import NAMES, distilled_set, manifest, write_set
 from wdistill.config import LabelViewsConfig
 from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing
@@ -61,7 +60,7 @@ def with_views(folder: Path) -> tuple[LabelViews, Any]:
     pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2)
     network = teacher(28, len(NAMES))
     views = rounded(label_views(network, pixels, ViewRecipe(LabelViewsConfig(6), seed=1)), 64)
-    told = {"views": 6, "topk": 3, "levels": 64, "temperature": 20.0}
-    write_publishable(folder / "ipc4", images, manifest(labels__stored=told), None, views)
+    stored = {"views": 6, "topk": 3, "levels": 64, "temperature": 20.0}
+    write_set(folder / "ipc4", images, manifest(label_views=stored), views)
     (folder / "README.md").write_text(render_card(folder))
     return views, network

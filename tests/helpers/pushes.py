@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from helpers.examples import manifest_json
 from helpers.hub_server import HubServer, run_python
 from helpers.runs import embedded_table
 
@@ -78,10 +79,10 @@ def parquet(path: Path, rows: dict[str, list[Any]]) -> None:
 
 
 def manifest(**source: Any) -> str:
-    source = {"id": "alice/real", "kind": "hub", "license": "mit", "gated": False, **source}
-    return json.dumps(
-        {"format_version": 1, "wdistill_version": "0.1.0", "source": source, "ipc": 2}
-    )
+    """wdistill.json of the six images; source: what it tells of the real ones."""
+    changes = {"id": "alice/real", "kind": "hub", "license": "mit", **source}
+    named = {f"source__{name}": value for name, value in changes.items()}
+    return json.dumps(manifest_json(tuple(NAMES), 2, **named))
 
 
 def six_rows() -> dict[str, list[Any]]:

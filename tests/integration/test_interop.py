@@ -11,12 +11,11 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from helpers.examples import NAMES, distilled_set, manifest
+from helpers.examples import NAMES, distilled_set, manifest, write_set
 from helpers.labels import teacher
 from torch.nn.functional import kl_div
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
-from wdistill.artifact.distilled_set import write_publishable
 from wdistill.config import LabelViewsConfig
 from wdistill.labels.views import (
     LabelViews,
@@ -40,8 +39,8 @@ def publish(folder: Path, topk: int | None) -> LabelViews:
     views = rounded(
         label_views(teacher(28, len(NAMES)), pixels, ViewRecipe(config, seed=1)), config.levels
     )
-    told = {"views": VIEWS, "topk": topk or len(NAMES), "levels": 64, "temperature": 20.0}
-    write_publishable(folder / "ipc4", images, manifest(labels__stored=told), None, views)
+    stored = {"views": VIEWS, "topk": topk or len(NAMES), "levels": 64, "temperature": 20.0}
+    write_set(folder / "ipc4", images, manifest(label_views=stored), views)
     (folder / "README.md").write_text(render_card(folder))
     return views
 

@@ -9,13 +9,12 @@ from typing import Any
 import datasets
 import pytest
 import yaml
-from helpers.examples import NAMES, distilled_set, manifest
+from helpers.examples import NAMES, distilled_set, manifest, write_set
 from helpers.hub_server import HubServer
 from helpers.pushes import run_json, run_push
 from helpers.reports import run_report
 from huggingface_hub import DatasetCard
 
-from wdistill.artifact.distilled_set import write_publishable
 from wdistill.artifact.layout import one_set, set_folders
 from wdistill.errors import RunFolderError
 from wdistill.publishing.card.card import render_card
@@ -27,7 +26,7 @@ def run_of(folder: Path, ipc: int, names: tuple[str, ...] = NAMES, **changes: An
     """A finished run of ``ipc`` images per class."""
     publish = folder / f"run{ipc}" / "publish"
     described = manifest(names, ipc, source__license="mit", **changes)
-    write_publishable(publish / f"ipc{ipc}", distilled_set(names, ipc), described)
+    write_set(publish / f"ipc{ipc}", distilled_set(names, ipc), described)
     run_report().write(publish / f"ipc{ipc}" / "report.json")
     (publish / "README.md").write_text(render_card(publish))
     return publish.parent
@@ -149,7 +148,7 @@ def test_a_set_of_another_source_does_not_join(
 def test_a_set_without_label_views_takes_their_configuration_away(tmp_path: Path) -> None:
     root = whole(tmp_path, 4)
     assert [e["config_name"] for e in front(render_card(root))["configs"]] == ["ipc4"]
-    told = {"views": 2, "topk": 3, "levels": 4, "temperature": 20.0}
-    run = run_of(tmp_path / "views", 4, labels__stored=told)
+    stored = {"views": 2, "topk": 3, "levels": 4, "temperature": 20.0}
+    run = run_of(tmp_path / "views", 4, label_views=stored)
     text = yaml.safe_load((run / "publish" / "README.md").read_text().split("---")[1])
     assert [e["config_name"] for e in text["configs"]] == ["ipc4", "ipc4_soft_labels"]

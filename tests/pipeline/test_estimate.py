@@ -15,8 +15,8 @@ import torch
 from click.testing import CliRunner
 from helpers.runs import QUICK, parquet_bytes, small_source
 
-from wdistill.artifact.distilled_set import read_manifest
 from wdistill.artifact.layout import one_set
+from wdistill.artifact.manifest import read_manifest
 from wdistill.cli.main import cli
 from wdistill.config import (
     BarycenterConfig,
@@ -171,7 +171,7 @@ def test_the_work_is_what_a_run_does(
     assert told["decode"] == 10 * PER_CLASS * 2 + TEST  # for the pixels' statistics too
     assert told["test"] == TEST
     assert work.training_steps == 2 * (10 * PER_CLASS // 50)
-    assert work.stages.keys() == read_manifest(one_set(run.folder))["seconds"].keys()
+    assert work.stages.keys() == read_manifest(one_set(run.folder)).seconds.keys()
 
 
 def test_steps_of_synthesis_are_shared_out_among_the_spaces(

@@ -82,7 +82,7 @@ def known(data: ImageData, draw: int = 0, seed: int = 0) -> Teacher:
     key = features_key(data, backbone, weights_sha256(backbone.model), seed)
     store = PixelStore(data.train, pixels)
     network = SimpleNamespace(device=torch.device("cpu"))
-    return Teacher(network, store, store, 0.9, {}, key)  # type: ignore[arg-type]
+    return Teacher(network, store, store, 0.9, None, key)  # type: ignore[arg-type]
 
 
 def keys(

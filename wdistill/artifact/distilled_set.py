@@ -11,7 +11,6 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,12 +21,12 @@ from torch import Tensor
 
 from wdistill.artifact.layout import (
     MANIFEST_FILE,
-    inside,
     lacking,
     shard_files,
     shard_names,
     whole_shards,
 )
+from wdistill.artifact.manifest import Sizes
 from wdistill.artifact.parquet import (
     Pictures,
     image_features,
@@ -36,14 +35,10 @@ from wdistill.artifact.parquet import (
     write_rows,
 )
 from wdistill.artifact.report import Report
-from wdistill.artifact.schema import MANIFEST, mismatch
-from wdistill.config import FORMAT_VERSION
 from wdistill.core.files import (
     atomic_file,
     guarded,
-    read_json,
     remove,
-    write_json,
 )
 from wdistill.errors import RunFolderError
 from wdistill.labels.views import LabelViews
@@ -90,58 +85,53 @@ class DistilledSet:
         return len(self.images)
 
 
-def write_publishable(
-    folder: Path,
-    distilled: DistilledSet,
-    manifest: dict[str, Any],
-    views: LabelViews | None = None,
-) -> bool:
-    """Write data, label views and manifest; fill ``manifest["bytes"]``; leave other files
-    alone. Returns whether a report was removed because it was about another set than this: it stays
-    while the images and what its students saw of them are the same.
+def write_data(folder: Path, distilled: DistilledSet, views: LabelViews | None = None) -> Sizes:
+    """Write the parquet files of a set into ``folder`` and remove those of an earlier one.
 
-    The manifest goes last: a folder that has one is whole.
+    The manifest goes first and is to be written last: a folder that has one is whole.
     """
-    outdated = _outdated(folder, distilled, views)
     pictures, names = Pictures(distilled.images, folder), distilled.class_names
     size = sum(pictures.sizes)
     count = 1 + (size + distilled.soft_labels.nbytes) // _SHARD_BYTES
     files = shard_names(count)
     stale = [path for path in shard_files(folder, DATA) if path.name not in files]
-    remove(folder / MANIFEST_FILE, *stale, *([folder / REPORT_FILE] if outdated else []))
+    remove(folder / MANIFEST_FILE, *stale)
     columns, parquet_size = (distilled.labels, distilled.weights, distilled.soft_labels), 0
     for name, rows in zip(files, np.array_split(np.arange(len(distilled)), count), strict=True):
         with atomic_file(folder / DATA / name) as file:
             write_rows(file, rows, pictures, *columns, names)
             parquet_size += file.tell()
-    views_size = write_label_views(folder, views, len(names))
-    manifest["bytes"] = {
-        "images": size,
-        "soft_labels": distilled.soft_labels.nbytes,
-        "parquet": parquet_size,
-        "label_views": views_size,
-    }
-    write_json(folder / MANIFEST_FILE, manifest)
-    return outdated
+    return Sizes(
+        images=size,
+        soft_labels=distilled.soft_labels.nbytes,
+        parquet=parquet_size,
+        label_views=write_label_views(folder, views, len(names)),
+    )
 
 
-def _outdated(folder: Path, distilled: DistilledSet, views: LabelViews | None) -> bool:
-    """Whether the report in ``folder`` is about another set than this, or of students that saw
-    other label views. What cannot be read is.
+def remove_other_report(folder: Path, distilled: DistilledSet, views: LabelViews | None) -> bool:
+    """Remove the report in ``folder``, to be called before a set is written there, where it is
+    about another set than ``distilled``, or about students that saw other label views than
+    ``views``, or cannot be read. Returns whether it was removed.
     """
-    if not (folder / REPORT_FILE).exists():
+    path = folder / REPORT_FILE
+    if not path.exists() or _is_report_of(folder, distilled, views):
         return False
+    remove(path)
+    return True
+
+
+def _is_report_of(folder: Path, distilled: DistilledSet, views: LabelViews | None) -> bool:
     count, classes = distilled.soft_labels.shape
     try:
         report = read_report(folder)
         if report is None or not _equal(read_distilled(folder), distilled):
-            return True
-        if all(row.labels != "views" for row in report.rows):
             return False
-        side = distilled.images.shape[1]
-        return not _equal(read_label_views(folder, count, classes, side), views)
+        if all(row.labels != "views" for row in report.rows):
+            return True
+        return _equal(read_label_views(folder, count, classes, distilled.images.shape[1]), views)
     except RunFolderError:
-        return True
+        return False
 
 
 def _equal(one: DistilledSet | LabelViews | None, other: DistilledSet | LabelViews | None) -> bool:
@@ -225,26 +215,10 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    return _read_checked(folder, MANIFEST_FILE, MANIFEST)
-
-
 def read_report(folder: Path) -> Report | None:
     """None if the set was not evaluated."""
     path = folder / REPORT_FILE
     return Report.read(path) if path.exists() else None
-
-
-def _read_checked(folder: Path, name: str, schema: Any) -> dict[str, Any]:
-    path = inside(folder, folder / name)
-    value: dict[str, Any] = read_json(path)
-    version = value.get("format_version") if isinstance(value, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise RunFolderError(f"'{path}' is of format {version}; upgrade wdistill to read it")
-    problem = mismatch(value, schema)
-    if problem:
-        raise RunFolderError(f"'{path}' is not what wdistill writes: {problem}; write it again")
-    return value
 
 
 @dataclass(frozen=True)

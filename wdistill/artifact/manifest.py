@@ -1,101 +1,211 @@
-"""wdistill.json: what was made, from what, how, with which versions."""
+"""wdistill.json: what was made, from what, how, and with which versions.
+
+A manifest is built complete and never changed. It names no folder of the machine that wrote it.
+"""
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from pydantic import model_validator
 
-from wdistill._version import __version__
-from wdistill.config import FORMAT_VERSION, RunConfig, stable_hash
-from wdistill.core.devices import device_name, versions
-from wdistill.core.text import without_folders
-from wdistill.data.dataset import ImageData
-from wdistill.labels.views import LabelViews
+from wdistill.artifact.layout import MANIFEST_FILE
+from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
+from wdistill.config import RunConfig
+
+if TYPE_CHECKING:  # brings torch, and a push reads manifests
+    from wdistill.data.dataset import ImageData
+
+Access = Literal["open", "gated", "private", "unknown"]
 
 
-def describe_source(data: ImageData) -> dict[str, Any]:
-    return {
-        **asdict(data.source),
-        "train_split": data.train_split,
-        "eval_split": data.eval_split,
-        "eval_is_holdout": data.eval_is_holdout,
-        "image_column": data.image_column,
-        "label_column": data.label_column,
-        "groups": 0 if data.train.groups is None else len(np.unique(data.train.groups)),
-        "train_images": len(data.train),
-        "eval_images": len(data.eval),
-        "unlabelled": data.unlabelled,
-        "broken": data.broken,
-    }
+class SourceRecord(Record):
+    """The real images: where they come from, and how they were read.
 
-
-def _stored(config: RunConfig, views: LabelViews | None) -> dict[str, Any] | None:
-    if views is None:
-        return None
-    return {
-        "views": views.count,
-        "topk": views.logits.shape[1],
-        "levels": config.label_views.levels,
-        "temperature": config.evaluate.temperature,  # at which ``rest`` has the others' share
-    }
-
-
-def build_manifest(
-    *,
-    config: RunConfig,
-    command: str,
-    data: ImageData,
-    resolution: int,
-    teacher: dict[str, Any],
-    revisions: dict[str, str],
-    local_students: dict[str, str],
-    w2: NDArray[np.float64],
-    w2_random: NDArray[np.float64],
-    nearest_rmse: NDArray[np.float32],
-    stored: LabelViews | None,
-    seconds: dict[str, float],
-    device: torch.device,
-    processes: int,
-) -> dict[str, Any]:
-    """The manifest, but for ``bytes``, which writing the folder fills in.
-
-    revisions: commits of the students and feature spaces that are on the Hub, by their ids;
-    local_students: architectures of those that are not, by their published names; w2,
-    w2_random: one value per class; nearest_rmse: (classes, ipc).
+    kind: embedded, hub, imagefolder, parquet or saved; access: of the source on the Hub, unknown
+    where it was read offline; groups: into how many measures each class was split, 0 for none;
+    unlabelled, broken: images that were left out, and why.
     """
-    ipc = config.barycenter.ipc
-    return {
-        "format_version": FORMAT_VERSION,
-        "wdistill_version": __version__,
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": shlex.join(without_folders(shlex.split(command))),
-        "config": without_folders(config.to_dict()),
-        "config_changed": without_folders(config.changed()),
-        "config_hash": stable_hash(config.to_dict()),
-        "source": describe_source(data),
-        "classes": list(data.class_names),
-        "ipc": ipc,
-        "resolution": resolution,
-        "images": ipc * len(data.class_names),
-        "teacher": teacher,
-        "revisions": revisions,
-        "local_students": local_students,
-        "barycenter": {
-            "weights": config.barycenter.weights,
-            "w2": w2.tolist(),
-            "w2_random": w2_random.tolist(),
-        },
-        "distances": {"nearest_real_rmse": nearest_rmse.astype(float).round(4).tolist()},
-        "labels": {"views": config.relabel.views, "stored": _stored(config, stored)},
-        "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
-        "versions": versions(),
-        "device": device_name(device),
-        "processes": processes,
-        "threads": torch.get_num_threads(),  # sums on a CPU are rounded differently
-    }
+
+    id: str
+    kind: str
+    config_name: str | None = None
+    revision: str | None = None
+    fingerprint: str
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    access: Access = "open"
+    pretty_name: str | None = None
+    url: str | None = None
+    train_split: str
+    eval_split: str
+    eval_is_holdout: bool
+    image_column: str
+    label_column: str
+    groups: Count = 0
+    train_images: Count
+    eval_images: Count
+    unlabelled: Count = 0
+    broken: Count = 0
+
+    @classmethod
+    def of(cls, data: ImageData) -> Self:
+        """What the manifest tells of ``data``."""
+        source, groups = data.source, data.train.groups
+        return cls(
+            id=source.id,
+            kind=source.kind,
+            config_name=source.config_name,
+            revision=source.revision,
+            fingerprint=source.fingerprint,
+            license=source.license,
+            license_name=source.license_name,
+            license_link=source.license_link,
+            access=_access(source.gated),
+            pretty_name=source.pretty_name,
+            url=source.url,
+            train_split=data.train_split,
+            eval_split=data.eval_split,
+            eval_is_holdout=data.eval_is_holdout,
+            image_column=data.image_column,
+            label_column=data.label_column,
+            groups=0 if groups is None else len(set(groups.tolist())),
+            train_images=len(data.train),
+            eval_images=len(data.eval),
+            unlabelled=data.unlabelled,
+            broken=data.broken,
+        )
+
+
+def _access(gated: bool | str) -> Access:
+    if gated == "private":
+        return "private"
+    if gated == "unknown":
+        return "unknown"
+    return "gated" if gated else "open"
+
+
+class TeacherRecord(Record):
+    """The network whose features defined the transport.
+
+    origin: whether it was used as_is, fine_tuned or trained from_scratch; architecture: in words;
+    accuracy: top-1 on the evaluation images.
+    """
+
+    backbone: str
+    revision: str | None = None
+    origin: Literal["as_is", "fine_tuned", "from_scratch"]
+    architecture: str
+    accuracy: Number
+    weights_sha256: str
+    parameters: Count
+
+
+class BarycenterRecord(Record):
+    """Squared Wasserstein distances to the real images in the teacher's features, one per class.
+
+    w2: of the barycenter; w2_random: of as many random real images.
+    """
+
+    w2: tuple[Number, ...]
+    w2_random: tuple[Number, ...]
+
+
+class Distances(Record):
+    """How far the images are from real ones.
+
+    nearest_real_rmse: for each class and image, to the nearest training image of the class, pixels
+    being from 0 to 1.
+    """
+
+    nearest_real_rmse: tuple[tuple[Number, ...], ...]
+
+
+class StoredViews(Record):
+    """The labels of single views, stored beside the images.
+
+    views: number for each image; topk: logits that are kept of each view; levels: values that a
+    stored logit can have; temperature: at which the classes that are not kept have their share.
+    """
+
+    views: Count
+    topk: Count
+    levels: Count
+    temperature: Number
+
+
+class Sizes(Record):
+    """Bytes. images: as PNG; parquet: of the files with images and soft labels; label_views: of the
+    files with the labels of views.
+    """
+
+    images: Count
+    soft_labels: Count
+    parquet: Count
+    label_views: Count
+
+
+class Manifest(FileRecord):
+    """The content of wdistill.json.
+
+    config: all settings, ``config_changed`` names those that were not at their default, and
+    ``config_hash`` is that of the settings before folders were taken out; images: in all;
+    revisions: commits of students and feature spaces on the Hub, by their ids; local_students:
+    architectures of students that were folders, by their published names; seconds: by stage;
+    threads: of each process, because sums on a CPU are rounded differently.
+    """
+
+    wdistill_version: str
+    created: str
+    command: str
+    config: RunConfig
+    config_changed: tuple[str, ...]
+    config_hash: str
+    source: SourceRecord
+    classes: tuple[str, ...]
+    ipc: Count
+    resolution: Count
+    images: Count
+    teacher: TeacherRecord
+    revisions: FrozenMap[str, str]
+    local_students: FrozenMap[str, str]
+    barycenter: BarycenterRecord
+    distances: Distances
+    label_views: StoredViews | None
+    seconds: FrozenMap[str, Number]
+    versions: FrozenMap[str, str]
+    device: str
+    processes: Count
+    threads: Count
+    bytes: Sizes
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        nearest, classes = self.distances.nearest_real_rmse, len(self.classes)
+        if self.ipc != self.config.barycenter.ipc:
+            raise ValueError(f"ipc is {self.ipc}, but {self.config.barycenter.ipc} in config")
+        if self.images != self.ipc * classes:
+            raise ValueError(f"images is {self.images} for {classes} classes of {self.ipc}")
+        if {len(self.barycenter.w2), len(self.barycenter.w2_random)} != {classes}:
+            raise ValueError(f"barycenter does not have one value for each of {classes} classes")
+        if len(nearest) != classes or any(len(each) != self.ipc for each in nearest):
+            raise ValueError("distances.nearest_real_rmse does not have one value for each image")
+        if self.label_views is not None and not 0 < self.label_views.topk <= classes:
+            raise ValueError(f"label_views.topk is {self.label_views.topk} of {classes} classes")
+        return self
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the images are real ones, chosen and left as they are."""
+        return self.config.synthesis.init == "real" and self.config.synthesis.iterations == 0
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the set in ``folder``.
+
+    Raises:
+        RunFolderError: it is missing, damaged, of another format, or not a manifest.
+    """
+    return Manifest.read(folder / MANIFEST_FILE)

@@ -1,7 +1,8 @@
 """What the files of a published set have in common: frozen models, checked when they are read.
 
 A file may come from anyone, so reading is strict: text is not taken for a number, and no number is
-infinite. Keys that a model does not have are ignored: a later version may add some.
+infinite. Keys that a model does not have are ignored, for a later version may add some; settings
+that this version does not have are refused.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class FileRecord(Record):
         except ValidationError as error:
             reason = explain(error)
         except OptionError as error:  # a setting that is not allowed
-            reason = str(error)
+            reason = str(error).replace("`", "")
         raise RunFolderError(f"'{path}' is not what wdistill writes: {reason}; write it again")
 
     def write(self, path: Path) -> None:
@@ -96,14 +97,16 @@ def explain(error: ValidationError) -> str:
     """
     problem = error.errors(include_url=False)[0]
     kind, value = problem["type"], problem["input"]
+    context = problem.get("ctx", {})
     where = clean(".".join(map(str, problem["loc"])))[:100] or "it"
-    if kind == "missing":
-        return f"{where} is missing"
-    if kind in _EXPECTED:
-        actual = "null" if value is None else type(value).__name__
-        return f"{where} is {actual} instead of {_EXPECTED[kind]}"
-    if kind in _SIZES:
-        return f"{where} is not a number of a sensible size"
-    if kind == "literal_error":
-        return f"{where} is {str(value)[:100]!r}; choose one of {problem['ctx']['expected']}"
-    return f"{where}: {clean(problem['msg'])}"
+    actual = "null" if value is None else type(value).__name__
+    words = {
+        "missing": "is missing",
+        "unexpected_keyword_argument": "is no setting of this version of wdistill; upgrade it",
+        "literal_error": f"is {str(value)[:100]!r}; choose one of {context.get('expected')}",
+        **dict.fromkeys(_SIZES, "is not a number of a sensible size"),
+        **{name: f"is {actual} instead of {wanted}" for name, wanted in _EXPECTED.items()},
+    }
+    if kind == "value_error":  # a check of a model, which names the fields itself
+        return clean(context["error"])
+    return f"{where} {words.get(kind) or clean(problem['msg'])}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -13,7 +12,6 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from wdistill.artifact.distilled_set import (
     DistilledSet,
     read_distilled,
-    read_manifest,
     read_report,
 )
 from wdistill.artifact.layout import (
@@ -24,6 +22,7 @@ from wdistill.artifact.layout import (
     one_set,
     set_folders,
 )
+from wdistill.artifact.manifest import Manifest, SourceRecord, read_manifest
 from wdistill.artifact.parquet import read_label_views
 from wdistill.artifact.report import Report
 from wdistill.config import DataConfig
@@ -47,7 +46,7 @@ class PublishedSet:
     folder: Path
     distilled: DistilledSet
     views: LabelViews | None
-    manifest: dict[str, Any]
+    manifest: Manifest
     report: Report | None
 
 
@@ -78,10 +77,10 @@ def read_published(folder: Path) -> PublishedSet:
     count, classes = distilled.soft_labels.shape
     side = distilled.images.shape[1]
     views = read_label_views(folder, count, classes, side)
-    told = (manifest["images"], manifest["resolution"], tuple(manifest["classes"]))
-    if told != (count, side, distilled.class_names) or side != distilled.images.shape[2]:
+    recorded = (manifest.images, manifest.resolution, manifest.classes)
+    if recorded != (count, side, distilled.class_names) or side != distilled.images.shape[2]:
         raise RunFolderError(f"'{folder}': its images and its {MANIFEST_FILE} disagree")
-    if (views is None) != (manifest["labels"]["stored"] is None):
+    if (views is None) != (manifest.label_views is None):
         raise RunFolderError(f"'{folder}': its label views and its {MANIFEST_FILE} disagree")
     return PublishedSet(folder, distilled, views, manifest, read_report(folder))
 
@@ -183,14 +182,14 @@ def remote(name: str, what: str, setting: str | None = None) -> str:
     return name
 
 
-def check_data(data: ImageData, recorded: dict[str, Any], advice: str = "") -> None:
+def check_data(data: ImageData, recorded: SourceRecord, advice: str = "") -> None:
     """Raises DataError, ending in ``advice``, unless ``data`` are those that the set with the
     source ``recorded`` was made from.
     """
-    now, was = data.source.fingerprint, recorded["fingerprint"]
+    now, was = data.source.fingerprint, recorded.fingerprint
     if was and not data.is_of(was):
         raise DataError(
             f"{data.source.id!r} is not the data that this set was made from: its fingerprint is "
             f"{now[:16]} and was {was[:16]}; it has {len(data.train)} training images and had "
-            f"{recorded['train_images']}{advice}"
+            f"{recorded.train_images}{advice}"
         )

@@ -83,6 +83,6 @@ def load(
     """
     published = open_published(source, revision)
     if temperature is None:
-        stored = published.manifest["labels"]["stored"]
-        temperature = (stored or published.manifest["config"]["evaluate"])["temperature"]
+        manifest = published.manifest
+        temperature = (manifest.label_views or manifest.config.evaluate).temperature
     return DistilledImages(published, float(temperature))

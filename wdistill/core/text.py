@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,17 @@ def without_folders(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_folders(item) for item in value]
-    if not isinstance(value, str):
-        return value
+        return type(value)(without_folders(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {part.name: getattr(value, part.name) for part in fields(value)}
+        return replace(value, **without_folders(parts))
+    return _without_folder(value) if isinstance(value, str) else value
+
+
+def _without_folder(value: str) -> str:
     option, equals, rest = value.partition("=")
     if value.startswith("--") and equals:
-        return f"{option}={without_folders(rest)}"
+        return f"{option}={_without_folder(rest)}"
     # A Hub id has at most one slash; a longer path, a pattern or a file is this machine's.
     local = value.startswith(("/", "~", ".")) or value.count("/") > 1 or os.path.exists(value)
     if local or "*" in value or value.endswith(".parquet"):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
 from wdistill.artifact.distilled_set import Candidate, mean_one
+from wdistill.artifact.manifest import Manifest
 from wdistill.artifact.reading import check_data, remote
 from wdistill.artifact.report import EvaluatedSet
 from wdistill.config import (
@@ -19,8 +18,8 @@ from wdistill.config import (
     DataConfig,
     EvaluateConfig,
     RelabelConfig,
+    RunConfig,
     RuntimeConfig,
-    Settings,
 )
 from wdistill.core.files import IDENTITY, read_json
 from wdistill.core.text import without_folders
@@ -64,8 +63,8 @@ def open_comparison(
     """Everything that is needed, open and checked before any student is trained."""
     subject = open_subject(config.source, config.columns)
     check_options(subject, config.columns, config.against.resolution)
-    recorded = subject.manifest or {}
-    seed = int(recorded["config"]["seed"]) if recorded else config.seed  # as its hold-out was drawn
+    recorded = subject.manifest.config if subject.manifest else None
+    seed = recorded.seed if recorded else config.seed  # as its hold-out was drawn
     real = _real_data(config, subject, seed, runtime)
     subject = in_order_of(subject, real.class_names, real.source.id)
     source = _teacher_source(config, subject, real)
@@ -91,7 +90,7 @@ def open_comparison(
         train=train,
         test=test,
         teacher=teacher,
-        students=_students(config, recorded, real, resolution, pixels),
+        students=_students(config, subject.manifest, real, resolution, pixels),
         accelerator=accelerator,
         quiet=runtime.quiet,
         data_seed=seed,
@@ -117,7 +116,7 @@ def _real_data(
             "`against.dataset`"
         ) from error
     if subject.manifest is not None and config.against == DataConfig():
-        check_data(real, subject.manifest["source"], "; say where they are with `against.dataset`")
+        check_data(real, subject.manifest.source, "; say where they are with `against.dataset`")
     return real
 
 
@@ -132,16 +131,16 @@ def _teacher_source(
         )
     if subject.folder is not None and (subject.folder / "teacher").is_dir():
         return find_backbone(str(subject.folder / "teacher"), resolution=size)
-    recorded = (subject.manifest or {}).get("teacher", {})
-    if recorded.get("origin") != "as_is":
+    recorded = subject.manifest.teacher if subject.manifest else None
+    if recorded is None or recorded.origin != "as_is":
         return None
     if subject.folder is not None:  # the manifest names no folder of this machine, the run does
         name = read_json(subject.folder / IDENTITY)["teacher.backbone"]
-    elif recorded.get("revision") is None:
+    elif recorded.revision is None:
         return None
     else:
-        name = remote(recorded["backbone"], "teacher", "teacher")
-    revision = recorded.get("revision")
+        name = remote(recorded.backbone, "teacher", "teacher")
+    revision = recorded.revision
     return find_backbone(
         name, resolution=size, revision=revision, trust_remote_code=trust, setting="teacher"
     )
@@ -151,7 +150,7 @@ def _resolution(
     config: EvaluateConfig, subject: Subject, real: ImageData, teacher: BackboneSource | None
 ) -> int:
     if subject.manifest is not None:
-        return int(subject.manifest["resolution"])
+        return subject.manifest.resolution
     default = teacher or find_backbone(STUDENT, resolution=real.native_size)
     return working_resolution(default, config.against.resolution, real.native_size)
 
@@ -182,10 +181,9 @@ def _teacher(
     recorded = subject.manifest if config.teacher is None else None
     name, accuracy = str(without_folders(backbone.name)), None
     if recorded:
-        name = recorded["teacher"]["backbone"]
-        source = recorded["source"]
-        same = real.is_of(source["fingerprint"]) and real.eval_split == source["eval_split"]
-        accuracy = recorded["teacher"]["accuracy"] if same and subject.folder else None
+        name, source = recorded.teacher.backbone, recorded.source
+        same = real.is_of(source.fingerprint) and real.eval_split == source.eval_split
+        accuracy = recorded.teacher.accuracy if same and subject.folder else None
     network = FeatureNetwork(backbone.model, backbone.preprocessing, accelerator.device)
     digest = weights_sha256(backbone.model)
     key = features_key(real, backbone, digest, seed)
@@ -219,39 +217,33 @@ def _evaluated(subject: Subject, candidate: Candidate) -> EvaluatedSet:
     )
 
 
-def _protocol(config: EvaluateConfig, recorded: Mapping[str, Any]) -> Protocol:
+def _protocol(config: EvaluateConfig, recorded: RunConfig | None) -> Protocol:
     """Random real images get soft labels in the way that the set got its own."""
     return Protocol(
         students=config.evaluate,
         baselines=config.baselines,
         augmentation_robust=config.augmentation_robust,
-        relabel=RelabelConfig(**_settings(recorded, "relabel", RelabelConfig)),
+        relabel=recorded.relabel if recorded else RelabelConfig(),
         seed=config.seed,
         mixed_precision=config.mixed_precision,
     )
 
 
-def _barycenter(recorded: Mapping[str, Any], ipc: int) -> BarycenterConfig:
+def _barycenter(recorded: RunConfig | None, ipc: int) -> BarycenterConfig:
     """The settings of a set's barycenters as its manifest records them, else the defaults."""
-    return BarycenterConfig(**_settings(recorded, "barycenter", BarycenterConfig) | {"ipc": ipc})
-
-
-def _settings(recorded: Mapping[str, Any], section: str, kind: type[Settings]) -> dict[str, Any]:
-    """Those of ``kind`` that a manifest records."""
-    values = recorded.get("config", {}).get(section, {})
-    return {each.name: values[each.name] for each in fields(kind) if each.name in values}
+    return replace(recorded.barycenter if recorded else BarycenterConfig(), ipc=ipc)
 
 
 def _students(
     config: EvaluateConfig,
-    recorded: Mapping[str, Any],
+    manifest: Manifest | None,
     real: ImageData,
     resolution: int,
     pixels: Preprocessing,
 ) -> dict[str, BackboneSource]:
     names = config.evaluate.students
     if not names:
-        backbone = recorded.get("teacher", {}).get("backbone")
+        backbone = manifest.teacher.backbone if manifest else None
         names = (backbone if backbone in BUILT_IN else STUDENT,)
     trust, students = config.trust_remote_code, {}
     for name in names:

@@ -9,10 +9,10 @@ from wdistill.artifact.distilled_set import (
     REPORT_FILE,
     DistilledSet,
     candidate,
-    read_manifest,
     read_report,
 )
 from wdistill.artifact.layout import one_set, publish_folder
+from wdistill.artifact.manifest import read_manifest
 from wdistill.artifact.report import EvaluatedSet, Report
 from wdistill.config import EvaluateConfig
 from wdistill.core.files import atomic_write
@@ -64,9 +64,9 @@ def own_comparison(
         train=teacher.train,
         test=teacher.test,
         teacher=EvaluationTeacher(
-            name=teacher.description["backbone"],
+            name=teacher.description.backbone,
             network=teacher.network,
-            digest=teacher.description["weights_sha256"],
+            digest=teacher.description.weights_sha256,
             features_key=teacher.key,
             accuracy=teacher.accuracy,
         ),
@@ -103,8 +103,8 @@ def publish_report(run: Path, report: Report) -> None:
 def on_own_run(config: EvaluateConfig, comparison: Comparison, report: Report) -> None:
     """Publish what `wdistill evaluate` has found of a run's set with its own data and teacher."""
     run = Path(config.source).expanduser()
-    source = read_manifest(one_set(run))["source"]
-    if config.teacher is not None or not comparison.real.is_of(str(source["fingerprint"])):
+    source = read_manifest(one_set(run)).source
+    if config.teacher is not None or not comparison.real.is_of(source.fingerprint):
         return
     publish_report(run, report)
     logger.info(f"card: {publish_folder(run) / 'README.md'} now tells this evaluation")

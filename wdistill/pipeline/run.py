@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import glob
-import json
 import logging
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from wdistill._version import __version__
 from wdistill.artifact.distilled_set import (
     REPORT_FILE,
     DistilledSet,
     read_distilled,
-    read_manifest,
-    write_publishable,
+    remove_other_report,
+    write_data,
 )
-from wdistill.artifact.layout import set_name
-from wdistill.artifact.manifest import build_manifest
+from wdistill.artifact.layout import MANIFEST_FILE, set_name
+from wdistill.artifact.manifest import (
+    BarycenterRecord,
+    Distances,
+    Manifest,
+    Sizes,
+    SourceRecord,
+    StoredViews,
+    read_manifest,
+)
 from wdistill.artifact.parquet import label_shards
-from wdistill.config import RunConfig, RuntimeConfig, flat
-from wdistill.core.devices import keep_freed_memory, open_accelerator
+from wdistill.config import FORMAT_VERSION, RunConfig, RuntimeConfig, flat, stable_hash
+from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
 from wdistill.core.files import atomic_write, locked, on_disk, read_json, write_json
 from wdistill.core.log import logged
+from wdistill.core.text import without_folders
 from wdistill.core.units import Shard, StageOutput
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import decoding_for, remove_pixels
@@ -72,9 +85,21 @@ PUBLISH = "publish"
 PICTURES = "pictures"
 SHOWN_IMAGES = 3  # of a class, on their way through synthesis
 SECONDS = "seconds.json"
-VOLATILE = (  # differ between equal runs
+VOLATILE = {  # fields of the manifest that differ between equal runs
     "created", "command", "seconds", "processes", "threads", "bytes",
-)  # fmt: skip
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a run is for. stored: labels of views; w2: (classes, 2), of the barycenter and of random
+    real images; nearest: (classes, ipc), pixel distance of each image to the nearest real one.
+    """
+
+    distilled: DistilledSet
+    stored: LabelViews | None
+    w2: NDArray[np.float64]
+    nearest: NDArray[np.float32]
 
 
 def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
@@ -164,9 +189,9 @@ def _seconds(run: Run) -> dict[str, float]:
 def _teacher(run: Run, networks: Networks) -> Teacher:
     with _timed(run, "teacher"):
         teacher = prepare_teacher(run, networks)
-    origin = teacher.description["origin"].replace("_", " ")
+    origin = teacher.description.origin.replace("_", " ")
     logger.info(
-        f"teacher: {teacher.description['backbone']} ({origin}) has accuracy "
+        f"teacher: {teacher.description.backbone} ({origin}) has accuracy "
         f"{teacher.accuracy:.1%} on the images {run.data.eval_place}"
     )
     run.accelerator.log({"teacher/accuracy": teacher.accuracy})
@@ -204,15 +229,8 @@ def _work(run: Run, networks: Networks, command: str) -> None:
             evaluated = comparison, measure(comparison, run.folder / OUTCOMES)
     if run.accelerator.is_main_process:
         nearest = torch.cat([unit.nearest for unit in labels.units]).numpy()
-        manifest = build_manifest(
-            config=run.config, command=command, data=run.data,
-            resolution=teacher.train.preprocessing.resolution, teacher=teacher.description,
-            revisions=networks.revisions, local_students=networks.local_students,
-            w2=w2[:, 0], w2_random=w2[:, 1], nearest_rmse=nearest, stored=stored,
-            seconds=_seconds(run),
-            device=run.accelerator.device, processes=run.accelerator.num_processes,
-        )  # fmt: skip
-        _publishable(run, distilled, manifest, stored)
+        made = Made(distilled, stored, w2, nearest)
+        _publish(run, made, partial(_manifest, run, teacher, networks, made, command))
         if evaluated is not None:
             _report(run, *evaluated, command)
     run.accelerator.wait_for_everyone()
@@ -264,20 +282,69 @@ def _pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
         save_png(run.folder / PICTURES / "loss.png", loss_plot(trace[:, 0], curves))
 
 
-def _publishable(
-    run: Run, distilled: DistilledSet, manifest: dict[str, Any], stored: LabelViews | None
-) -> None:
+def _manifest(
+    run: Run, teacher: Teacher, networks: Networks, made: Made, command: str, sizes: Sizes
+) -> Manifest:
+    """What was made and how, without any folder of this machine."""
+    config = run.config
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        wdistill_version=__version__,
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        command=shlex.join(without_folders(shlex.split(command))),
+        config=without_folders(config),
+        config_changed=tuple(config.changed()),
+        config_hash=stable_hash(config.to_dict()),
+        source=SourceRecord.of(run.data),
+        classes=run.data.class_names,
+        ipc=config.barycenter.ipc,
+        resolution=teacher.train.preprocessing.resolution,
+        images=len(made.distilled),
+        teacher=teacher.description,
+        revisions=networks.revisions,
+        local_students=networks.local_students,
+        barycenter=BarycenterRecord(
+            w2=tuple(made.w2[:, 0].tolist()), w2_random=tuple(made.w2[:, 1].tolist())
+        ),
+        distances=Distances(
+            nearest_real_rmse=tuple(map(tuple, made.nearest.astype(float).round(4).tolist()))
+        ),
+        label_views=_stored_views(config, made.stored),
+        seconds={stage: round(value, 2) for stage, value in _seconds(run).items()},
+        versions=versions(),
+        device=device_name(run.accelerator.device),
+        processes=run.accelerator.num_processes,
+        threads=torch.get_num_threads(),
+        bytes=sizes,
+    )
+
+
+def _stored_views(config: RunConfig, views: LabelViews | None) -> StoredViews | None:
+    if views is None:
+        return None
+    return StoredViews(
+        views=views.count,
+        topk=views.logits.shape[1],
+        levels=config.label_views.levels,
+        temperature=config.evaluate.temperature,
+    )
+
+
+def _publish(run: Run, made: Made, describe: Callable[[Sizes], Manifest]) -> None:
+    """Write the set's folder and the card, unless they are there already."""
     root = run.folder / PUBLISH
     folder = root / set_name(run.config.barycenter.ipc)
-    if _published(folder, distilled, manifest):
+    if _is_published(folder, made.distilled, describe):
         return
-    save_png(folder / "preview.png", preview_grid(distilled))
-    outdated = write_publishable(folder, distilled, manifest, stored)
-    if outdated and not run.config.evaluate.enabled:
+    removed = remove_other_report(folder, made.distilled, made.stored)
+    if removed and not run.config.evaluate.enabled:
         logger.info(
             f"{REPORT_FILE} was about other images or labels and is gone; the same run "
             "with students has it again"
         )
+    sizes = write_data(folder, made.distilled, made.stored)
+    save_png(folder / "preview.png", preview_grid(made.distilled))
+    describe(sizes).write(folder / MANIFEST_FILE)
     atomic_write(root / "README.md", render_card(root).encode())
 
 
@@ -291,21 +358,23 @@ def _report(run: Run, comparison: Comparison, measured: Measured, command: str) 
     publish_report(run.folder, report)
 
 
-def _published(folder: Path, distilled: DistilledSet, manifest: dict[str, Any]) -> bool:
+def _is_published(
+    folder: Path, distilled: DistilledSet, describe: Callable[[Sizes], Manifest]
+) -> bool:
     """Whether ``folder`` holds this very set: then it stays, and a second push sends nothing."""
     try:
         recorded = read_manifest(folder)
         same_pixels = np.array_equal(read_distilled(folder).images, distilled.images)
     except (FileNotFoundError, RunFolderError):
         return False
+    views_size = sum(path.stat().st_size for path in label_shards(folder))
     return (
         same_pixels
         and (folder.parent / "README.md").exists()
-        and sum(p.stat().st_size for p in label_shards(folder)) == recorded["bytes"]["label_views"]
-        and _stable(recorded) == _stable(manifest)
+        and views_size == recorded.bytes.label_views
+        and _stable(recorded) == _stable(describe(recorded.bytes))
     )
 
 
-def _stable(manifest: dict[str, Any]) -> Any:
-    kept = {key: value for key, value in manifest.items() if key not in VOLATILE}
-    return json.loads(json.dumps(kept))
+def _stable(manifest: Manifest) -> dict[str, Any]:
+    return manifest.model_dump(exclude=VOLATILE)

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isnan, nan
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from wdistill.artifact.manifest import TeacherRecord
 from wdistill.config import RunConfig
 from wdistill.core.files import read_json, write_json
 from wdistill.core.processes import agreed, share_file, share_folder
@@ -63,7 +63,7 @@ class Teacher:
     train: PixelStore
     test: PixelStore
     accuracy: float
-    description: dict[str, Any]
+    description: TeacherRecord
     key: str
 
     def class_rows(self, label: int) -> Tensor:
@@ -206,15 +206,15 @@ def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore)
             write_json(record, {"key": key, "accuracy": accuracy})
     if not run.config.teacher.allow_weak:
         check_not_weak(accuracy, test, backbone)
-    description = {
-        "backbone": without_folders(run.config.teacher.backbone),
-        "revision": backbone.revision,
-        "origin": backbone.origin,
-        "architecture": architecture(backbone.model.config),
-        "accuracy": accuracy,
-        "weights_sha256": digest,
-        "parameters": sum(p.numel() for p in backbone.model.parameters()),
-    }
+    description = TeacherRecord(
+        backbone=without_folders(run.config.teacher.backbone),
+        revision=backbone.revision,
+        origin=backbone.origin,
+        architecture=architecture(backbone.model.config),
+        accuracy=accuracy,
+        weights_sha256=digest,
+        parameters=sum(p.numel() for p in backbone.model.parameters()),
+    )
     return Teacher(network, train, test, accuracy, description, key)
 
 

@@ -119,13 +119,13 @@ def test_accuracies_are_compared_row_by_row() -> None:
 
 
 def test_versions_threads_and_the_teacher_are_named() -> None:
-    was, now = published(), published(processes=2, teacher__weights_sha256="cd" * 32)
-    now.manifest["versions"] = {"python": "3.11.7", "torch": "2.14.0", "numpy": "2.0"}
-    now.manifest["threads"] = 1
+    versions = {"python": "3.11.7", "torch": "2.14.0", "numpy": "2.0"}
+    changes = {"processes": 2, "threads": 1, "teacher__weights_sha256": "cd" * 32}
+    was, now = published(), published(versions=versions, **changes)
     found = compare(was, now)
     assert found.changes == (
         Change("torch", "2.13.0", "2.14.0"), Change("numpy", "not recorded", "2.0"),
-        Change("processes", "1", "2"), Change("threads", "not recorded", "1"),
+        Change("processes", "1", "2"), Change("threads", "2", "1"),
     )  # fmt: skip
     text = verdict(replace(found, identical=False))
     assert "torch: 2.14.0, was 2.13.0" in text

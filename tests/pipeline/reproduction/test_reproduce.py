@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.examples import manifest
+from helpers.examples import manifest_json
 from helpers.hub_server import HubServer, hub_env
 from helpers.pushes import run_json
 from helpers.runs import QUICK, parquet_bytes, run_wdistill, small_source
 
 from wdistill.artifact.layout import one_set
+from wdistill.artifact.manifest import Manifest
 from wdistill.artifact.reading import open_published
+from wdistill.config import RunConfig
 from wdistill.errors import OptionError, RunFolderError, WdistillError
-from wdistill.pipeline.reproduction.reproduce import Given, default_output, settings_of
+from wdistill.pipeline.reproduction import reproduce
+from wdistill.pipeline.reproduction.reproduce import Given, default_output
 
 TOKEN = "hf_aliceSecretWriteToken"
 SHA = "0123456789" * 4
@@ -156,7 +159,12 @@ def of_hub(**changes: Any) -> dict[str, Any]:
         "source__config_name": "small", "teacher__revision": SHA[::-1],
         "config__teacher__backbone": "lab/net",
     }  # fmt: skip
-    return manifest(**(told | changes))
+    return manifest_json(**(told | changes))
+
+
+def settings_of(stored: dict[str, Any], given: Given) -> RunConfig:
+    """Those of a file with the content ``stored``."""
+    return reproduce.settings_of(Manifest.parse(stored, Path("wdistill.json")), given)
 
 
 def test_data_and_backbone_are_those_of_the_recorded_revisions() -> None:
@@ -171,7 +179,7 @@ def test_data_and_backbone_are_those_of_the_recorded_revisions() -> None:
 
 
 def test_the_embedded_subset_and_a_built_in_network_need_nothing() -> None:
-    config = settings_of(manifest(), Given())
+    config = settings_of(manifest_json(), Given())
     assert config.data.dataset is None
     assert config.teacher.backbone == "resnet10-w16"
 
@@ -201,15 +209,15 @@ def test_only_the_user_can_trust_code() -> None:
     [
         ({"config__seed": "0"}, "seed is str instead of a whole number"),
         ({"config__seed": True}, "seed is bool instead of a whole number"),
-        ({"config__cheat": 1}, "'cheat' is no setting of this version"),
-        ({"config__synthesis__lr": 1e300}, "synthesis.lr is not a number of a sensible size"),
+        ({"config__cheat": 1}, "config.cheat is no setting of this version"),
+        ({"config__synthesis__lr": 1e300}, "synthesis.lr is 1e+300; give a finite number above 0"),
         ({"config__teacher__batch_size": 0}, "teacher.batch_size is 0"),
         ({"config__evaluate__students": ["../../net"]}, "'../../net' is not a repository id"),
         ({"config__evaluate__students": "net"}, "evaluate.students is str instead of a list"),
         ({"config__synthesis__feature_spaces": ["/etc:2"]}, "'/etc' is not a repository id"),
         ({"config__data__group_column": "a\x1b[2J"}, "data.group_column has control characters"),
         ({"config__teacher": []}, "teacher is list instead of a mapping"),
-        ({"config__barycenter__ipc": 5}, "two values of ipc"),
+        ({"config__barycenter__ipc": 5}, "ipc is 4, but 5 in config"),
         ({"source__id": "/home/user/private"}, "'/home/user/private' is not a repository id"),
         ({"config__teacher__backbone": "~/net"}, "'~/net' is not a repository id"),
     ],

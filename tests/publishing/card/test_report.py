@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.examples import distilled_set, manifest
+from helpers.examples import distilled_set, manifest, write_set
 from helpers.reports import equivalent, report, report_row
 
 from wdistill.artifact.distilled_set import (
     DistilledSet,
     read_report,
-    write_publishable,
 )
 from wdistill.artifact.report import Report
 from wdistill.evaluation.wording import report_table
@@ -28,7 +27,7 @@ ATTACK = "</table><script>alert(1)</script>|"
 
 def judged(folder: Path, found: Report) -> Path:
     """A published folder whose set was evaluated."""
-    write_publishable(folder / "ipc4", distilled_set(), manifest())
+    write_set(folder / "ipc4", distilled_set(), manifest())
     found.for_publication().write(folder / "ipc4" / "report.json")
     return folder
 
@@ -96,10 +95,10 @@ def test_students_from_local_folders_are_described(tmp_path: Path) -> None:
 
 def test_another_set_in_the_folder_loses_the_report(tmp_path: Path) -> None:
     folder = judged(tmp_path, report()) / "ipc4"
-    assert not write_publishable(folder, distilled_set(), manifest())
+    assert not write_set(folder, distilled_set(), manifest())
     assert read_report(folder) is not None
     other = replace(distilled_set(), soft_labels=np.full((12, 3), 1 / 3, np.float32))
-    assert write_publishable(folder, other, manifest())
+    assert write_set(folder, other, manifest())
     assert read_report(folder) is None
 
 
@@ -111,9 +110,9 @@ def test_new_label_views_outdate_only_a_report_about_views(
     found = report(rows=rows, equivalents=[], scores=[])
     folder = judged(tmp_path, found) / "ipc4"
     views = label_views_of(distilled_set())
-    assert write_publishable(folder, distilled_set(), manifest(), views) == gone
+    assert write_set(folder, distilled_set(), manifest(), views) == gone
     found.write(folder / "report.json")
-    assert not write_publishable(folder, distilled_set(), manifest(), views)
+    assert not write_set(folder, distilled_set(), manifest(), views)
     assert read_report(folder) is not None
 
 

@@ -124,13 +124,13 @@ def test_branch_pull_request_organisation_and_other_peoples_files(
 @pytest.mark.parametrize(
     ("source", "asked", "private", "reason"),
     [
-        ({"gated": True}, None, True, "gated"),
+        ({"access": "gated"}, None, True, "gated"),
         ({"license": None}, None, True, "licence"),
         ({"license": None}, False, False, None),
         ({"license": None, "kind": "imagefolder"}, None, True, "licence"),
         ({"license": "unknown"}, None, True, "licence"),
-        ({"gated": "private"}, None, True, "private"),
-        ({"gated": "unknown"}, None, True, "may be gated"),
+        ({"access": "private"}, None, True, "private"),
+        ({"access": "unknown"}, None, True, "may be gated"),
         ({"kind": "embedded"}, None, None, None),
         ({}, True, True, None),
     ],
@@ -148,7 +148,7 @@ def test_private_is_set_on_creation_and_changed_only_when_asked(
     hub: HubServer, run: Path, tmp_path: Path
 ) -> None:
     env = hub_env(hub, tmp_path, TOKEN)
-    (run / "publish" / "ipc2/wdistill.json").write_text(manifest(gated=True))
+    (run / "publish" / "ipc2/wdistill.json").write_text(manifest(access="gated"))
     run_push(env, run, "alice/shapes")
     repo = hub.repos["dataset", "alice/shapes"]
     assert repo.private

@@ -7,12 +7,12 @@ import hashlib
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from wdistill.artifact.distilled_set import DistilledSet
 from wdistill.artifact.layout import MANIFEST_FILE, one_set
+from wdistill.artifact.manifest import Manifest
 from wdistill.artifact.parquet import label_shards
 from wdistill.artifact.reading import fetch_set, read_published, remote, split_name
 from wdistill.config import DataConfig
@@ -49,7 +49,7 @@ class Subject:
     views: LabelViews | None = None
     label_bytes: int = 0  # of the files that the views are in
     folder: Path | None = None
-    manifest: dict[str, Any] | None = None
+    manifest: Manifest | None = None
 
 
 def open_subject(source: str, config: DataConfig) -> Subject:
@@ -167,31 +167,29 @@ def against(subject: Subject, given: DataConfig) -> DataConfig:
 
 
 def _made_from(subject: Subject) -> DataConfig:
-    manifest = subject.manifest or {}
-    source = manifest.get("source", {})
+    source = subject.manifest.source if subject.manifest else None
     if subject.folder is not None:
         told = read_json(subject.folder / IDENTITY)
         names = {f"data.{field.name}": field.name for field in fields(DataConfig)}
         known = {names[key]: value for key, value in told.items() if key in names}
-        if source.get("kind") == "hub":
-            known["revision"] = source["revision"]  # the branch may have moved on since
+        if source is not None and source.kind == "hub":
+            known["revision"] = source.revision  # the branch may have moved on since
         return DataConfig(**known)
-    if source.get("kind") in ("embedded", "hub"):
-        groups = manifest["config"]["data"].get("group_column")
+    if subject.manifest is not None and source is not None and source.kind in ("embedded", "hub"):
         stored = DataConfig(
-            image_column=source["image_column"],
-            label_column=source["label_column"],
-            group_column=groups if isinstance(groups, str) else None,
-            train_split=source["train_split"],
-            eval_split=None if source["eval_is_holdout"] else source["eval_split"],
+            image_column=source.image_column,
+            label_column=source.label_column,
+            group_column=subject.manifest.config.data.group_column,
+            train_split=source.train_split,
+            eval_split=None if source.eval_is_holdout else source.eval_split,
         )
-        if source["kind"] == "embedded":
+        if source.kind == "embedded":
             return stored
         return replace(
             stored,
-            dataset=remote(source["id"], "source", "against.dataset"),
-            config_name=source["config_name"],
-            revision=source["revision"],
+            dataset=remote(source.id, "source", "against.dataset"),
+            config_name=source.config_name,
+            revision=source.revision,
         )
     raise OptionError(
         f"{subject.id!r} does not say which real images it stands for; name them with "

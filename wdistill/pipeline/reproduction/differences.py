@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wdistill.artifact.manifest import Manifest
 from wdistill.artifact.reading import PublishedSet
 from wdistill.artifact.report import Report
 from wdistill.labels.views import LabelViews, all_logits
@@ -75,7 +76,7 @@ def compare(was: PublishedSet, now: PublishedSet) -> Differences:
     same_views = _same_views(was.views, now.views)
     arrays = ("images", "labels", "weights", "soft_labels")
     same = alike and all(np.array_equal(getattr(old, n), getattr(new, n)) for n in arrays)
-    teachers = was.manifest["teacher"], now.manifest["teacher"]
+    teachers = was.manifest.teacher, now.manifest.teacher
     return Differences(
         identical=same and same_views,
         other=tuple(other),
@@ -85,8 +86,8 @@ def compare(was: PublishedSet, now: PublishedSet) -> Differences:
         weights=_gap(old.weights, new.weights) if alike else None,
         soft_labels=_gap(old.soft_labels, new.soft_labels) if alike else None,
         views=_views_gap(was.views, now.views, len(old.class_names)) if alike else None,
-        same_teacher=teachers[0]["weights_sha256"] == teachers[1]["weights_sha256"],
-        teacher_accuracy=Accuracy("teacher", *(t["accuracy"] for t in teachers)),
+        same_teacher=teachers[0].weights_sha256 == teachers[1].weights_sha256,
+        teacher_accuracy=Accuracy("teacher", *(teacher.accuracy for teacher in teachers)),
         accuracies=tuple(_accuracies(was.report, now.report)),
         changes=tuple(_changes(was.manifest, now.manifest)),
     )
@@ -155,7 +156,7 @@ def _rows(report: Report | None) -> dict[tuple[str, str, str, int], float]:
     return {(row.student, row.labels, row.images, row.ipc): row.top1_mean for row in rows}
 
 
-def _changes(was: dict[str, Any], now: dict[str, Any]) -> Iterator[Change]:
+def _changes(was: Manifest, now: Manifest) -> Iterator[Change]:
     old, new = _circumstances(was), _circumstances(now)
     for name in dict.fromkeys([*new, *old]):
         values = old.get(name, NOT_RECORDED), new.get(name, NOT_RECORDED)
@@ -163,15 +164,12 @@ def _changes(was: dict[str, Any], now: dict[str, Any]) -> Iterator[Change]:
             yield Change(name, *values)
 
 
-def _circumstances(manifest: dict[str, Any]) -> dict[str, str]:
+def _circumstances(manifest: Manifest) -> dict[str, str]:
     """What a result may depend on beside its settings."""
-    known = manifest.get("revisions")  # absent from sets of before
-    revisions = known if isinstance(known, dict) else {}
-    threads = {"threads": str(manifest["threads"])} if "threads" in manifest else {}
     return {
-        **manifest["versions"],
-        "device": manifest["device"],
-        "processes": str(manifest["processes"]),
-        **threads,
-        **{f"revision of {name}": str(at) for name, at in revisions.items()},
+        **manifest.versions,
+        "device": manifest.device,
+        "processes": str(manifest.processes),
+        "threads": str(manifest.threads),
+        **{f"revision of {name}": commit for name, commit in manifest.revisions.items()},
     }

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from wdistill.artifact.layout import MANIFEST_FILE, one_set
+from wdistill.artifact.manifest import Manifest, SourceRecord
 from wdistill.artifact.reading import check_data, open_published, read_published, remote
 from wdistill.config import BUILT_IN, DataConfig, RunConfig, RuntimeConfig, TeacherConfig, flat
+from wdistill.core.files import read_json
 from wdistill.data.dataset import ImageData
 from wdistill.errors import OptionError, RunFolderError
 from wdistill.pipeline import run as pipeline
@@ -56,64 +57,59 @@ def reproduce(
     if folder.resolve() in known.folder.resolve().parents:
         raise RunFolderError(f"{str(folder)!r} holds the set itself; choose another `output`")
     config = settings_of(known.manifest, given)
-    missing = sorted(flat(config.to_dict()).keys() - flat(known.manifest["config"]).keys())
+    recorded = read_json(known.folder / MANIFEST_FILE)["config"]
+    missing = sorted(flat(config.to_dict()).keys() - flat(recorded).keys())
     if missing:
         logger.info(
             f"{MANIFEST_FILE} does not say {', '.join(missing)}: using what is the default today"
         )
-    recorded = known.manifest["source"]
 
     def check(data: ImageData) -> None:
-        check_data(data, recorded)
+        check_data(data, known.manifest.source)
 
     publish = pipeline.run(config, runtime, folder, command, check)
     return compare(known, read_published(one_set(publish)))
 
 
-def settings_of(manifest: dict[str, Any], given: Given) -> RunConfig:
+def settings_of(manifest: Manifest, given: Given) -> RunConfig:
     """The settings of the run that wrote ``manifest``, with data and backbone at their revisions.
 
-    Raises RunFolderError if they are not allowed, OptionError if the user has to say more.
+    Raises:
+        RunFolderError: a network or the source has no name that the Hub could know.
+        OptionError: the user has to say more.
     """
-    try:
-        config = RunConfig.from_dict(manifest["config"])
-    except OptionError as error:
-        raise RunFolderError(f"{MANIFEST_FILE} is not what wdistill writes: {error}") from error
-    if config.barycenter.ipc != manifest["ipc"]:
-        raise RunFolderError(
-            f"{MANIFEST_FILE} is not what wdistill writes: it has two values of ipc"
-        )
+    config = manifest.config
     for name in (*config.evaluate.students, *(name for name, _ in config.synthesis.pool())):
         if name not in BUILT_IN:
             remote(name, "network")
     return replace(
         config,
-        data=_data(config.data, manifest["source"], given.dataset),
-        teacher=_teacher(config.teacher, manifest["teacher"]["revision"], given),
+        data=_data(config.data, manifest.source, given.dataset),
+        teacher=_teacher(config.teacher, manifest.teacher.revision, given),
     )
 
 
-def _data(stored: DataConfig, source: dict[str, Any], given: str | None) -> DataConfig:
+def _data(stored: DataConfig, source: SourceRecord, given: str | None) -> DataConfig:
     """Columns and splits as they were found, so that nothing is inferred anew."""
     found = replace(
         stored,
         dataset=given,
-        config_name=source["config_name"],
+        config_name=source.config_name,
         revision=None,
-        image_column=source["image_column"],
-        label_column=source["label_column"],
-        train_split=source["train_split"],
-        eval_split=None if source["eval_is_holdout"] else source["eval_split"],
+        image_column=source.image_column,
+        label_column=source.label_column,
+        train_split=source.train_split,
+        eval_split=None if source.eval_is_holdout else source.eval_split,
     )
     if given is not None:
         return found
-    if source["kind"] == "embedded":
+    if source.kind == "embedded":
         return replace(found, config_name=None)
-    if source["kind"] == "hub" and source["revision"]:
-        name = remote(source["id"], "source", "data.dataset")
-        return replace(found, dataset=name, revision=source["revision"])
+    if source.kind == "hub" and source.revision:
+        name = remote(source.id, "source", "data.dataset")
+        return replace(found, dataset=name, revision=source.revision)
     raise OptionError(
-        f"the source {source['id'][:100]!r} was on the disk of who made this set; "
+        f"the source {source.id[:100]!r} was on the disk of who made this set; "
         "say where your copy is with `data.dataset` PATH"
     )
 

@@ -13,8 +13,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from wdistill.artifact.distilled_set import read_manifest, read_report, read_summary
+from wdistill.artifact.distilled_set import read_report, read_summary
 from wdistill.artifact.layout import LABELS_SUFFIX, publish_folder, set_folders, set_name
+from wdistill.artifact.manifest import Manifest, SourceRecord, read_manifest
 from wdistill.artifact.report import Report
 from wdistill.config import PLACEHOLDER_REPO, flat
 from wdistill.core.text import human_bytes
@@ -28,7 +29,6 @@ from wdistill.publishing.card.metadata import (
     metadata,
     source_link,
     title,
-    untouched,
 )
 from wdistill.publishing.card.report import report_view
 
@@ -53,7 +53,7 @@ class SetFiles:
     """
 
     name: str
-    manifest: Json
+    manifest: Manifest
     report: Report | None
     preview: bool
 
@@ -63,12 +63,12 @@ def read_set(folder: Path, with_data: bool = True) -> SetFiles:
     to be compared with. Raises RunFolderError where they disagree.
     """
     manifest = read_manifest(folder)
-    if folder.name != set_name(manifest["ipc"]):
+    if folder.name != set_name(manifest.ipc):
         raise RunFolderError(
-            f"'{folder}' holds {manifest['ipc']} images per class; call it "
-            f"{set_name(manifest['ipc'])!r}"
+            f"'{folder}' holds {manifest.ipc} images per class; call it {set_name(manifest.ipc)!r}"
         )
-    _check(folder, manifest, with_data)
+    if with_data:
+        _check(folder, manifest)
     report, preview = read_report(folder), (folder / "preview.png").is_file()
     return SetFiles(folder.name, manifest, report, preview)
 
@@ -88,7 +88,7 @@ def render_card(
     own = [read_set(path) for path in set_folders(publish_folder(folder))]
     names = {files.name for files in own}
     sets = [*own, *(files for files in others if files.name not in names)]
-    sets.sort(key=lambda files: int(files.manifest["ipc"]))
+    sets.sort(key=lambda files: int(files.manifest.ipc))
     _check_alike(sets)
     chosen = default if default in {files.name for files in sets} else sets[-1].name
     view = {
@@ -105,8 +105,8 @@ def render_card(
 def _check_alike(sets: Sequence[SetFiles]) -> None:
     first = sets[-1]
     for files in sets:
-        own, theirs = files.manifest["source"]["id"], first.manifest["source"]["id"]
-        if own != theirs or files.manifest["classes"] != first.manifest["classes"]:
+        own, theirs = files.manifest.source.id, first.manifest.source.id
+        if own != theirs or files.manifest.classes != first.manifest.classes:
             raise RunFolderError(
                 f"{files.name} was made from {own!r} and {first.name} from {theirs!r}, or their "
                 "classes differ; sets of one repository have one source: give another repository"
@@ -121,90 +121,83 @@ def _view(files: SetFiles) -> Json:
         "labels_config": files.name + LABELS_SUFFIX,
         "preview": files.preview,
         "report": report_view(files.report) if files.report else None,
-        "parquet": human_bytes(manifest["bytes"]["parquet"]),
+        "parquet": human_bytes(manifest.bytes.parquet),
     }  # fmt: skip
 
 
-def _check(folder: Path, manifest: Json, with_data: bool) -> None:
-    rows, names = manifest["images"], tuple(manifest["classes"])
-    if with_data:
-        rows, names = read_summary(folder)
-    transport = manifest["barycenter"]
-    wrong = rows != manifest["images"] or list(names) != manifest["classes"]
-    nearest = manifest["distances"]["nearest_real_rmse"]
-    wrong = wrong or any(len(each) != manifest["ipc"] for each in nearest)
-    if wrong or {len(transport["w2"]), len(transport["w2_random"]), len(nearest)} != {len(names)}:
+def _check(folder: Path, manifest: Manifest) -> None:
+    if read_summary(folder) != (manifest.images, manifest.classes):
         raise RunFolderError(f"'{folder}': wdistill.json and data/ disagree; write them again")
 
 
-def _teacher(manifest: Json) -> Json:
-    teacher = manifest["teacher"]
-    on_hub = teacher["revision"] and is_hub_id(teacher["backbone"])
+def _teacher(manifest: Manifest) -> Json:
+    teacher = manifest.teacher
+    on_hub = teacher.revision and is_hub_id(teacher.backbone)
     return {
-        "link": link(teacher["backbone"], f"{HUB}/{teacher['backbone']}" if on_hub else None),
-        "architecture": teacher.get("architecture"),
-        "origin": _ORIGINS.get(teacher["origin"], teacher["origin"]),
-        "parameters": f"{teacher['parameters']:,}",
-        "accuracy": percent(teacher["accuracy"]),
+        "link": link(teacher.backbone, f"{HUB}/{teacher.backbone}" if on_hub else None),
+        "architecture": teacher.architecture,
+        "origin": _ORIGINS[teacher.origin],
+        "parameters": f"{teacher.parameters:,}",
+        "accuracy": percent(teacher.accuracy),
     }
 
 
-def _describe(manifest: Json) -> Json:
+def _describe(manifest: Manifest) -> Json:
     """What the set is and where it comes from."""
-    source = manifest["source"]
-    held_out = "held out of its training split" if source["eval_is_holdout"] else None
+    source = manifest.source
+    held_out = "held out of its training split" if source.eval_is_holdout else None
     return {
-        "images": f"{manifest['images']}",
-        "ipc": manifest["ipc"],
-        "classes": len(manifest["classes"]),
-        "width": manifest["resolution"],
-        "height": manifest["resolution"],
+        "images": f"{manifest.images}",
+        "ipc": manifest.ipc,
+        "classes": len(manifest.classes),
+        "width": manifest.resolution,
+        "height": manifest.resolution,
         "source_link": source_link(source),
-        "train_images": f"{source['train_images']:,}",
-        "eval_images": f"{source['eval_images']:,}",
-        "eval_split": held_out or f"split '{source['eval_split']}'",
-        "holdout": source["eval_is_holdout"],
+        "train_images": f"{source.train_images:,}",
+        "eval_images": f"{source.eval_images:,}",
+        "eval_split": held_out or f"split '{source.eval_split}'",
+        "holdout": source.eval_is_holdout,
         "licence": _licence(source),
-        "version": manifest["wdistill_version"],
-        "command": manifest["command"],
+        "version": manifest.wdistill_version,
+        "command": manifest.command,
         "left_out": [
-            f"{source[key]:,} images of the source were left out: {why}."
-            for key, why in (("unlabelled", "they have no label"), ("broken", "they are broken"))
-            if source[key]
+            f"{count:,} images of the source were left out: {why}."
+            for count, why in (
+                (source.unlabelled, "they have no label"),
+                (source.broken, "they are broken"),
+            )
+            if count
         ],
     }
 
 
-def _make(manifest: Json) -> Json:
+def _make(manifest: Manifest) -> Json:
     """How it was made, and how close it is to the source."""
-    config = manifest["config"]
-    init = config["synthesis"]["init"]
+    config = manifest.config
     return {
         "teacher": _teacher(manifest),
-        "local_students": manifest.get("local_students", {}),
-        "weights": manifest["barycenter"]["weights"],
+        "local_students": manifest.local_students,
+        "weights": config.barycenter.weights,
         "groups": _groups(manifest),
-        "views": manifest["labels"]["views"],
+        "views": config.relabel.views,
         "stored": _stored(manifest),
-        "start": _STARTS.get(init, f"each image starts from {init}"),
-        "init": init,
-        "pool": [
-            space for space in config["synthesis"].get("feature_spaces", []) if space != "none"
-        ],
-        "iterations": config["synthesis"]["iterations"],
-        "entropy": config["synthesis"].get("ce_weight", 0) > 0,
-        "untouched": untouched(manifest),
-        "temperature": number(config["evaluate"]["temperature"]),
+        "start": _STARTS[config.synthesis.init],
+        "init": config.synthesis.init,
+        "pool": [space for space in config.synthesis.feature_spaces if space != "none"],
+        "iterations": config.synthesis.iterations,
+        "entropy": config.synthesis.ce_weight > 0,
+        "untouched": manifest.untouched,
+        "temperature": number(config.evaluate.temperature),
         "transport": _transport(manifest),
     }
 
 
-def _groups(manifest: Json) -> Json | None:
+def _groups(manifest: Manifest) -> Json | None:
     """By what each class was split into several measures; None if it was not."""
-    column, count = manifest["config"]["data"].get("group_column"), manifest["source"].get("groups")
+    column, count = manifest.config.data.group_column, manifest.source.groups
     if not column or not count:
         return None
-    proportional = manifest["config"]["barycenter"].get("group_weights") == "proportional"
+    proportional = manifest.config.barycenter.group_weights == "proportional"
     return {
         "column": column,
         "count": count,
@@ -212,25 +205,25 @@ def _groups(manifest: Json) -> Json | None:
     }
 
 
-def _stored(manifest: Json) -> Json | None:
+def _stored(manifest: Manifest) -> Json | None:
     """The configuration of label views; None if there is none."""
-    stored = manifest["labels"]["stored"]
+    stored = manifest.label_views
     if stored is None:
         return None
     return {
-        "views": stored["views"],
-        "rows": f"{stored['views'] * manifest['images']:,}",
-        "topk": stored["topk"],
-        "levels": stored["levels"],
-        "temperature": number(stored["temperature"]),
-        "cut": stored["topk"] < len(manifest["classes"]),
+        "views": stored.views,
+        "rows": f"{stored.views * manifest.images:,}",
+        "topk": stored.topk,
+        "levels": stored.levels,
+        "temperature": number(stored.temperature),
+        "cut": stored.topk < len(manifest.classes),
     }
 
 
-def _transport(manifest: Json) -> Json:
-    w2, w2_random = manifest["barycenter"]["w2"], manifest["barycenter"]["w2_random"]
-    nearest = manifest["distances"]["nearest_real_rmse"]
-    names = manifest["classes"]
+def _transport(manifest: Manifest) -> Json:
+    w2, w2_random = manifest.barycenter.w2, manifest.barycenter.w2_random
+    nearest = manifest.distances.nearest_real_rmse
+    names = manifest.classes
     rows = [
         {
             "name": names[c],
@@ -251,7 +244,7 @@ def _transport(manifest: Json) -> Json:
     }
 
 
-def _licence(source: Json) -> Trusted:
+def _licence(source: SourceRecord) -> Trusted:
     where, chosen = source_link(source), license_id(source)
     if chosen is None:
         text = (
@@ -259,70 +252,68 @@ def _licence(source: Json) -> Trusted:
             f"derived from it: ask the publisher of {where} before you use or share them."
         )
     else:
-        name = source["license_name"] or source["license"]
+        name = source.license_name or source.license or ""
         text = (
             f"Inherited from the source: {link(name, license_url(source))}. These images and "
             f"labels are derived from {where}, whose terms apply to them as well."
         )
-    if source["gated"] == "private":
+    if source.access == "private":
         text += " The source is **private**: ask its owner before you share this set."
-    elif source["gated"] == "unknown":
+    elif source.access == "unknown":
         text += " Whether the source is gated is not known: it was read offline."
-    elif source["gated"]:
+    elif source.access == "gated":
         text += " The source is **gated**: accept its terms there before you use this set."
     return Trusted(text)
 
 
-def _lists(manifest: Json) -> Json:
-    changed = manifest["config_changed"]
-    default = {k: v for k, v in flat(manifest["config"]).items() if k not in changed}
-    kinds = [("images", "Images"), ("soft_labels", "Soft labels"), ("parquet", "Parquet files")]
-    if manifest["labels"]["stored"]:
-        kinds.append(("label_views", "Labels of views, parquet"))
+def _lists(manifest: Manifest) -> Json:
+    settings, names = flat(manifest.config.to_dict()), manifest.config_changed
+    changed = {name: value for name, value in settings.items() if name in names}
+    default = {name: value for name, value in settings.items() if name not in names}
+    own = manifest.bytes
+    sizes = {"Images": own.images, "Soft labels": own.soft_labels, "Parquet files": own.parquet}
+    if manifest.label_views:
+        sizes["Labels of views, parquet"] = own.label_views
     count = f"{len(changed)} changed, {len(default)} at their default"
     return {
         "settings": {"changed": list(changed.items()), "default": list(default.items())},
         "changed_count": count,
         "sizes": [
-            {
-                "name": name,
-                "human": human_bytes(manifest["bytes"][key]),
-                "exact": f"{manifest['bytes'][key]:,}",
-            }
-            for key, name in kinds
+            {"name": name, "human": human_bytes(size), "exact": f"{size:,}"}
+            for name, size in sizes.items()
         ],
         "provenance": _provenance(manifest),
     }
 
 
-def _provenance(manifest: Json) -> list[tuple[str, Trusted]]:
-    source, teacher, seconds = manifest["source"], manifest["teacher"], manifest["seconds"]
+def _provenance(manifest: Manifest) -> list[tuple[str, Trusted]]:
+    source, teacher, seconds = manifest.source, manifest.teacher, manifest.seconds
     stages = ", ".join(f"{name} {number(value)} s" for name, value in seconds.items())
-    used = {"wdistill": manifest["wdistill_version"], **manifest["versions"]}
+    used = {"wdistill": manifest.wdistill_version, **manifest.versions}
     versions = ", ".join(f"{name} {version}" for name, version in used.items())
-    trained = f"{source['train_split']}, {source['train_images']:,} images"
-    place = "held out of " * source["eval_is_holdout"] + source["eval_split"]
-    tested = f"{place}, {source['eval_images']:,} images"
+    trained = f"{source.train_split}, {source.train_images:,} images"
+    place = "held out of " * source.eval_is_holdout + source.eval_split
+    tested = f"{place}, {source.eval_images:,} images"
     rows: list[tuple[str, Any]] = [
         ("Source", source_link(source)),
-        ("Source id", code(source["id"])),
-        ("Source configuration", source["config_name"]),
-        ("Source revision", source["revision"] and code(source["revision"])),
-        ("Source fingerprint", source["fingerprint"] and code(source["fingerprint"])),
+        ("Source id", code(source.id)),
+        ("Source configuration", source.config_name),
+        ("Source revision", source.revision and code(source.revision)),
+        ("Source fingerprint", source.fingerprint and code(source.fingerprint)),
         ("Training split", trained),
         ("Evaluation split", tested),
         (
             "Columns read",
-            Trusted(f"{code(source['image_column'])}, {code(source['label_column'])}"),
+            Trusted(f"{code(source.image_column)}, {code(source.label_column)}"),
         ),
-        ("Backbone", code(teacher["backbone"])),
-        ("Architecture", teacher.get("architecture")),
-        ("Backbone revision", teacher["revision"] and code(teacher["revision"])),
-        ("Teacher weights (SHA-256)", code(teacher["weights_sha256"])),
-        ("Seed", str(manifest["config"]["seed"])),
-        ("Settings hash", code(manifest["config_hash"])),
-        ("Created", manifest["created"]),
-        ("Device", f"{manifest['device']}, {manifest['processes']} process(es)"),
+        ("Backbone", code(teacher.backbone)),
+        ("Architecture", teacher.architecture),
+        ("Backbone revision", teacher.revision and code(teacher.revision)),
+        ("Teacher weights (SHA-256)", code(teacher.weights_sha256)),
+        ("Seed", str(manifest.config.seed)),
+        ("Settings hash", code(manifest.config_hash)),
+        ("Created", manifest.created),
+        ("Device", f"{manifest.device}, {manifest.processes} process(es)"),
         ("Time", f"{number(sum(seconds.values()))} s: {stages}"),
         ("Versions", versions),
     ]

@@ -11,6 +11,7 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
 from wdistill.artifact.layout import LABELS_SUFFIX, set_name
+from wdistill.artifact.manifest import Manifest, SourceRecord
 from wdistill.artifact.parquet import FOLDER, image_features
 from wdistill.core.text import is_url
 from wdistill.labels.codec import label_features
@@ -22,20 +23,20 @@ _LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 Json = dict[str, Any]
 
 
-def metadata(manifests: Sequence[Json], default: str) -> DatasetCardData:
+def metadata(manifests: Sequence[Manifest], default: str) -> DatasetCardData:
     """The YAML block for sets of one source, of which ``default`` is loaded without a name."""
-    source, count = manifests[0]["source"], sum(m["images"] for m in manifests)
-    real = [untouched(m) for m in manifests]  # their labels are those of the source
+    source, count = manifests[0].source, sum(m.images for m in manifests)
+    real = [m.untouched for m in manifests]  # their labels are those of the source
     data = DatasetCardData(
         **_license_fields(source),
         pretty_name=title(manifests),
         task_categories=["image-classification"],
         size_categories=[next((name for top, name in _SIZES if count < top), "1M<n<10M")],
-        source_datasets=[source["id"] if _on_hub(source) else "extended|other"],
+        source_datasets=[source.id if _on_hub(source) else "extended|other"],
         annotations_creators=[*(["found"] if any(real) else []), "machine-generated"],
         tags=[
             "dataset-distillation", *([] if all(real) else ["synthetic"]), "wdistill", "wmdd",
-            *(f"ipc-{m['ipc']}" for m in manifests),
+            *(f"ipc-{m.ipc}" for m in manifests),
         ],
         configs=[entry for m in manifests for entry in _configs(m, default)],
     )  # fmt: skip
@@ -44,12 +45,12 @@ def metadata(manifests: Sequence[Json], default: str) -> DatasetCardData:
     return data
 
 
-def _configs(manifest: Json, default: str) -> list[Json]:
-    name = set_name(manifest["ipc"])
+def _configs(manifest: Manifest, default: str) -> list[Json]:
+    name = set_name(manifest.ipc)
     found = [_config(name, f"{name}/data")]
     if name == default:
         found[0]["default"] = True
-    if manifest["labels"]["stored"]:
+    if manifest.label_views:
         found.append(_config(name + LABELS_SUFFIX, f"{name}/{FOLDER}"))
     return found
 
@@ -59,19 +60,19 @@ def _config(name: str, folder: str) -> Json:
     return {"config_name": name, "data_files": files}
 
 
-def _infos(manifest: Json) -> dict[str, DatasetInfo]:
+def _infos(manifest: Manifest) -> dict[str, DatasetInfo]:
     """Features and sizes of each configuration, as ``push_to_hub`` records them."""
-    name, sizes = set_name(manifest["ipc"]), manifest["bytes"]
-    size = sizes["images"] + sizes["soft_labels"] + manifest["images"] * (8 + 4)
-    own = image_features(manifest["classes"])
-    infos = {name: _info(name, own, manifest["images"], size, sizes["parquet"])}
-    stored, classes = manifest["labels"]["stored"], len(manifest["classes"])
+    name, sizes = set_name(manifest.ipc), manifest.bytes
+    size = sizes.images + sizes.soft_labels + manifest.images * (8 + 4)
+    own = image_features(manifest.classes)
+    infos = {name: _info(name, own, manifest.images, size, sizes.parquet)}
+    stored, classes = manifest.label_views, len(manifest.classes)
     if stored:
-        name, topk = name + LABELS_SUFFIX, stored["topk"]
-        rows, cut = stored["views"] * manifest["images"], topk < classes
+        name, topk = name + LABELS_SUFFIX, stored.topk
+        rows, cut = stored.views * manifest.images, topk < classes
         size = rows * (3 * 4 + 1 + 4 * 4 + 4 * 4 + 4 * topk + (4 * topk + 4 if cut else 0))
         columns = label_features(topk, classes)
-        infos[name] = _info(name, columns, rows, size, sizes["label_views"])
+        infos[name] = _info(name, columns, rows, size, sizes.label_views)
     return infos
 
 
@@ -81,68 +82,62 @@ def _info(name: str, columns: Features, rows: int, size: int, download: int) -> 
     return DatasetInfo(features=columns, splits=splits, download_size=download, dataset_size=size)
 
 
-def _license_fields(source: Json) -> Json:
+def _license_fields(source: SourceRecord) -> Json:
     chosen = license_id(source)
     if chosen is None:
         return {}
     if chosen != "other":
         return {"license": chosen}
-    several = [part.strip().lower() for part in (source["license"] or "").split(",")]
+    several = [part.strip().lower() for part in (source.license or "").split(",")]
     if len(several) > 1 and all(_LICENSE_ID.fullmatch(part) for part in several):
         return {"license": several}
-    name = source["license_name"] or source["license"] or ""
+    name = source.license_name or source.license or ""
     fields = {"license": "other", "license_name": _slug(name if name != "other" else "")}
     url = license_url(source)
     return fields | ({"license_link": url} if url else {})
 
 
-def license_id(source: Json) -> str | None:
-    given = (source["license"] or "").strip().lower()
+def license_id(source: SourceRecord) -> str | None:
+    given = (source.license or "").strip().lower()
     if given in ("", "unknown"):
-        return "other" if source["license_name"] else None
+        return "other" if source.license_name else None
     return given if _LICENSE_ID.fullmatch(given) else "other"
 
 
-def license_url(source: Json) -> str | None:
+def license_url(source: SourceRecord) -> str | None:
     """``license_link`` is an address, or a file in the source's repository."""
-    given = source["license_link"] or ""
+    given = source.license_link or ""
     if is_url(given):
         return str(given)
     if re.fullmatch(r"[\w-]+(\.[\w-]+)*", given) and _on_hub(source):
-        return f"{HUB}/datasets/{source['id']}/blob/main/{given}"
+        return f"{HUB}/datasets/{source.id}/blob/main/{given}"
     return None
 
 
-def untouched(manifest: Json) -> bool:
-    """Whether the images are real ones, chosen and left as they are."""
-    synthesis = manifest["config"]["synthesis"]
-    return bool(synthesis["init"] == "real" and synthesis["iterations"] == 0)
-
-
-def _on_hub(source: Json) -> bool:
-    return source["kind"] == "hub" and is_hub_id(source["id"])
+def _on_hub(source: SourceRecord) -> bool:
+    return source.kind == "hub" and is_hub_id(source.id)
 
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-") or "see-source"
 
 
-def title(manifests: Sequence[Json]) -> str:
-    name = " ".join(source_name(manifests[0]["source"]).split())
-    counts = [str(m["ipc"]) for m in manifests]
+def title(manifests: Sequence[Manifest]) -> str:
+    name = " ".join(source_name(manifests[0].source).split())
+    counts = [str(m.ipc) for m in manifests]
     several = f"{', '.join(counts[:-1])} and {counts[-1]}" if len(counts) > 1 else counts[0]
     noun = "image" if counts == ["1"] else "images"
     return f"{name}, distilled to {several} {noun} per class"
 
 
-def source_name(source: Json) -> str:
-    return str(source["pretty_name"] or source["id"])
+def source_name(source: SourceRecord) -> str:
+    return str(source.pretty_name or source.id)
 
 
-def source_link(source: Json) -> Trusted:
-    url = source["url"]
+def source_link(source: SourceRecord) -> Trusted:
+    url = source.url
     if _on_hub(source):
-        revision = source["revision"]
+        revision = source.revision
         pinned = f"/tree/{revision}" if revision and re.fullmatch(r"\w+", revision) else ""
-        url = f"{HUB}/datasets/{source['id']}{pinned}"
+        url = f"{HUB}/datasets/{source.id}{pinned}"
     return link(source_name(source), url)

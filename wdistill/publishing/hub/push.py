@@ -5,11 +5,9 @@ It reads files: no torch, no model, and for a dry run no network.
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import RevisionNotFoundError
@@ -21,6 +19,7 @@ from wdistill.artifact.layout import (
     publish_folder,
     set_folders,
 )
+from wdistill.artifact.manifest import Manifest, SourceRecord, read_manifest
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.core.text import human_bytes
 from wdistill.errors import HubError, RunFolderError
@@ -136,7 +135,7 @@ def format_result(result: PushResult) -> str:
 def _plan(root: Path, repo_id: str, private: bool | None) -> PushPlan:
     check_id(repo_id)
     files = tuple((name, (root / name).stat().st_size) for name in _files(root))
-    terms = [_terms(manifest["source"]) for manifest in _manifests(root)]
+    terms = [_terms(manifest.source) for manifest in _manifests(root)]
     notice = next(filter(None, terms), None) if private is None else None
     card = (root / CARD).read_text(encoding="utf-8", errors="replace")
     card = card.replace(PLACEHOLDER_REPO, repo_id)
@@ -156,31 +155,18 @@ def _files(root: Path) -> list[str]:
     return [path.relative_to(root).as_posix() for path in found]
 
 
-def _manifests(root: Path) -> list[dict[str, Any]]:
-    return [_manifest(folder / MANIFEST_FILE) for folder in set_folders(root)]
+def _manifests(root: Path) -> list[Manifest]:
+    return [read_manifest(folder) for folder in set_folders(root)]
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_bytes())
-        if not isinstance(manifest["source"], dict):
-            raise TypeError("source is not an object")
-        if type(manifest["format_version"]) is not int:
-            raise TypeError("format_version is not a whole number")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunFolderError(f"{str(path)!r} is damaged ({error}); run again or restore") from None
-    return dict(manifest)
-
-
-def _terms(source: dict[str, Any]) -> str | None:
+def _terms(source: SourceRecord) -> str | None:
     """Why a new repository is private unless asked otherwise: the source's terms ask for it."""
-    gated = source.get("gated")
-    if gated == "unknown":
-        reason = f"source {source.get('id')!r} was read offline and may be gated"
-    elif gated:
-        reason = f"source {source.get('id')!r} is {'private' if gated == 'private' else 'gated'}"
-    elif str(source.get("license") or "unknown").strip().lower() == "unknown":
-        reason = f"licence of source {source.get('id')!r} is not known"
+    if source.access == "unknown":
+        reason = f"source {source.id!r} was read offline and may be gated"
+    elif source.access != "open":
+        reason = f"source {source.id!r} is {source.access}"
+    elif (source.license or "unknown").strip().lower() == "unknown":
+        reason = f"licence of source {source.id!r} is not known"
     else:
         return None
     return f"the {reason}, so a new repository is private; pass `private=False` to change that"
@@ -199,7 +185,7 @@ def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
     )
     done = commit(api, change, head)
     if not options.create_pr and options.revision in (None, "main"):
-        versions = [manifest["format_version"] for manifest in _manifests(root)]
+        versions = [manifest.format_version for manifest in _manifests(root)]
         _tag(api, head.repo_id, f"wdistill-v{max(versions)}", done)
     return PushResult(
         **{**vars(plan), "repo_id": head.repo_id},
@@ -280,9 +266,9 @@ def _tag(api: HfApi, repo_id: str, name: str, done: CommitInfo) -> None:
 
 def _message(root: Path) -> str:
     manifests = _manifests(root)
-    counts = ", ".join(str(manifest.get("ipc")) for manifest in manifests)
+    counts = ", ".join(str(manifest.ipc) for manifest in manifests)
     text = (
-        f"Distilled {manifests[0]['source'].get('id')}, {counts} images per class, "
-        f"with wdistill {manifests[0].get('wdistill_version')}"
+        f"Distilled {manifests[0].source.id}, {counts} images per class, "
+        f"with wdistill {manifests[0].wdistill_version}"
     )
     return " ".join(text.split())[:200]
