@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.runs import QUICK, one_thread, small_source
 
 from wdistill.core import log
 from wdistill.core.log import LOG_FILE, Progress, logged, printed
@@ -121,3 +124,25 @@ def test_what_failed_has_no_last_line_and_no_open_bar(
         raise ValueError("of it")
     assert caplog.messages == []
     assert capsys.readouterr().err.endswith("\n")  # the error stands on a line of its own
+
+
+@pytest.mark.slow
+def test_a_run_into_a_file_has_lines_and_no_carriage_return(tmp_path: Path) -> None:
+    run, output = tmp_path / "run", tmp_path / "job.log"
+    often = "from wdistill.core import log; log.FIRST = log.EVERY = 0.2; "
+    command = [sys.executable, "-c", f"{often}from wdistill.cli.main import main; main()"]
+    source = str(small_source(tmp_path / "source", 20))
+    arguments = ["run", "--dataset", source, "--output", str(run), *QUICK, "--no-evaluate"]
+    with output.open("wb") as file:
+        done = subprocess.run(
+            [*command, *arguments, "--allow-weak-teacher"],
+            env=one_thread(), stdout=file, stderr=subprocess.STDOUT, timeout=300, check=False,
+        )  # fmt: skip
+    said = output.read_bytes()
+    assert done.returncode == 0, said
+    for data in (said, (run / LOG_FILE).read_bytes()):
+        assert b"\r" not in data
+        lines = re.findall(
+            r"synthesis: +\d+%, .* of 120 img, [\d.]+ (?:img/s|s/img), .* left", data.decode()
+        )
+        assert 1 <= len(lines) < 60
