@@ -1,0 +1,86 @@
+"""Decoding of real images: images per second, and how often a whole run decodes each.
+
+    python tests/benchmarks/decoding.py PHOTOS [--images 10000] [--threads 1 2 4]
+
+PHOTOS is a dataset of large JPEG files, such as a folder of parquet files. Seconds are those of the
+processor, which others that use the machine do not change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wdistill.config import (
+    BarycenterConfig,
+    DataConfig,
+    RunConfig,
+    RuntimeConfig,
+    StudentConfig,
+    SynthesisConfig,
+    TeacherConfig,
+)
+from wdistill.data.dataset import load_data
+from wdistill.data.pixels import Decoding, PixelStore, Preprocessing
+from wdistill.data.splits import ImageSplit
+from wdistill.pipeline.run import run
+
+SEEN = Preprocessing(224, 256, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def rate(split: ImageSplit, threads: int) -> str:
+    began, used = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        store = PixelStore(split, SEEN, Decoding(Path(folder), threads))
+        for _ in store.batches(range(len(split)), 256):
+            pass
+    wall, used = time.perf_counter() - began, time.process_time() - used
+    count = len(split)
+    return (
+        f"{threads} threads: {count / wall:.0f} images/s, {1000 * used / count:.2f} ms of CPU each"
+    )
+
+
+def decodes_of_a_run(photos: str) -> Counter[Any]:
+    """How often a run decodes each image; few steps, since these decode nothing."""
+    decoded, image = Counter[Any](), ImageSplit.image
+
+    def counted(split: ImageSplit, row: int) -> Any:
+        decoded[split.name, int(split.rows[row])] += 1
+        return image(split, row)
+
+    ImageSplit.image = counted  # type: ignore[method-assign]
+    config = RunConfig(
+        data=DataConfig(dataset=photos, resolution=32),
+        teacher=TeacherConfig(backbone="convnet-w64", epochs=2, allow_weak=True),
+        barycenter=BarycenterConfig(ipc=1),
+        synthesis=SynthesisConfig(iterations=2, feature_spaces=("none",)),
+        evaluate=StudentConfig(epochs=1, seeds=2),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        run(config, RuntimeConfig("cpu", quiet=True), Path(folder, "run"), "")
+    return decoded
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
+    options = parser.parse_args()
+    split = load_data(DataConfig(dataset=options.photos), 0, 1).train
+    for threads in options.threads:
+        print(rate(split.take(np.arange(min(options.images, len(split)))), threads), flush=True)
+    decoded = decodes_of_a_run(options.photos)
+    each = sum(decoded.values()) / len(decoded)
+    print(f"a run decodes {len(decoded)} images {each:.2f} times each")
+
+
+if __name__ == "__main__":
+    main()
