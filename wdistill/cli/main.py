@@ -212,21 +212,19 @@ def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> No
 def estimate(**options: Any) -> None:
     """Say how long `wdistill run` with these options would take, and how much memory and disk.
 
-    Takes seconds: short pieces of each stage are measured on this machine. The run is estimated
-    from its beginning, and nothing is written.
+    All stages are done for a few classes and steps, in a folder that is removed. The run is
+    estimated from its beginning.
 
     \b
     Example:
       wdistill estimate --dataset cifar10 --backbone resnet18 --ipc 10
     """
     config, runtime = settings(RunConfig, options)
-    from wdistill.pipeline.estimation.estimate import estimate_run
+    from wdistill.pipeline.run import estimate_run
     from wdistill.pipeline.tables import estimate_table
 
     _hush(runtime.quiet)
-    found = estimate_run(config, runtime)
-    if found is not None:
-        click.echo(estimate_table(found))
+    click.echo(estimate_table(estimate_run(config, runtime)))
 
 
 @cli.command()

@@ -51,7 +51,7 @@ from wdistill.evaluation.comparison import Comparison
 from wdistill.evaluation.evaluate import OUTCOMES, measure
 from wdistill.evaluation.results import Measured, build_report
 from wdistill.labels.views import LabelViews
-from wdistill.pipeline.estimation.estimate import estimate
+from wdistill.pipeline.estimate import Estimate, estimate
 from wdistill.pipeline.judging import own_comparison, publish_report
 from wdistill.pipeline.run_folder import Run, claim
 from wdistill.pipeline.shards import write_shard
@@ -141,19 +141,51 @@ def run(
             claim(folder, config, data.source.fingerprint)
         accelerator.wait_for_everyone()  # nobody works in a folder that is refused
         with logged(folder, accelerator):
-            if runtime.track is not None:
-                settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
-                accelerator.init_trackers("wdistill", settings)
             decoding = decoding_for(runtime, folder / "work", accelerator)
             run = Run(config, data, folder, accelerator, decoding, runtime.quiet, shard)
             _announce(run)
-            if main and not (run.quiet or shard or any(run.work.glob("transport-*"))):
-                logger.info(estimate_table(estimate(run, networks)))
-            accelerator.wait_for_everyone()  # what is measured should have the machine to itself
+            if not (run.quiet or shard or any(run.work.glob("transport-*"))):
+                _estimate(run, networks)
+            if runtime.track is not None:
+                settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
+                accelerator.init_trackers("wdistill", settings)
             _work(run, networks, command)
             remove_pixels(decoding, accelerator)
     accelerator.end_training()
     return folder / PUBLISH
+
+
+def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate:
+    """Estimate a run of these settings, in one process. Nothing stays on the disk.
+
+    Raises:
+        WdistillError: As the run itself would.
+    """
+    keep_freed_memory()
+    accelerator = open_accelerator(config.mixed_precision, runtime.device)
+    scaled = scaling(config) if runtime.streaming else None
+    data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scaled)
+    decoding = decoding_for(runtime, Path(), accelerator)
+    run = Run(config, data, Path(), accelerator, decoding, runtime.quiet)
+    return estimate(run, find_networks(config, data), stage_seconds)
+
+
+def _estimate(run: Run, networks: Networks) -> None:
+    """Say what the run will cost. A failure of this does not stop it."""
+    if run.accelerator.num_processes > 1:
+        logger.info("estimate: none with several processes; `wdistill estimate` makes one")
+        return
+    try:
+        logger.info(estimate_table(estimate(run, networks, stage_seconds)))
+    except Exception as error:  # not even for want of memory
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        logger.warning(f"warning: what the run costs cannot be estimated ({reason})")
+
+
+def stage_seconds(run: Run, networks: Networks) -> dict[str, float]:
+    """Do all stages of ``run``; the seconds that each took."""
+    _work(run, networks, "")
+    return _seconds(run)
 
 
 def _announce(run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wdistill.core.text import clean, human_bytes, human_seconds
-from wdistill.pipeline.estimation.estimate import Estimate
+from wdistill.pipeline.estimate import Estimate
 from wdistill.pipeline.reproduction.differences import Accuracy, Differences, Gap
 
 
@@ -70,6 +70,10 @@ def _room(found: Estimate) -> list[str]:
         f"  run folder: {human_bytes(found.disk.run)}; the published set in it: "
         f"{human_bytes(found.disk.published)}{views if found.disk.label_views else ''}"
     )
+    if found.disk.pixels:
+        lines.append(
+            f"  decoded images, on the disk until the run ends: {human_bytes(found.disk.pixels)}"
+        )
     each = "a GPU"
     if found.device_memory is None:
         each = "a core" if found.threads == 1 else f"{found.threads} cores"
