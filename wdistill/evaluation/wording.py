@@ -147,7 +147,7 @@ def interval(report: Report, equivalent: Equivalent, write: Callable[[float], st
 def report_table(report: Report) -> str:
     """One line per student, labels and set of images, then the equivalent numbers, as text."""
     width = max(7, *(len(row.student) for row in report.rows))
-    lines = [f"{'student':{width}}  labels   images     IPC        top-1  distilled - it"]
+    lines = [f"{'student':{width}}  labels   images     IPC        top-1  difference"]
     order = {name: at for at, name in enumerate(("distilled", "random", "nearest", "herding"))}
     rows = sorted(report.rows, key=lambda r: (r.student, r.labels, order.get(r.images, 9), r.ipc))
     for row in rows:
