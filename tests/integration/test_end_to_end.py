@@ -40,7 +40,7 @@ def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for shown in (
         "teacher: resnet10-w16",
         "W2^2",
-        "difference",
+        "distilled gains",
         "preview.png",
         "wdistill push",
     ):

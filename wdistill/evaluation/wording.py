@@ -147,16 +147,16 @@ def interval(report: Report, equivalent: Equivalent, write: Callable[[float], st
 def report_table(report: Report) -> str:
     """One line per student, labels and set of images, then the equivalent numbers, as text."""
     width = max(7, *(len(row.student) for row in report.rows))
-    lines = [f"{'student':{width}}  labels   images     IPC        top-1  difference"]
+    lines = [f"{'student':{width}}  labels   images     IPC           top-1  distilled gains"]
     order = {name: at for at, name in enumerate(("distilled", "random", "nearest", "herding"))}
     rows = sorted(report.rows, key=lambda r: (r.student, r.labels, order.get(r.images, 9), r.ipc))
     for row in rows:
         own = row_of(panel_rows(report, row.student, row.labels), "distilled")
-        difference = "" if own is None or row is own else f"{gain_over(own, row):+15.1f}"
-        deviation = f" ± {100 * row.top1_std:3.1f}" if row.n > 1 else ""
+        gains = "" if own is None or row is own else f"{gain_over(own, row):+.1f}"
+        deviation = f" ± {100 * row.top1_std:4.1f}" if row.n > 1 else ""
         lines.append(
             f"{row.student:{width}}  {row.labels:7}  {row.images:9}  {row.ipc:>4}  "
-            f"{row.top1_mean:6.1%}{deviation}{difference}"
+            f"{f'{row.top1_mean:.1%}{deviation}':>14}  {gains:>15}".rstrip()
         )
     return "\n".join([*lines, *(_equivalent(report, each) for each in report.equivalents)])
 
