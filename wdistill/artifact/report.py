@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
+from wdistill.core.text import Shown, clean
 
 Point = tuple[Number, Number, Count]  # x, y and class
 
@@ -131,7 +132,7 @@ class Projection(Record):
     distilled: tuple[Point, ...]
 
 
-class Report(FileRecord):
+class Report(FileRecord, Shown):
     """An evaluation: of what, against what, how, and what was measured.
 
     rows: with augmentation of the students' images; plain_rows: without; local_students: the
@@ -155,6 +156,18 @@ class Report(FileRecord):
     projection: Projection | None = None
     device: str
     versions: FrozenMap[str, str]
+
+    def __str__(self) -> str:
+        """A line for each row: student, labels, images, images per class, accuracy."""
+        width = max(7, *(len(row.student) for row in self.rows)) if self.rows else 7
+        lines = [f"{'student':{width}}  labels   images     IPC        top-1"]
+        for row in self.rows:
+            deviation = f" ± {100 * row.top1_std:3.1f}" if row.n > 1 else ""
+            lines.append(
+                f"{clean(row.student):{width}}  {row.labels:7}  {clean(row.images):9}  "
+                f"{row.ipc:>4}  {row.top1_mean:6.1%}{deviation}"
+            )
+        return "\n".join(lines)
 
     def for_publication(self) -> Report:
         """Without what only the page of an evaluation shows: curves, confusions, projection."""

@@ -77,9 +77,16 @@ def load(
 ) -> DistilledImages:
     """A published set, ready to train on.
 
-    source: the id of a dataset on the Hub, a published folder or a run folder; revision: branch,
-    tag or commit on the Hub; temperature: of the targets, default the one that the set was made
-    for. Raises a :class:`wdistill.errors.WdistillError` of one line.
+    Args:
+        source: Id of a dataset on the Hub, a published folder or a run folder.
+        revision: Branch, tag or commit on the Hub.
+        temperature: Of the targets; by default the one that the set was made for.
+
+    Returns:
+        Images or views with targets, weights and labels, one item for each.
+
+    Raises:
+        WdistillError: Anything that the caller can mend, in one line.
     """
     published = open_published(source, revision)
     if temperature is None:

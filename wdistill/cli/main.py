@@ -133,48 +133,41 @@ def run(**options: Any) -> None:
     Example:
       wdistill run --dataset imagenet-1k --backbone microsoft/resnet-18 --ipc 10
     """
-    from wdistill.core.units import Shard
-
     config, runtime = settings(RunConfig, options)
-    part = None if runtime.shard is None else Shard.parse(runtime.shard)
-    target = options["push_to"]
-    if part and target:
+    target, output = options["push_to"], options["output"]
+    if runtime.shard and target:
         raise OptionError(
             "`push_to` cannot push a part of a run; push the run that joins the parts"
         )
-    _share_out(options)
-    main = is_main_process()
-    if main and target:
+    _share_out(options["num_processes"], runtime)
+    from wdistill.evaluation.wording import report_table
+    from wdistill.pipeline import api
+
+    if target and is_main_process():
         from wdistill.publishing.hub import push as hub
 
         hub.check_target(target)
-    from wdistill.artifact.distilled_set import read_report
-    from wdistill.artifact.layout import one_set
-    from wdistill.evaluation.wording import report_table
-    from wdistill.pipeline import run as pipeline
-
-    _hush(runtime.quiet)
-    folder = options["output"] or pipeline.default_output(config, part)
-    command = without_part(command_line()) if part else command_line()
-    publish = pipeline.run(config, runtime, folder, command, shard=part)
-    if not main:
+    _speak(runtime)
+    done = api.distill(output=output, config=config, runtime=_started(runtime))
+    if not is_main_process():
         return
-    if part:
-        click.echo(f"part {part.index} of {part.count} is done: {folder}")
+    if runtime.shard:
+        part = runtime.shard.replace("/", " of ")
+        click.echo(f"part {part} is done: {done.folder}")
         click.echo("next:     wdistill merge PART... --output DIR, when all parts are done")
         return
-    made = one_set(publish)
-    report = read_report(made)
-    if report is not None:
-        click.echo(report_table(report))
-    click.echo(f"pictures: {made / 'preview.png'}")
-    click.echo(f"card:     {publish / 'README.md'}")
-    click.echo(f'load:     load_dataset("{publish}")')
+    if done.report is not None:
+        click.echo(report_table(done.report))
+    click.echo(f"pictures: {done.set_folder / api.PREVIEW}")
+    click.echo(f"card:     {done.set_folder.parent / 'README.md'}")
+    click.echo(f'load:     load_dataset("{done.set_folder.parent}")')
     if target:
-        result = hub.push_finished(folder, target)
+        result = hub.push_finished(done.folder, target)
         click.echo(hub.format_result(replace(result, notice=spoken(result.notice or "", push))))
     else:
-        click.echo(f"push:     wdistill push {shlex.quote(str(folder))} YOU/{folder.name}")
+        click.echo(
+            f"push:     wdistill push {shlex.quote(str(done.folder))} YOU/{done.folder.name}"
+        )
 
 
 @cli.command()
@@ -220,11 +213,11 @@ def estimate(**options: Any) -> None:
       wdistill estimate --dataset cifar10 --backbone resnet18 --ipc 10
     """
     config, runtime = settings(RunConfig, options)
-    from wdistill.pipeline.run import estimate_run
+    from wdistill.pipeline import api
     from wdistill.pipeline.tables import estimate_table
 
-    _hush(runtime.quiet)
-    click.echo(estimate_table(estimate_run(config, runtime)))
+    _speak(runtime)
+    click.echo(estimate_table(api.estimate(config=config, runtime=runtime)))
 
 
 @cli.command()
@@ -250,15 +243,15 @@ def evaluate(source: str, **options: Any) -> None:
       wdistill evaluate runs/cifar10-ipc10 --student convnet --labels hard --labels soft
     """
     config, runtime = settings(EvaluateConfig, options, source=source)
-    _share_out(options)
+    _share_out(options["num_processes"], runtime)
     from wdistill.artifact.distilled_set import REPORT_FILE
-    from wdistill.evaluation.evaluate import PAGE_FILE, default_output, judge
+    from wdistill.evaluation.evaluate import PAGE_FILE, default_output
     from wdistill.evaluation.wording import report_table
-    from wdistill.pipeline.judging import on_own_run
+    from wdistill.pipeline import api
 
-    _hush(runtime.quiet)
+    _speak(runtime)
     folder = options["output"] or default_output(config)
-    report = judge(config, runtime, folder, command_line(), on_own_run)
+    report = api.evaluate(source, output=folder, config=config, runtime=_started(runtime))
     if not is_main_process():
         return
     click.echo(report_table(report))
@@ -301,16 +294,22 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
     runtime = RuntimeConfig(
         options["device"], options["num_workers"], options["pixel_cache"], options["quiet"]
     )
-    _share_out(options)
-    from wdistill.pipeline.reproduction import reproduce as again
-    from wdistill.pipeline.tables import verdict
+    _share_out(options["num_processes"], runtime)
+    from wdistill.pipeline import api
+    from wdistill.pipeline.reproduction.reproduce import default_output
 
-    _hush(runtime.quiet)
-    given = again.Given(options["dataset"], options["backbone"], options["trust_remote_code"])
-    folder = output or again.default_output(source)
-    found = again.reproduce(source, given, runtime, folder, command_line())
+    _speak(runtime)
+    folder = output or default_output(source)
+    differences = api.reproduce(
+        source,
+        dataset=options["dataset"],
+        backbone=options["backbone"],
+        output=folder,
+        trust_remote_code=options["trust_remote_code"],
+        runtime=_started(runtime),
+    )
     if is_main_process():
-        click.echo(verdict(found))
+        click.echo(differences)
         click.echo(f"made again in {folder}")
 
 
@@ -386,33 +385,27 @@ def config_(command: str, quiet: bool, debug: bool) -> None:
     click.echo(settings_text(kind, fixed))
 
 
-def _share_out(options: dict[str, Any]) -> None:
+def _share_out(processes: int, runtime: RuntimeConfig) -> None:
     """Do the command in several processes, and end with it, if the user asked for them."""
-    processes = options["num_processes"]
     if processes > 1 and not launched():
         from wdistill.cli.launch import launch
 
-        told = {COMMAND: command_line()}
-        sys.exit(launch(sys.argv[1:], processes, options["device"], told))
+        environment = {COMMAND: command_line()}
+        sys.exit(launch(sys.argv[1:], processes, runtime.device, environment))
 
 
-def _hush(quiet: bool) -> None:
-    """Libraries keep to errors; of several processes the main one says what it does, unless -q."""
-    import datasets
-    import transformers
+def _started(runtime: RuntimeConfig) -> RuntimeConfig:
+    """With the command that was typed, or of the whole run where it makes a part."""
+    command = without_part(command_line()) if runtime.shard else command_line()
+    return replace(runtime, command=runtime.command or command)
 
-    from wdistill.core.log import bars_shown, printed
 
-    if not quiet and is_main_process():
+def _speak(runtime: RuntimeConfig) -> None:
+    """Of several processes the main one says what it does, unless -q."""
+    from wdistill.core.log import printed
+
+    if not runtime.quiet and is_main_process():
         click.get_current_context().with_resource(printed())
-    datasets.logging.set_verbosity_error()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    if quiet or not bars_shown():
-        from huggingface_hub.utils import disable_progress_bars
-
-        disable_progress_bars()
-        datasets.disable_progress_bars()
 
 
 def main() -> None:

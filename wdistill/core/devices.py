@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -48,6 +50,20 @@ def open_accelerator(
         cpu=cpu, mixed_precision=precision, kwargs_handlers=[patience, unused], log_with=track,
         project_dir=folder / "tracking" if track else None,
     )  # fmt: skip
+
+
+@contextmanager
+def training_ends(accelerator: Accelerator) -> Iterator[None]:
+    """Close trackers however the work inside ends. Where one of several processes fails, the others
+    may be waiting for it: their process group is left to whoever started them.
+    """
+    try:
+        yield
+    except BaseException:
+        if accelerator.num_processes == 1:
+            accelerator.end_training()
+        raise
+    accelerator.end_training()
 
 
 # From malloc.h: parameter, value in bytes.

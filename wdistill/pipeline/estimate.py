@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from wdistill.core.devices import device_name
+from wdistill.core.text import Shown
 from wdistill.core.units import Unit
 from wdistill.data.pixels import PixelStore, file_bytes, to_float
 from wdistill.data.splits import ImageSplit
@@ -56,7 +57,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Shown):
     """Of a run from its beginning.
 
     Attributes:
@@ -87,6 +88,11 @@ class Estimate:
     device: str
     threads: int
     calibrated: float
+
+    def __str__(self) -> str:
+        from wdistill.pipeline.tables import estimate_table  # noqa: PLC0415 (which needs this class)
+
+        return estimate_table(self)
 
 
 @dataclass(frozen=True)

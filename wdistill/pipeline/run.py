@@ -39,7 +39,13 @@ from wdistill.artifact.manifest import (
 )
 from wdistill.artifact.parquet import label_shards
 from wdistill.config import FORMAT_VERSION, RunConfig, RuntimeConfig, flat, stable_hash
-from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
+from wdistill.core.devices import (
+    device_name,
+    keep_freed_memory,
+    open_accelerator,
+    training_ends,
+    versions,
+)
 from wdistill.core.files import atomic_write, locked, on_disk, read_json, write_json
 from wdistill.core.log import logged
 from wdistill.core.text import without_folders
@@ -136,7 +142,7 @@ def run(
         data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scaled)
         check(data)
         networks = find_networks(config, data)
-    with locked(folder) if main else nullcontext():
+    with training_ends(accelerator), locked(folder) if main else nullcontext():
         if main:
             claim(folder, config, data.source.fingerprint)
         accelerator.wait_for_everyone()  # nobody works in a folder that is refused
@@ -151,7 +157,6 @@ def run(
                 accelerator.init_trackers("wdistill", settings)
             _work(run, networks, command)
             remove_pixels(decoding, accelerator)
-    accelerator.end_training()
     return folder / PUBLISH
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wdistill.artifact.manifest import Manifest
 from wdistill.artifact.reading import PublishedSet
 from wdistill.artifact.report import Report
+from wdistill.core.text import Shown
 from wdistill.labels.views import LabelViews, all_logits
 
 SHAPES = ("image", "partner", "view", "crop", "flip", "mix")  # of a view: all but its labels
@@ -46,7 +47,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Differences:
+class Differences(Shown):
     """Of a set made again from the published one.
 
     identical: whether images, labels, weights, soft labels and label views are, bit by bit; other:
@@ -66,6 +67,11 @@ class Differences:
     teacher_accuracy: Accuracy
     accuracies: tuple[Accuracy, ...]
     changes: tuple[Change, ...]
+
+    def __str__(self) -> str:
+        from wdistill.pipeline.tables import verdict  # noqa: PLC0415 (which needs this class)
+
+        return verdict(self)
 
 
 def compare(was: PublishedSet, now: PublishedSet) -> Differences:

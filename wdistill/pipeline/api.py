@@ -1,0 +1,324 @@
+"""The public functions: what a command of the command line does, one call each.
+
+Nothing of the process is taken over: no signal handlers, no exits, no environment; what libraries
+print and Accelerate's state are afterwards as they were. Progress is shown by tqdm, and what a run
+says goes to the logger ``wdistill``.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+import datasets
+import transformers
+from accelerate.state import AcceleratorState, GradientState, PartialState, is_initialized
+from huggingface_hub import utils as hub_utils
+from PIL import Image
+
+from wdistill.artifact.distilled_set import read_report
+from wdistill.artifact.layout import one_set
+from wdistill.artifact.manifest import Manifest, read_manifest
+from wdistill.artifact.report import Report
+from wdistill.artifact.torch_dataset import DistilledImages, load
+from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
+from wdistill.core.log import bars_shown
+from wdistill.core.units import Shard
+from wdistill.evaluation.evaluate import default_output as report_folder
+from wdistill.evaluation.evaluate import judge
+from wdistill.pipeline import run as pipeline
+from wdistill.pipeline.estimate import Estimate
+from wdistill.pipeline.judging import on_own_run
+from wdistill.pipeline.reproduction import reproduce as reproduction
+from wdistill.pipeline.reproduction.differences import Differences
+from wdistill.publishing.hub import push as hub
+from wdistill.publishing.hub.push import PushOptions, PushResult
+
+PREVIEW = "preview.png"
+
+
+@dataclass(frozen=True)
+class DistilledRun:
+    """A run in its folder. A notebook shows its picture and how well students learn from it."""
+
+    folder: Path
+
+    @property
+    def set_folder(self) -> Path:
+        """The folder of the published set: parquet files, wdistill.json, report.json, a picture."""
+        return one_set(self.folder)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was made, from what, how."""
+        return read_manifest(self.set_folder)
+
+    @property
+    def report(self) -> Report | None:
+        """How well students learn from the set; None if none were trained."""
+        return read_report(self.set_folder)
+
+    @property
+    def preview(self) -> Image.Image:
+        """The distilled images, in rows by class."""
+        with Image.open(self.set_folder / PREVIEW) as picture:
+            return picture.copy()
+
+    def images(self, *, temperature: float | None = None) -> DistilledImages:
+        """The set, ready to train on: see :func:`wdistill.load`."""
+        return load(self.set_folder, temperature=temperature)
+
+    def __str__(self) -> str:
+        report = self.report
+        table = "no students were trained" if report is None else str(report)
+        return f"{self.manifest.images} distilled images in {self.set_folder}\n{table}"
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode((self.set_folder / PREVIEW).read_bytes()).decode()
+        return (
+            f"<pre>{html.escape(str(self))}</pre>"
+            f'<img alt="distilled images" src="data:image/png;base64,{picture}">'
+        )
+
+
+def distill(
+    dataset: str | Path | None = None,
+    *,
+    backbone: str | Path | None = None,
+    ipc: int | None = None,
+    output: str | Path | None = None,
+    config: RunConfig | None = None,
+    runtime: RuntimeConfig | None = None,
+) -> DistilledRun:
+    """Distil a dataset, evaluate the result, and write a folder that is ready to publish.
+
+    Stopped at any moment, the same call goes on where it was. Several processes, started by
+    ``accelerate launch``, share the work if each makes the same call.
+
+    Args:
+        dataset: Hub id, image folder, parquet file or folder, or save_to_disk folder; by default
+            that of ``config``, or else the Fashion-MNIST subset in the package.
+        backbone: Image classifier whose features are used: Hub id, folder or built-in name.
+        ipc: Images per class.
+        output: The run's folder; by default ``runs/<dataset>-ipc<n>``.
+        config: All settings that change the result. The arguments above win over it.
+        runtime: Device, workers, progress bars, tracking, streaming, part of a run.
+
+    Returns:
+        The run: its folder, manifest, report, picture and images.
+
+    Raises:
+        WdistillError: Anything that the caller can mend, in one line.
+
+    Example:
+        >>> run = wdistill.distill("cifar10", backbone="resnet18", ipc=10)
+        >>> run.report
+    """
+    runtime = runtime or RuntimeConfig()
+    config = _run_settings(config, dataset, backbone, ipc)
+    shard = None if runtime.shard is None else Shard.parse(runtime.shard)
+    folder = pipeline.default_output(config, shard) if output is None else Path(output)
+    with _as_before(runtime.quiet):
+        pipeline.run(config, runtime, folder, runtime.command or config.command(), shard=shard)
+    return DistilledRun(folder)
+
+
+def estimate(
+    dataset: str | Path | None = None,
+    *,
+    backbone: str | Path | None = None,
+    ipc: int | None = None,
+    config: RunConfig | None = None,
+    runtime: RuntimeConfig | None = None,
+) -> Estimate:
+    """Measure how long :func:`distill` with these arguments would take, and what it would need.
+
+    Args:
+        dataset: As in :func:`distill`, and so are the other arguments.
+        backbone: Image classifier whose features are used.
+        ipc: Images per class.
+        config: All settings that change the result.
+        runtime: Device, workers, progress bars, streaming.
+
+    Returns:
+        Time, memory and disk space.
+
+    Raises:
+        WdistillError: Anything that the caller can mend, as the run itself would.
+
+    Example:
+        >>> wdistill.estimate("cifar10", backbone="resnet18", ipc=10)
+    """
+    runtime = runtime or RuntimeConfig()
+    with _as_before(runtime.quiet):
+        return pipeline.estimate_run(_run_settings(config, dataset, backbone, ipc), runtime)
+
+
+def evaluate(
+    source: str | Path,
+    *,
+    against: str | Path | None = None,
+    students: Sequence[str] | None = None,
+    output: str | Path | None = None,
+    config: EvaluateConfig | None = None,
+    runtime: RuntimeConfig | None = None,
+) -> Report:
+    """Train students on a set of images and on real ones beside it, and write a report.
+
+    Args:
+        source: A run folder, a published folder, or any small labelled image dataset: Hub id,
+            image folder, parquet file or save_to_disk folder.
+        against: The real dataset; by default the one that the set was made from.
+        students: Architectures to train; by default the teacher's.
+        output: Folder of report.json and report.html; by default ``report`` in a run folder, else
+            ``reports/<name>``.
+        config: All settings that change the result. The arguments above win over it.
+        runtime: Device, workers, progress bars.
+
+    Returns:
+        The report: a row for each student, labels and set of images.
+
+    Raises:
+        WdistillError: Anything that the caller can mend, in one line.
+
+    Example:
+        >>> wdistill.evaluate("runs/cifar10-ipc10", students=["convnet"])
+    """
+    runtime = runtime or RuntimeConfig()
+    config = replace(config or EvaluateConfig(str(source)), source=str(source))
+    if against is not None:
+        config = replace(config, against=replace(config.against, dataset=str(against)))
+    if students is not None:
+        config = replace(config, evaluate=replace(config.evaluate, students=tuple(students)))
+    folder = report_folder(config) if output is None else Path(output)
+    with _as_before(runtime.quiet):
+        return judge(config, runtime, folder, runtime.command or config.command(), on_own_run)
+
+
+def reproduce(
+    source: str | Path,
+    *,
+    dataset: str | Path | None = None,
+    backbone: str | Path | None = None,
+    output: str | Path | None = None,
+    trust_remote_code: bool = False,
+    runtime: RuntimeConfig | None = None,
+) -> Differences:
+    """Make a published set again from its settings, and compare the two.
+
+    Args:
+        source: Hub id of a dataset that wdistill pushed, a published folder or a run folder.
+        dataset: The real data, if they were on a disk; by default the source at its revision.
+        backbone: The backbone, if it was on a disk; by default as recorded, at its revision.
+        output: The new run's folder; by default ``runs/reproduced-<name>``.
+        trust_remote_code: Whether to run code that a network's repository brings.
+        runtime: Device, workers, progress bars.
+
+    Returns:
+        How far the two sets are apart.
+
+    Raises:
+        WdistillError: Anything that the caller can mend, in one line.
+
+    Example:
+        >>> print(wdistill.reproduce("you/cifar10-wdistill-ipc10"))
+    """
+    runtime, source = runtime or RuntimeConfig(), str(source)
+    given = reproduction.Given(_text(dataset), _text(backbone), trust_remote_code)
+    folder = reproduction.default_output(source) if output is None else Path(output)
+    command = runtime.command or f"wdistill reproduce {source}"
+    with _as_before(runtime.quiet):
+        return reproduction.reproduce(source, given, runtime, folder, command)
+
+
+class PushArguments(TypedDict, total=False):
+    """The keywords of :func:`push`."""
+
+    private: bool | None
+    revision: str | None
+    create_pr: bool
+    commit_message: str | None
+    dry_run: bool
+
+
+def push(folder: str | Path, repo_id: str, **options: Unpack[PushArguments]) -> PushResult:
+    """Upload a finished run, or its published folder, to a dataset on the Hub, in one commit.
+
+    Args:
+        folder: The run's folder or its ``publish`` folder.
+        repo_id: The dataset repository, ``you/name``; it is made if there is none.
+        **options: ``private``: visibility of a new repository, by default public, but private if
+            the source is gated or private or its licence is unknown; ``revision``: the branch, by
+            default main; ``create_pr``: open a pull request instead; ``commit_message``;
+            ``dry_run``: only say what would be sent, without a network.
+
+    Returns:
+        What was pushed, and the address of the commit or pull request.
+
+    Raises:
+        RunFolderError: There is no finished run in the folder.
+        HubError: The Hub refused, or cannot be reached; the push can be repeated as it is.
+
+    Example:
+        >>> wdistill.push("runs/cifar10-ipc10", "you/cifar10-wdistill-ipc10", private=True)
+    """
+    return hub.push(Path(folder), repo_id, PushOptions(**options))
+
+
+def _run_settings(
+    config: RunConfig | None,
+    dataset: str | Path | None,
+    backbone: str | Path | None,
+    ipc: int | None,
+) -> RunConfig:
+    """``config`` with those arguments that are not None."""
+    config = config or RunConfig()
+    if dataset is not None:
+        config = replace(config, data=replace(config.data, dataset=str(dataset)))
+    if backbone is not None:
+        config = replace(config, teacher=replace(config.teacher, backbone=str(backbone)))
+    if ipc is not None:
+        config = replace(config, barycenter=replace(config.barycenter, ipc=ipc))
+    return config
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+@contextmanager
+def _as_before(quiet: bool) -> Iterator[None]:
+    """Libraries keep to errors while it is open; then they are as they were.
+
+    Accelerate's state is global, and a second call may need another one, such as another precision.
+    """
+    logs, foreign = transformers.logging, is_initialized()
+    verbosity, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
+    of_datasets = datasets.logging.get_verbosity()
+    shown = not datasets.are_progress_bars_disabled(), not hub_utils.are_progress_bars_disabled()
+    logs.set_verbosity_error()
+    datasets.logging.set_verbosity_error()
+    logs.disable_progress_bar()
+    hidden = quiet or not bars_shown()
+    if hidden:
+        datasets.disable_progress_bars()
+        hub_utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logs.set_verbosity(verbosity)
+        datasets.logging.set_verbosity(of_datasets)
+        if bars:
+            logs.enable_progress_bar()
+        if hidden and shown[0]:
+            datasets.enable_progress_bars()
+        if hidden and shown[1]:
+            hub_utils.enable_progress_bars()
+        if not foreign and is_initialized():
+            for state in (AcceleratorState(), PartialState(), GradientState()):
+                vars(state).clear()  # each is a view of the state that all of its kind share
