@@ -21,7 +21,7 @@ import wdistill
 from wdistill.config import BarycenterConfig, StudentConfig, SynthesisConfig, TeacherConfig
 
 SETTINGS = wdistill.RunConfig(
-    teacher=TeacherConfig(epochs=1, allow_weak=True),
+    teacher=TeacherConfig(epochs=0, allow_weak=True),
     barycenter=BarycenterConfig(ipc=1),
     synthesis=SynthesisConfig(iterations=4, feature_spaces=("none",)),
     evaluate=StudentConfig(labels=("hard",), steps=2, seeds=1),
