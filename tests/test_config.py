@@ -20,15 +20,11 @@ from wdistill.config import (
     RelabelConfig,
     RunConfig,
     RuntimeConfig,
-    Settings,
     StudentConfig,
     SynthesisConfig,
     TeacherConfig,
-    flat,
-    options_of,
-    stable_hash,
-    validated,
 )
+from wdistill.core.settings import Settings, flat, options_of, stable_hash, validated
 from wdistill.errors import OptionError
 
 NAN, INF = float("nan"), float("inf")

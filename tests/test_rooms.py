@@ -12,12 +12,11 @@ import pytest
 import wdistill
 
 PACKAGE = Path(wdistill.__file__).parent
-GROUND = ("errors", "_version", "config")
 ROOMS = (
     "core", "data", "networks", "transport", "synthesis", "labels", "artifact", "evaluation",
     "publishing", "pipeline", "cli",
 )  # fmt: skip
-ORDER = (*GROUND, *ROOMS, "__init__", "__main__")
+ORDER = ("errors", "_version", "core", "config", *ROOMS[1:], "__init__", "__main__")
 MOST_MODULES = 8
 
 
@@ -64,7 +63,8 @@ def test_no_folder_is_crowded() -> None:
 
 def test_contributing_states_the_order() -> None:
     text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
-    places = [text.index(f"`{name}/`") for name in ROOMS]
+    names = ["`core/`", "`config`", *(f"`{name}/`" for name in ROOMS[1:])]
+    places = [text.index(name) for name in names]
     assert places == sorted(places)
 
 

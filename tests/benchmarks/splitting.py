@@ -22,8 +22,7 @@ import click
 import torch
 
 from wdistill.config import SynthesisConfig
-from wdistill.core.devices import device_name, keep_freed_memory, versions
-from wdistill.core.memory import Capacity
+from wdistill.core.devices import Capacity, device_name, keep_freed_memory, versions
 from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing
 from wdistill.networks.backbones import find_backbone, new_network

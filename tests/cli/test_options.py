@@ -12,14 +12,8 @@ from click.testing import CliRunner
 from wdistill.cli.main import CONFIGS, Group, cli
 from wdistill.cli.options import setting_options, settings, spoken
 from wdistill.cli.settings_file import read_settings, settings_text
-from wdistill.config import (
-    EvaluateConfig,
-    RunConfig,
-    RuntimeConfig,
-    Settings,
-    options_of,
-    validated,
-)
+from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
+from wdistill.core.settings import Settings, options_of, validated
 from wdistill.errors import OptionError
 
 

@@ -97,7 +97,7 @@ READ = """
 import json
 from hashlib import sha256
 import wdistill.data.streaming as streaming
-from wdistill.config import DataConfig
+from wdistill.config import (DataConfig)
 from wdistill.data import load_data
 from wdistill.errors import WdistillError
 from wdistill.data.pixels import Preprocessing
@@ -213,7 +213,7 @@ def test_the_fingerprint_of_a_stream_is_known_without_streaming(
     streamed = read(hub_env(photos, tmp_path / "streamed", TOKEN))["fingerprint"]
     code = f"""
 import json
-from wdistill.config import DataConfig
+from wdistill.config import (DataConfig)
 from wdistill.data import load_data
 def fits(**more):
     return load_data(DataConfig("alice/photos", **more), 0, 1).is_of({streamed!r})

@@ -10,14 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from wdistill.config import (
-    FORMAT_VERSION,
-    DataConfig,
-    RunConfig,
-    RuntimeConfig,
-    flat,
-    validated,
-)
+from wdistill.config import FORMAT_VERSION, DataConfig, RunConfig, RuntimeConfig
+from wdistill.core.settings import flat, validated
 from wdistill.core.units import Stage, StageOutput
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import Decoding, PixelStore

@@ -28,6 +28,7 @@ from wdistill.artifact.layout import (
 )
 from wdistill.artifact.manifest import Sizes
 from wdistill.artifact.parquet import (
+    LabelColumns,
     Pictures,
     image_features,
     read_label_views,
@@ -96,10 +97,13 @@ def write_data(folder: Path, distilled: DistilledSet, views: LabelViews | None =
     files = shard_names(count)
     stale = [path for path in shard_files(folder, DATA) if path.name not in files]
     remove(folder / MANIFEST_FILE, *stale)
-    columns, parquet_size = (distilled.labels, distilled.weights, distilled.soft_labels), 0
+    columns, parquet_size = (
+        LabelColumns(distilled.labels, distilled.weights, distilled.soft_labels),
+        0,
+    )
     for name, rows in zip(files, np.array_split(np.arange(len(distilled)), count), strict=True):
         with atomic_file(folder / DATA / name) as file:
-            write_rows(file, rows, pictures, *columns, names)
+            write_rows(file, rows, pictures, columns, names)
             parquet_size += file.tell()
     return Sizes(
         images=size,

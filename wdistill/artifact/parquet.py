@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,13 +62,20 @@ class Pictures:
         return self._bytes[self._ends[row] - self.sizes[row] : self._ends[row]].tobytes()
 
 
+@dataclass(frozen=True, eq=False)
+class LabelColumns:
+    """What stands beside the images of a set: (N,), (N,) and (N, classes)."""
+
+    labels: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    soft_labels: NDArray[np.float32]
+
+
 def write_rows(
     file: BinaryIO,
     rows: NDArray[np.int64],
     pictures: Pictures,
-    labels: NDArray[np.int64],
-    weights: NDArray[np.float32],
-    soft_labels: NDArray[np.float32],
+    columns: LabelColumns,
     class_names: Sequence[str],
 ) -> None:
     """Some ``rows`` of a set as one file."""
@@ -78,14 +86,14 @@ def write_rows(
         for first in range(0, len(rows), size):
             group = rows[first : first + size]
             encoded = [{"bytes": pictures[row], "path": None} for row in group]
-            soft = pa.array(soft_labels[group].reshape(-1))
-            columns = [
+            soft = pa.array(columns.soft_labels[group].reshape(-1))
+            arrays = [
                 pa.array(encoded, type=schema.field("image").type),
-                pa.array(labels[group]),
-                pa.array(weights[group]),
+                pa.array(columns.labels[group]),
+                pa.array(columns.weights[group]),
                 pa.FixedSizeListArray.from_arrays(soft, classes),
             ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
 FOLDER = "soft_labels"

@@ -115,7 +115,7 @@ def misused(error: click.ClickException) -> str:
 def _out_of_memory(error: Exception) -> bool:
     if not isinstance(error, RuntimeError):
         return False
-    from wdistill.core.memory import is_out_of_memory
+    from wdistill.core.devices import is_out_of_memory
 
     return is_out_of_memory(error)
 

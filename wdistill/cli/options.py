@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import click
 from click.core import ParameterSource
 
-from wdistill.config import Option, RuntimeConfig, Settings, options_of, validated
+from wdistill.config import RuntimeConfig
+from wdistill.core.settings import Option, Settings, options_of, validated
 from wdistill.errors import OptionError
 
 C = TypeVar("C", bound=Callable[..., Any])

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from wdistill.config import Option, Range, RuntimeConfig, Settings, options_of
+from wdistill.config import RuntimeConfig
+from wdistill.core.settings import Option, Range, Settings, options_of
 from wdistill.errors import OptionError
 
 WIDTH = 100

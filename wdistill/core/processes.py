@@ -20,9 +20,9 @@ from accelerate.utils import broadcast
 from torch import Tensor
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from wdistill.config import stable_hash
 from wdistill.core.files import atomic_write
 from wdistill.core.log import Progress
+from wdistill.core.settings import stable_hash
 
 HEAD_BYTES = 2**16  # holds the checksum and the key of a unit
 

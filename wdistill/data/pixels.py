@@ -22,8 +22,9 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from wdistill.config import RuntimeConfig, stable_hash
+from wdistill.config import RuntimeConfig
 from wdistill.core.files import writing
+from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import RunFolderError

@@ -27,9 +27,10 @@ from filelock import FileLock
 from huggingface_hub import constants
 from PIL import Image
 
-from wdistill.config import DataConfig, stable_hash
+from wdistill.config import DataConfig
 from wdistill.core.files import atomic_write, read_json, write_json
 from wdistill.core.log import Progress
+from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.data.columns import candidates, is_label
 from wdistill.data.splits import decode, encoded_bytes, to_rgb

@@ -14,14 +14,9 @@ from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
 from wdistill.artifact.report import EvaluatedSet
-from wdistill.config import (
-    BarycenterConfig,
-    Baseline,
-    Precision,
-    RelabelConfig,
-    StudentConfig,
-)
+from wdistill.config import BarycenterConfig, Baseline, RelabelConfig, StudentConfig
 from wdistill.core.seeds import stream
+from wdistill.core.settings import Precision
 from wdistill.data.dataset import ImageData
 from wdistill.data.pixels import PixelStore, png_bytes
 from wdistill.errors import DataError, OptionError

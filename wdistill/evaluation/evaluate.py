@@ -17,9 +17,10 @@ from torch import Tensor
 
 from wdistill.artifact.distilled_set import REPORT_FILE
 from wdistill.artifact.report import Report
-from wdistill.config import EvaluateConfig, Labels, RuntimeConfig, stable_hash
+from wdistill.config import EvaluateConfig, Labels, RuntimeConfig
 from wdistill.core.devices import keep_freed_memory, open_accelerator
 from wdistill.core.files import IDENTITY, atomic_write, locked
+from wdistill.core.settings import stable_hash
 from wdistill.data.pixels import decoding_for, remove_pixels
 from wdistill.evaluation.comparison import Comparison, chosen_rows
 from wdistill.evaluation.metrics import EquivalentIpc, equivalent_ipc

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
-from wdistill.core.memory import Capacity
+from wdistill.core.devices import Capacity
 from wdistill.data.pixels import PixelStore, to_float
 from wdistill.networks.features import FeatureNetwork
 

@@ -18,10 +18,11 @@ from torch import Tensor
 from wdistill.artifact.distilled_set import Candidate
 from wdistill.artifact.model import Count, Number, Record
 from wdistill.artifact.report import Curve, Recipe
-from wdistill.config import Labels, LabelViewsConfig, RelabelConfig, StudentConfig, stable_hash
+from wdistill.config import Labels, LabelViewsConfig, RelabelConfig, StudentConfig
 from wdistill.core.files import on_disk, write_json
 from wdistill.core.processes import Work, share_out
 from wdistill.core.seeds import stream, stream_seed
+from wdistill.core.settings import stable_hash
 from wdistill.data.pixels import PixelStore
 from wdistill.errors import OptionError
 from wdistill.evaluation.metrics import score_network

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wdistill.core.memory import Capacity
+from wdistill.core.devices import Capacity
 from wdistill.data.pixels import Preprocessing
 from wdistill.errors import BackboneError
 from wdistill.networks.norms import is_norm, tap

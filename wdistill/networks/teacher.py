@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from wdistill.config import FORMAT_VERSION, Precision, TeacherConfig, stable_hash
+from wdistill.config import FORMAT_VERSION, TeacherConfig
 from wdistill.core.seeds import stream
+from wdistill.core.settings import Precision, stable_hash
 from wdistill.data.dataset import ImageData
 from wdistill.data.pixels import PixelStore
 from wdistill.errors import BackboneError

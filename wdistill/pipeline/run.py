@@ -38,7 +38,7 @@ from wdistill.artifact.manifest import (
     read_manifest,
 )
 from wdistill.artifact.parquet import label_shards
-from wdistill.config import FORMAT_VERSION, RunConfig, RuntimeConfig, flat, stable_hash
+from wdistill.config import FORMAT_VERSION, RunConfig, RuntimeConfig
 from wdistill.core.devices import (
     device_name,
     keep_freed_memory,
@@ -48,6 +48,7 @@ from wdistill.core.devices import (
 )
 from wdistill.core.files import atomic_write, locked, on_disk, read_json, write_json
 from wdistill.core.log import logged
+from wdistill.core.settings import flat, stable_hash
 from wdistill.core.text import without_folders
 from wdistill.core.units import Shard, StageOutput
 from wdistill.data.dataset import ImageData, load_data

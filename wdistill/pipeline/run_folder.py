@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from wdistill.config import RunConfig, flat
+from wdistill.config import RunConfig
 from wdistill.core.files import IDENTITY, read_json, write_json
+from wdistill.core.settings import flat
 from wdistill.core.units import (
     Advance,
     R,

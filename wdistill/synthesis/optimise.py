@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from wdistill.config import SynthesisConfig
-from wdistill.core.memory import Capacity
+from wdistill.core.devices import Capacity
 from wdistill.core.units import Tensors
 from wdistill.data.augment import concatenate, random_views
 from wdistill.data.pixels import to_uint8

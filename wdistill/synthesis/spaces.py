@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wdistill.config import SynthesisConfig, stable_hash
+from wdistill.config import SynthesisConfig
 from wdistill.core.seeds import stream_seed
+from wdistill.core.settings import stable_hash
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.errors import NumericalError
 from wdistill.networks.backbones import BackboneSource, load_backbone, weights_sha256

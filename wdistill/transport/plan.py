@@ -19,8 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wdistill.config import BarycenterConfig, stable_hash
+from wdistill.config import BarycenterConfig
 from wdistill.core.files import read_tensors
+from wdistill.core.settings import stable_hash
 from wdistill.core.units import Tensors
 from wdistill.errors import RunFolderError
 from wdistill.transport.barycenter import Barycenter, Groups

@@ -24,7 +24,7 @@ TOKEN = "hf_aliceSecretWriteToken"
 OURS, THEIRS = "alice/fashion-distilled", "bob/fashion-small"
 SUBJECT = """
 import json
-from wdistill.config import DataConfig
+from wdistill.config import (DataConfig)
 from wdistill.evaluation.sets.subject import against, open_subject
 subject = open_subject({source!r}, DataConfig())
 known = ("kind", "id", "url", "revision", "fingerprint", "class_names")

@@ -14,8 +14,9 @@ from pathlib import Path
 from wdistill.artifact.layout import MANIFEST_FILE, one_set
 from wdistill.artifact.manifest import Manifest, SourceRecord
 from wdistill.artifact.reading import check_data, open_published, read_published, remote
-from wdistill.config import BUILT_IN, DataConfig, RunConfig, RuntimeConfig, TeacherConfig, flat
+from wdistill.config import BUILT_IN, DataConfig, RunConfig, RuntimeConfig, TeacherConfig
 from wdistill.core.files import read_json
+from wdistill.core.settings import flat
 from wdistill.data.dataset import ImageData
 from wdistill.errors import OptionError, RunFolderError
 from wdistill.pipeline import run as pipeline

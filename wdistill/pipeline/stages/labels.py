@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.config import stable_hash
 from wdistill.core.files import on_disk
 from wdistill.core.seeds import stream
+from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.core.units import Advance, Stage, StageOutput, Tensors, Unit
 from wdistill.evaluation.metrics import nearest_real

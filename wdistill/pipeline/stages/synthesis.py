@@ -8,9 +8,9 @@ from functools import cache
 
 import torch
 
-from wdistill.config import stable_hash
-from wdistill.core.memory import Capacity
+from wdistill.core.devices import Capacity
 from wdistill.core.seeds import stream
+from wdistill.core.settings import stable_hash
 from wdistill.core.units import Advance, Stage, StageOutput, Unit
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher

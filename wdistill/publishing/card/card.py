@@ -17,7 +17,8 @@ from wdistill.artifact.distilled_set import read_report, read_summary
 from wdistill.artifact.layout import LABELS_SUFFIX, publish_folder, set_folders, set_name
 from wdistill.artifact.manifest import Manifest, SourceRecord, read_manifest
 from wdistill.artifact.report import Report
-from wdistill.config import PLACEHOLDER_REPO, flat
+from wdistill.config import PLACEHOLDER_REPO
+from wdistill.core.settings import flat
 from wdistill.core.text import human_bytes
 from wdistill.errors import HubError, RunFolderError
 from wdistill.evaluation.wording import number, percent

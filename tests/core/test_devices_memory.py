@@ -16,7 +16,7 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from wdistill.cli.exit import fail
 from wdistill.config import LabelViewsConfig, RelabelConfig, SynthesisConfig
-from wdistill.core.memory import Capacity, is_out_of_memory
+from wdistill.core.devices import Capacity, is_out_of_memory
 from wdistill.core.seeds import stream
 from wdistill.data.augment import random_views
 from wdistill.data.pixels import to_uint8

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import wdistill
-from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig, options_of
+from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
+from wdistill.core.settings import options_of
 
 PACKAGE = Path(wdistill.__file__).parent
 FLAG = re.compile(r"(?<![\w(-])--[a-z]")

@@ -1,0 +1,220 @@
+"""What a setting is: its help, flag, limits and checks; settings from files, as text and as a hash.
+
+The settings themselves are in :mod:`wdistill.config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
+
+from wdistill._version import __version__
+from wdistill.errors import OptionError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["no", "bf16"]
+Tracker = Literal["trackio", "tensorboard"]
+
+T = TypeVar("T", bound="Settings")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, described by ``words``."""
+
+    words: str
+    low: float
+    high: float
+
+
+def between(low: float, high: float, of: str = "") -> Range:
+    return Range(f"a number{of} from {low} to {high}", low, high)
+
+
+POSITIVE = Range("a finite number above 0", math.ulp(0.0), 1e18)
+NOT_NEGATIVE = Range("a finite number that is not negative", 0, 1e18)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What people are told about a setting, and what it may be.
+
+    help: a sentence, and where the default comes from; flag: on the command line, None where only a
+    file or Python sets it; allowed: numbers in a range or some words, None leaves it to the type;
+    metavar: what the value is called in the help.
+    """
+
+    help: str
+    flag: str | None = None
+    allowed: Range | tuple[str, ...] | None = None
+    metavar: str | None = None
+
+    def check(self, name: str, value: object) -> None:
+        """Raise OptionError if ``value`` is not allowed for the setting ``name``."""
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, str) and not item.isprintable():
+                raise OptionError(f"`{name}` has control characters")
+            if item is None or self.allowed is None:
+                continue
+            if not isinstance(self.allowed, Range):
+                if item not in self.allowed:
+                    choices = ", ".join(self.allowed)
+                    raise OptionError(f"`{name}` is {item!r}; choose one of {choices}")
+            elif not (
+                isinstance(item, int | float) and self.allowed.low <= item <= self.allowed.high
+            ):
+                raise OptionError(f"`{name}` is {item!r}; give {self.allowed.words}")
+
+
+def setting(
+    default: D,
+    help: str,
+    flag: str | None = None,
+    *,
+    allowed: Range | tuple[str, ...] | None = None,
+    metavar: str | None = None,
+) -> D:
+    """A field of a dataclass with its :class:`Option`."""
+    described: D = field(default=default, metadata={"option": Option(help, flag, allowed, metavar)})
+    return described
+
+
+def section(**options: str | Option) -> dict[str, dict[str, str | Option]]:
+    """Metadata of a field that holds settings: their flags ("" for none) or options there.
+
+    Settings that are not named have no effect there.
+    """
+    return {"options": options}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A group of settings, checked whenever one is made, also by ``dataclasses.replace``."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
+    section: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            if described := setting.metadata.get("option"):
+                name = f"{self.section}.{setting.name}".lstrip(".")
+                described.check(name, getattr(self, setting.name))
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def options_of(kind: type[Settings]) -> Iterator[tuple[str, Any, Option]]:
+    """(name, type, option) of each setting of ``kind``, by its full name such as barycenter.ipc.
+
+    Where a section says what its options are there, the others have no effect and are left out.
+    """
+    hints = get_type_hints(kind)
+    for setting in dataclasses.fields(kind):
+        hint, name = hints[setting.name], setting.name
+        if "option" in setting.metadata:
+            yield name, hint, setting.metadata["option"]
+        elif isinstance(hint, type) and issubclass(hint, Settings):
+            there: dict[str, str | Option] | None = setting.metadata.get("options")
+            for inner, inner_hint, described in options_of(hint):
+                if there is None:
+                    yield f"{name}.{inner}", inner_hint, described
+                elif isinstance(own := there.get(inner), Option):
+                    yield f"{name}.{inner}", inner_hint, own
+                elif own is not None:
+                    renamed = dataclasses.replace(described, flag=own or None)
+                    yield f"{name}.{inner}", inner_hint, renamed
+
+
+def command_words(words: list[str], config: Settings, default: Settings) -> str:
+    words, before, with_file = ["wdistill", *words], flat(default.to_dict()), False
+    options = {name: described for name, _, described in options_of(type(config))}
+    for name, value in flat(config.to_dict()).items():
+        if value == before[name]:
+            continue
+        described = options.get(name)
+        if described is None or described.flag is None:
+            with_file = True
+        elif isinstance(value, bool):
+            words.append(described.flag)
+        elif described.metavar == "NAME,...":
+            words += [described.flag, ",".join(value) or "none"]
+        else:
+            for item in value if isinstance(value, list) else [value]:
+                words += [described.flag, str(item)]
+    return shlex.join([*words, *(["--config", "settings.yaml"] if with_file else [])])
+
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text; write it in quotes",
+    "tuple_type": "a list",
+    "dataclass_type": "settings by name",
+    "missing": "it",
+}  # by pydantic's types of errors
+
+
+def validated(kind: type[T], values: Any) -> T:
+    """``kind`` with ``values``, which may come from anyone; those that are missing are defaults.
+
+    Args:
+        kind: The settings that are wanted.
+        values: Nested, with lists for tuples, as YAML and JSON have them.
+
+    Raises:
+        OptionError: If a name, a type or a value is not allowed, in one line that names it.
+    """
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 (slow, and --help needs none)
+
+    if isinstance(values, dict):
+        values = dict(values)
+        for setting in dataclasses.fields(kind):
+            given = values.get(setting.name)
+            if setting.default_factory is not dataclasses.MISSING and isinstance(given, dict):
+                values[setting.name] = setting.default_factory().to_dict() | given
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+    place = [part for part in problem["loc"] if isinstance(part, str)]
+    name = ".".join([kind.section, *place] if kind.section else place)[:100]
+    name = f"`{name}`" if name.isprintable() else ascii(name)
+    value = repr(problem["input"])[:100]
+    if problem["type"] == "unexpected_keyword_argument":
+        for part in place[:-1]:
+            kind = get_type_hints(kind)[part]
+        allowed = ", ".join(setting.name for setting in dataclasses.fields(kind))
+        raise OptionError(f"{name} is no setting of wdistill {__version__}; choose from {allowed}")
+    if problem["type"] == "literal_error":
+        choices = problem["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        hint = "; in YAML, write it in quotes" if isinstance(problem["input"], bool) else ""
+        raise OptionError(f"{name} is {value}; choose one of {choices}{hint}")
+    wanted = _WANTED.get(problem["type"], problem["msg"])
+    raise OptionError(f"{name if place else 'what was read'} is {value}; give {wanted}")
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``{"section.name": value}``, tuples as lists."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            result.update(flat(value, f"{prefix}{key}."))
+        else:
+            result[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return result
+
+
+def stable_hash(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 of ``value`` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
