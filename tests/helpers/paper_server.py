@@ -18,9 +18,13 @@ import signal
 import socket
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import wdistill
+from wdistill.artifact.report import Report
+from wdistill.config import EvaluateConfig, RunConfig
 
 RUN = (
     "--resolution", "8", "--teacher-epochs", "1", "--allow-weak-teacher", "--iterations", "1",
@@ -89,7 +93,31 @@ def command(program: str, arguments: list[str]) -> None:
         main()
     else:
         assert arguments[0] == "-c", arguments
+        make_small()
         exec(compile(arguments[1], "<block>", "exec"), {"__name__": "__main__"})
+
+
+def make_small() -> None:
+    """The functions of `wdistill` have the settings of SMALL."""
+    from wdistill.pipeline import api
+
+    settings, judge = api._run_settings, api.judge
+
+    def run_settings(*arguments: Any) -> RunConfig:
+        config = settings(*arguments)
+        return replace(
+            config,
+            data=replace(config.data, resolution=8),
+            teacher=replace(config.teacher, epochs=1, allow_weak=True),
+            synthesis=replace(config.synthesis, iterations=1, feature_spaces=("none",)),
+            evaluate=replace(config.evaluate, epochs=1, seeds=1),
+        )
+
+    def small_judge(config: EvaluateConfig, *arguments: Any) -> Report:
+        students = replace(config.evaluate, steps=2, seeds=1)
+        return judge(replace(config, evaluate=students), *arguments)
+
+    api._run_settings, api.judge = run_settings, small_judge
 
 
 if __name__ == "__main__":
