@@ -4,8 +4,8 @@
 
 A client sends its folder, the program and its arguments, and its three standard streams, and gets
 the exit code. `wdistill` is the real command line; what its options say of size and steps is
-overruled by SMALL, so that the commands of the papers take seconds, and the folder "small" takes
-the place of the embedded dataset. `python -c` runs code in which the functions of `wdistill` have
+overruled by SMALL, so that the commands of the papers take seconds; the folder "small" takes the
+place of the embedded dataset, and resnet10-w16 that of resnet18. `python -c` runs code in which the functions of `wdistill` have
 the same small settings.
 """
 
@@ -89,7 +89,8 @@ def command(program: str, arguments: list[str]) -> None:
         small = SMALL.get(arguments[0], ())
         if small is RUN and "--dataset" not in arguments:
             small = (*small, "--dataset", "small")
-        sys.argv = ["wdistill", *arguments, *small]
+        words = ["resnet10-w16" if word == "resnet18" else word for word in arguments]
+        sys.argv = ["wdistill", *words, *small]
         main()
     else:
         assert arguments[0] == "-c", arguments
@@ -108,7 +109,7 @@ def make_small() -> None:
         return replace(
             config,
             data=replace(config.data, resolution=8),
-            teacher=replace(config.teacher, epochs=1, allow_weak=True),
+            teacher=replace(config.teacher, backbone="resnet10-w16", epochs=1, allow_weak=True),
             synthesis=replace(config.synthesis, iterations=1, feature_spaces=("none",)),
             evaluate=replace(config.evaluate, epochs=1, seeds=1),
         )
