@@ -4,9 +4,9 @@
 
 A client sends its folder, the program and its arguments, and its three standard streams, and gets
 the exit code. `wdistill` is the real command line; what its options say of size and steps is
-overruled by SMALL, so that the commands of the papers take seconds; the folder "small" takes the
-place of the embedded dataset, and resnet10-w16 that of resnet18. `python -c` runs code in which the functions of `wdistill` have
-the same small settings.
+overruled by SMALL, so that the commands of the papers take seconds. For the same reason the folder
+"small" takes the place of the embedded dataset, and resnet10-w16 that of resnet18. `python -c` runs
+code in which the functions of `wdistill` have the same small settings.
 """
 
 from __future__ import annotations
