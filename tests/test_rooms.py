@@ -71,6 +71,7 @@ def test_contributing_states_the_order() -> None:
 # --- the tests mirror it ------------------------------------------------------------------------
 
 TESTS = PACKAGE.parent / "tests"
+OF_ALL_ROOMS = ("test_rooms.py", "test_private.py")
 BESIDE = ("benchmarks", "helpers", "integration")  # folders of tests that are no rooms
 
 
@@ -78,7 +79,7 @@ def test_each_test_file_is_named_after_a_module() -> None:
     """``test_MODULE.py``, or ``test_MODULE_aspect.py`` beside it, in the folder of that room."""
     for path in TESTS.rglob("test_*.py"):
         room, words = path.relative_to(TESTS).parent, path.stem.split("_")[1:]
-        if (room.parts[:1] and room.parts[0] in BESIDE) or path == Path(__file__):
+        if (room.parts[:1] and room.parts[0] in BESIDE) or path.name in OF_ALL_ROOMS:
             continue
         names = ["_".join(words[:count]) for count in range(1, len(words) + 1)]
         modules = {module.stem for module in (PACKAGE / room).rglob("*")}

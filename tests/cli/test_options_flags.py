@@ -19,7 +19,7 @@ NAMED = re.compile(r"`([a-z]+\.\w+)(?:=\w+)?`")
 MODULES = sorted(
     path
     for path in PACKAGE.rglob("*.py")
-    if not {"cli", "embedded"} & set(path.parts) and path.name != "config.py"
+    if not {"cli", "embedded"} & set(path.parts) and path.name not in ("config.py", "settings.py")  # where flags are declared
 )
 
 

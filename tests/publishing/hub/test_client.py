@@ -232,7 +232,7 @@ def test_what_cannot_be_published_is_named(run: Path) -> None:
     data.parent.unlink()
     (run / "elsewhere").rename(data.parent)
     (run / "publish" / "ipc2/wdistill.json").write_text("[]")
-    with pytest.raises(RunFolderError, match=r"wdistill\.json' is damaged"):
+    with pytest.raises(RunFolderError, match=r"wdistill\.json' is not what wdistill writes"):
         push(run, "alice/shapes", options)
     data.unlink()
     with pytest.raises(RunFolderError, match=r"no ipc\*/data/\*\.parquet"):

@@ -341,7 +341,7 @@ def test_of_a_dataset_that_exists_the_hub_says_who_may_write(
     assert len(hub.sent("GET", "/auth-check/write")) == 1
     hub.fail_next(403, path="/auth-check/write")
     assert run_json(CHECK.format(ids=json.dumps([ID])), env) == [
-        "no right to write 'alice/shapes'; use a token that may, or pass --create-pr"
+        "no right to write 'alice/shapes'; use a token that may, or pass `create_pr=True`"
     ]
 
 

@@ -154,7 +154,7 @@ def check_access(repo_id: str, pull_request: bool = False) -> str:
         allowed = _may_write(full)
     objection = None if allowed else _objection(identity, token, full)
     if objection or allowed is False:
-        refused = f"no right to write {full!r}; use a token that may, or pass --create-pr"
+        refused = f"no right to write {full!r}; use a token that may, or pass `create_pr=True`"
         raise HubError(objection or refused)
     return full
 
@@ -208,11 +208,11 @@ def _objection(identity: Json, token: Json, repo_id: str) -> str | None:
     if namespace not in roles:
         return (
             f"{user!r} is not a member of {namespace!r} and may not write there; "
-            f"push to '{user}/...' or to an organisation of yours, or pass --create-pr"
+            f"push to '{user}/...' or to an organisation of yours, or pass `create_pr=True`"
         )
     if roles[namespace] == "read":
         return (
             f"{user!r} may read but not write in organisation {namespace!r}; "
-            "ask its administrators for the role 'contributor', or pass --create-pr"
+            "ask its administrators for the role 'contributor', or pass `create_pr=True`"
         )
     return None
