@@ -16,10 +16,11 @@ from wdistill.core.settings import options_of
 PACKAGE = Path(wdistill.__file__).parent
 FLAG = re.compile(r"(?<![\w(-])--[a-z]")
 NAMED = re.compile(r"`([a-z]+\.\w+)(?:=\w+)?`")
+DECLARE = ("config.py", "settings.py")  # flags
 MODULES = sorted(
     path
     for path in PACKAGE.rglob("*.py")
-    if not {"cli", "embedded"} & set(path.parts) and path.name not in ("config.py", "settings.py")  # where flags are declared
+    if not {"cli", "embedded"} & set(path.parts) and path.name not in DECLARE
 )
 
 
