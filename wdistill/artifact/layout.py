@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from wdistill.errors import HubError, RunFolderError
 
+PUBLISH = "publish"  # the publishable folder in a run folder
 MANIFEST_FILE = "wdistill.json"
 SET_NAME = re.compile(r"ipc\d{1,4}")  # folder and configuration of a set
 SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
@@ -31,7 +32,7 @@ def publish_folder(path: Path, required: Sequence[str] = (f"ipc*/{MANIFEST_FILE}
 
     Raises RunFolderError unless there is a file for each pattern of ``required``.
     """
-    root = path / "publish" if (path / "publish").is_dir() else path
+    root = path / PUBLISH if (path / PUBLISH).is_dir() else path
     for pattern in required:
         if not any(root.glob(pattern)):
             raise RunFolderError(

@@ -28,6 +28,8 @@ from wdistill.data.dataset import ImageData
 from wdistill.data.pixels import Decoding
 from wdistill.errors import RunFolderError
 
+SECONDS = "seconds.json"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -119,3 +121,9 @@ def _check_empty(folder: Path) -> None:
             f"{str(folder)!r} is not empty and is not a run (it holds {sorted(foreign)[0]!r}); "
             "choose another `output`"
         )
+
+
+def stage_times(run: Run) -> dict[str, float]:
+    """Seconds that each stage has taken, in all starts of the run together."""
+    path = run.work / SECONDS
+    return dict(read_json(path)) if path.exists() else {}

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wdistill.artifact.layout import MANIFEST_FILE, one_set
+from wdistill.artifact.layout import MANIFEST_FILE, PUBLISH, one_set
 from wdistill.artifact.manifest import Manifest, SourceRecord
 from wdistill.artifact.reading import check_data, open_published, read_published, remote
 from wdistill.config import BUILT_IN, DataConfig, RunConfig, RuntimeConfig, TeacherConfig
@@ -39,7 +39,7 @@ def default_output(source: str) -> Path:
     path = Path(source).expanduser()
     if path.exists():
         path = path.resolve()
-        path = path.parent if path.name == pipeline.PUBLISH else path
+        path = path.parent if path.name == PUBLISH else path
     return Path("runs") / f"reproduced-{path.name}"
 
 
