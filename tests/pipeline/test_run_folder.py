@@ -322,7 +322,7 @@ def test_settings_of_every_shape_are_cleaned(tmp_path: Path) -> None:
     }
     assert without_folders(value) == {
         "teacher": {"backbone": "net", "epochs": 3},
-        "students": ["net", "resnet18"],
+        "students": ("net", "resnet18"),
         "rest": [None, 1.5, True, {"deep": ["net"]}],
     }
     assert str(tmp_path) not in json.dumps(without_folders(value))

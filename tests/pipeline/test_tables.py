@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.reports import report
 
 from wdistill.config import BarycenterConfig, DataConfig, RunConfig
-from wdistill.evaluation.page.html import svg
-from wdistill.evaluation.page.plots import accuracy_by_ipc
 from wdistill.pipeline.run import default_output
 from wdistill.pipeline.tables import transport_table
 
@@ -39,11 +35,3 @@ def test_class_names_cannot_steer_the_terminal() -> None:
 def test_the_output_folder_is_a_plain_name(dataset: str, name: str) -> None:
     config = RunConfig(data=DataConfig(dataset=dataset), barycenter=BarycenterConfig(ipc=1))
     assert default_output(config) == Path("runs") / name
-
-
-def test_letters_that_only_the_browser_has_are_no_warning() -> None:
-    found = report(rows=[{**row, "student": "\u732b"} for row in report()["rows"]])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        drawn = svg(accuracy_by_ipc(found, "\u732b", "hard"), "cats", "cats")
-    assert "\u732b" in drawn

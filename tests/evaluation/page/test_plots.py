@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -266,3 +267,12 @@ def test_numbers_as_people_write_them() -> None:
     ]  # fmt: skip
     assert [signed(value) for value in (1.23, -0.4, 0.04, -0.04)] == ["+1.2", "−0.4", "0.0", "0.0"]
     assert plain("a\n\u202eb   c" + "d" * 50, 12) == "a b cdddddd…"
+
+
+def test_letters_that_only_the_browser_has_are_no_warning() -> None:
+    renamed = [row.model_copy(update={"student": "\u732b"}) for row in report().rows]
+    found = report(rows=renamed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = svg(accuracy_by_ipc(found, "\u732b", "hard"), "cats", "cats")
+    assert "\u732b" in drawn
