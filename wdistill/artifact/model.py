@@ -21,6 +21,7 @@ from wdistill.core.files import read_json, write_json
 from wdistill.core.text import clean
 from wdistill.errors import OptionError, RunFolderError
 
+SCHEMAS = Path(__file__).parent / "schemas"  # JSON schemas, for whoever reads the files elsewhere
 LARGEST = 10**18  # a larger number is damage
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -110,3 +111,8 @@ def explain(error: ValidationError) -> str:
     if kind == "value_error":  # a check of a model, which names the fields itself
         return clean(context["error"])
     return f"{where} {words.get(kind) or clean(problem['msg'])}"
+
+
+def schema_text(model: type[FileRecord]) -> str:
+    """The JSON schema of the file that ``model`` describes."""
+    return json.dumps(model.model_json_schema(), indent=2, sort_keys=True) + "\n"
