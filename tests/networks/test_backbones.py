@@ -169,7 +169,7 @@ def test_what_cannot_be_a_hub_id_is_no_backbone(name: str) -> None:
 
 def test_the_option_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match=r"^`evaluate.students` 'a/b/c' is neither"):
-        find_backbone("a/b/c", resolution=SIZE, option="--student")
+        find_backbone("a/b/c", resolution=SIZE, setting="evaluate.students")
 
 
 def test_a_revision_is_resolved_on_the_hub_and_ignored_elsewhere(tmp_path: Path) -> None:
