@@ -19,12 +19,13 @@ import socket
 import sys
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import wdistill
 from wdistill.artifact.report import Report
-from wdistill.config import EvaluateConfig, RunConfig
+from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
 
 RUN = (
     "--resolution", "8", "--teacher-epochs", "1", "--allow-weak-teacher", "--iterations", "1",
@@ -119,6 +120,7 @@ def make_small() -> None:
         return judge(replace(config, evaluate=students), *arguments)
 
     api._run_settings, api.judge = run_settings, small_judge
+    api.RuntimeConfig = partial(RuntimeConfig, quiet=True)  # no estimate before a run
 
 
 if __name__ == "__main__":
