@@ -172,7 +172,7 @@ def test_hash_survives_json() -> None:
 @pytest.mark.parametrize("hash_seed", ["0", "1"])
 def test_hash_is_the_same_in_another_process(hash_seed: str) -> None:
     code = (
-        "from wdistill.config import *; "
+        "from wdistill.config import *; from wdistill.core.settings import stable_hash; "
         "print(stable_hash(RunConfig(seed=5, data=DataConfig(dataset='é/ü')).to_dict()))"
     )
     other = subprocess.run(
