@@ -140,7 +140,6 @@ def run(**options: Any) -> None:
             "`push_to` cannot push a part of a run; push the run that joins the parts"
         )
     _share_out(options["num_processes"], runtime)
-    from wdistill.evaluation.wording import report_table
     from wdistill.pipeline import api
 
     if target and is_main_process():
@@ -157,7 +156,7 @@ def run(**options: Any) -> None:
         click.echo("next:     wdistill merge PART... --output DIR, when all parts are done")
         return
     if done.report is not None:
-        click.echo(report_table(done.report))
+        click.echo(str(done.report))
     click.echo(f"pictures: {done.set_folder / api.PREVIEW}")
     click.echo(f"card:     {done.set_folder.parent / 'README.md'}")
     click.echo(f'load:     load_dataset("{done.set_folder.parent}")')
@@ -246,7 +245,6 @@ def evaluate(source: str, **options: Any) -> None:
     _share_out(options["num_processes"], runtime)
     from wdistill.artifact.distilled_set import REPORT_FILE
     from wdistill.evaluation.evaluate import PAGE_FILE, default_output
-    from wdistill.evaluation.wording import report_table
     from wdistill.pipeline import api
 
     _speak(runtime)
@@ -254,7 +252,7 @@ def evaluate(source: str, **options: Any) -> None:
     report = api.evaluate(source, output=folder, config=config, runtime=_started(runtime))
     if not is_main_process():
         return
-    click.echo(report_table(report))
+    click.echo(str(report))
     click.echo(f"numbers: {folder / REPORT_FILE}")
     click.echo(f"page:    {folder / PAGE_FILE}")
 

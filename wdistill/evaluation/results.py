@@ -17,6 +17,7 @@ from wdistill.artifact.report import (
     ResultRow,
     Scores,
     TeacherScore,
+    panel_rows,
 )
 from wdistill.config import FORMAT_VERSION, Labels
 from wdistill.core.devices import device_name, versions
@@ -30,7 +31,7 @@ from wdistill.evaluation.metrics import (
 )
 from wdistill.evaluation.students import Job, Outcome
 from wdistill.evaluation.training import recipe_for
-from wdistill.evaluation.wording import panel_rows, panels
+from wdistill.evaluation.wording import panels
 from wdistill.networks.backbones import local_architectures
 
 

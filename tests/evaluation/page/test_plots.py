@@ -11,7 +11,7 @@ from helpers.reports import IPC, NAMES, equivalent, projection, report, report_r
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wdistill.artifact.report import Equivalent
+from wdistill.artifact.report import Equivalent, row_of
 from wdistill.evaluation.page.class_plots import class_gains, confusion
 from wdistill.evaluation.page.class_plots import projection as projection_plot
 from wdistill.evaluation.page.html import svg
@@ -21,7 +21,7 @@ from wdistill.evaluation.page.plots import (
     accuracy_by_ipc,
     learning_curves,
 )
-from wdistill.evaluation.wording import panels, row_of
+from wdistill.evaluation.wording import panels
 
 STUDENT = "resnet10-w16"
 HARD = (STUDENT, "hard")

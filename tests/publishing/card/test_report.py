@@ -17,7 +17,6 @@ from wdistill.artifact.distilled_set import (
     read_report,
 )
 from wdistill.artifact.report import Report
-from wdistill.evaluation.wording import report_table
 from wdistill.labels.views import LabelViews, join, view_shapes
 from wdistill.publishing.card.card import render_card
 from wdistill.publishing.card.report import report_view
@@ -77,7 +76,7 @@ def test_the_most_that_were_tried_is_no_upper_end(
     """The set has 10 images per class; 50 random ones are the most that were tried."""
     found = report(equivalents=[equivalent(bound="at_least", ipc=50, low=low, high=high)])
     assert report_view(found).rows[0].equivalent == card
-    assert report_table(found).splitlines()[-1] == f"resnet10-w16, hard labels: {terminal}"
+    assert str(found).splitlines()[-1] == f"resnet10-w16, hard labels: {terminal}"
 
 
 def test_a_students_name_is_literal_text(tmp_path: Path) -> None:

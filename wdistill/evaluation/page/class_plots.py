@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from wdistill.artifact.report import Report
+from wdistill.artifact.report import Report, panel_rows, row_of
 from wdistill.evaluation.page.plot_style import (
     COLOURS,
     FAINT,
@@ -28,7 +28,6 @@ from wdistill.evaluation.page.plot_style import (
     signed,
 )
 from wdistill.evaluation.page.plots import panel_title
-from wdistill.evaluation.wording import panel_rows, row_of
 
 MOST_BARS, MOST_CONFUSED, MOST_NAMED = 30, 20, 10
 

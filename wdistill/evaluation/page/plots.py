@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from wdistill.artifact.report import Equivalent, Report, ResultRow
+from wdistill.artifact.report import Equivalent, Report, ResultRow, bound, panel_rows, row_of
 from wdistill.evaluation.page.plot_style import (
     COLOURS,
     FAINT,
@@ -33,7 +33,6 @@ from wdistill.evaluation.page.plot_style import (
     share_axis,
     share_limits,
 )
-from wdistill.evaluation.wording import bound, panel_rows, row_of
 
 _LABEL_MARKS = {"hard": "o", "soft": "s", "views": "^", "teacher": "D"}
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from wdistill.artifact.report import Report
+from wdistill.artifact.report import Report, panel_rows
 from wdistill.evaluation.page.class_plots import class_gains, confusion, projection
 from wdistill.evaluation.page.html import html_environment, image_url, svg
 from wdistill.evaluation.page.plot_style import COLOURS
@@ -30,7 +30,7 @@ from wdistill.evaluation.page.words import (
     score_table,
     tiles,
 )
-from wdistill.evaluation.wording import panel_rows, panels, recipe_settings
+from wdistill.evaluation.wording import panels, recipe_settings
 
 MOST_CLASSES, MOST_IMAGES = 20, 10
 _OPEN = 5  # classes of the gallery that are not folded away

@@ -12,27 +12,24 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from wdistill.artifact.report import Equivalent, Report, ResultRow
-from wdistill.core.text import NO_BREAK, human_bytes
-from wdistill.evaluation.page.html import link
-from wdistill.evaluation.page.plot_style import LABELS, SETS, count, signed
-from wdistill.evaluation.page.plots import Axis, place_of
-from wdistill.evaluation.wording import (
+from wdistill.artifact.report import (
+    Equivalent,
+    Report,
+    ResultRow,
     Tone,
     bound,
     gain_over,
     interval,
-    is_even,
-    number,
     own_ipc,
     panel_rows,
-    panels,
-    percent,
     row_of,
-    score,
-    spread,
     tone,
 )
+from wdistill.core.text import NO_BREAK, human_bytes
+from wdistill.evaluation.page.html import link
+from wdistill.evaluation.page.plot_style import LABELS, SETS, count, signed
+from wdistill.evaluation.page.plots import Axis, place_of
+from wdistill.evaluation.wording import is_even, number, panels, percent, score, spread
 
 View = dict[str, Any]  # what the template prints
 _TONES: dict[Tone, str] = {"gain": "a gain", "even": "no clear difference", "loss": "a loss"}

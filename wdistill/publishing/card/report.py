@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wdistill.artifact.report import Equivalent, Report, ResultRow, Scores
-from wdistill.evaluation.students import STORED
-from wdistill.evaluation.wording import (
+from wdistill.artifact.report import (
+    Equivalent,
+    Report,
+    ResultRow,
+    Scores,
     bound,
     gain_over,
     interval,
-    number,
     own_ipc,
     panel_rows,
-    panels,
-    percent,
-    recipe_settings,
     row_of,
-    score,
-    verdicts,
 )
+from wdistill.evaluation.students import STORED
+from wdistill.evaluation.wording import number, panels, percent, recipe_settings, score, verdicts
 
 _SETS = {
     "distilled": "Distilled",
