@@ -178,6 +178,7 @@ def test_a_broken_image_found_by_a_worker_process_is_one_line_too(tmp_path: Path
     assert line.endswith("; repair it or pass --skip-broken")
 
 
+@pytest.mark.slow
 def test_unknown_names_without_network(tmp_path: Path) -> None:
     home = tmp_path / "home"
     env = hub_env("http://127.0.0.1:9", home, None)
@@ -191,6 +192,7 @@ def test_unknown_names_without_network(tmp_path: Path) -> None:
     assert "give the output folder of a finished `wdistill run`" in line
 
 
+@pytest.mark.slow
 def test_unknown_gated_and_private_on_the_hub(tmp_path: Path) -> None:
     out = ("--output", tmp_path / "run")
     with HubServer() as hub:
@@ -207,6 +209,7 @@ def test_unknown_gated_and_private_on_the_hub(tmp_path: Path) -> None:
         assert "gated" in refused("run", "--backbone", "lab/gated", *out, env=env)
 
 
+@pytest.mark.slow
 def test_a_text_dataset_is_refused_before_its_download(tmp_path: Path) -> None:
     card = "---\ndataset_info:\n  features:\n"
     card += "  - name: text\n    dtype: string\n  - name: label\n    dtype: int64\n"

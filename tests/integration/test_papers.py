@@ -142,6 +142,7 @@ def hub() -> Iterator[HubServer]:
         yield server
 
 
+@pytest.mark.slow
 def test_the_readme_runs(hub: HubServer, tmp_path: Path) -> None:
     run_paper("README.md", hub, tmp_path)
 

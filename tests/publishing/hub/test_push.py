@@ -432,6 +432,7 @@ def test_the_token_is_in_no_file_and_no_line(
         assert not [name for name, data in pushed.items() if secret.encode() in data]
 
 
+@pytest.mark.slow
 def test_a_run_that_may_not_push_does_not_begin(
     hub: HubServer, env: dict[str, str], tmp_path: Path
 ) -> None:
