@@ -20,6 +20,8 @@ def test_the_wheel_runs_the_demo(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("wdistill-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.startswith("tests")]
+    for shipped in ("py.typed", "artifact/schemas/manifest.schema.json", "cards/report.html.jinja"):
+        assert f"wdistill/{shipped}" in names
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([str(python), "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True)
