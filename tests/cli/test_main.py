@@ -283,8 +283,9 @@ def test_interrupt_says_how_to_go_on(
 ) -> None:
     """Ctrl-C, or a scheduler's signal, during the teacher's training."""
     folder = tmp_path / "run"
+    endless = ("--output", folder, "--teacher-epochs", "500", "-q")
     process = subprocess.Popen(
-        wdistill_command("run", "--dataset", source, "--output", folder, "--teacher-epochs", "500"),
+        wdistill_command("run", "--dataset", source, *endless),
         env=OFFLINE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         # In the background of a shell a process is born deaf to Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509

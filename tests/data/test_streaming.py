@@ -98,7 +98,7 @@ import json
 from hashlib import sha256
 import wdistill.data.streaming as streaming
 from wdistill.config import (DataConfig)
-from wdistill.data import load_data
+from wdistill.data.dataset import load_data
 from wdistill.errors import WdistillError
 from wdistill.data.pixels import Preprocessing
 from wdistill.data.streaming import Scaling
@@ -214,7 +214,7 @@ def test_the_fingerprint_of_a_stream_is_known_without_streaming(
     code = f"""
 import json
 from wdistill.config import (DataConfig)
-from wdistill.data import load_data
+from wdistill.data.dataset import load_data
 def fits(**more):
     return load_data(DataConfig("alice/photos", **more), 0, 1).is_of({streamed!r})
 first = fits(), fits(eval_split="test[:50%]")
