@@ -606,6 +606,11 @@ class RuntimeConfig(Settings):
         "--pixel-cache",
         metavar="DIR",
     )
+    estimate: bool = setting(
+        False,
+        "Say first how long the run will take; this itself takes about a minute. [default: no]",
+        "--estimate",
+    )
     quiet: bool = setting(False, "No progress bars; errors and the result only. [default: no]")
     track: Tracker | None = setting(
         None,

@@ -10,7 +10,6 @@ import sys
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import datasets
 import numpy as np
@@ -79,16 +78,12 @@ def run_wdistill(
 def _run_here(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     """What the process would print and its exit code; the state of this one stays as it was."""
     from wdistill.cli.main import main
-    from wdistill.pipeline import run as pipeline
 
     code, out, errors = 0, io.StringIO(), io.StringIO()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     argv, hook = sys.argv, sys.unraisablehook
     try:
-        with (
-            contextlib.chdir(cwd), redirect_stdout(out), redirect_stderr(errors),
-            patch.object(pipeline, "_estimate"),  # as long as such a run; test_estimate.py has it
-        ):  # fmt: skip
+        with contextlib.chdir(cwd), redirect_stdout(out), redirect_stderr(errors):
             sys.argv = ["wdistill", *arguments]
             main()
     except SystemExit as end:

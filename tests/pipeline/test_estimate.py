@@ -124,7 +124,9 @@ def test_a_failed_estimate_is_a_warning(
     monkeypatch.setattr(pipeline, "estimate", fails)
     monkeypatch.setattr(pipeline, "_work", lambda run, *_: done.append(run.folder))
     with caplog.at_level("INFO", "wdistill"):
-        pipeline.run(tiny(source), RuntimeConfig("cpu"), tmp_path / "run", "wdistill run")
+        pipeline.run(
+            tiny(source), RuntimeConfig("cpu", estimate=True), tmp_path / "run", "wdistill run"
+        )
     assert done == [tmp_path / "run"]
     assert "what the run costs cannot be estimated (no memory)" in caplog.text
 

@@ -198,7 +198,7 @@ def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> No
 
 @cli.command()
 @setting_options(RunConfig)
-@setting_options(RuntimeConfig, without=("shard",))
+@setting_options(RuntimeConfig, without=("shard", "estimate"))
 @_config_file
 @_common
 def estimate(**options: Any) -> None:

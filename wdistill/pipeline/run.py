@@ -99,7 +99,7 @@ def run(
             decoding = decoding_for(runtime, folder / "work", accelerator)
             run = Run(config, data, folder, accelerator, decoding, runtime.quiet, shard)
             _announce(run)
-            if not (run.quiet or shard or any(run.work.glob("transport-*"))):
+            if runtime.estimate and not (shard or any(run.work.glob("transport-*"))):
                 _estimate(run, networks)
             if runtime.track is not None:
                 settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
