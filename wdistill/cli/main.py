@@ -289,9 +289,8 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
     Example:
       wdistill reproduce you/cifar10-wdistill-ipc10
     """
-    runtime = RuntimeConfig(
-        options["device"], options["num_workers"], options["pixel_cache"], options["quiet"]
-    )
+    names = ("device", "num_workers", "pixel_cache", "quiet")
+    runtime = RuntimeConfig(**{name: options[name] for name in names})
     _share_out(options["num_processes"], runtime)
     from wdistill.pipeline import api
     from wdistill.pipeline.reproduction.reproduce import default_output
