@@ -59,6 +59,17 @@ def printed() -> Iterator[None]:
 
 
 @contextmanager
+def silenced() -> Iterator[None]:
+    """While it is open, nobody logs anything."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+
+
+@contextmanager
 def _handled(logger: logging.Logger, handlers: list[logging.Handler], level: int) -> Iterator[None]:
     before = logger.level
     logger.setLevel(level)

@@ -220,9 +220,6 @@ class PixelStore:
         store._kept = self._kept
         return store
 
-    def held(self, _: Tensor) -> PixelStore:
-        return self
-
     @property
     def path(self) -> Path | None:
         """The file of the pixels; None where they are kept in memory."""

@@ -32,10 +32,10 @@ from wdistill.core.units import Shard
 from wdistill.evaluation.evaluate import default_output as report_folder
 from wdistill.evaluation.evaluate import judge
 from wdistill.pipeline import run as pipeline
-from wdistill.pipeline.estimate import Estimate
 from wdistill.pipeline.judging import on_own_run
 from wdistill.pipeline.reproduction import reproduce as reproduction
 from wdistill.pipeline.reproduction.differences import Differences
+from wdistill.pipeline.tables import Estimate
 from wdistill.publishing.hub import push as hub
 from wdistill.publishing.hub.push import PushOptions, PushResult
 

@@ -1,30 +1,30 @@
 """What a run is going to cost: the run itself, made small and timed.
 
 Reduced copies of the run go through all of its stages in a scratch folder: a few classes with few
-steps, the same with more steps, and twice the classes. What a stage takes is then
+images and steps, twice the classes, the same with more steps, and the first with more images of
+each class. What a stage takes is then
 
-    seconds = constant + per_item * items + per_step * steps
+    seconds = constant + per_class * classes + per_image * images + per_step * steps
 
-whose three terms follow from the three copies and are multiplied by the counts of the whole run.
+with the terms >= 0 that fit the copies best (least squares), and the counts of the whole run.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.optimize import nnls
 
 from wdistill.core.devices import device_name
-from wdistill.core.text import Shown
+from wdistill.core.log import silenced
 from wdistill.core.units import Unit
 from wdistill.data.pixels import PixelStore, file_bytes, to_float
 from wdistill.data.splits import ImageSplit
@@ -34,74 +34,29 @@ from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for
 from wdistill.networks.teacher import NO_NORMALISATION
 from wdistill.pipeline.run_folder import Run
+from wdistill.pipeline.tables import Estimate, Sizes
 from wdistill.pipeline.teacher import Networks
 from wdistill.synthesis.targets import SPACE_SAMPLE
 
 Stages = Callable[[Run, Networks], Mapping[str, float]]  # does a run; seconds of each stage
 PROCESSES = (1, 2, 4, 8)
 PATIENCE = 0.5  # [own] seconds that the images of a copy take the teacher, there and back
+DEEPER, LONGER = 3, 4  # [own] how many times the images of a class, and the steps
 PNG_GROWTH = 1.2  # [own] of an image by synthesis, six sets of CIFAR-10 and Fashion-MNIST
 COPIES = 6  # of the distilled images in memory, when the pictures are drawn
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Bytes of the finished run folder, of the published set in it, of the label views in that, and
-    of the decoded images that are on the disk while the run lasts.
-    """
-
-    run: int
-    published: int
-    label_views: int
-    pixels: int
-
-
-@dataclass(frozen=True)
-class Estimate(Shown):
-    """Of a run from its beginning.
-
-    Attributes:
-        resolution: Pixels of a side.
-        images: Distilled ones, in ``units`` groups that can be made at once, of ``steps`` steps.
-        training_steps: Of the teacher; 0 where it is used as it is.
-        seconds: By number of processes and stage.
-        memory: Peak bytes of a process, 0 if unknown.
-        device_memory: Peak bytes of its GPU, None without one.
-        threads: Of this process.
-        calibrated: Seconds that the estimate took.
-    """
-
-    classes: int
-    train_images: int
-    test_images: int
-    resolution: int
-    images: int
-    units: int
-    steps: int
-    training_steps: int
-    students: int
-    student_steps: int
-    seconds: Mapping[int, Mapping[str, float]]
-    memory: int
-    device_memory: int | None
-    disk: Sizes
-    device: str
-    threads: int
-    calibrated: float
-
-    def __str__(self) -> str:
-        from wdistill.pipeline.tables import estimate_table  # noqa: PLC0415 (which needs this class)
-
-        return estimate_table(self)
-
-
-@dataclass(frozen=True)
 class _Copy(Run):
-    """A reduced copy of a run: all of its classes are one unit."""
+    """A reduced copy of a run, with units of ``group`` classes."""
+
+    group: int = 1
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        return (Unit(0, tuple(range(len(self.data.class_names)))),)
+        labels = range(len(self.data.class_names))
+        starts = enumerate(labels[:: self.group])
+        return tuple(Unit(index, tuple(labels[s : s + self.group])) for index, s in starts)
 
 
 def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
@@ -115,27 +70,21 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
         stages: Does all stages of a run, and returns the seconds that each took.
     """
     began, device, config = time.perf_counter(), run.accelerator.device, run.config
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), _silence():
-        copy, trained = _copies(run, networks)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), silenced():
+        afford, trained = _probe(run, networks)
         with tempfile.TemporaryDirectory(prefix="wdistill-") as scratch:
-            # The first warms up: there it does the least harm.
-            copies = [
-                replace(copy(*sizes), folder=Path(scratch, str(sizes)))
-                for sizes in ((2, 1), (1, 1), (1, 3))
-            ]
-            seconds = [stages(each, networks) for each in copies]
-            disk = _disk(run, networks, copies)
+            copies = _copies(run, networks, afford, trained, Path(scratch))
+            warm_up, *seconds = [stages(copy, networks) for copy in copies]
+            disk = _disk(run, networks, copies[1], copies[2])
         run.accelerator.free_memory()
-    students, classes = _students(run, networks), len(run.data.class_names)
+    classes, students = len(run.data.class_names), _students(run, networks)
     images, peak = config.barycenter.ipc * classes, _peak()
-    training = _training_images(run) // min(config.teacher.batch_size, len(run.data.train))
+    counts = {
+        stage: [_work(each, networks, stage) for each in (run, *copies[1:])] for stage in warm_up
+    }
     measured = {
-        stage: _seconds(
-            [each[stage] for each in seconds],
-            [_work(each, networks, stage) for each in copies],
-            _work(run, networks, stage),
-        )
-        for stage in seconds[0]
+        stage: _seconds([each[stage] for each in seconds], works, whole)
+        for stage, (whole, *works) in counts.items()
     }
     return Estimate(
         classes=classes,
@@ -145,7 +94,7 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
         images=images,
         units=len(run.units),
         steps=config.synthesis.iterations,
-        training_steps=training if trained else 0,
+        training_steps=math.ceil(_training(run) / config.teacher.batch_size) if trained else 0,
         students=students,
         student_steps=config.evaluate.budget(images)[0] if students else 0,
         seconds={
@@ -164,33 +113,19 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
     )
 
 
-@contextmanager
-def _silence() -> Iterator[None]:
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(level)
-
-
-def _copies(run: Run, networks: Networks) -> tuple[Callable[[int, int], _Copy], bool]:
-    """Makes copies that are some times as wide (classes) and as long (steps); and whether the
-    teacher has to be trained. A slow network gets fewer images.
-    """
+def _copies(run: Run, networks: Networks, afford: int, trained: bool, scratch: Path) -> list[_Copy]:
+    """To warm up, then as the module says. A slow network gets fewer images."""
     config, classes = run.config, len(run.data.class_names)
-    afford, trained = _probe(run, networks)
     ipc = min(config.barycenter.ipc, afford)
     batch = config.evaluate.budget(config.barycenter.ipc * classes)[1]
     wanted = max(len(run.units[0].classes), math.ceil(batch / ipc))
     few = max(1, min(wanted, classes // 2, afford // ipc))
-    steps = max(2, min(6, 4 * afford // (few * ipc)))
+    steps = max(2, min(10, afford // (2 * few * ipc)))
 
-    def copy(wider: int, longer: int) -> _Copy:
+    def copy(name: str, wider: int, deeper: int, longer: int) -> _Copy:
         count = few * wider
-        train = _first(run.data.train, count, max(ipc, afford // few))
-        test = _first(run.data.eval, count, max(1, afford // (2 * few)))
-        names = run.data.class_names[:count]
+        train = _first(run.data.train, count, deeper * max(ipc, afford // few))
+        test = _first(run.data.eval, count, max(1, afford // few))
         reduced = replace(
             config,
             teacher=replace(config.teacher, epochs=longer * trained, allow_weak=True),
@@ -203,11 +138,15 @@ def _copies(run: Run, networks: Networks) -> tuple[Callable[[int, int], _Copy], 
                 config.evaluate, epochs=None, steps=steps * longer, batch_size=batch, seeds=1
             ),
         )
+        names = run.data.class_names[:count]
         data = replace(run.data, train=train, eval=test if len(test) else train, class_names=names)
-        in_memory = replace(run.decoding, folder=None)
-        return _Copy(reduced, data, Path(), run.accelerator, in_memory, True)
+        in_memory, group = replace(run.decoding, folder=None), len(run.units[0].classes)
+        return _Copy(reduced, data, scratch / name, run.accelerator, in_memory, True, group=group)
 
-    return copy, trained
+    return [
+        copy("warm-up", 1, 1, 1), copy("few", 1, 1, 1), copy("wide", 2, 1, 1),
+        copy("deep", 1, DEEPER, 1), copy("long", 2, 1, LONGER),
+    ]  # fmt: skip
 
 
 def _first(split: ImageSplit, classes: int, most: int) -> ImageSplit:
@@ -234,26 +173,28 @@ def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
     return max(4, int(PATIENCE / slowest)), backbone.origin != "as_is"
 
 
-Work = tuple[float, float]  # items, and images of all steps together
-
-
-def _work(run: Run, networks: Networks, stage: str) -> Work:
-    """What a run, or a copy of it, has to do."""
+def _work(run: Run, networks: Networks, stage: str) -> list[float]:
+    """What a run, or a copy of it, has to do: classes, images, and images of all steps together."""
     config, data, classes = run.config, run.data, len(run.data.class_names)
-    images = config.barycenter.ipc * classes
-    sampled = classes * min(SPACE_SAMPLE, len(data.train) / classes)
+    images, train, test = config.barycenter.ipc * classes, len(data.train), len(data.eval)
     students, (steps, size) = _students(run, networks), config.evaluate.budget(images)
     seen = steps * images / math.ceil(images / size)
-    return {
-        "teacher": (len(data.train) + len(data.eval), _training_images(run)),
-        "transport": (len(data.train), 0),
-        "synthesis": (sampled, config.synthesis.iterations * images),
-        "relabel": (images, config.label_views.count * images),
-        "evaluate": (students * len(data.eval), students * seen),
-    }.get(stage, (images, 0))
+    works: dict[str, list[float]] = {
+        "teacher": [0, train + test, _training(run)],
+        "transport": [classes, train, 0],
+        "synthesis": [
+            classes,
+            min(SPACE_SAMPLE * classes, train),
+            config.synthesis.iterations * images,
+        ],
+        "relabel": [classes, train, config.label_views.count * images],
+        "evaluate": [students, students * test, students * seen],
+    }
+    return works[stage]
 
 
-def _training_images(run: Run) -> int:
+def _training(run: Run) -> int:
+    """Images that the teacher sees in training."""
     count = len(run.data.train)
     batch = min(run.config.teacher.batch_size, count)
     return run.config.teacher.epochs * (count // batch * batch)
@@ -265,16 +206,12 @@ def _students(run: Run, networks: Networks) -> int:
     return len(every) if config.enabled else 0
 
 
-def _seconds(times: Sequence[float], works: Sequence[Work], whole: Work) -> tuple[float, float]:
-    """What each process takes, and what all share. Of copies: wide, first, long."""
-    wide, first, long = zip(times, works, strict=True)
-    more = long[1][1] - first[1][1]
-    per_step = max(0.0, (long[0] - first[0]) / more) if more else 0.0
-    rest = wide[0] - first[0] - per_step * (wide[1][1] - first[1][1])
-    added = wide[1][0] - first[1][0]
-    per_item = max(0.0, rest / added) if added else 0.0
-    constant = max(0.0, first[0] - per_item * first[1][0] - per_step * first[1][1])
-    return constant, per_item * whole[0] + per_step * whole[1]
+def _seconds(
+    times: list[float], works: list[list[float]], whole: list[float]
+) -> tuple[float, float]:
+    """What each process takes, and what all share."""
+    constant, *each = nnls(np.column_stack([np.ones(len(times)), works]), times)[0].tolist()
+    return constant, float(np.dot(each, whole))
 
 
 def _share(run: Run, networks: Networks, stage: str, processes: int) -> float:
@@ -287,9 +224,8 @@ def _share(run: Run, networks: Networks, stage: str, processes: int) -> float:
     return max(sum(sizes[index::processes]) for index in range(processes)) / sum(sizes)
 
 
-def _disk(run: Run, networks: Networks, copies: Sequence[_Copy]) -> Sizes:
-    """From the files of the copies, which grow with the classes."""
-    wide, first, _ = copies
+def _disk(run: Run, networks: Networks, first: Run, wide: Run) -> Sizes:
+    """From the files of two copies, which grow with the classes."""
     config, counts = run.config, [len(copy.data.class_names) for copy in (wide, first)]
     classes = len(run.data.class_names)
     images = config.barycenter.ipc / first.config.barycenter.ipc * classes

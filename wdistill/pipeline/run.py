@@ -28,7 +28,7 @@ from wdistill.core.units import Shard
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import decoding_for, remove_pixels
 from wdistill.evaluation.evaluate import OUTCOMES, measure
-from wdistill.pipeline.estimate import Estimate, estimate
+from wdistill.pipeline.estimate import estimate
 from wdistill.pipeline.judging import own_comparison
 from wdistill.pipeline.run_folder import SECONDS, Run, claim, stage_times
 from wdistill.pipeline.shards import write_shard
@@ -44,7 +44,7 @@ from wdistill.pipeline.stages.finish import (
 from wdistill.pipeline.stages.labels import label_views_stage, relabel_stage
 from wdistill.pipeline.stages.synthesis import synthesis_stage
 from wdistill.pipeline.stages.transport import transport_stage
-from wdistill.pipeline.tables import estimate_table, transport_table
+from wdistill.pipeline.tables import Estimate, estimate_table, transport_table
 from wdistill.pipeline.teacher import (
     Networks,
     Teacher,

@@ -1,14 +1,14 @@
-"""What a run found, as tables of text."""
+"""What a run costs and what it gave, as tables of text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from wdistill.core.text import clean, human_bytes, human_seconds
-from wdistill.pipeline.estimate import Estimate
+from wdistill.core.text import Shown, clean, human_bytes, human_seconds
 from wdistill.pipeline.reproduction.differences import Accuracy, Differences, Gap
 
 
@@ -31,55 +31,108 @@ def transport_table(class_names: Sequence[str], w2: Any, most: int = 20) -> str:
     return "\n".join(lines)
 
 
-def estimate_table(found: Estimate) -> str:
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the finished run folder, of the published set in it, of the label views in that, and
+    of the decoded images that are on the disk while the run lasts.
+    """
+
+    run: int
+    published: int
+    label_views: int
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Estimate(Shown):
+    """Of a run from its beginning.
+
+    Attributes:
+        resolution: Pixels of a side.
+        images: Distilled ones, in ``units`` groups that can be made at once, of ``steps`` steps.
+        training_steps: Of the teacher; 0 where it is used as it is.
+        seconds: By number of processes and stage.
+        memory: Peak bytes of a process, 0 if unknown.
+        device_memory: Peak bytes of its GPU, None without one.
+        threads: Of this process.
+        calibrated: Seconds that the estimate took.
+    """
+
+    classes: int
+    train_images: int
+    test_images: int
+    resolution: int
+    images: int
+    units: int
+    steps: int
+    training_steps: int
+    students: int
+    student_steps: int
+    seconds: Mapping[int, Mapping[str, float]]
+    memory: int
+    device_memory: int | None
+    disk: Sizes
+    device: str
+    threads: int
+    calibrated: float
+
+    def __str__(self) -> str:
+        return estimate_table(self)
+
+
+def estimate_table(estimate: Estimate) -> str:
     """What is to be done, seconds of each stage by number of processes, memory and bytes."""
-    counts = tuple(found.seconds)
+    counts = tuple(estimate.seconds)
     rows = [("", *(f"{n} process{'es' if n > 1 else ''}" for n in counts))]
-    for stage in found.seconds[counts[0]]:
-        rows.append((stage, *(human_seconds(found.seconds[n][stage]) for n in counts)))
-    rows.append(("total", *(human_seconds(sum(found.seconds[n].values())) for n in counts)))
+    for stage in estimate.seconds[counts[0]]:
+        rows.append((stage, *(human_seconds(estimate.seconds[n][stage]) for n in counts)))
+    rows.append(("total", *(human_seconds(sum(estimate.seconds[n].values())) for n in counts)))
     table = [f"  {row[0]:9}" + "".join(f"{cell:>13}" for cell in row[1:]) for row in rows]
-    return "\n".join([*_work(found), *table, *_room(found)])
+    return "\n".join([*_work(estimate), *table, *_room(estimate)])
 
 
-def _work(found: Estimate) -> list[str]:
+def _work(estimate: Estimate) -> list[str]:
     training = (
-        f"{found.training_steps:,} steps of training" if found.training_steps else "used as it is"
+        f"{estimate.training_steps:,} steps of training"
+        if estimate.training_steps
+        else "used as it is"
     )
-    groups = "one group" if found.units == 1 else f"{found.units:,} groups"
+    groups = "one group" if estimate.units == 1 else f"{estimate.units:,} groups"
     students = (
-        f"{found.students:,} of {found.student_steps:,} steps each" if found.students else "none"
+        f"{estimate.students:,} of {estimate.student_steps:,} steps each"
+        if estimate.students
+        else "none"
     )
     return [
-        f"estimate: {found.classes:,} classes, {found.train_images:,} training and "
-        f"{found.test_images:,} test images at {found.resolution} px",
+        f"estimate: {estimate.classes:,} classes, {estimate.train_images:,} training and "
+        f"{estimate.test_images:,} test images at {estimate.resolution} px",
         f"  teacher: {training}; students: {students}",
-        f"  distilled images: {found.images:,} of {found.steps:,} steps each, in {groups} of "
+        f"  distilled images: {estimate.images:,} of {estimate.steps:,} steps each, in {groups} of "
         "classes that can be worked on at once",
     ]
 
 
-def _room(found: Estimate) -> list[str]:
+def _room(estimate: Estimate) -> list[str]:
     lines = []
-    if found.memory:
-        lines.append(f"  memory of a process, at most: {human_bytes(found.memory)}")
-    if found.device_memory is not None:
-        lines.append(f"  memory of its GPU, at most: {human_bytes(found.device_memory)}")
-    views = f", {human_bytes(found.disk.label_views)} of it label views"
+    if estimate.memory:
+        lines.append(f"  memory of a process, at most: {human_bytes(estimate.memory)}")
+    if estimate.device_memory is not None:
+        lines.append(f"  memory of its GPU, at most: {human_bytes(estimate.device_memory)}")
+    views = f", {human_bytes(estimate.disk.label_views)} of it label views"
     lines.append(
-        f"  run folder: {human_bytes(found.disk.run)}; the published set in it: "
-        f"{human_bytes(found.disk.published)}{views if found.disk.label_views else ''}"
+        f"  run folder: {human_bytes(estimate.disk.run)}; the published set in it: "
+        f"{human_bytes(estimate.disk.published)}{views if estimate.disk.label_views else ''}"
     )
-    if found.disk.pixels:
+    if estimate.disk.pixels:
         lines.append(
-            f"  decoded images, on the disk until the run ends: {human_bytes(found.disk.pixels)}"
+            f"  decoded images, on the disk until the run ends: {human_bytes(estimate.disk.pixels)}"
         )
     each = "a GPU"
-    if found.device_memory is None:
-        each = "a core" if found.threads == 1 else f"{found.threads} cores"
+    if estimate.device_memory is None:
+        each = "a core" if estimate.threads == 1 else f"{estimate.threads} cores"
     lines.append(
-        f"  measured in {human_seconds(found.calibrated)} on {found.device}; several processes "
-        f"need {each} each"
+        f"  measured in {human_seconds(estimate.calibrated)} on {estimate.device}; "
+        f"several processes need {each} each"
     )
     return lines
 
@@ -87,37 +140,39 @@ def _room(found: Estimate) -> list[str]:
 MOST_ROWS = 20
 
 
-def verdict(found: Differences) -> str:
+def verdict(differences: Differences) -> str:
     """Some lines: identical or how far from it, and what may explain it."""
-    lines = [_headline(found), *(f"  {line}" for line in _details(found))]
-    lines += [f"  {change.name}: {change.now}, was {change.was}" for change in found.changes]
-    if not found.identical:
-        lines.append(_explanation(found))
+    lines = [_headline(differences), *(f"  {line}" for line in _details(differences))]
+    lines += [f"  {change.name}: {change.now}, was {change.was}" for change in differences.changes]
+    if not differences.identical:
+        lines.append(_explanation(differences))
     return "\n".join(map(_plain, lines))
 
 
-def _headline(found: Differences) -> str:
-    if found.identical:
-        views = "" if found.views is None else ", label views"
-        return f"bit-identical: {found.images} images, their labels, weights, soft labels{views}"
-    return f"not identical: {found.same_images} of {found.images} images are the same"
+def _headline(differences: Differences) -> str:
+    if differences.identical:
+        views = "" if differences.views is None else ", label views"
+        return (
+            f"bit-identical: {differences.images} images, their labels, weights, soft labels{views}"
+        )
+    return f"not identical: {differences.same_images} of {differences.images} images are the same"
 
 
-def _details(found: Differences) -> Iterator[str]:
-    yield from found.other
-    if not found.identical:
+def _details(differences: Differences) -> Iterator[str]:
+    yield from differences.other
+    if not differences.identical:
         gaps = {
-            "pixels (of 255)": found.pixels,
-            "weights": found.weights,
-            "soft labels": found.soft_labels,
-            "logits of the label views": found.views,
+            "pixels (of 255)": differences.pixels,
+            "weights": differences.weights,
+            "soft labels": differences.soft_labels,
+            "logits of the label views": differences.views,
         }
         for name, gap in gaps.items():
             if gap is not None:
                 yield f"{name}: {_apart(gap)}"
-    if not found.same_teacher:
-        yield f"the teacher has other weights; its accuracy: {_moved(found.teacher_accuracy)}"
-    rows = found.accuracies
+    if not differences.same_teacher:
+        yield f"the teacher has other weights; its accuracy: {_moved(differences.teacher_accuracy)}"
+    rows = differences.accuracies
     if rows and all(row.was == row.now for row in rows):
         yield f"accuracy of students: the same in all {len(rows)} rows of the report"
         return
@@ -138,9 +193,9 @@ def _moved(row: Accuracy) -> str:
     return f"{row.now:.1%}, was {row.was:.1%} ({100 * (row.now - row.was):+.1f})"
 
 
-def _explanation(found: Differences) -> str:
-    if found.changes:
-        names = ", ".join(change.name for change in found.changes)
+def _explanation(differences: Differences) -> str:
+    if differences.changes:
+        names = ", ".join(change.name for change in differences.changes)
         return f"what may explain it: {names} (see above)"
     return (
         "versions, device and threads are the same and do not explain it: the set was made with "

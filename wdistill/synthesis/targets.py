@@ -68,19 +68,3 @@ def class_start(
     size, ipc = store.preprocessing.resolution, len(transport.atoms.weights)
     noise = torch.randn(ipc, 3, size, size, generator=stream(seed, "noise", label))
     return spectrum.pixels(noise).clamp(0, 1)
-
-
-def real_rows(init: Init, pooled: bool, transport: ClassTransport, label: int, seed: int) -> Tensor:
-    """The real images that :func:`class_start` and :func:`class_target` look at, as sorted rows.
-
-    pooled: whether there is a pool of feature spaces.
-    """
-    rows = [torch.empty(0, dtype=torch.int64)]
-    if init == "real":
-        rows.append(transport.atoms.nearest)
-    if init == "mean":
-        rows.append(transport.plan.rows)
-    if pooled:
-        rows.append(sampled_plan(transport, label, seed).rows)
-    distinct: Tensor = torch.cat(rows).unique()
-    return distinct

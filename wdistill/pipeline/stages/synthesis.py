@@ -17,7 +17,7 @@ from wdistill.pipeline.teacher import Teacher
 from wdistill.synthesis.optimise import DistilledUnit, Objective, synthesise
 from wdistill.synthesis.spaces import FeatureSpace, Terms
 from wdistill.synthesis.spectrum import Spectrum, measure_spectrum
-from wdistill.synthesis.targets import class_start, class_target, real_rows
+from wdistill.synthesis.targets import class_start, class_target
 from wdistill.transport.plan import TransportUnit
 
 logger = logging.getLogger(__name__)
@@ -51,12 +51,11 @@ def synthesis_stage(
 
     def compute(unit: Unit, advance: Advance) -> DistilledUnit:
         classes, spectrum = transport.units[unit.index].classes, objective().spectrum
-        starts, targets = [], []
+        starts, targets, real = [], [], teacher.train
         for label in unit.classes:
-            rows = real_rows(config.init, bool(pool), classes[label], label, seed)
-            store = teacher.train.held(rows)
-            starts.append(class_start(store, spectrum, config.init, classes[label], label, seed))
-            targets.append(class_target(store, pool, classes[label], label, seed))
+            plan = classes[label]
+            starts.append(class_start(real, spectrum, config.init, plan, label, seed))
+            targets.append(class_target(real, pool, plan, label, seed))
         generators = [stream(seed, "synthesis", label) for label in unit.classes]
         start = torch.stack(starts)
         return synthesise(objective(), targets, start, generators, advance, capacity)
