@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from typing import Any
 
 import pytest
@@ -32,7 +34,7 @@ NEW = OLD.replace("ipc-1", "ipc-10").replace("One image", "Ten images").replace(
 
 
 def data_of(card: str) -> dict[str, Any]:
-    return dict(yaml.safe_load(card.split("---\n")[1]))
+    return dict(yaml.safe_load(re.split(r"---\r?\n", card)[1]))
 
 
 def body_of(card: str) -> str:
@@ -100,14 +102,14 @@ train-eval-index: [{task: image-classification}]
     data = data_of(merge_cards(NEW, theirs, pushed_before=True))
     assert (data["license"], data["pretty_name"], data["language"]) == ("mit", "Shapes", ["en"])
     assert not {"license_name", "license_link"} & data.keys()
-    assert data["tags"] == ["dataset-distillation", "ipc-10", "cats", "synthetic"]
-    assert data["task_categories"] == ["image-classification", "image-feature-extraction"]
+    assert data["tags"] == ["cats", "ipc-10", "synthetic", "dataset-distillation"]
+    assert data["task_categories"] == ["image-feature-extraction", "image-classification"]
     assert data["configs"] == [
+        {"config_name": "extra", "data_files": "extra/*.parquet"},
         {
             "config_name": "default",
             "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
         },
-        {"config_name": "extra", "data_files": "extra/*.parquet"},
     ]
     info = {entry["config_name"]: entry["splits"] for entry in data["dataset_info"]}
     assert info["default"] == [{"name": "train", "num_examples": 3}]
@@ -145,3 +147,104 @@ def test_a_damaged_yaml_block_is_one_line(block: str) -> None:
     with pytest.raises(HubError, match="damaged YAML block") as caught:
         merge_cards(NEW, f"---\n{block}\n---\ntext", pushed_before=True)
     assert "\n" not in str(caught.value)
+
+
+WRITTEN = {
+    "comments": "# above\nmine: 1  # beside\n\n# below\n",
+    "words of YAML 1.1": "language:\n- no\n- 'no'\n- \"yes\"\na: on\nb: ~\nc: True\n",
+    "numbers": "version: 1.10\narxiv: 2311.18530\ncode: 007\nsci: 1e3\ntime: 1:30\nhex: 0x1F\n",
+    "dates": "day: 2024-01-01\nat: 2024-01-01T10:00:00Z\n",
+    "block": "gated: |\n  First line: yes\n\n  - second # line\nfolded: >-\n  a\n  b\n\n",
+    "lines": "words: one\n  and two\n'quoted': \"three\n  four\"\nlist: [a,\n  b ]\n",
+    "spaces": "mine:   1\nother :   { a:  b }\nnested:\n    - x\n    -   y: 2\n",
+    "anchors": "base: &base {a: 1}\nuse:\n  <<: *base\n",
+    "tags": "number: !!str 12\n",
+    "unicode": "words: \U0001f600 é 中\n",
+    "nothing": "mine:\n",
+}
+
+
+def with_lines(card: str, lines: str, first: bool) -> str:
+    """``card`` with lines written by hand in its YAML block."""
+    _, block, rest = card.split("---\n", 2)
+    return f"---\n{lines + block if first else block + lines}---\n{rest}"
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("lines", WRITTEN.values(), ids=WRITTEN)
+def test_what_was_written_by_hand_stays_letter_by_letter(
+    lines: str, ends: str, first: bool
+) -> None:
+    theirs = with_lines(marked(OLD), lines, first)
+    for ours in (OLD, NEW):
+        merged = merge_cards(ours, theirs.replace("\n", ends), pushed_before=True)
+        assert merged == with_lines(marked(ours), lines, first).replace("\n", ends)
+
+
+def test_comments_stay_in_the_fields_that_we_write() -> None:
+    theirs = """---
+# first
+license: apache-2.0  # as our lawyer said
+tags:  # all of them
+  - ipc-1
+  # mine
+  - cats  # and dogs
+  - wdistill
+
+# about the sets
+configs:
+- config_name: extra  # by hand
+  data_files: extra/*.parquet
+- config_name: default
+  drop_labels: no  # also by hand
+  default: true
+  data_files: old
+pretty_name: 'no'
+# last
+---
+"""
+    merged = merge_cards(NEW, theirs, pushed_before=True).split("---\n")[1]
+    changed = [
+        line
+        for line in difflib.ndiff(theirs.split("---\n")[1].splitlines(), merged.splitlines())
+        if line.startswith("- ")
+    ]
+    assert changed == [
+        "- license: apache-2.0  # as our lawyer said",
+        "-   - ipc-1",
+        "-   default: true",
+        "-   data_files: old",
+        "- pretty_name: 'no'",
+    ]
+    assert re.search(r"license: mit +# as our lawyer said\n", merged)
+    assert "  - ipc-10\n  # mine\n  - cats  # and dogs\n  - wdistill\n" in merged
+    assert yaml.safe_load(merged)["configs"] == [
+        {"config_name": "extra", "data_files": "extra/*.parquet"},
+        {
+            "config_name": "default",
+            "drop_labels": False,
+            "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+        },
+    ]
+
+
+def test_a_byte_order_mark_does_not_hide_the_header() -> None:
+    merged = merge_cards(NEW, "\ufeff" + marked(OLD) + "\nbelow\n", pushed_before=True)
+    assert merged == marked(NEW) + "\nbelow\n"
+
+
+def test_a_field_that_stands_twice_is_named() -> None:
+    theirs = with_lines(marked(OLD), "license: cc-by-4.0\n", first=False)
+    with pytest.raises(HubError, match="damaged YAML block \\(it has 'license' twice\\)"):
+        merge_cards(NEW, theirs, pushed_before=True)
+
+
+@pytest.mark.parametrize("theirs", ["{license: mit, mine: 007, tags: [a, 'no']}", "# only words"])
+def test_a_header_in_braces_or_of_comments_is_brought_up_to_date(theirs: str) -> None:
+    merged = merge_cards(NEW, f"---\n{theirs}\n---\nwords\n", pushed_before=True)
+    data = data_of(merged)
+    assert data["pretty_name"] == "Shapes"
+    assert ("007" in merged) == ("007" in theirs)
+    assert ("# only words\n" in merged) == ("#" in theirs)
+    assert merge_cards(NEW, merged, pushed_before=True) == merged

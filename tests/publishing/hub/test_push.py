@@ -195,16 +195,16 @@ def test_a_hand_edited_card_keeps_the_hands_words(
     run_push(env, run, ID)
     card = hub.files("dataset", ID)["README.md"].decode()
     assert card.index("# Written on the Hub") < card.index(BEGIN) < card.index("# Six distilled")
-    assert "language:\n- en\n" in card
+    assert "language: [en]\n" in card
 
-    edited = card.replace("tags:\n", "tags:\n- cats\n") + "\n## Thanks\n"
+    edited = card.replace("tags: [", "tags: [cats, ") + "\n## Thanks\n"
     hub.commit_files("dataset", ID, {"README.md": edited.encode()})
     change_set(run)
     run_push(env, run, ID)
     card = hub.files("dataset", ID)["README.md"].decode()
     assert "# Six distilled" not in card
     assert "# Half a dozen distilled images\n\n" + END + "\n\n## Thanks\n" in card
-    assert "- cats\n" in card
+    assert "tags: [cats, " in card
     assert not run_push(env, run, ID)["changed"]
     assert len(hub.commits("dataset", ID)) == 5
     assert (

@@ -7,33 +7,34 @@ What this package generates stands between two HTML comments, which pages do not
 - A card from which somebody took them (or one of them) out has become that person's own: all its
   text stays, and only the YAML block is brought up to date, because loading depends on it.
 
-In the YAML block our keys win, keys that we do not write stay, and lists that people extend are
-united: tags, task categories, and the configurations by name.
+The YAML block at the top is the business of :mod:`wdistill.publishing.hub.header`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
-import yaml
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-from wdistill.artifact.layout import entry_name, listed, split_card
+from wdistill.artifact.layout import split_card
+from wdistill.publishing.hub.header import line_break, merged_header
 
 BEGIN = "<!-- wdistill:begin. Each push writes this part anew; text above and below it stays. -->"
 END = "<!-- wdistill:end -->"
+_BYTE_ORDER_MARK = "\ufeff"
 _MARKERS = re.compile(r"<!-- wdistill:(begin|end)\b[^>]*-->")
-# Of an earlier push: ours name those of every set that is there now.
-_OWN_TAG = re.compile(r"ipc-\d+")
-_OWN_CONFIG = re.compile(r"ipc\d+(_soft_labels)?")
-_LICENCE = ("license_name", "license_link")  # they belong to the license beside them
-Json = dict[str, Any]
 
 
 def marked(card: str) -> str:
     """``card`` with its text between the two marks, unless it has them already."""
-    head, _, text = split_card(card)
+    head, text = _halves(card)
     return head + (text if _parts(text) else _wrapped(text))
+
+
+def _halves(card: str) -> tuple[str, str]:
+    """The YAML block with its fences, and the text below it."""
+    block = REGEX_YAML_BLOCK.match(card)
+    return (card[: block.end()], card[block.end() :]) if block else ("", card)
 
 
 def merge_cards(ours: str, theirs: str, pushed_before: bool) -> str:
@@ -42,11 +43,19 @@ def merge_cards(ours: str, theirs: str, pushed_before: bool) -> str:
     ``pushed_before`` tells a card from which the marks were taken from one that never had them.
     Raises `HubError` if the YAML block of ``theirs`` cannot be read.
     """
-    head, data, text = split_card(theirs)
-    merged = _merged_data(split_card(ours)[1], data)
-    if merged != data:
-        head = f"---\n{_dumped(merged)}---\n"
-    return head + _merged_text(split_card(marked(ours))[2], text, pushed_before)
+    head, _, text = split_card(theirs.removeprefix(_BYTE_ORDER_MARK))
+    own_head, own_text = _halves(marked(ours))
+    own_text = own_text.replace("\n", line_break(text))
+    return _merged_head(own_head, head) + _merged_text(own_text, text, pushed_before)
+
+
+def _merged_head(ours: str, theirs: str) -> str:
+    own, now = (REGEX_YAML_BLOCK.match(head) for head in (ours, theirs))
+    if own is None or now is None:
+        return ours + theirs
+    end = line_break(now[1])
+    block = merged_header(own[2] + "\n", now[2] + end).removesuffix(end)
+    return f"{now[1]}{block}{now[3]}"
 
 
 def _merged_text(ours: str, theirs: str, pushed_before: bool) -> str:
@@ -69,40 +78,3 @@ def _parts(text: str) -> tuple[str, str, str] | None:
 
 def _wrapped(text: str) -> str:
     return f"\n{BEGIN}\n\n{_MARKERS.sub('', text).strip()}\n\n{END}\n"
-
-
-def _dumped(data: Json) -> str:
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
-
-
-def _merged_data(ours: Json, theirs: Json) -> Json:
-    kept = {
-        key: value
-        for key, value in theirs.items()
-        if key not in ours and not ("license" in ours and key in _LICENCE)
-    }
-    merged = {**ours, **kept}
-    for key in ("tags", "task_categories"):
-        values = list(listed(ours.get(key)))
-        for value in listed(theirs.get(key)):
-            if value not in values and not _OWN_TAG.fullmatch(str(value)):
-                values.append(value)
-        if values:
-            merged[key] = values
-    for key in ("configs", "dataset_info"):
-        if key in ours and key in theirs:
-            merged[key] = _by_name(ours[key], theirs[key])
-    return merged
-
-
-def _by_name(ours: Any, theirs: Any) -> Any:
-    names = [entry_name(entry) for entry in listed(ours)]
-    entries = [entry for entry in listed(theirs) if isinstance(entry, dict)]
-    others = [
-        entry
-        for entry in entries
-        if entry_name(entry) not in names and not _OWN_CONFIG.fullmatch(str(entry_name(entry)))
-    ]
-    if not others:
-        return ours
-    return [{"config_name": entry_name(entry), **entry} for entry in [*listed(ours), *others]]
