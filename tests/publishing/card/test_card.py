@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from datasets import load_dataset
 from datasets.info import DatasetInfosDict
 from helpers.browser import CHROMIUM, chromium
 from helpers.examples import NAMES, distilled_set, manifest, manifest_json, write_set
 from helpers.reports import run_report
 from huggingface_hub import DatasetCard
 from jinja2 import UndefinedError
+from ruamel.yaml import YAML
 
 from wdistill.artifact.distilled_set import read_report, shards
 from wdistill.artifact.report import Report
@@ -103,6 +105,31 @@ def test_yaml_is_what_push_to_hub_writes(tmp_path: Path) -> None:
     assert info.splits["train"].num_examples == 12
     assert info.download_size == shards(tmp_path / "ipc4")[0].stat().st_size
     assert info.dataset_size == info.splits["train"].num_bytes > 0
+
+
+ODD_NAMES = (
+    "no", "yes", "on", "N", "007", "1e3", "12e03", "0o17", "null", "~", "1.0", "1_000", "1:30",
+    "0x1F", ".inf", "2024-01-01", "=", "<<", "", " lead", "a: b", "#x", "- x", "{a}", "!tag", "&a",
+    "*a", "%", "@", "`", "'q'", '"d"', "back\\slash", "tab\tx", "new\nline", "next\x85line",
+    "\x85first", "\u2028separated", "\ufeffmarked", "\u00a0a", "é", "\U0001f600", "a/b", "|", ">",
+)  # fmt: skip
+
+
+def test_names_that_yaml_takes_for_something_else_are_text_to_every_reader(tmp_path: Path) -> None:
+    publish(tmp_path, ODD_NAMES, ipc=1)
+    card = render_card(tmp_path)
+    (info,) = DatasetInfosDict.from_dataset_card_data(DatasetCard(card).data).values()
+    assert info.features["label"].names == list(ODD_NAMES)
+    newer = YAML(typ="safe", pure=True).load(card.split("---\n")[1])  # version 1.2
+    features = {feature["name"]: feature for feature in newer["dataset_info"]["features"]}
+    assert tuple(features["label"]["dtype"]["class_label"]["names"].values()) == ODD_NAMES
+
+
+def test_load_dataset_reads_such_names_back(tmp_path: Path) -> None:
+    publish(tmp_path / "set", ODD_NAMES, ipc=1)
+    (tmp_path / "set/README.md").write_text(render_card(tmp_path / "set"), encoding="utf-8")
+    rows = load_dataset(str(tmp_path / "set"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert rows.features["label"].names == list(ODD_NAMES)
 
 
 @pytest.mark.parametrize(

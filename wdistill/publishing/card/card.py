@@ -25,9 +25,9 @@ from wdistill.evaluation.wording import number, percent
 from wdistill.publishing.card.markdown import Trusted, code, environment, escape, is_hub_id, link
 from wdistill.publishing.card.metadata import (
     HUB,
+    header,
     license_id,
     license_url,
-    metadata,
     source_link,
     title,
 )
@@ -99,7 +99,7 @@ def render_card(
         "sets": [_view(files) for files in sets],
     }
     body = environment().get_template("dataset_card.md.jinja").render(view)
-    front = metadata([files.manifest for files in sets], chosen).to_yaml()
+    front = header([files.manifest for files in sets], chosen)
     return f"---\n{front}\n---\n\n{body}"
 
 

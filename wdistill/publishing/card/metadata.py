@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
 from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
@@ -19,12 +20,34 @@ from wdistill.publishing.card.markdown import Trusted, is_hub_id, link
 
 HUB = "https://huggingface.co"
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+_NUMBER = re.compile(r"[-+]?(0o[0-7]+|\d+e[-+]?\d+)", re.IGNORECASE | re.ASCII)
 _LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 Json = dict[str, Any]
 
 
-def metadata(manifests: Sequence[Manifest], default: str) -> DatasetCardData:
-    """The YAML block for sets of one source, of which ``default`` is loaded without a name."""
+def header(manifests: Sequence[Manifest], default: str) -> str:
+    """The YAML block for sets of one source, of which ``default`` is loaded without a name.
+
+    Names are text to readers of YAML 1.1 and 1.2 alike, be they ``no``, ``007`` or ``1e3``.
+    """
+    fields = _metadata(manifests, default).to_dict()
+    return str(yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True)).rstrip()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what only YAML 1.2 takes for a number, and line breaks that plain text would lose."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if "\x85" in text else "'" if _NUMBER.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _quoted)
+
+
+def _metadata(manifests: Sequence[Manifest], default: str) -> DatasetCardData:
+    """What :func:`header` says."""
     source, count = manifests[0].source, sum(m.images for m in manifests)
     real = [m.untouched for m in manifests]  # their labels are those of the source
     data = DatasetCardData(
