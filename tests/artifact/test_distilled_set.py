@@ -30,7 +30,8 @@ from wdistill.artifact.distilled_set import (
     write_data,
 )
 from wdistill.artifact.layout import one_set, publish_folder, set_folders
-from wdistill.artifact.manifest import read_manifest
+from wdistill.artifact.manifest import check_bytes, read_manifest
+from wdistill.artifact.reading import read_published
 from wdistill.core.files import (
     atomic_write,
     on_disk,
@@ -39,7 +40,7 @@ from wdistill.core.files import (
     write_json,
     write_tensors,
 )
-from wdistill.errors import RunFolderError
+from wdistill.errors import NumericalError, RunFolderError
 from wdistill.publishing.card.card import render_card
 
 ARRAYS = ("images", "labels", "weights", "soft_labels")
@@ -160,6 +161,17 @@ def rewritten(path: Path, **columns: Any) -> None:
         ("label", pa.array([None] * 12, pa.int64()), "value is missing"),
         ("weight", pa.array([float("nan")] * 12, pa.float32()), "not finite"),
         ("weight", pa.array([-1.0] * 12, pa.float32()), "negative"),
+        ("weight", pa.array([0.5] * 12, pa.float32()), "column 'weight': .* class 0 sum to 2 "),
+        (
+            "soft_label",
+            pa.array([[0.2, 0.2, 0.6]] * 7 + [[0.2, 0.2, 0.04]] * 5, pa.list_(pa.float32(), 3)),
+            "'soft_label', row 7: the probabilities of 3 classes sum to 0.44 instead of 1",
+        ),
+        (
+            "soft_label",
+            pa.array([[0.5, None, 0.5]] * 12, pa.list_(pa.float32(), 3)),
+            "column 'soft_label': a value is missing",
+        ),
         ("soft_label", pa.array([[0.5, 0.5]] * 12, pa.list_(pa.float32(), 2)), "columns are not"),
     ],
 )
@@ -172,15 +184,103 @@ def test_odd_columns_are_refused(
 
 
 def test_odd_images_are_refused(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifact, "_MAX_SIDE", 27)
+    monkeypatch.setattr(parquet, "MAX_SIDE", 27)
     with pytest.raises(RunFolderError, match="the limit is 27 a side"):
         read_distilled(published)
     field = pq.read_schema(shards(published)[0]).field("image").type
     rewritten(
         shards(published)[0], image=pa.array([{"bytes": b"GIF89a...", "path": "/x"}] * 12, field)
     )
-    with pytest.raises(RunFolderError, match="cannot identify image"):
+    with pytest.raises(RunFolderError, match=r"column 'image', row 0: no PNG image"):
         read_distilled(published)
+
+
+def test_an_image_unlike_the_others_is_named_by_its_row(published: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_data(other, distilled_set(size=(20, 12)))
+    cells = pq.read_table(shards(published)[0])["image"].to_pylist()
+    whole, odd = cells[5], pq.read_table(shards(other)[0])["image"].to_pylist()[5]
+    kind = pq.read_schema(shards(published)[0]).field("image").type
+    cut = {"bytes": whole["bytes"][:100], "path": None}
+    for cell, message in (
+        (odd, r"column 'image', row 5: 12x20 instead of 28x28 pixels"),
+        (cut, r"column 'image', row 5: .*truncated"),
+        ({"bytes": None, "path": "5.png"}, r"column 'image', row 5: no PNG image"),
+    ):
+        rewritten(shards(published)[0], image=pa.array([*cells[:5], cell, *cells[6:]], kind))
+        with pytest.raises(RunFolderError, match=message) as caught:
+            read_distilled(published)
+        assert "data/train-00000-of-00001.parquet' is damaged" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": np.full(12, -1)}, "column 'label', row 0: -1 is not between 0 and 2"),
+        ({"labels": np.repeat([0, 1, 3], 4)}, "column 'label', row 8: 3 is not between 0 and 2"),
+        ({"weights": np.full(12, np.inf, "f4")}, "column 'weight', row 0: negative or not finite"),
+        ({"weights": np.full(12, 0.3, "f4")}, "column 'weight': the images of class 0 sum to 1.2"),
+        ({"soft_labels": np.full((12, 3), 0.3, "f4")}, "'soft_label', row 0: .* sum to 0.9 inst"),
+        ({"soft_labels": np.full((12, 3), np.nan, "f4")}, "'soft_label', row 0: negative or not"),
+    ],
+)
+def test_what_cannot_be_is_not_written(
+    published: Path, change: dict[str, Any], message: str
+) -> None:
+    before = contents(published)
+    with pytest.raises(NumericalError, match=f"data': .*{message}") as caught:
+        write_data(published, replace(distilled_set(), **change))
+    assert "\n" not in str(caught.value)
+    assert contents(published) == before
+
+
+@pytest.mark.parametrize("classes", [2, 1000, 20_000])
+def test_probabilities_as_float32_has_them_are_let_through(classes: int) -> None:
+    logits = torch.randn(4, classes, generator=torch.Generator().manual_seed(0)) * 5
+    soft = logits.softmax(1)
+    columns = parquet.LabelColumns(np.zeros(4, np.int64), np.ones(4, "f4"), soft.numpy())
+    parquet.check_columns(columns)
+    less = replace(columns, soft_labels=soft.numpy() * np.float32(0.999))
+    with pytest.raises(ValueError, match=r"sum to 0\.999 instead of 1"):
+        parquet.check_columns(less)
+
+
+def test_files_that_are_not_what_was_written_are_noticed(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = parquet.write_rows
+
+    def other_labels(file: Any, rows: Any, pictures: Any, columns: Any, names: Any) -> None:
+        written(file, rows, pictures, replace(columns, labels=columns.labels[::-1].copy()), names)
+
+    monkeypatch.setattr(artifact, "write_rows", other_labels)
+    with pytest.raises(RunFolderError, match=r"parquet' is damaged \(rows from 0 are not what was"):
+        write_data(published, distilled_set())
+    assert not (published / "wdistill.json").exists()
+
+
+def test_bytes_are_those_that_were_written(published: Path) -> None:
+    sizes = read_manifest(published).bytes
+    check_bytes(published, sizes)
+    with shards(published)[0].open("ab") as file:
+        file.write(b"more")
+    size = sizes.parquet
+    with pytest.raises(
+        RunFolderError, match=f"data' has {size + 4:,} bytes of parquet, but {size:,}"
+    ):
+        check_bytes(published, sizes)
+    with pytest.raises(RunFolderError, match="bytes of parquet, but"):
+        read_published(published)
+
+
+def test_each_class_has_as_many_images_as_the_manifest_says(published: Path) -> None:
+    labels = np.repeat([0, 1, 2], [5, 3, 4])
+    uneven = replace(
+        distilled_set(), labels=labels, weights=(1 / np.bincount(labels))[labels].astype("f4")
+    )
+    write_set(published, uneven, manifest())
+    with pytest.raises(RunFolderError, match=r"class 'T-shirt/top' has 5 images and not 4, as its"):
+        read_published(published)
 
 
 def test_links_out_of_the_folder_are_refused(published: Path, tmp_path: Path) -> None:
@@ -324,7 +424,8 @@ def test_writing_needs_a_fraction_of_the_set_in_memory(tmp_path: Path) -> None:
     small, copies = distilled_set(), 300
     many = DistilledSet(
         np.tile(small.images, (copies, 1, 1, 1)), np.tile(small.labels, copies),
-        np.tile(small.weights, copies), np.tile(small.soft_labels, (copies, 1)), small.class_names,
+        np.tile(small.weights / copies, copies), np.tile(small.soft_labels, (copies, 1)),
+        small.class_names,
     )  # fmt: skip
     tracemalloc.start()
     write_set(tmp_path, many, manifest())
@@ -353,12 +454,10 @@ def test_an_interrupted_rewrite_is_not_taken_for_a_whole_folder(
         {"images": np.zeros((12, 28, 28), np.uint8)},
         {"images": np.zeros((12, 28, 28, 3), np.float32)},
         {"labels": np.zeros(11, np.int64)},
-        {"labels": np.full(12, -1)},
-        {"weights": np.full(12, np.inf, np.float32)},
         {"soft_labels": np.zeros((12, 2), np.float32)},
         {"class_names": ("a", "a", "b")},
     ],
 )
 def test_a_set_that_does_not_fit_together_is_a_bug(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"instead of|not between|not finite|share a name"):
+    with pytest.raises(ValueError, match=r"instead of|share a name"):
         replace(distilled_set(), **change)

@@ -109,6 +109,7 @@ def manifest_json(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) 
         "label_views": None,
         "seconds": {"teacher": 61.5, "survey": 3.25, "synthesis": 40.0, "relabel": 1.0},
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
+        "environment": {},
         "device": "cpu (2 threads)",
         "processes": 1,
         "threads": 2,

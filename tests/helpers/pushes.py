@@ -85,6 +85,16 @@ def manifest(**source: Any) -> str:
     return json.dumps(manifest_json(tuple(NAMES), 2, **named))
 
 
+def count_bytes(made: Path) -> None:
+    """Write into wdistill.json how many bytes the parquet files of the set are."""
+    path = made / "wdistill.json"
+    value = json.loads(path.read_text())
+    for name, folder in (("parquet", "data"), ("label_views", "soft_labels")):
+        files = made.glob(f"{folder}/train-*.parquet")
+        value["bytes"][name] = sum(file.stat().st_size for file in files)
+    path.write_text(json.dumps(value))
+
+
 def six_rows() -> dict[str, list[Any]]:
     soft = np.random.default_rng(0).dirichlet(np.ones(len(NAMES)), 6).astype(np.float32)
     return {
@@ -101,6 +111,7 @@ def finished_run(folder: Path) -> Path:
     parquet(made / "data" / "train-00000-of-00001.parquet", six_rows())
     (publish / "README.md").write_text(CARD)
     (made / "wdistill.json").write_text(manifest())
+    count_bytes(made)
     (made / "report.json").write_text("{}")
     (made / "preview.png").write_bytes(png(real_images(1)[0]))
     (made / "notes.txt").write_text("not on the list of what is published")

@@ -7,16 +7,13 @@ so types, shapes, names and sizes are checked, and a damaged or hostile one is a
 
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from wdistill.artifact.layout import (
@@ -28,10 +25,14 @@ from wdistill.artifact.layout import (
 )
 from wdistill.artifact.manifest import Sizes
 from wdistill.artifact.parquet import (
+    GROUP_ROWS,
     LabelColumns,
     Pictures,
-    image_features,
+    check_columns,
+    check_weights,
+    open_rows,
     read_label_views,
+    read_rows,
     write_label_views,
     write_rows,
 )
@@ -41,19 +42,20 @@ from wdistill.core.files import (
     guarded,
     remove,
 )
-from wdistill.errors import RunFolderError
+from wdistill.errors import NumericalError, RunFolderError
 from wdistill.labels.views import LabelViews
 
 REPORT_FILE = "report.json"
 DATA = "data"
 _SHARD_BYTES = 300 * 10**6  # as `push_to_hub` cuts them, within its 500 MB
-_MAX_ROWS = 10**7
-_MAX_SIDE = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class DistilledSet:
-    """N images of C classes; ``weights`` sum to 1 within a class, ``soft_labels`` within a row."""
+    """N images of C classes; ``weights`` sum to 1 within a class, ``soft_labels`` within a row.
+
+    Sums and the range of values are checked where a set is written and where it is read.
+    """
 
     images: NDArray[np.uint8]  # (N, H, W, 3)
     labels: NDArray[np.int64]  # (N,)
@@ -76,11 +78,6 @@ class DistilledSet:
                 raise ValueError(f"{name} is {given} instead of {dtype.__name__} of shape {shape}")
         if n == 0 or len(set(self.class_names)) != c:
             raise ValueError("there are no images, or two classes share a name")
-        if self.labels.min() < 0 or self.labels.max() >= c:
-            raise ValueError(f"a label is not between 0 and {c - 1}")
-        for values in (self.weights, self.soft_labels):
-            if not np.isfinite(values).all() or values.min() < 0:
-                raise ValueError("a weight or soft label is negative or not finite")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -89,28 +86,66 @@ class DistilledSet:
 def write_data(folder: Path, distilled: DistilledSet, views: LabelViews | None = None) -> Sizes:
     """Write the parquet files of a set into ``folder`` and remove those of an earlier one.
 
-    The manifest goes first and is to be written last: a folder that has one is whole.
+    The manifest goes first and is to be written last: a folder that has one is whole. What was
+    written is read again and compared.
+
+    Raises:
+        NumericalError: a value is not what its column means; nothing is written then.
+        RunFolderError: the files cannot be written, or do not hold what was written.
     """
+    _refuse_impossible(folder, distilled)
     pictures, names = Pictures(distilled.images, folder), distilled.class_names
     size = sum(pictures.sizes)
     count = 1 + (size + distilled.soft_labels.nbytes) // _SHARD_BYTES
     files = shard_names(count)
     stale = [path for path in shard_files(folder, DATA) if path.name not in files]
     remove(folder / MANIFEST_FILE, *stale)
-    columns, parquet_size = (
-        LabelColumns(distilled.labels, distilled.weights, distilled.soft_labels),
-        0,
-    )
+    columns, parquet_size = _columns(distilled), 0
     for name, rows in zip(files, np.array_split(np.arange(len(distilled)), count), strict=True):
         with atomic_file(folder / DATA / name) as file:
             write_rows(file, rows, pictures, columns, names)
-            parquet_size += file.tell()
+            size_of_file = file.tell()
+        _verify(folder / DATA / name, size_of_file, distilled, rows)
+        parquet_size += size_of_file
     return Sizes(
         images=size,
         soft_labels=distilled.soft_labels.nbytes,
         parquet=parquet_size,
         label_views=write_label_views(folder, views, len(names)),
     )
+
+
+def _columns(distilled: DistilledSet) -> LabelColumns:
+    return LabelColumns(distilled.labels, distilled.weights, distilled.soft_labels)
+
+
+def _refuse_impossible(folder: Path, distilled: DistilledSet) -> None:
+    try:
+        check_columns(_columns(distilled))
+        check_weights(distilled.labels, distilled.weights)
+    except ValueError as error:
+        raise NumericalError(
+            f"the set is not written to '{folder / DATA}': {error}; try "
+            "`runtime.mixed_precision=no` or another `backbone`"
+        ) from None
+
+
+def _verify(path: Path, size: int, distilled: DistilledSet, rows: NDArray[np.int64]) -> None:
+    """Raises RunFolderError unless ``path`` holds these rows, bit for bit, in ``size`` bytes."""
+    with guarded(path):
+        if path.stat().st_size != size:
+            raise ValueError(f"it has {path.stat().st_size} bytes instead of {size}")
+        file, _ = open_rows(path)
+        if file.metadata.num_rows != len(rows):
+            raise ValueError(f"it has {file.metadata.num_rows} rows instead of {len(rows)}")
+        first = int(rows[0])
+        for batch in file.iter_batches(batch_size=GROUP_ROWS):
+            part = read_rows(pa.Table.from_batches([batch]), first - int(rows[0]))
+            end = first + len(part[0])
+            wanted = (distilled.images, *vars(_columns(distilled)).values())
+            if not all(np.array_equal(a, b[first:end]) for a, b in zip(part, wanted, strict=True)):
+                raise ValueError(f"rows from {first} are not what was written")
+            first = end
 
 
 def remove_other_report(folder: Path, distilled: DistilledSet, views: LabelViews | None) -> bool:
@@ -154,7 +189,7 @@ def shards(folder: Path) -> list[Path]:
 
 
 def read_distilled(folder: Path) -> DistilledSet:
-    """Read back exactly what :func:`write_publishable` wrote."""
+    """Read back exactly what :func:`write_data` wrote."""
     parts = []
     for path in shards(folder):
         with guarded(path):
@@ -163,13 +198,15 @@ def read_distilled(folder: Path) -> DistilledSet:
     with guarded(folder / "data"):
         if any(part.class_names != names for part in parts):
             raise ValueError("the files disagree on the class names")
-        return DistilledSet(
+        distilled = DistilledSet(
             images=np.concatenate([part.images for part in parts]),
             labels=np.concatenate([part.labels for part in parts]),
             weights=np.concatenate([part.weights for part in parts]),
             soft_labels=np.concatenate([part.soft_labels for part in parts]),
             class_names=names,
         )
+        check_weights(distilled.labels, distilled.weights)
+        return distilled
 
 
 def read_summary(folder: Path) -> tuple[int, tuple[str, ...]]:
@@ -177,7 +214,7 @@ def read_summary(folder: Path) -> tuple[int, tuple[str, ...]]:
     rows, names = 0, set()
     for path in shards(folder):
         with guarded(path):
-            file, own = _open_shard(path)
+            file, own = open_rows(path)
             rows += file.metadata.num_rows
             names.add(own)
     if len(names) != 1:
@@ -185,38 +222,11 @@ def read_summary(folder: Path) -> tuple[int, tuple[str, ...]]:
     return rows, names.pop()
 
 
-def _open_shard(path: Path) -> tuple[pq.ParquetFile, tuple[str, ...]]:
-    file = pq.ParquetFile(path)
-    if file.metadata.num_rows > _MAX_ROWS:
-        raise ValueError(f"{file.metadata.num_rows} rows are more than {_MAX_ROWS}")
-    stored = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
-    names = tuple(stored["label"]["names"])
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ValueError("a class name is not text, or there is none")
-    if not file.schema_arrow.equals(image_features(names).arrow_schema):
-        raise ValueError("its columns are not image, label, weight and soft_label")
-    return file, names
-
-
 def _read_shard(path: Path) -> DistilledSet:
-    file, names = _open_shard(path)
-    table = file.read()
-    if any(column.null_count for column in table.columns):
-        raise ValueError("a value is missing")
-    pictures = table["image"].combine_chunks().field("bytes")
-    images = np.stack([_decode(picture.as_py()) for picture in pictures])
-    soft = table["soft_label"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    labels, weights = table["label"].to_numpy(), table["weight"].to_numpy()
-    return DistilledSet(images, labels, weights, soft.reshape(len(images), len(names)), names)
-
-
-def _decode(data: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        if max(image.size) > _MAX_SIDE:
-            raise ValueError(f"an image has {image.size} pixels; the limit is {_MAX_SIDE} a side")
-        if image.mode != "RGB":
-            raise ValueError(f"an image is {image.mode} instead of RGB")
-        return np.asarray(image)
+    file, names = open_rows(path)
+    images, labels, weights, soft = read_rows(file.read(), 0)
+    check_columns(LabelColumns(labels, weights, soft))
+    return DistilledSet(images, labels, weights, soft, names)
 
 
 def read_report(folder: Path) -> Report | None:

@@ -6,13 +6,15 @@ A manifest is built complete and never changed. It names no folder of the machin
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from wdistill.artifact.layout import MANIFEST_FILE
+from wdistill.artifact.layout import MANIFEST_FILE, shard_files
 from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
 from wdistill.config import RunConfig
+from wdistill.errors import RunFolderError
 
 if TYPE_CHECKING:  # brings torch, and a push reads manifests
     from wdistill.data.dataset import ImageData
@@ -154,7 +156,8 @@ class Manifest(FileRecord):
     ``config_hash`` is that of the settings before folders were taken out; images: in all;
     revisions: commits of students and feature spaces on the Hub, by their ids; local_students:
     architectures of students that were folders, by their published names; seconds: by stage;
-    threads: of each process, because sums on a CPU are rounded differently.
+    environment: variables that made float32 less precise; threads: of each process, because sums on
+    a CPU are rounded differently.
     """
 
     wdistill_version: str
@@ -176,6 +179,7 @@ class Manifest(FileRecord):
     label_views: StoredViews | None
     seconds: FrozenMap[str, Number]
     versions: FrozenMap[str, str]
+    environment: FrozenMap[str, str] = Field(default_factory=lambda: MappingProxyType({}))
     device: str
     processes: Count
     threads: Count
@@ -209,3 +213,16 @@ def read_manifest(folder: Path) -> Manifest:
         RunFolderError: it is missing, damaged, of another format, or not a manifest.
     """
     return Manifest.read(folder / MANIFEST_FILE)
+
+
+def check_bytes(folder: Path, recorded: Sizes) -> None:
+    """Raises RunFolderError unless the parquet files of the set in ``folder`` have as many bytes as
+    were written.
+    """
+    for name, size in (("data", recorded.parquet), ("soft_labels", recorded.label_views)):
+        present = sum(path.stat().st_size for path in shard_files(folder, name))
+        if present != size:
+            raise RunFolderError(
+                f"'{folder / name}' has {present:,} bytes of parquet, but {size:,} were written; "
+                "copy it or run the same command again"
+            )

@@ -1,8 +1,11 @@
-"""The published parquet: images as PNG, with their labels, written a row group at a time."""
+"""The published parquet: images as PNG, with their labels, written a row group at a time; and what
+its values must be, when they are written and when they are read.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from wdistill.artifact.layout import shard_files, shard_names, whole_shards
 from wdistill.core.files import atomic_write, guarded, on_disk, remove
@@ -27,6 +30,8 @@ from wdistill.labels.views import LabelViews
 
 GROUP_ROWS = 100  # a page of the Hub's viewer
 GROUP_BYTES = 100 * 10**6  # the viewer refuses row groups over 300 MB
+MAX_ROWS = 10**7
+MAX_SIDE = 4096  # pixels
 
 
 def image_features(class_names: Sequence[str]) -> Any:
@@ -71,6 +76,53 @@ class LabelColumns:
     soft_labels: NDArray[np.float32]
 
 
+# How far a sum of float32 may be from 1: a softmax over 20,000 classes is off by 1e-6, a float16 or
+# bfloat16 one by more than 1e-4, and then it has lost digits that students learn from.
+ROUNDING = 1e-4
+
+
+def check_columns(columns: LabelColumns, first: int = 0) -> None:
+    """Raises ValueError, naming the column and the row, if a value is not what its column means.
+
+    first: number of the first row.
+    """
+    classes = columns.soft_labels.shape[1]
+    values = {"weight": columns.weights[:, None], "soft_label": columns.soft_labels}
+    label = _where((columns.labels < 0) | (columns.labels >= classes))
+    if label is not None:
+        raise ValueError(
+            f"column 'label', row {first + label}: {columns.labels[label]} is not between 0 and "
+            f"{classes - 1}"
+        )
+    for name, numbers in values.items():
+        odd = _where(~(np.isfinite(numbers) & (numbers >= 0)).all(1))
+        if odd is not None:
+            raise ValueError(f"column '{name}', row {first + odd}: negative or not finite")
+    sums = columns.soft_labels.sum(1, dtype=np.float64)
+    row = _where(abs(sums - 1) > ROUNDING)
+    if row is not None:
+        raise ValueError(
+            f"column 'soft_label', row {first + row}: the probabilities of {classes} classes sum "
+            f"to {sums[row]:.4g} instead of 1"
+        )
+
+
+def check_weights(labels: NDArray[np.int64], weights: NDArray[np.float32]) -> None:
+    """Raises ValueError, naming the class, unless the weights of each class sum to 1."""
+    sums = np.bincount(labels, weights.astype(np.float64))
+    present = np.bincount(labels) > 0
+    label = _where(present & (abs(sums - 1) > ROUNDING))
+    if label is not None:
+        raise ValueError(
+            f"column 'weight': the images of class {label} sum to {sums[label]:.4g} instead of 1"
+        )
+
+
+def _where(wrong: NDArray[np.bool_]) -> int | None:
+    """The first position that is wrong."""
+    return int(wrong.argmax()) if wrong.any() else None
+
+
 def write_rows(
     file: BinaryIO,
     rows: NDArray[np.int64],
@@ -94,6 +146,61 @@ def write_rows(
                 pa.FixedSizeListArray.from_arrays(soft, classes),
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def open_rows(path: Path) -> tuple[pq.ParquetFile, tuple[str, ...]]:
+    """A file that :func:`write_rows` wrote, and its class names."""
+    file = pq.ParquetFile(path)
+    if file.metadata.num_rows > MAX_ROWS:
+        raise ValueError(f"{file.metadata.num_rows} rows are more than {MAX_ROWS}")
+    stored = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    names = tuple(stored["label"]["names"])
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("a class name is not text, or there is none")
+    if not file.schema_arrow.equals(image_features(names).arrow_schema):
+        raise ValueError("its columns are not image, label, weight and soft_label")
+    return file, names
+
+
+def read_rows(table: pa.Table, first: int) -> tuple[NDArray[Any], ...]:
+    """Images, labels, weights and soft labels of a table whose first row has the number ``first``.
+
+    Raises ValueError, naming the column, if a value is missing or an image is not a PNG like the
+    others.
+    """
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        inner = column.combine_chunks().flatten() if name == "soft_label" else column
+        if column.null_count or (name == "soft_label" and inner.null_count):
+            raise ValueError(f"column '{name}': a value is missing")
+    pictures = table["image"].combine_chunks().field("bytes")
+    images = np.stack(_decoded(pictures, first))
+    labels, weights = table["label"].to_numpy(), table["weight"].to_numpy()
+    soft = table["soft_label"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return images, labels, weights, soft.reshape(len(images), -1)
+
+
+def _decoded(pictures: pa.Array, first: int) -> list[NDArray[np.uint8]]:
+    images: list[NDArray[np.uint8]] = []
+    for row, picture in enumerate(pictures, first):
+        try:
+            images.append(_decode(picture.as_py()))
+        except (UnidentifiedImageError, TypeError):  # the latter of a missing value
+            raise ValueError(f"column 'image', row {row}: no PNG image") from None
+        except Exception as error:
+            raise ValueError(f"column 'image', row {row}: {error}") from error
+        if images[-1].shape != images[0].shape:
+            sizes = " instead of ".join("x".join(map(str, images[i].shape[:2])) for i in (-1, 0))
+            raise ValueError(f"column 'image', row {row}: {sizes} pixels")
+    return images
+
+
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        if max(image.size) > MAX_SIDE:
+            raise ValueError(f"it has {image.size} pixels; the limit is {MAX_SIDE} a side")
+        if image.mode != "RGB":
+            raise ValueError(f"it is {image.mode} instead of RGB")
+        return np.asarray(image)
 
 
 FOLDER = "soft_labels"

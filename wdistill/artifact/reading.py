@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -22,7 +23,7 @@ from wdistill.artifact.layout import (
     one_set,
     set_folders,
 )
-from wdistill.artifact.manifest import Manifest, SourceRecord, read_manifest
+from wdistill.artifact.manifest import Manifest, SourceRecord, check_bytes, read_manifest
 from wdistill.artifact.parquet import read_label_views
 from wdistill.artifact.report import Report
 from wdistill.config import DataConfig
@@ -73,14 +74,26 @@ def open_published(source: str | Path, revision: str | None = None) -> Published
 
 def read_published(folder: Path) -> PublishedSet:
     """The set in a set's folder. Raises RunFolderError if its files are damaged or disagree."""
-    manifest, distilled = read_manifest(folder), read_distilled(folder)
+    manifest = read_manifest(folder)
+    check_bytes(folder, manifest.bytes)
+    distilled = read_distilled(folder)
     count, classes = distilled.soft_labels.shape
     side = distilled.images.shape[1]
     views = read_label_views(folder, count, classes, side)
     recorded = (manifest.images, manifest.resolution, manifest.classes)
     if recorded != (count, side, distilled.class_names) or side != distilled.images.shape[2]:
         raise RunFolderError(f"'{folder}': its images and its {MANIFEST_FILE} disagree")
-    if (views is None) != (manifest.label_views is None):
+    counts = np.bincount(distilled.labels, minlength=classes)
+    if (counts != manifest.ipc).any():
+        label = int((counts != manifest.ipc).argmax())
+        raise RunFolderError(
+            f"'{folder}': class {manifest.classes[label]!r} has {counts[label]} images and not "
+            f"{manifest.ipc}, as its {MANIFEST_FILE} says"
+        )
+    stored = manifest.label_views
+    expected = stored and (stored.views, stored.views * count, stored.topk)
+    actual = views and (views.count, len(views), views.logits.shape[1])
+    if actual != expected:
         raise RunFolderError(f"'{folder}': its label views and its {MANIFEST_FILE} disagree")
     return PublishedSet(folder, distilled, views, manifest, read_report(folder))
 

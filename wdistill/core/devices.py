@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import logging
+import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,16 +26,61 @@ from wdistill._version import __version__
 from wdistill.core.settings import Device, Precision, Tracker
 from wdistill.errors import MemoryLimitError, OptionError
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _SIGNS = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # the latter by cuBLAS and cuDNN
+
+
+# What of Accelerate's own variables would change how a network is trained, with its neutral values.
+_FLAG = ("", "0", "false", "no", "off", "n", "f")
+_SETTINGS_OF_ACCELERATE = {
+    "ACCELERATE_DYNAMO_BACKEND": ("", "no"),
+    "ACCELERATE_FP8_BACKEND": ("", "no"),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("", "1"),
+    "ACCELERATE_MIXED_PRECISION": ("", "no"),
+    "ACCELERATE_TORCH_DEVICE": ("",),
+    "ACCELERATE_USE_DEEPSPEED": _FLAG,
+    "ACCELERATE_USE_FSDP": _FLAG,
+    "ACCELERATE_USE_MEGATRON_LM": _FLAG,
+    "ACCELERATE_USE_PARALLELISM_CONFIG": _FLAG,
+    "ACCELERATE_USE_SAGEMAKER": _FLAG,
+}
+_NEIGHBOURS = "LOCAL_WORLD_SIZE"
+_USE_CPU = "ACCELERATE_USE_CPU"
+# What libraries below read, and what makes float32 less than float32 there.
+_LESS_PRECISE = (
+    "DNNL_DEFAULT_FPMATH_MODE", "NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)  # fmt: skip
+
+
+@contextmanager
+def without_accelerate_settings() -> Iterator[None]:
+    """While it is open, the environment has no variable of Accelerate, as `accelerate launch` sets
+    them: it would read there what nobody has recorded.
+    """
+    names = [name for name in os.environ if name.startswith("ACCELERATE_")]
+    values = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(values)
+
+
+def less_precise() -> dict[str, str]:
+    """Variables that make float32 less precise. Results depend on them, and so do their keys."""
+    return {name: os.environ[name] for name in _LESS_PRECISE if os.environ.get(name)}
 
 
 def open_accelerator(
     precision: Precision, device: Device, track: Tracker | None = None, folder: Path = Path()
 ) -> Accelerator:
-    """track: where numbers can be followed, kept in ``folder`` if it needs one.
+    """Nothing of the environment has a say but which process this is, and whether "auto" is a CPU.
 
-    Raises OptionError if PyTorch sees no such device or the tracker's package is not installed.
+    track: where numbers can be followed, kept in ``folder`` if it needs one.
+
+    Raises OptionError if PyTorch sees no such device, the tracker's package is not installed, or
+    the environment speaks of several processes that cannot meet.
     """
     if track is not None and find_spec(track) is None:
         raise OptionError(
@@ -46,16 +94,63 @@ def open_accelerator(
         raise OptionError(
             "`runtime.device` is 'mps' but PyTorch sees no MPS device; choose auto or cpu"
         )
+    _check_group()
+    _say_what_is_not_used(precision)
     # One process may wait for another for as long as a stage takes.
     patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
     # Some backbones have parameters that no image uses, such as a mask token.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     # With neither, Accelerate takes each of several processes for the only one.
-    cpu = device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
-    return Accelerator(
-        cpu=cpu, mixed_precision=precision, kwargs_handlers=[patience, unused], log_with=track,
-        project_dir=folder / "tracking" if track else None,
-    )  # fmt: skip
+    no_other = not torch.accelerator.is_available()
+    asked = os.environ.get(_USE_CPU, "").lower() not in _FLAG
+    cpu = device == "cpu" or (device == "auto" and (asked or no_other))
+    try:
+        with without_accelerate_settings():
+            return Accelerator(
+                cpu=cpu, mixed_precision=precision, kwargs_handlers=[patience, unused],
+                log_with=track, project_dir=folder / "tracking" if track else None,
+            )  # fmt: skip
+    except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise OptionError(
+            f"Accelerate cannot start: {' '.join(str(error).split())[:200]}; check "
+            "`runtime.device`, `mixed_precision` and the variables of distributed jobs"
+        ) from error
+
+
+def _check_group() -> None:
+    """Raises OptionError unless the environment is that of one process or names all of a group."""
+    values = {name: os.environ.get(name, "") for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
+    for name, value in {**values, _NEIGHBOURS: os.environ.get(_NEIGHBOURS, "")}.items():
+        if not re.fullmatch(r"(-1|\d+)?", value.strip()):
+            raise OptionError(f"{name} is {value!r} in the environment, not a number; unset it")
+    local, rank, size = (int(value or -1) for value in values.values())
+    if local == -1 and size <= 1:
+        return
+    lacking = [name for name in (*values, "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if lacking or not 0 <= rank < size:
+        stated = ", ".join(f"{name}={value}" for name, value in values.items() if value)
+        problem = f"lacks {', '.join(lacking)}" if lacking else "names no process of the group"
+        raise OptionError(
+            f"the environment speaks of several processes ({stated}) but {problem}; unset these, "
+            "or start the processes with torchrun or `accelerate launch`"
+        )
+
+
+def _say_what_is_not_used(precision: Precision) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return
+    stated = {name: os.environ.get(name, "") for name in _SETTINGS_OF_ACCELERATE}
+    names = [
+        f"{name}={value}"
+        for name, value in stated.items()
+        if value.lower() not in (*_SETTINGS_OF_ACCELERATE[name],)
+        and (name, value.lower()) != ("ACCELERATE_MIXED_PRECISION", precision)
+    ]
+    if names:
+        logger.warning(
+            f"not used: {', '.join(names)} of the environment; wdistill computes as "
+            "`runtime.device` and `mixed_precision` say"
+        )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from helpers.pushes import (
     NAMES,
     READ_TOKEN,
     TOKEN,
+    count_bytes,
     manifest,
     parquet,
     png,
@@ -139,6 +140,7 @@ def test_a_set_is_private_where_its_source_asks_for_it(
     run: Path, source: dict[str, Any], asked: bool | None, private: bool | None, reason: str | None
 ) -> None:
     (run / "publish" / "ipc2/wdistill.json").write_text(manifest(**source))
+    count_bytes(run / "publish" / "ipc2")
     plan = push(run, "alice/shapes", PushOptions(private=asked, dry_run=True))
     assert plan.private is private
     assert (reason in plan.notice) if reason and plan.notice else plan.notice is reason
@@ -149,6 +151,7 @@ def test_private_is_set_on_creation_and_changed_only_when_asked(
 ) -> None:
     env = hub_env(hub, tmp_path, TOKEN)
     (run / "publish" / "ipc2/wdistill.json").write_text(manifest(access="gated"))
+    count_bytes(run / "publish" / "ipc2")
     run_push(env, run, "alice/shapes")
     repo = hub.repos["dataset", "alice/shapes"]
     assert repo.private

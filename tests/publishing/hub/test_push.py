@@ -18,6 +18,7 @@ from helpers.pushes import (
     CARD,
     READ_TOKEN,
     TOKEN,
+    count_bytes,
     manifest,
     parquet,
     push_code,
@@ -28,7 +29,9 @@ from helpers.pushes import (
 from helpers.runs import run_wdistill
 
 from wdistill.config import FORMAT_VERSION
+from wdistill.errors import RunFolderError
 from wdistill.publishing.hub.merge import BEGIN, END
+from wdistill.publishing.hub.push import PushOptions, push
 
 ID = "alice/shapes"
 SHARD = "ipc2/data/train-00000-of-00001.parquet"
@@ -43,6 +46,7 @@ def change_set(run: Path, **columns: list[Any]) -> None:
     """Another set in the same folder: other weights, another card."""
     rows = {**six_rows(), "weight": [0.5] * 6, **columns}
     parquet(run / "publish" / SHARD, rows)
+    count_bytes(run / "publish" / "ipc2")
     (run / "publish" / "README.md").write_text(CARD.replace("Six", "Half a dozen"))
 
 
@@ -119,6 +123,7 @@ def test_an_upload_cut_in_the_middle_goes_on_with_what_is_missing(
     shards = [run / "publish" / f"ipc2/data/train-{i:05d}-of-00002.parquet" for i in range(2)]
     for i, shard in enumerate(shards):
         parquet(shard, {name: column[3 * i : 3 * i + 3] for name, column in rows.items()})
+    count_bytes(run / "publish" / "ipc2")
     first, second = (f"/lfs/{sha256(shard.read_bytes()).hexdigest()}" for shard in shards)
     hub.fail_next(0, count=100, path=second, after=1000)
     code = push_code(run, ID)
@@ -220,6 +225,15 @@ def test_a_hand_edited_card_keeps_the_hands_words(
     head = hub.head("dataset", ID)
     assert "README.md has a damaged YAML block" in run_push(env, run, ID)["error"]
     assert hub.head("dataset", ID) == head
+
+
+def test_a_set_with_other_bytes_than_were_written_is_not_pushed(run: Path) -> None:
+    with (run / "publish" / SHARD).open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(
+        RunFolderError, match=r"ipc2/data' has [\d,]+ bytes of parquet, but [\d,]+ "
+    ):
+        push(run, ID, PushOptions(dry_run=True))
 
 
 def test_only_what_a_push_wrote_is_ever_removed(
@@ -380,6 +394,7 @@ def test_a_hostile_manifest_is_refused_or_tamed(
 ) -> None:
     path = run / "publish" / "ipc2/wdistill.json"
     path.write_text(manifest(id="evil\n\nCo-authored-by: root\x1b[2J" + "x" * 999))
+    count_bytes(path.parent)
     run_push(env, run, ID)
     [title, _] = titles(hub)
     assert title.startswith("Distilled evil Co-authored-by")

@@ -36,6 +36,7 @@ from wdistill.artifact.parquet import label_shards
 from wdistill.config import FORMAT_VERSION, RunConfig
 from wdistill.core.devices import (
     device_name,
+    less_precise,
     versions,
 )
 from wdistill.core.files import atomic_write, on_disk
@@ -162,6 +163,7 @@ def manifest_of(
         label_views=_stored_views(config, made.stored),
         seconds={stage: round(value, 2) for stage, value in stage_times(run).items()},
         versions=versions(),
+        environment=less_precise(),
         device=device_name(run.accelerator.device),
         processes=run.accelerator.num_processes,
         threads=torch.get_num_threads(),

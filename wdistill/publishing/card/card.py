@@ -15,7 +15,7 @@ from typing import Any
 
 from wdistill.artifact.distilled_set import read_report, read_summary
 from wdistill.artifact.layout import LABELS_SUFFIX, publish_folder, set_folders, set_name
-from wdistill.artifact.manifest import Manifest, SourceRecord, read_manifest
+from wdistill.artifact.manifest import Manifest, SourceRecord, check_bytes, read_manifest
 from wdistill.artifact.report import Report
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.core.settings import flat
@@ -127,6 +127,7 @@ def _view(files: SetFiles) -> Json:
 
 
 def _check(folder: Path, manifest: Manifest) -> None:
+    check_bytes(folder, manifest.bytes)
     if read_summary(folder) != (manifest.images, manifest.classes):
         raise RunFolderError(f"'{folder}': wdistill.json and data/ disagree; write them again")
 

@@ -19,7 +19,7 @@ from wdistill.artifact.layout import (
     publish_folder,
     set_folders,
 )
-from wdistill.artifact.manifest import Manifest, SourceRecord, read_manifest
+from wdistill.artifact.manifest import Manifest, SourceRecord, check_bytes, read_manifest
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.core.text import human_bytes
 from wdistill.errors import HubError, RunFolderError
@@ -156,7 +156,12 @@ def _files(root: Path) -> list[str]:
 
 
 def _manifests(root: Path) -> list[Manifest]:
-    return [read_manifest(folder) for folder in set_folders(root)]
+    """Of all sets, whose files have the bytes that were written."""
+    manifests = []
+    for folder in set_folders(root):
+        manifests.append(read_manifest(folder))
+        check_bytes(folder, manifests[-1].bytes)
+    return manifests
 
 
 def _terms(source: SourceRecord) -> str | None:
