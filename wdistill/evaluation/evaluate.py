@@ -18,7 +18,7 @@ from torch import Tensor
 from wdistill.artifact.distilled_set import REPORT_FILE
 from wdistill.artifact.report import Report
 from wdistill.config import EvaluateConfig, Labels, RuntimeConfig
-from wdistill.core.devices import keep_freed_memory, open_accelerator
+from wdistill.core.devices import keep_freed_memory, less_precise, open_accelerator
 from wdistill.core.files import IDENTITY, atomic_write, locked
 from wdistill.core.settings import stable_hash
 from wdistill.data.pixels import decoding_for, remove_pixels
@@ -165,6 +165,7 @@ class Trial:
                 ],
                 vars(comparison.train.preprocessing),
                 protocol.mixed_precision,
+                *less_precise().items(),
             ]
         )
         self._images = _digest([candidate.pixels, candidate.labels, candidate.weights])

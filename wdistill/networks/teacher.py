@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from wdistill.config import FORMAT_VERSION, TeacherConfig
+from wdistill.core.devices import less_precise
 from wdistill.core.seeds import stream
 from wdistill.core.settings import Precision, stable_hash
 from wdistill.data.dataset import ImageData
@@ -119,5 +120,6 @@ def training_key(
             "network": _network_settings(backbone),
             "training": [config.epochs, config.batch_size],
             "pixels": vars(backbone.preprocessing),
+            **less_precise(),
         }
     )

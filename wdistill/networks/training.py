@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wdistill.config import TeacherConfig
+from wdistill.core.devices import without_accelerate_settings
 from wdistill.core.files import read_tensors, write_tensors
 from wdistill.core.log import Progress
 from wdistill.core.seeds import stream, stream_seed
@@ -107,6 +108,7 @@ class Checkpoint:
         return int(metadata["epoch"])
 
 
+@without_accelerate_settings()
 def train_teacher(
     backbone: Backbone,
     store: PixelStore,

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from wdistill.config import RunConfig
+from wdistill.core.devices import less_precise
 from wdistill.core.files import IDENTITY, read_json, write_json
 from wdistill.core.settings import flat
 from wdistill.core.units import (
@@ -69,13 +70,14 @@ class Run:
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
-    """What makes two runs the same: the data, and all settings except those of the evaluation and
-    of label views.
+    """What makes two runs the same: the data, variables that make float32 less precise, and all
+    settings except those of the evaluation and of label views.
     """
     settings = flat(config.to_dict())
     ignored = ("evaluate.", "label_views.", "teacher.allow_weak", "teacher.trust_remote_code")
     kept = {key: value for key, value in settings.items() if not key.startswith(ignored)}
-    return {**kept, "data.fingerprint": fingerprint}
+    environment = {f"environment.{name}": value for name, value in less_precise().items()}
+    return {**kept, **environment, "data.fingerprint": fingerprint}
 
 
 def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
