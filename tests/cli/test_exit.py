@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from wdistill.cli.exit import hang_up_if_unread
 
 SCRIPT = """
 import os, signal, sys, time
@@ -46,3 +51,21 @@ def test_other_exceptions_that_are_swallowed_are_told_as_ever() -> None:
     )
     assert "ValueError: mine" in done.stderr
     assert done.returncode == 0
+
+
+def test_a_closed_pipe_ends_the_command_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "wdistill", "config", "run"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_broken_pipe_elsewhere_is_an_error_like_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "out").open("w") as read:
+        monkeypatch.setattr(sys, "stdout", read)
+        monkeypatch.setattr(sys, "stderr", read)
+        hang_up_if_unread()

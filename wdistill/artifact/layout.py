@@ -103,8 +103,10 @@ def check_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError:
+        twice = [pair for pair in ("--", "..") if pair in repo_id]
+        reason = f", for the Hub allows no {twice[0]!r} in one" if twice else ""
         raise HubError(
-            f"{repo_id!r} is not a repository id; give 'name' or 'user/name' "
+            f"{repo_id!r} is not a repository id{reason}; give 'name' or 'user/name' "
             "of letters, digits, '-', '_' and '.', up to 96 characters"
         ) from None
 

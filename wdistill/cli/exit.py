@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shlex
 import signal
 import sys
@@ -97,6 +98,20 @@ def interrupt(number: int) -> NoReturn:
     if not launched():  # else the process that launched this one says so
         click.echo(f"\nInterrupted. To go on: {command_line()}", err=True)
     _leave(128 + number)
+
+
+def hang_up_if_unread() -> None:
+    """Exit as other programs do, without a word, if whoever read the output has closed it, as
+    `head` does.
+    """
+    streams = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        streams.register(stream, select.POLLOUT)
+    closed = [number for number, events in streams.poll(0) if events & select.POLLERR]
+    for number in closed:  # what is still to be written would be an error at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    if closed:
+        _leave(128 + signal.SIGPIPE)
 
 
 def signal_of(error: BaseException) -> int:

@@ -16,6 +16,7 @@ from wdistill.cli.exit import (
     COMMAND,
     command_line,
     fail,
+    hang_up_if_unread,
     interrupt,
     is_main_process,
     launched,
@@ -44,6 +45,9 @@ class Command(click.Command):
             if text == str(error):
                 raise
             raise type(error)(text) from error
+        except BrokenPipeError:
+            hang_up_if_unread()
+            raise
 
 
 class Group(click.Group):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import logging
+import re
+from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from wdistill.artifact.parquet import label_shards
 from wdistill.artifact.reading import fetch_set, read_published, remote, split_name
 from wdistill.config import DataConfig
 from wdistill.core.files import IDENTITY, read_json
+from wdistill.core.text import folded
 from wdistill.data.columns import read_numbers, read_vectors
 from wdistill.data.dataset import Rows, load_rows
 from wdistill.data.source_errors import ALLOWED, missing_source
@@ -24,6 +28,8 @@ from wdistill.data.sources import is_only_local
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import DataError, OptionError, RunFolderError
 from wdistill.labels.views import LabelViews, renamed
+
+logger = logging.getLogger(__name__)
 
 CHOICES = ("config_name", "revision", "train_split", "eval_split")
 WEIGHT, SOFT_LABEL = "weight", "soft_label"  # the columns of a published set
@@ -215,14 +221,10 @@ def check_options(subject: Subject, columns: DataConfig, resolution: int | None)
 
 def in_order_of(subject: Subject, names: tuple[str, ...], where: str) -> Subject:
     """The subject with its classes in the order of ``names``, those of the real data, matched by
-    name; numbers that are no such names are positions in ``names``. Raises DataError naming a class
-    that only one of them has.
+    name or, where only one is meant, but for case and spaces; numbers that are no such names are
+    positions in ``names``. Raises DataError naming a class that only one of them has.
     """
-    own = subject.class_names
-    known = subject.named and {own[label] for label in np.unique(subject.labels)} <= set(names)
-    if own != names and not known and all(name.isdecimal() for name in own):
-        # Numbers without names: the usual way of those who forget the names.
-        own = tuple(names[int(n)] if int(n) < len(names) else n for n in own)
+    own = _names_among(subject, names)
     present = {own[label] for label in np.unique(subject.labels)}
     strange = [name for name in own if name in present and name not in set(names)]
     if strange:
@@ -254,6 +256,35 @@ def in_order_of(subject: Subject, names: tuple[str, ...], where: str) -> Subject
         soft_labels=None if soft is None else soft[order],
         views=None if subject.views is None else renamed(subject.views, order, target),
     )
+
+
+def _names_among(subject: Subject, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The subject's class names, as ``names`` has them."""
+    own = subject.class_names
+    known = subject.named and {own[label] for label in np.unique(subject.labels)} <= set(names)
+    if own == names or known:
+        return own
+    if numbers := _positions(own):
+        return tuple(names[n] if n < len(names) else own[i] for i, n in enumerate(numbers))
+    groups = [Counter(map(folded, kind)) for kind in (own, names)]
+    alike = {folded(name): name for name in names}
+    matched = tuple(
+        alike.get(folded(name), name) if all(group[folded(name)] <= 1 for group in groups) else name
+        for name in own
+    )
+    changed = [(one, other) for one, other in zip(own, matched, strict=True) if one != other]
+    if changed:
+        pairs = _some(tuple(f"{one!r} as {other!r}" for one, other in changed))
+        logger.info(f"{len(changed)} classes are matched but for case and spaces: {pairs}")
+    return matched
+
+
+def _positions(names: tuple[str, ...]) -> list[int]:
+    """Numbers in place of names, as those write who leave the names out; else nothing. ``new007``
+    is the folder of class 7 in the sets of SRe2L, ``00007`` in those of RDED.
+    """
+    numbers = [re.fullmatch(r"(?:new)?(\d+)", name) for name in names]
+    return [int(number[1]) for number in numbers if number] if all(numbers) else []
 
 
 def _some(names: tuple[str, ...], most: int = 5) -> str:
