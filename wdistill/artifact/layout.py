@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from huggingface_hub import DatasetCard
 from huggingface_hub.errors import HFValidationError
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import validate_repo_id
 
 from wdistill.errors import HubError, RunFolderError
@@ -120,6 +121,8 @@ def default_config(card: str) -> str | None:
 
 def split_card(card: str) -> tuple[str, dict[str, Any], str]:
     """The YAML block with its fences, what it says, and the text below it."""
+    if not REGEX_YAML_BLOCK.match(card):  # of which the client would warn
+        return "", {}, card
     try:
         parsed = DatasetCard(card)
     except (ValueError, TypeError, yaml.YAMLError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,9 +129,21 @@ def _other(name: str | None, chain: list[BaseException], text: str) -> str:
         return f"{constants.ENDPOINT} answered {status} for dataset {name!r}; {advice}"
     if any(sign in text for sign in EMPTY):
         return f"dataset {name!r} has a split without rows; remove or fill it"
+    if any(map(_of_the_card, chain)):
+        problem = " ".join(str(chain[-1]).split())[:200]
+        return (
+            f"dataset {name!r} has a README.md whose YAML header cannot be read ({problem}); "
+            "it has to be repaired there, or read its files from a folder without it"
+        )
     root = chain[-1]
     reason = next((line.strip() for line in str(root).splitlines() if line.strip()), "")
     return f"cannot read dataset {name!r}: {reason or type(root).__name__}"
+
+
+def _of_the_card(error: BaseException) -> bool:
+    """Whether it was raised by what reads dataset cards."""
+    files = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(Path(file).name == "repocard.py" for file in files)
 
 
 def _config_message(config: DataConfig, revision: str | None) -> str:
