@@ -65,17 +65,17 @@ class DistilledSet:
 
     def __post_init__(self) -> None:
         n, c = len(self.images), len(self.class_names)
-        wanted: dict[str, tuple[type, tuple[int, ...]]] = {
+        expected: dict[str, tuple[type, tuple[int, ...]]] = {
             "images": (np.uint8, (n, *self.images.shape[1:3], 3)),
             "labels": (np.int64, (n,)),
             "weights": (np.float32, (n,)),
             "soft_labels": (np.float32, (n, c)),
         }
-        for name, (dtype, shape) in wanted.items():
+        for name, (dtype, shape) in expected.items():
             array = getattr(self, name)
             if array.dtype != dtype or array.shape != shape:
-                given = f"{array.dtype} of shape {array.shape}"
-                raise ValueError(f"{name} is {given} instead of {dtype.__name__} of shape {shape}")
+                actual = f"{array.dtype} of shape {array.shape}"
+                raise ValueError(f"{name} is {actual} instead of {dtype.__name__} of shape {shape}")
         if n == 0 or len(set(self.class_names)) != c:
             raise ValueError("there are no images, or two classes share a name")
 
@@ -142,8 +142,10 @@ def _verify(path: Path, size: int, distilled: DistilledSet, rows: NDArray[np.int
         for batch in file.iter_batches(batch_size=GROUP_ROWS):
             part = read_rows(pa.Table.from_batches([batch]), first - int(rows[0]))
             end = first + len(part[0])
-            wanted = (distilled.images, *vars(_columns(distilled)).values())
-            if not all(np.array_equal(a, b[first:end]) for a, b in zip(part, wanted, strict=True)):
+            expected = (distilled.images, *vars(_columns(distilled)).values())
+            if not all(
+                np.array_equal(a, b[first:end]) for a, b in zip(part, expected, strict=True)
+            ):
                 raise ValueError(f"rows from {first} are not what was written")
             first = end
 
@@ -182,10 +184,10 @@ def _equal(one: DistilledSet | LabelViews | None, other: DistilledSet | LabelVie
 
 def shards(folder: Path) -> list[Path]:
     """The parquet files of ``folder``: all of ``train-*-of-K``, in order."""
-    found = whole_shards(folder, DATA)
-    if not found:
+    paths = whole_shards(folder, DATA)
+    if not paths:
         raise lacking(folder, DATA)
-    return found
+    return paths
 
 
 def read_distilled(folder: Path) -> DistilledSet:

@@ -45,9 +45,9 @@ def publish_folder(path: Path, required: Sequence[str] = (f"ipc*/{MANIFEST_FILE}
 
 def set_folders(root: Path) -> list[Path]:
     """The sets in a publishable folder, the smallest first."""
-    found = [path.parent for path in root.glob(f"ipc*/{MANIFEST_FILE}")]
-    named = [path for path in found if SET_NAME.fullmatch(path.name)]
-    return sorted(named, key=lambda path: int(path.name[3:]))
+    folders = [path.parent for path in root.glob(f"ipc*/{MANIFEST_FILE}")]
+    sets = [path for path in folders if SET_NAME.fullmatch(path.name)]
+    return sorted(sets, key=lambda path: int(path.name[3:]))
 
 
 def one_set(path: Path) -> Path:
@@ -57,11 +57,11 @@ def one_set(path: Path) -> Path:
     """
     if (path / MANIFEST_FILE).is_file():
         return path
-    found = set_folders(publish_folder(path))
-    if len(found) != 1:
-        names = " or ".join(str(folder) for folder in found)
-        raise RunFolderError(f"{str(path)!r} holds {len(found)} sets; give one of them: {names}")
-    return found[0]
+    sets = set_folders(publish_folder(path))
+    if len(sets) != 1:
+        names = " or ".join(str(folder) for folder in sets)
+        raise RunFolderError(f"{str(path)!r} holds {len(sets)} sets; give one of them: {names}")
+    return sets[0]
 
 
 def inside(folder: Path, path: Path) -> Path:
@@ -76,8 +76,8 @@ def inside(folder: Path, path: Path) -> Path:
 
 def shard_files(folder: Path, name: str) -> list[Path]:
     """The parquet files in the subfolder ``name``, of however many and whatever writing."""
-    found = folder.glob(f"{name}/train-*.parquet")
-    return sorted(path for path in found if SHARD_NAME.fullmatch(path.name))
+    paths = folder.glob(f"{name}/train-*.parquet")
+    return sorted(path for path in paths if SHARD_NAME.fullmatch(path.name))
 
 
 def whole_shards(folder: Path, name: str) -> list[Path]:
@@ -85,10 +85,10 @@ def whole_shards(folder: Path, name: str) -> list[Path]:
 
     Raises RunFolderError if one is missing, or a link that leads elsewhere.
     """
-    found = [inside(folder, path) for path in shard_files(folder, name)]
-    if [path.name for path in found] != shard_names(len(found)):
+    paths = [inside(folder, path) for path in shard_files(folder, name)]
+    if [path.name for path in paths] != shard_names(len(paths)):
         raise lacking(folder, name)
-    return found
+    return paths
 
 
 def shard_names(count: int) -> list[str]:
@@ -115,8 +115,8 @@ def check_id(repo_id: str) -> None:
 def default_config(card: str) -> str | None:
     """The configuration that ``card`` has loaded without a name, if it says so."""
     entries = listed(split_card(card)[1].get("configs"))
-    named = [entry for entry in entries if isinstance(entry, dict) and entry.get("default")]
-    return str(entry_name(named[0])) if named else None
+    defaults = [entry for entry in entries if isinstance(entry, dict) and entry.get("default")]
+    return str(entry_name(defaults[0])) if defaults else None
 
 
 def split_card(card: str) -> tuple[str, dict[str, Any], str]:

@@ -153,8 +153,8 @@ def open_rows(path: Path) -> tuple[pq.ParquetFile, tuple[str, ...]]:
     file = pq.ParquetFile(path)
     if file.metadata.num_rows > MAX_ROWS:
         raise ValueError(f"{file.metadata.num_rows} rows are more than {MAX_ROWS}")
-    stored = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
-    names = tuple(stored["label"]["names"])
+    features = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    names = tuple(features["label"]["names"])
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError("a class name is not text, or there is none")
     if not file.schema_arrow.equals(image_features(names).arrow_schema):

@@ -64,12 +64,12 @@ def open_published(source: str | Path, revision: str | None = None) -> Published
         return read_published(one_set(path))
     if isinstance(source, Path) or is_only_local(split_name(name)[0]):
         raise RunFolderError(f"{name!r} does not exist; give a run, its publish folder or a Hub id")
-    found = fetch_set(name, revision)
-    if found is None:
+    on_hub = fetch_set(name, revision)
+    if on_hub is None:
         with Explained(DataConfig(dataset=name)):
             HfApi().dataset_info(split_name(name)[0], timeout=30)  # or say why it is not there
         raise RunFolderError(f"dataset {name!r} has no {MANIFEST_FILE}; wdistill did not make it")
-    return read_published(found.folder)
+    return read_published(on_hub.folder)
 
 
 def read_published(folder: Path) -> PublishedSet:
@@ -90,8 +90,8 @@ def read_published(folder: Path) -> PublishedSet:
             f"'{folder}': class {manifest.classes[label]!r} has {counts[label]} images and not "
             f"{manifest.ipc}, as its {MANIFEST_FILE} says"
         )
-    stored = manifest.label_views
-    expected = stored and (stored.views, stored.views * count, stored.topk)
+    described = manifest.label_views
+    expected = described and (described.views, described.views * count, described.topk)
     actual = views and (views.count, len(views), views.logits.shape[1])
     if actual != expected:
         raise RunFolderError(f"'{folder}': its label views and its {MANIFEST_FILE} disagree")
@@ -115,19 +115,19 @@ def fetch_set(name: str, revision: str | None = None) -> HubSet | None:
 
     Raises DataError if there is no such dataset or set, or no access to it.
     """
-    name, chosen = split_name(name)
+    name, set_name = split_name(name)
     with Explained(DataConfig(dataset=name, revision=revision)):
         try:
             info = HfApi().dataset_info(name, revision=revision, timeout=30)
         except Exception as error:
             if not is_network(error):
                 raise
-            return _fetched_before(name, revision, chosen)
+            return _fetched_before(name, revision, set_name)
         names = [file.rfilename.split("/") for file in info.siblings or ()]
         if not any(SET_NAME.fullmatch(path[0]) and path[1:] == [MANIFEST_FILE] for path in names):
             return None
         # Not by the commit's hash: only a branch can be found again without the Hub.
-        folder = _chosen(info.id, _snapshot(info.id, revision, INDEX), chosen)
+        folder = _folder_of(info.id, _snapshot(info.id, revision, INDEX), set_name)
         _snapshot(info.id, revision, [f"{folder.name}/{pattern}" for pattern in IN_A_SET])
     return _hub_set(info.id, folder)
 
@@ -138,12 +138,12 @@ def split_name(name: str) -> tuple[str, str | None]:
     return (repo, last) if repo.count("/") == 1 and SET_NAME.fullmatch(last) else (name, None)
 
 
-def _fetched_before(name: str, revision: str | None, chosen: str | None) -> HubSet | None:
+def _fetched_before(name: str, revision: str | None, set_name: str | None) -> HubSet | None:
     try:
         root = _snapshot(name, revision, INDEX, local_files_only=True)
     except LocalEntryNotFoundError:
         return None
-    return _hub_set(name, _chosen(name, root, chosen)) if set_folders(root) else None
+    return _hub_set(name, _folder_of(name, root, set_name)) if set_folders(root) else None
 
 
 def _snapshot(
@@ -160,14 +160,14 @@ def _snapshot(
     )
 
 
-def _chosen(name: str, root: Path, chosen: str | None) -> Path:
+def _folder_of(name: str, root: Path, set_name: str | None) -> Path:
     """The folder of the set that is meant."""
     sets = {folder.name: folder for folder in set_folders(root)}
     card = root / "README.md"
     default = default_config(card.read_text(errors="replace")) if card.is_file() else None
-    folder = sets.get(chosen or default or "", list(sets.values())[-1])
-    if chosen is not None and folder.name != chosen:
-        raise DataError(f"dataset {name!r} has no set {chosen!r}; it has {', '.join(sets)}")
+    folder = sets.get(set_name or default or "", list(sets.values())[-1])
+    if set_name is not None and folder.name != set_name:
+        raise DataError(f"dataset {name!r} has no set {set_name!r}; it has {', '.join(sets)}")
     return folder
 
 

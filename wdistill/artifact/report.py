@@ -193,7 +193,7 @@ def gain_over(distilled: ResultRow, other: ResultRow) -> float:
     return 100 * (distilled.top1_mean - other.top1_mean)
 
 
-def tried(report: Report, equivalent: Equivalent, images: str) -> list[int]:
+def ipcs_of(report: Report, equivalent: Equivalent, images: str) -> list[int]:
     """Images per class of every row of ``images`` that the equivalent's student and labels have."""
     rows = panel_rows(report, equivalent.student, equivalent.labels)
     return [row.ipc for row in rows if row.images == images]
@@ -201,7 +201,7 @@ def tried(report: Report, equivalent: Equivalent, images: str) -> list[int]:
 
 def own_ipc(report: Report, equivalent: Equivalent) -> float:
     """Images per class of the distilled set that ``equivalent`` belongs to."""
-    distilled = tried(report, equivalent, "distilled")
+    distilled = ipcs_of(report, equivalent, "distilled")
     return float(distilled[0] if distilled else report.source.ipc or equivalent.ipc)
 
 
@@ -228,7 +228,7 @@ def interval(report: Report, equivalent: Equivalent, write: Callable[[float], st
     """``2 to 32``, or ``2 to 32 or more`` where no more than 32 were tried; nothing if unknown."""
     if equivalent.low is None or equivalent.high is None:
         return ""
-    most = max(tried(report, equivalent, "random"), default=float("inf"))
+    most = max(ipcs_of(report, equivalent, "random"), default=float("inf"))
     low, high = write(equivalent.low), write(equivalent.high)
     if equivalent.high < most * (1 - _ROUNDING):
         return f"{low} to {high}"

@@ -240,8 +240,16 @@ def test_a_field_that_stands_twice_is_named() -> None:
         merge_cards(NEW, theirs, pushed_before=True)
 
 
-@pytest.mark.parametrize("theirs", ["{license: mit, mine: 007, tags: [a, 'no']}", "# only words"])
-def test_a_header_in_braces_or_of_comments_is_brought_up_to_date(theirs: str) -> None:
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "{license: mit, mine: 007, tags: [a, 'no']}",
+        "# only words",
+        "{}",
+        "  mine: 007\n  license: x",
+    ],
+)
+def test_a_header_in_braces_of_comments_or_indented_is_brought_up_to_date(theirs: str) -> None:
     merged = merge_cards(NEW, f"---\n{theirs}\n---\nwords\n", pushed_before=True)
     data = data_of(merged)
     assert data["pretty_name"] == "Shapes"

@@ -91,15 +91,15 @@ def render_card(
     sets = [*own, *(files for files in others if files.name not in names)]
     sets.sort(key=lambda files: int(files.manifest.ipc))
     _check_alike(sets)
-    chosen = default if default in {files.name for files in sets} else sets[-1].name
+    loaded = default if default in {files.name for files in sets} else sets[-1].name
     view = {
         "title": title([files.manifest for files in sets]),
         "repo_id": repo_id,
-        "default": chosen,
+        "default": loaded,
         "sets": [_view(files) for files in sets],
     }
     body = environment().get_template("dataset_card.md.jinja").render(view)
-    front = header([files.manifest for files in sets], chosen)
+    front = header([files.manifest for files in sets], loaded)
     return f"---\n{front}\n---\n\n{body}"
 
 
@@ -147,7 +147,7 @@ def _teacher(manifest: Manifest) -> Json:
 def _describe(manifest: Manifest) -> Json:
     """What the set is and where it comes from."""
     source = manifest.source
-    held_out = "held out of its training split" if source.eval_is_holdout else None
+    holdout = "held out of its training split" if source.eval_is_holdout else None
     return {
         "images": f"{manifest.images}",
         "ipc": manifest.ipc,
@@ -157,7 +157,7 @@ def _describe(manifest: Manifest) -> Json:
         "source_link": source_link(source),
         "train_images": f"{source.train_images:,}",
         "eval_images": f"{source.eval_images:,}",
-        "eval_split": held_out or f"split '{source.eval_split}'",
+        "eval_split": holdout or f"split '{source.eval_split}'",
         "holdout": source.eval_is_holdout,
         "licence": _licence(source),
         "version": manifest.wdistill_version,
@@ -209,16 +209,16 @@ def _groups(manifest: Manifest) -> Json | None:
 
 def _stored(manifest: Manifest) -> Json | None:
     """The configuration of label views; None if there is none."""
-    stored = manifest.label_views
-    if stored is None:
+    views = manifest.label_views
+    if views is None:
         return None
     return {
-        "views": stored.views,
-        "rows": f"{stored.views * manifest.images:,}",
-        "topk": stored.topk,
-        "levels": stored.levels,
-        "temperature": number(stored.temperature),
-        "cut": stored.topk < len(manifest.classes),
+        "views": views.views,
+        "rows": f"{views.views * manifest.images:,}",
+        "topk": views.topk,
+        "levels": views.levels,
+        "temperature": number(views.temperature),
+        "cut": views.topk < len(manifest.classes),
     }
 
 
@@ -247,8 +247,8 @@ def _transport(manifest: Manifest) -> Json:
 
 
 def _licence(source: SourceRecord) -> Trusted:
-    where, chosen = source_link(source), license_id(source)
-    if chosen is None:
+    where, identifier = source_link(source), license_id(source)
+    if identifier is None:
         text = (
             "The licence of the source is **unknown**, and none is made up here. These images are "
             f"derived from it: ask the publisher of {where} before you use or share them."

@@ -70,12 +70,12 @@ def _metadata(manifests: Sequence[Manifest], default: str) -> DatasetCardData:
 
 def _configs(manifest: Manifest, default: str) -> list[Json]:
     name = set_name(manifest.ipc)
-    found = [_config(name, f"{name}/data")]
+    entries = [_config(name, f"{name}/data")]
     if name == default:
-        found[0]["default"] = True
+        entries[0]["default"] = True
     if manifest.label_views:
-        found.append(_config(name + LABELS_SUFFIX, f"{name}/{FOLDER}"))
-    return found
+        entries.append(_config(name + LABELS_SUFFIX, f"{name}/{FOLDER}"))
+    return entries
 
 
 def _config(name: str, folder: str) -> Json:
@@ -89,10 +89,10 @@ def _infos(manifest: Manifest) -> dict[str, DatasetInfo]:
     size = sizes.images + sizes.soft_labels + manifest.images * (8 + 4)
     own = image_features(manifest.classes)
     infos = {name: _info(name, own, manifest.images, size, sizes.parquet)}
-    stored, classes = manifest.label_views, len(manifest.classes)
-    if stored:
-        name, topk = name + LABELS_SUFFIX, stored.topk
-        rows, cut = stored.views * manifest.images, topk < classes
+    views, classes = manifest.label_views, len(manifest.classes)
+    if views:
+        name, topk = name + LABELS_SUFFIX, views.topk
+        rows, cut = views.views * manifest.images, topk < classes
         size = rows * (3 * 4 + 1 + 4 * 4 + 4 * 4 + 4 * topk + (4 * topk + 4 if cut else 0))
         columns = label_features(topk, classes)
         infos[name] = _info(name, columns, rows, size, sizes.label_views)
@@ -106,11 +106,11 @@ def _info(name: str, columns: Features, rows: int, size: int, download: int) -> 
 
 
 def _license_fields(source: SourceRecord) -> Json:
-    chosen = license_id(source)
-    if chosen is None:
+    identifier = license_id(source)
+    if identifier is None:
         return {}
-    if chosen != "other":
-        return {"license": chosen}
+    if identifier != "other":
+        return {"license": identifier}
     several = [part.strip().lower() for part in (source.license or "").split(",")]
     if len(several) > 1 and all(_LICENSE_ID.fullmatch(part) for part in several):
         return {"license": several}
@@ -121,19 +121,19 @@ def _license_fields(source: SourceRecord) -> Json:
 
 
 def license_id(source: SourceRecord) -> str | None:
-    given = (source.license or "").strip().lower()
-    if given in ("", "unknown"):
+    identifier = (source.license or "").strip().lower()
+    if identifier in ("", "unknown"):
         return "other" if source.license_name else None
-    return given if _LICENSE_ID.fullmatch(given) else "other"
+    return identifier if _LICENSE_ID.fullmatch(identifier) else "other"
 
 
 def license_url(source: SourceRecord) -> str | None:
     """``license_link`` is an address, or a file in the source's repository."""
-    given = source.license_link or ""
-    if is_url(given):
-        return str(given)
-    if re.fullmatch(r"[\w-]+(\.[\w-]+)*", given) and _on_hub(source):
-        return f"{HUB}/datasets/{source.id}/blob/main/{given}"
+    address = source.license_link or ""
+    if is_url(address):
+        return str(address)
+    if re.fullmatch(r"[\w-]+(\.[\w-]+)*", address) and _on_hub(source):
+        return f"{HUB}/datasets/{source.id}/blob/main/{address}"
     return None
 
 

@@ -93,8 +93,8 @@ def progress_grid(
         soft_labels=np.zeros((rows, len(class_names)), np.float32),
         class_names=class_names,
     )
-    told = "each image at the start, after half of the steps, at the end"
-    return preview_grid(sequence, max_per_class=count * moments, footer=told)
+    footer = "each image at the start, after half of the steps, at the end"
+    return preview_grid(sequence, max_per_class=count * moments, footer=footer)
 
 
 def loss_plot(steps: NDArray[np.float32], curves: dict[str, NDArray[np.float32]]) -> Image.Image:

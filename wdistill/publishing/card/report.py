@@ -73,7 +73,9 @@ class ReportView:
 def report_view(report: Report) -> ReportView:
     present = {row.images for row in report.rows}
     kinds = [kind for kind in (*_SETS, *sorted(present - set(_SETS))) if kind in present]
-    stored = [row for row in report.rows if row.images == "random" and row.labels in STORED]
+    with_soft_labels = [
+        row for row in report.rows if row.images == "random" and row.labels in STORED
+    ]
     return ReportView(
         names=tuple(_SETS.get(kind, kind) for kind in kinds),
         rows=tuple(
@@ -89,14 +91,14 @@ def report_view(report: Report) -> ReportView:
         recipe=", ".join(f"{name} {value}" for name, value in recipe_settings(report.recipe)),
         steps=f"{report.recipe.steps:,}",
         images=f"{report.against.eval_images:,}",
-        soft=bool(stored),
+        soft=bool(with_soft_labels),
         few_seeds=any(row.n < _ENOUGH_SEEDS for row in report.rows),
     )
 
 
 def _row(report: Report, distilled: ResultRow, rows: list[ResultRow], kinds: list[str]) -> TableRow:
     """Random real images were also tried at other numbers of images per class."""
-    tried = [row_of(rows, kind) for kind in kinds]
+    row_of_each = [row_of(rows, kind) for kind in kinds]
     random = row_of(rows, "random")
     pair = distilled.student, distilled.labels
     equivalents = [each for each in report.equivalents if (each.student, each.labels) == pair]
@@ -104,7 +106,7 @@ def _row(report: Report, distilled: ResultRow, rows: list[ResultRow], kinds: lis
         student=distilled.student,
         labels=distilled.labels,
         ipc=distilled.ipc,
-        cells=tuple("" if row is None else score(row) for row in tried),
+        cells=tuple("" if row is None else score(row) for row in row_of_each),
         difference=_signed(gain_over(distilled, random)) if random else "",
         equivalent=_equivalent(report, equivalents[0]) if equivalents else "",
     )

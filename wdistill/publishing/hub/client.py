@@ -61,19 +61,21 @@ def _explain(error: BaseException, repo_id: str | None) -> str:
 
 def _refused(error: HfHubHTTPError, repo_id: str | None, endpoint: str) -> str:
     status = error.response.status_code
-    said = " ".join((error.server_message or "").split()) or "no reason given"
+    reason = " ".join((error.server_message or "").split()) or "no reason given"
     if isinstance(error, RepositoryNotFoundError):
         return f"no dataset {repo_id!r} that this token can see at {endpoint}; check the id"
     if status == 401:
         return f"{endpoint} does not accept the token; {LOGIN}"
     if status == 403:
         target = f" {repo_id!r}" if repo_id else ""
-        return f"no right to write{target}: {said}; use a token that may, or pass `create_pr=True`"
+        return (
+            f"no right to write{target}: {reason}; use a token that may, or pass `create_pr=True`"
+        )
     if status == 412:
-        return f"{repo_id!r} changed during the push: {said}; push again"
+        return f"{repo_id!r} changed during the push: {reason}; push again"
     if status == 429 or status >= 500:
-        return f"{endpoint} answered {status} ({said}); push again later, that is safe"
-    return f"{endpoint} refused {repo_id!r} with {status}: {said}"
+        return f"{endpoint} answered {status} ({reason}); push again later, that is safe"
+    return f"{endpoint} refused {repo_id!r} with {status}: {reason}"
 
 
 T = TypeVar("T")
@@ -120,8 +122,8 @@ def _asked_for(error: HTTPError) -> float | None:
     headers = error.response.headers
     after = headers.get("Retry-After", "").strip()
     limit = re.search(r"\br=0;t=(\d+)", headers.get("RateLimit", ""))
-    found = after if after.isdecimal() else limit[1] if limit else None
-    return None if found is None else float(found)
+    seconds = after if after.isdecimal() else limit[1] if limit else None
+    return None if seconds is None else float(seconds)
 
 
 def _name(error: HTTPError) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from itertools import pairwise
 from typing import Any
 
@@ -59,17 +60,17 @@ def line_break(text: str) -> str:
 def _merged(ours: str, theirs: str) -> str:
     own, now = (dict(yaml.safe_load(text) or {}) for text in (ours, theirs))
     own_texts = {key: text for key, text in _fields(ours) if key}
-    dropped = [key for key in _LICENCE if "license" in own and key not in own]
-    end, merged, there = line_break(theirs), [], set()
+    obsolete = [key for key in _LICENCE if "license" in own and key not in own]
+    end, texts, there = line_break(theirs), [], set()
     for key, text in _fields(theirs):
-        if key is None or (key not in own and key not in dropped):
-            merged.append(text)
-        elif key not in dropped:
+        if key is None or (key not in own and key not in obsolete):
+            texts.append(text)
+        elif key not in obsolete:
             same = key not in _UNITED and own[key] == now[key]
-            merged.append(text if same else _updated(key, text, own_texts[key]))
+            texts.append(text if same else _updated(key, text, own_texts[key]))
         there.add(key)
-    merged += [text.replace("\n", end) for key, text in own_texts.items() if key not in there]
-    return "".join(merged)
+    texts += [text.replace("\n", end) for key, text in own_texts.items() if key not in there]
+    return "".join(texts)
 
 
 def _fields(block: str) -> list[tuple[str | None, str]]:
@@ -79,8 +80,12 @@ def _fields(block: str) -> list[tuple[str | None, str]]:
         return [(None, block)]
     if not isinstance(root, MappingNode):
         raise ValueError("it is not a mapping")
+    if not root.value:
+        return []
     if root.flow_style:
         return _fields(_as_lines(block))
+    if root.start_mark.column:
+        return _fields(textwrap.dedent(block))
     keys = [str(key.value) for key, _ in root.value]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:

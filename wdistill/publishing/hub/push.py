@@ -143,16 +143,16 @@ def _plan(root: Path, repo_id: str, private: bool | None) -> PushPlan:
 
 
 def _files(root: Path) -> list[str]:
-    found = [root / CARD]
+    paths = [root / CARD]
     for folder in set_folders(root):
-        found += sorted(path for pattern in IN_A_SET for path in folder.glob(pattern))
-    for path in found:
+        paths += sorted(path for pattern in IN_A_SET for path in folder.glob(pattern))
+    for path in paths:
         above = [path, *path.parents][: len(path.relative_to(root).parts)]
         if any(part.is_symlink() for part in above) or not path.is_file():
             raise RunFolderError(f"{str(path)!r} is a link or not a file; only files are published")
         if not path.name.isprintable():
             raise RunFolderError(f"{str(path)!r} has control characters in its name; rename it")
-    return [path.relative_to(root).as_posix() for path in found]
+    return [path.relative_to(root).as_posix() for path in paths]
 
 
 def _manifests(root: Path) -> list[Manifest]:
@@ -213,8 +213,8 @@ def _card(api: HfApi, root: Path, head: Head) -> str:
     for name in others:
         files = [f"{name}/{file}" for file in (MANIFEST_FILE, "report.json")]
         paths = [Path(head.download(api, file)) for file in files if file in head.contents]
-        found = read_set(paths[0].parent, with_data=False)
-        sets.append(replace(found, preview=f"{name}/preview.png" in head.contents))
+        set_files = read_set(paths[0].parent, with_data=False)
+        sets.append(replace(set_files, preview=f"{name}/preview.png" in head.contents))
     default = None
     if CARD in head.contents:
         default = default_config(Path(head.download(api, CARD)).read_text(errors="replace"))
@@ -247,14 +247,14 @@ def _open_branch(api: HfApi, plan: PushPlan, options: PushOptions) -> Head:
 
 
 def _create(api: HfApi, plan: PushPlan) -> Head:
-    made = retry(
+    created = retry(
         lambda: api.create_repo(
             plan.repo_id, repo_type="dataset", private=plan.private, exist_ok=True
         )
     )
-    head = read_head(api, made.repo_id)
+    head = read_head(api, created.repo_id)
     if head is None:
-        raise HubError(f"dataset {made.repo_id!r} was made, but the token cannot read it")
+        raise HubError(f"dataset {created.repo_id!r} was created, but the token cannot read it")
     return head
 
 

@@ -37,10 +37,10 @@ class Head:
     @property
     def sets(self) -> list[str]:
         """Folders of the sets that are there."""
-        found = [PurePosixPath(path) for path in self.contents]
+        paths = [PurePosixPath(path) for path in self.contents]
         return [
             path.parts[0]
-            for path in found
+            for path in paths
             if path.name == MANIFEST_FILE and len(path.parts) == 2
             and SET_NAME.fullmatch(path.parts[0])
         ]  # fmt: skip
@@ -100,10 +100,10 @@ def commit(api: HfApi, change: Change, first: Head) -> CommitInfo:
     If somebody else commits meanwhile, the change is made anew on top of theirs, as long as they
     left its files alone. Raises `HubError` if they did not, and what the client raises.
     """
-    known = [first]
+    heads = [first]
 
     def attempt() -> CommitInfo:
-        head = known.pop() if known else read_head(api, change.repo_id, change.revision) or first
+        head = heads.pop() if heads else read_head(api, change.repo_id, change.revision) or first
         adds = [CommitOperationAdd(path, file) for path, file in sorted(change.files.items())]
         _refuse_conflict(first, head, adds)
         return api.create_commit(
