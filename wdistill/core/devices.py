@@ -86,14 +86,7 @@ def open_accelerator(
         raise OptionError(
             f"`runtime.track={track}` needs the package {track!r}; `pip install {track}`"
         )
-    if device == "cuda" and not torch.cuda.is_available():
-        raise OptionError(
-            "`runtime.device` is 'cuda' but PyTorch sees no CUDA device; choose auto or cpu"
-        )
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise OptionError(
-            "`runtime.device` is 'mps' but PyTorch sees no MPS device; choose auto or cpu"
-        )
+    _check_device(device)
     _check_group()
     _say_what_is_not_used(precision)
     # One process may wait for another for as long as a stage takes.
@@ -115,6 +108,17 @@ def open_accelerator(
             f"Accelerate cannot start: {' '.join(str(error).split())[:200]}; check "
             "`runtime.device`, `mixed_precision` and the variables of distributed jobs"
         ) from error
+
+
+def _check_device(device: Device) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise OptionError(
+            "`runtime.device` is 'cuda' but PyTorch sees no CUDA device; choose auto or cpu"
+        )
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise OptionError(
+            "`runtime.device` is 'mps' but PyTorch sees no MPS device; choose auto or cpu"
+        )
 
 
 def _check_group() -> None:
@@ -143,7 +147,7 @@ def _say_what_is_not_used(precision: Precision) -> None:
     names = [
         f"{name}={value}"
         for name, value in stated.items()
-        if value.lower() not in (*_SETTINGS_OF_ACCELERATE[name],)
+        if value.lower() not in _SETTINGS_OF_ACCELERATE[name]
         and (name, value.lower()) != ("ACCELERATE_MIXED_PRECISION", precision)
     ]
     if names:

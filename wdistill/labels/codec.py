@@ -148,13 +148,23 @@ def _views(table: pa.Table, classes: int) -> LabelViews:
 
 def _check(views: LabelViews, images: int, classes: int, size: int) -> None:
     crop, end = views.crop, views.crop[:, :2] + views.crop[:, 2:]
-    limits = ((views.image, images), (views.partner, images), (views.classes, classes),
-              (views.mix, size + 1), (views.view, len(views)))  # fmt: skip
-    if len(views) == 0 or any(int(v.min()) < 0 or int(v.max()) >= top for v, top in limits):
-        raise ValueError("a row names an image, view, class or pixel that does not exist")
-    if not all(bool(torch.isfinite(v).all()) for v in (crop, views.logits, views.rest)):
-        raise ValueError("a number is not finite")
+    limits = {"image": images, "partner": images, "classes": classes, "mix": size + 1,
+              "view": len(views)}  # fmt: skip
+    if len(views) == 0:
+        raise ValueError("it has no rows")
+    for name, top in limits.items():
+        values = getattr(views, name)
+        if int(values.min()) < 0 or int(values.max()) >= top:
+            raise ValueError(
+                f"column {name!r} names an image, view, class or pixel that does not exist"
+            )
+    for name in ("crop", "logits", "rest"):
+        if not bool(torch.isfinite(getattr(views, name)).all()):
+            raise ValueError(f"column {name!r}: a number is not finite")
+    counts = torch.bincount(views.image, minlength=images)
+    if int(counts.min()) != int(counts.max()):
+        raise ValueError("column 'image': images have different numbers of views")
     if not bool((crop >= 0).all() and (crop[:, 2:] > 0).all() and (end <= 1 + 1e-5).all()):
-        raise ValueError("a crop is not inside the image")
+        raise ValueError("column 'crop': a crop is not inside the image")
     if not bool((views.mix[:, 2:] >= views.mix[:, :2]).all()):
-        raise ValueError("the corners of a mix are swapped")
+        raise ValueError("column 'mix': the corners of a mix are swapped")
