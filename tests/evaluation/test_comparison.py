@@ -20,7 +20,7 @@ from wdistill.core.files import read_tensors
 from wdistill.core.units import class_units
 from wdistill.data.pixels import Decoding
 from wdistill.errors import DataError
-from wdistill.evaluation.comparison import Comparison, chosen_rows
+from wdistill.evaluation.comparison import Comparison, baseline_rows
 from wdistill.evaluation.opening import open_comparison
 from wdistill.transport.plan import Atoms, TransportUnit
 
@@ -117,7 +117,7 @@ def test_the_atoms_of_a_run_are_read(
             "wdistill.evaluation.comparison.class_barycenter", None
         )  # nothing is computed
         assert_same(comparison.transport, stored(run))
-        rows, weights = chosen_rows(comparison)["nearest"]
+        rows, weights = baseline_rows(comparison)["nearest"]
     assert comparison.train.labels[rows].tolist() == np.repeat(np.arange(CLASSES), 2).tolist()
     assert weights.view(CLASSES, 2).mean(1).tolist() == pytest.approx([1.0] * CLASSES)
 

@@ -39,7 +39,7 @@ from wdistill.labels.views import (
     codebook,
     join,
     label_views,
-    renamed,
+    reindex,
     render,
     replay,
     rounded,
@@ -287,7 +287,7 @@ def test_a_mixed_view_weighs_what_its_parts_weigh() -> None:
 def test_views_follow_a_permuted_order_of_images_and_classes() -> None:
     views = made(2)
     order, names = np.array([3, 0, 1, 5, 4, 2]), np.array([2, 0, 1, 5, 3, 4])
-    found = renamed(views, order, names)
+    found = reindex(views, order, names)
     assert torch.equal(torch.from_numpy(order)[found.image], views.image)
     assert torch.equal(torch.from_numpy(order)[found.partner], views.partner)
     torch.testing.assert_close(all_logits(found, CLASSES)[:, names], all_logits(views, CLASSES))

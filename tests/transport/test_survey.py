@@ -27,7 +27,7 @@ from wdistill.data.pixels import Decoding, PixelStore, Preprocessing
 from wdistill.errors import NumericalError
 from wdistill.networks.architectures import ConvNet, ConvNetConfig
 from wdistill.networks.features import FeatureNetwork
-from wdistill.transport.survey import ClassSurvey, Moments, survey_class, surveyed
+from wdistill.transport.survey import ClassSurvey, Moments, survey_class, survey_classes
 
 SIZE = 32
 PREPROCESSING = Preprocessing(SIZE, 0, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
@@ -215,7 +215,7 @@ def test_classes_are_surveyed_and_used_in_order() -> None:
     classes = [real_images()[start : start + 8] for start in (0, 8, 15)]
     shares = [torch.rand(8, generator=stream(index, "shares")) for index in range(3)]
     given = ((part.split(3), share) for part, share in zip(classes, shares, strict=True))
-    found = list(surveyed(network("BatchNorm of a ResNet"), given, lambda i, s: (i, s)))
+    found = list(survey_classes(network("BatchNorm of a ResNet"), given, lambda i, s: (i, s)))
     for index, (place, survey) in enumerate(found):
         batches = classes[index].split(3)
         alone = survey_class(network("BatchNorm of a ResNet"), batches, shares[index])
@@ -245,7 +245,7 @@ def test_a_class_is_used_while_the_next_is_surveyed() -> None:
         used.append(index)
         return index
 
-    assert list(surveyed(network("BatchNorm of a ResNet"), parts(), use)) == [0, 1, 2]
+    assert list(survey_classes(network("BatchNorm of a ResNet"), parts(), use)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("where", ["survey", "use"])
@@ -262,7 +262,7 @@ def test_what_goes_wrong_with_a_class_is_told(where: str) -> None:
     each = (images() if index == 1 else iter([real_images()[:4]]) for index in range(3))
     parts = ((batches, torch.ones(4)) for batches in each)
     with pytest.raises(NumericalError, match="no more"):
-        list(surveyed(network("BatchNorm of a ResNet"), parts, use))
+        list(survey_classes(network("BatchNorm of a ResNet"), parts, use))
 
 
 @pytest.mark.parametrize("threads", [1, 2])

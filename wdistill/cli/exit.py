@@ -16,7 +16,7 @@ import click
 from wdistill.errors import ProcessError, WdistillError
 
 LOST = re.compile(r"onnection (closed|reset|refused)|[Bb]roken pipe|NCCL|gloo", re.ASCII)
-PATIENCE, AGAIN = 2.0, 0.1  # seconds
+PATIENCE, RESEND_AFTER = 2.0, 0.1  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COMMAND = "WDISTILL_COMMAND"  # in the environment of launched processes: what the user typed
 
@@ -27,17 +27,17 @@ def command_line() -> str:
 
 def without_part(command: str) -> str:
     """The command of the whole run of which ``command`` makes a part: without part and folder."""
-    kept: list[str] = []
+    words_kept: list[str] = []
     words = iter(shlex.split(command))
     for word in words:
         if word in ("--shard", "--output"):
             next(words, None)
         elif not word.startswith(("--shard=", "--output=")):
-            kept.append(word)
-    return shlex.join(kept)
+            words_kept.append(word)
+    return shlex.join(words_kept)
 
 
-def launched() -> bool:
+def is_launched() -> bool:
     """Whether another wdistill has started this process, beside others, and speaks of its end."""
     return COMMAND in os.environ
 
@@ -55,19 +55,19 @@ def listen() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as in the background of a shell
             signal.signal(number, _stop)
-    sys.unraisablehook = _not_raised
+    sys.unraisablehook = _resend_signal
 
 
-def _not_raised(given: sys.UnraisableHookArgs) -> None:
+def _resend_signal(arguments: sys.UnraisableHookArgs) -> None:
     """A signal that was heard where nothing can be raised, as in ``__del__``, comes again."""
-    error = given.exc_value
+    error = arguments.exc_value
     if not (isinstance(error, KeyboardInterrupt) and error.args and error.args[0] in SIGNALS):
-        sys.__unraisablehook__(given)
+        sys.__unraisablehook__(arguments)
         return
     signal.signal(error.args[0], _stop)
-    again = threading.Timer(AGAIN, os.kill, (os.getpid(), error.args[0]))
-    again.daemon = True
-    again.start()
+    timer = threading.Timer(RESEND_AFTER, os.kill, (os.getpid(), error.args[0]))
+    timer.daemon = True
+    timer.start()
 
 
 def _stop(number: int, _: object) -> None:
@@ -93,7 +93,7 @@ def _leave(code: int) -> NoReturn:
 
 def interrupt(number: int) -> NoReturn:
     """Say how to go on, and exit as shells expect."""
-    if not launched():  # else the process that launched this one says so
+    if not is_launched():  # else the process that launched this one says so
         click.echo(f"\nInterrupted. To go on: {command_line()}", err=True)
     _leave(128 + number)
 
@@ -104,7 +104,7 @@ def signal_of(error: BaseException) -> int:
     return int(arguments[0]) if arguments else signal.SIGINT
 
 
-def misused(error: click.ClickException) -> str:
+def usage_message(error: click.ClickException) -> str:
     """What `click` says in several sentences and lines, in one, and where to look."""
     text = " ".join(error.format_message().split()).rstrip(".")
     text = re.sub(r"\.? \(?Did you mean (.+?)\?\)?$", r" (did you mean \1?)", text)
@@ -125,15 +125,15 @@ def fail(error: Exception, debug: bool, code: int) -> None:
     if debug:
         raise error
     text = " ".join(str(error).split())
-    rank, foreseen = _rank(), isinstance(error, WdistillError)
-    lost = LOST.search(text) and "RANK" in os.environ and not foreseen
+    rank, expected = _rank(), isinstance(error, WdistillError)
+    connection_lost = LOST.search(text) and "RANK" in os.environ and not expected
     if (
-        lost and launched()
+        connection_lost and is_launched()
     ):  # that process has said why it ended, or its end is told by the launcher
         _leave(code)
-    if lost or rank > 0:
+    if connection_lost or rank > 0:
         time.sleep(PATIENCE)  # one of several that fail alike is enough; torchrun ends the others
-    if lost:
+    if connection_lost:
         text = "another process of this job has ended; what was finished is kept"
     if "No space left" in text:
         text = (
@@ -144,7 +144,7 @@ def fail(error: Exception, debug: bool, code: int) -> None:
             f"the device is out of memory ({text[:120]}); lower --resolution or --ipc, or choose a "
             "smaller --backbone or --student"
         )
-    elif not foreseen:
+    elif not expected:
         text = f"{type(error).__name__}: {text} (a defect of wdistill? --debug shows where)"
     if rank or isinstance(error, ProcessError):
         click.echo(err=True)  # the main process may have left an unfinished bar

@@ -30,12 +30,12 @@ def launch(
     """
     _check_devices(processes, device)
     threads = max(1, (os.cpu_count() or 1) // processes)
-    added = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), **environment}
+    variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), **environment}
     options = ["--standalone", "--nproc-per-node", str(processes), "--module", "wdistill"]
     if "--debug" not in arguments:
         logging.disable(logging.CRITICAL)  # torchrun logs every end of a process as a traceback
     try:
-        with patch_environment(**added):
+        with patch_environment(**variables):
             run(parse_args([*options, *arguments]))
     except SignalException as error:
         raise KeyboardInterrupt(int(error.sigval)) from None
@@ -48,11 +48,11 @@ def exit_code(codes: Mapping[int, int], processes: int) -> int:
     """The exit code of the job; codes: of its processes, negative for a signal. One that fails has
     said why, and torchrun ends the others with SIGTERM.
     """
-    ended = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
-    failed = [code for code in codes.values() if code > 0]
-    if failed and not ended:
-        return failed[0]
-    rank = (ended or list(codes))[0]
+    killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    failures = [code for code in codes.values() if code > 0]
+    if failures and not killed:
+        return failures[0]
+    rank = (killed or list(codes))[0]
     raise ProcessError(
         f"process {rank + 1} of {processes} was ended by {signal.Signals(-codes[rank]).name}; what "
         "was finished is kept, run the same command again"

@@ -47,14 +47,14 @@ def open_accelerator(
             "`runtime.device` is 'mps' but PyTorch sees no MPS device; choose auto or cpu"
         )
     # One process may wait for another for as long as a stage takes.
-    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    process_group = InitProcessGroupKwargs(timeout=timedelta(days=7))
     # Some backbones have parameters that no image uses, such as a mask token.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    distributed = DistributedDataParallelKwargs(find_unused_parameters=True)
     # With neither, Accelerate takes each of several processes for the only one.
     cpu = device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
     return Accelerator(
-        cpu=cpu, mixed_precision=precision, kwargs_handlers=[patience, unused], log_with=track,
-        project_dir=folder / "tracking" if track else None,
+        cpu=cpu, mixed_precision=precision, kwargs_handlers=[process_group, distributed],
+        log_with=track, project_dir=folder / "tracking" if track else None,
     )  # fmt: skip
 
 
@@ -142,21 +142,21 @@ class Capacity:
             MemoryLimitError: Not even one image at a time fits.
         """
         while True:
-            most = max(1, count if self.most is None else min(self.most, count))
+            limit = max(1, count if self.most is None else min(self.most, count))
             try:
-                return work(most)
+                return work(limit)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if most == 1:
+                if limit == 1:
                     raise MemoryLimitError(_too_large(error)) from error
             # Outside the except clause: there the error would keep the tensors of its frames alive.
-            self.most = (most + 1) // 2
+            self.most = (limit + 1) // 2
             clear_device_cache(garbage_collection=True)
 
     def map(self, function: Callable[[Tensor], T], batch: Tensor) -> list[T]:
         """``function`` of consecutive parts of ``batch``, or of all of it at once if that fits."""
-        return self.run(lambda most: [function(part) for part in batch.split(most)], len(batch))
+        return self.run(lambda limit: [function(part) for part in batch.split(limit)], len(batch))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

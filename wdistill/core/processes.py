@@ -69,17 +69,17 @@ def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
             bar.update(max(0, _add(store, "ticks", work.ticks(index), 0) - bar.n))
         accelerator.wait_for_everyone()
         bar.update(total - bar.n)
-    made = _gathered([int(i in set(computed)) for i in range(len(owners))], accelerator)
-    makers = made.argmax(0).tolist()
+    computed_by = _gather([int(i in set(computed)) for i in range(len(owners))], accelerator)
+    makers = computed_by.argmax(0).tolist()
     sources = [makers[i] if owner is None else owner for i, owner in enumerate(owners)]
-    _spread(work.paths, sources, accelerator)
+    _send_files(work.paths, sources, accelerator)
     return computed
 
 
 def share_file(path: Path, accelerator: Accelerator) -> None:
     """Copy the main process's file to all others; if it has none, theirs are removed."""
-    if int(_gathered([_head(path)], accelerator)[0, 0]):
-        _spread([path], [0], accelerator)
+    if int(_gather([_head(path)], accelerator)[0, 0]):
+        _send_files([path], [0], accelerator)
     else:
         path.unlink(missing_ok=True)
 
@@ -87,11 +87,11 @@ def share_file(path: Path, accelerator: Accelerator) -> None:
 def share_folder(folder: Path, accelerator: Accelerator) -> None:
     """Copy the files of the main process's folder to all others."""
     names = json.dumps(sorted(path.name for path in folder.glob("*"))).encode()
-    paths = [folder / name for name in json.loads(_sent(names, 0, accelerator))]
-    _spread(paths, [0] * len(paths), accelerator)
+    paths = [folder / name for name in json.loads(_broadcast_bytes(names, 0, accelerator))]
+    _send_files(paths, [0] * len(paths), accelerator)
 
 
-def agreed(value: float, accelerator: Accelerator) -> float:
+def main_process_value(value: float, accelerator: Accelerator) -> float:
     """The ``value`` of the main process."""
     if accelerator.num_processes == 1:
         return value
@@ -101,32 +101,32 @@ def agreed(value: float, accelerator: Accelerator) -> float:
 
 def _owners(work: Work, accelerator: Accelerator) -> list[int | None]:
     """For each result, one process that has it and alone checks it; None if no valid one exists."""
-    heads = _gathered([_head(path) for path in work.paths], accelerator)
+    heads = _gather([_head(path) for path in work.paths], accelerator)
     rank, owners = accelerator.process_index, []
     for index, column in enumerate(heads.T):
         holders = column.nonzero()[:, 0].tolist()
         owners.append(holders[index % len(holders)] if holders else None)
-    sound = _gathered(
+    sound = _gather(
         [int(owner == rank and work.valid(i)) for i, owner in enumerate(owners)], accelerator
     )
     return [owner if any(column) else None for owner, column in zip(owners, sound.T, strict=True)]
 
 
-def _spread(paths: Sequence[Path], sources: Sequence[int], accelerator: Accelerator) -> None:
+def _send_files(paths: Sequence[Path], sources: Sequence[int], accelerator: Accelerator) -> None:
     """Send each file from its owner to the processes that do not have the same."""
     if accelerator.num_processes == 1:
         return
-    heads = _gathered([_head(path) for path in paths], accelerator)
+    heads = _gather([_head(path) for path in paths], accelerator)
     rank = accelerator.process_index
     for path, owner, column in zip(paths, sources, heads.T, strict=True):
-        lacking = (column != column[owner]).nonzero()[:, 0].tolist()
-        if lacking:
-            data = _sent(path.read_bytes() if rank == owner else b"", owner, accelerator)
-            if rank in lacking:
+        receivers = (column != column[owner]).nonzero()[:, 0].tolist()
+        if receivers:
+            data = _broadcast_bytes(path.read_bytes() if rank == owner else b"", owner, accelerator)
+            if rank in receivers:
                 atomic_write(path, data)
 
 
-def _sent(data: bytes, owner: int, accelerator: Accelerator) -> bytes:
+def _broadcast_bytes(data: bytes, owner: int, accelerator: Accelerator) -> bytes:
     """The bytes of process ``owner``, in every process."""
     if accelerator.num_processes == 1:
         return data
@@ -138,7 +138,7 @@ def _sent(data: bytes, owner: int, accelerator: Accelerator) -> bytes:
     return bytes(broadcast(buffer, from_process=owner).cpu().numpy())
 
 
-def _gathered(values: Sequence[int], accelerator: Accelerator) -> Tensor:
+def _gather(values: Sequence[int], accelerator: Accelerator) -> Tensor:
     """(processes, n) int64 on the CPU: the ``values`` of each."""
     local = torch.tensor(values, dtype=torch.int64)
     if accelerator.num_processes == 1:

@@ -176,28 +176,30 @@ def check(comparison: Comparison) -> None:
             f"{needs[0]} needs a network that knows the classes; name one with `teacher`"
         )
     counts = np.bincount(comparison.real.train.labels, minlength=comparison.classes)
-    wanted = np.maximum(comparison.counts, candidate.ipc)  # random ones are as many of each class
-    least = int((counts - wanted).argmin())
-    if baselines and counts[least] < wanted[least]:
+    required = np.maximum(comparison.counts, candidate.ipc)  # random ones are as many of each class
+    least = int((counts - required).argmin())
+    if baselines and counts[least] < required[least]:
         raise DataError(
             f"class {comparison.real.class_names[least]!r} of {comparison.real.source.id!r} has "
-            f"{counts[least]} real images, fewer than the {wanted[least]} of the set; leave out "
+            f"{counts[least]} real images, fewer than the {required[least]} of the set; leave out "
             "`baselines` or choose another `against.dataset`"
         )
 
 
-def chosen_rows(comparison: Comparison) -> dict[str, tuple[Tensor, Tensor]]:
+def baseline_rows(comparison: Comparison) -> dict[str, tuple[Tensor, Tensor]]:
     """Rows of the training split and their weights, for the baselines that need features."""
-    chosen: dict[str, tuple[Tensor, Tensor]] = {}
+    selections: dict[str, tuple[Tensor, Tensor]] = {}
     if "herding" in comparison.protocol.baselines:
         features, counts = comparison.features, comparison.counts
         parts = [
             comparison.rows(c)[herding(features[c], counts[c])] for c in range(comparison.classes)
         ]
         rows = torch.cat(parts)
-        chosen["herding"] = rows, torch.ones(len(rows))
+        selections["herding"] = rows, torch.ones(len(rows))
     if "nearest" in comparison.protocol.baselines:
         atoms = comparison.transport
-        weights = torch.cat([each.weights * len(each.weights) for each in atoms]).float()
-        chosen["nearest"] = torch.cat([each.nearest for each in atoms]), weights
-    return chosen
+        weights = torch.cat(
+            [class_atoms.weights * len(class_atoms.weights) for class_atoms in atoms]
+        ).float()
+        selections["nearest"] = torch.cat([class_atoms.nearest for class_atoms in atoms]), weights
+    return selections

@@ -135,30 +135,30 @@ def student_batches(
     generator = stream(training.seed, "student")
     batch_size = min(recipe.batch_size, len(weights))
     if data.views is not None and isinstance(images, Tensor):
-        viewed = ViewedImages(data.views, images, data.weights, classes)
-        yield from replay(viewed, temperature, batch_size, generator)
+        viewed_images = ViewedImages(data.views, images, data.weights, classes)
+        yield from replay(viewed_images, temperature, batch_size, generator)
     while True:
         order = torch.randperm(len(weights), generator=generator)
         # Batches of nearly equal size: a last batch of one image would break BatchNorm.
         for part in torch.tensor_split(order, math.ceil(len(weights) / batch_size)):
             rows = part.to(device)
             pixels = images[rows] if isinstance(images, Tensor) else images.get(part)
-            batch, share = to_float(pixels, device), weights[rows]
-            wanted = targets[rows]
-            if wanted.dim() == 1:
-                wanted = F.one_hot(wanted, classes).float()
+            batch, weight = to_float(pixels, device), weights[rows]
+            target = targets[rows]
+            if target.dim() == 1:
+                target = F.one_hot(target, classes).float()
             elif data.soft:
-                wanted = soften(wanted, temperature)
+                target = soften(target, temperature)
             if data.augment:
                 views = random_views(len(part), recipe.crop_min, generator)
                 mix = random_mix(len(part), batch.shape[-1], generator)
                 batch = apply_mix(apply_views(batch, views), mix)
                 # A mixed image weighs what its two parts weigh, and so do their targets in its own.
-                share = mix_targets(weights[rows], mix)
-                mixed = mix_targets(weights[rows, None] * wanted, mix)
-                wanted = mixed / share.clamp(min=1e-12)[:, None]
+                weight = mix_targets(weights[rows], mix)
+                weighted_target = mix_targets(weights[rows, None] * target, mix)
+                target = weighted_target / weight.clamp(min=1e-12)[:, None]
             if data.teacher is not None:
                 with torch.no_grad():
                     logits = data.teacher(batch, moments=False).logits
-                wanted = (logits / temperature).softmax(1)
-            yield batch, wanted, share
+                target = (logits / temperature).softmax(1)
+            yield batch, target, weight

@@ -86,8 +86,10 @@ def fit(views: LabelViews, classes: int, budget: int | None) -> tuple[LabelViews
     """
     count = views.count
     if budget is not None and count > _PROBE[1]:  # encoding many more than fit would take long
-        few, more = (sum(map(len, _encoded(views.first(n), classes))) for n in _PROBE)
-        per_view = (more - few) / (_PROBE[1] - _PROBE[0])
+        size_of_few, size_of_more = (
+            sum(map(len, _encoded(views.first(n), classes))) for n in _PROBE
+        )
+        per_view = (size_of_more - size_of_few) / (_PROBE[1] - _PROBE[0])
         count = min(count, max(_PROBE[1], math.ceil(1.2 * budget / per_view)))
     while True:
         size = sum(map(len, _encoded(views.first(count), classes)))
@@ -110,8 +112,8 @@ def _table(path: Path, classes: int) -> pa.Table:
     file = pq.ParquetFile(path)
     if file.metadata.num_rows > _MAX_ROWS:
         raise ValueError(f"{file.metadata.num_rows} rows are more than {_MAX_ROWS}")
-    stored = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
-    topk = stored["logits"]["length"]
+    features = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    topk = features["logits"]["length"]
     if not (isinstance(topk, int) and 1 <= topk <= classes):
         raise ValueError(f"it has {topk} logits a row for {classes} classes")
     if not file.schema_arrow.equals(label_features(topk, classes).arrow_schema):
@@ -131,7 +133,7 @@ def _views(table: pa.Table, classes: int) -> LabelViews:
         return torch.from_numpy(flat.reshape(len(values), -1))
 
     logits = column("logits")
-    whole = logits.shape[1] == classes
+    has_all_logits = logits.shape[1] == classes
     all_classes = torch.arange(classes).expand(len(table), classes)
     return LabelViews(
         image=column("image").long(),
@@ -141,8 +143,8 @@ def _views(table: pa.Table, classes: int) -> LabelViews:
         flip=column("flip"),
         mix=column("mix").long(),
         logits=logits,
-        classes=all_classes if whole else column("classes").long(),
-        rest=torch.zeros(len(table)) if whole else column("rest"),
+        classes=all_classes if has_all_logits else column("classes").long(),
+        rest=torch.zeros(len(table)) if has_all_logits else column("rest"),
     )
 
 

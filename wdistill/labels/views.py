@@ -87,7 +87,7 @@ def view_shapes(images: int, size: int, view: int, crop_min: float, seed: int) -
     It does not depend on the number of views, so that fewer views are the first of more.
     """
     generator = stream(seed, "label-view", view)
-    drawn = random_views(1, crop_min, generator)
+    views = random_views(1, crop_min, generator)
     mix = random_mix(1, size, generator)
     shift = int(torch.randint(1, max(2, images), (), generator=generator))
     image = torch.arange(images)
@@ -95,8 +95,8 @@ def view_shapes(images: int, size: int, view: int, crop_min: float, seed: int) -
         image=image,
         partner=(image + shift) % images,
         view=torch.full((images,), view),
-        crop=drawn.box.expand(images, 4),
-        flip=drawn.flip.expand(images),
+        crop=views.box.expand(images, 4),
+        flip=views.flip.expand(images),
         mix=torch.tensor(mix.box).expand(images, 4),
         logits=torch.zeros(images, 0),
         classes=torch.zeros(images, 0, dtype=torch.int64),
@@ -109,8 +109,8 @@ def render(images: Tensor, partners: Tensor, views: LabelViews) -> Tensor:
 
     images, partners: (B, 3, R, R) float, those that ``views`` names row by row.
     """
-    cut = Views(views.crop, views.flip)
-    first, second = apply_views(images, cut), apply_views(partners, cut)
+    crops = Views(views.crop, views.flip)
+    first, second = apply_views(images, crops), apply_views(partners, crops)
     box = views.mix.to(images.device)[:, :, None, None]
     y = torch.arange(images.shape[2], device=images.device)[None, :, None]
     x = torch.arange(images.shape[3], device=images.device)[None, None, :]
@@ -179,8 +179,8 @@ def label_views(
     rows = torch.arange(len(pixels)) if rows is None else rows
     parts = []
     for number in range(config.count):
-        drawn = view_shapes(len(pixels), size, number, config.crop_min, recipe.seed)
-        shapes = drawn.rows(rows)
+        all_shapes = view_shapes(len(pixels), size, number, config.crop_min, recipe.seed)
+        shapes = all_shapes.rows(rows)
         for index in torch.arange(len(rows)).split(BATCH):
             part = shapes.rows(index)
             images = render_views(part, pixels, device)
@@ -194,14 +194,14 @@ def label_views(
 
 def join(parts: list[LabelViews]) -> LabelViews:
     """All rows, ordered by view and then by image."""
-    joined = LabelViews(
+    views = LabelViews(
         **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LabelViews)}
     )
-    order = torch.argsort(joined.view * (int(joined.image.max()) + 1) + joined.image)
-    return joined.rows(order)
+    order = torch.argsort(views.view * (int(views.image.max()) + 1) + views.image)
+    return views.rows(order)
 
 
-def renamed(views: LabelViews, order: NDArray[np.int64], classes: NDArray[np.int64]) -> LabelViews:
+def reindex(views: LabelViews, order: NDArray[np.int64], classes: NDArray[np.int64]) -> LabelViews:
     """Views of a set whose images are put in ``order`` and whose class c becomes ``classes[c]``."""
     place = torch.from_numpy(np.argsort(order))
     image, partner = place[views.image], place[views.partner]
@@ -219,16 +219,16 @@ def _with_logits(
     """
     logits = logits - logits.mean(1, keepdim=True)
     count = min(topk or logits.shape[1], logits.shape[1])
-    kept, classes = logits.topk(count, dim=1)
+    largest, classes = logits.topk(count, dim=1)
     rest = torch.zeros(len(logits))
     if count < logits.shape[1]:
         others = logits.scatter(1, classes, float("-inf"))
-        left = torch.tensor(float(logits.shape[1] - count))
-        rest = temperature * ((others / temperature).logsumexp(1) - left.log())
+        count_left = torch.tensor(float(logits.shape[1] - count))
+        rest = temperature * ((others / temperature).logsumexp(1) - count_left.log())
     else:
         classes, order = classes.sort(dim=1)
-        kept = kept.gather(1, order)
-    return replace(views, logits=kept, classes=classes, rest=rest)
+        largest = largest.gather(1, order)
+    return replace(views, logits=largest, classes=classes, rest=rest)
 
 
 def all_logits(views: LabelViews, classes: int) -> Tensor:

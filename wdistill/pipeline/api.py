@@ -123,7 +123,7 @@ def distill(
     config = _run_settings(config, dataset, backbone, ipc)
     shard = None if runtime.shard is None else Shard.parse(runtime.shard)
     folder = pipeline.default_output(config, shard) if output is None else Path(output)
-    with _as_before(runtime.quiet):
+    with _restore_libraries(runtime.quiet):
         pipeline.run(config, runtime, folder, runtime.command or config.command(), shard=shard)
     return DistilledRun(folder)
 
@@ -155,7 +155,7 @@ def estimate(
         >>> wdistill.estimate("cifar10", backbone="resnet18", ipc=10)
     """
     runtime = runtime or RuntimeConfig()
-    with _as_before(runtime.quiet):
+    with _restore_libraries(runtime.quiet):
         return pipeline.estimate_run(_run_settings(config, dataset, backbone, ipc), runtime)
 
 
@@ -196,7 +196,7 @@ def evaluate(
     if students is not None:
         config = replace(config, evaluate=replace(config.evaluate, students=tuple(students)))
     folder = report_folder(config) if output is None else Path(output)
-    with _as_before(runtime.quiet):
+    with _restore_libraries(runtime.quiet):
         return judge(config, runtime, folder, runtime.command or config.command(), on_own_run)
 
 
@@ -229,11 +229,11 @@ def reproduce(
         >>> print(wdistill.reproduce("you/cifar10-wdistill-ipc10"))
     """
     runtime, source = runtime or RuntimeConfig(), str(source)
-    given = reproduction.Given(_text(dataset), _text(backbone), trust_remote_code)
+    overrides = reproduction.Overrides(_text(dataset), _text(backbone), trust_remote_code)
     folder = reproduction.default_output(source) if output is None else Path(output)
     command = runtime.command or f"wdistill reproduce {source}"
-    with _as_before(runtime.quiet):
-        return reproduction.reproduce(source, given, runtime, folder, command)
+    with _restore_libraries(runtime.quiet):
+        return reproduction.reproduce(source, overrides, runtime, folder, command)
 
 
 class PushArguments(TypedDict, total=False):
@@ -292,20 +292,23 @@ def _text(path: str | Path | None) -> str | None:
 
 
 @contextmanager
-def _as_before(quiet: bool) -> Iterator[None]:
+def _restore_libraries(quiet: bool) -> Iterator[None]:
     """Libraries keep to errors while it is open; then they are as they were.
 
     Accelerate's state is global, and a second call may need another one, such as another precision.
     """
-    logs, foreign = transformers.logging, is_initialized()
+    logs, state_exists = transformers.logging, is_initialized()
     verbosity, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
     of_datasets = datasets.logging.get_verbosity()
-    shown = not datasets.are_progress_bars_disabled(), not hub_utils.are_progress_bars_disabled()
+    bars_enabled = (
+        not datasets.are_progress_bars_disabled(),
+        not hub_utils.are_progress_bars_disabled(),
+    )
     logs.set_verbosity_error()
     datasets.logging.set_verbosity_error()
     logs.disable_progress_bar()
-    hidden = quiet or not bars_shown()
-    if hidden:
+    hide_bars = quiet or not bars_shown()
+    if hide_bars:
         datasets.disable_progress_bars()
         hub_utils.disable_progress_bars()
     try:
@@ -315,10 +318,10 @@ def _as_before(quiet: bool) -> Iterator[None]:
         datasets.logging.set_verbosity(of_datasets)
         if bars:
             logs.enable_progress_bar()
-        if hidden and shown[0]:
+        if hide_bars and bars_enabled[0]:
             datasets.enable_progress_bars()
-        if hidden and shown[1]:
+        if hide_bars and bars_enabled[1]:
             hub_utils.enable_progress_bars()
-        if not foreign and is_initialized():
+        if not state_exists and is_initialized():
             for state in (AcceleratorState(), PartialState(), GradientState()):
                 vars(state).clear()  # each is a view of the state that all of its kind share

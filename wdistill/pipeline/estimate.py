@@ -24,7 +24,7 @@ import torch
 from scipy.optimize import nnls
 
 from wdistill.core.devices import device_name
-from wdistill.core.log import silenced
+from wdistill.core.log import without_log
 from wdistill.core.units import Unit
 from wdistill.data.pixels import PixelStore, file_bytes, to_float
 from wdistill.data.splits import ImageSplit
@@ -69,22 +69,23 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
         networks: The networks that it names.
         stages: Does all stages of a run, and returns the seconds that each took.
     """
-    began, device, config = time.perf_counter(), run.accelerator.device, run.config
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), silenced():
-        afford, trained = _probe(run, networks)
+    start, device, config = time.perf_counter(), run.accelerator.device, run.config
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), without_log():
+        image_limit, trains_teacher = _probe(run, networks)
         with tempfile.TemporaryDirectory(prefix="wdistill-") as scratch:
-            copies = _copies(run, networks, afford, trained, Path(scratch))
+            copies = _copies(run, networks, image_limit, trains_teacher, Path(scratch))
             warm_up, *seconds = [stages(copy, networks) for copy in copies]
             disk = _disk(run, networks, copies[1], copies[2])
         run.accelerator.free_memory()
     classes, students = len(run.data.class_names), _students(run, networks)
     images, peak = config.barycenter.ipc * classes, _peak()
     counts = {
-        stage: [_work(each, networks, stage) for each in (run, *copies[1:])] for stage in warm_up
+        stage: [_work(run_or_copy, networks, stage) for run_or_copy in (run, *copies[1:])]
+        for stage in warm_up
     }
-    measured = {
-        stage: _seconds([each[stage] for each in seconds], works, whole)
-        for stage, (whole, *works) in counts.items()
+    fits = {
+        stage: _seconds([run_or_copy[stage] for run_or_copy in seconds], works, full_work)
+        for stage, (full_work, *works) in counts.items()
     }
     return Estimate(
         classes=classes,
@@ -94,41 +95,45 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
         images=images,
         units=len(run.units),
         steps=config.synthesis.iterations,
-        training_steps=math.ceil(_training(run) / config.teacher.batch_size) if trained else 0,
+        training_steps=math.ceil(_training(run) / config.teacher.batch_size)
+        if trains_teacher
+        else 0,
         students=students,
         student_steps=config.evaluate.budget(images)[0] if students else 0,
         seconds={
             count: {
-                stage: constant + _share(run, networks, stage, count) * rest
-                for stage, (constant, rest) in measured.items()
+                stage: constant + _share(run, networks, stage, count) * shared
+                for stage, (constant, shared) in fits.items()
             }
             for count in PROCESSES
         },
-        memory=peak + _kept(run, networks) if peak else 0,
+        memory=peak + _images_in_memory(run, networks) if peak else 0,
         device_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         disk=disk,
         device=device_name(device),
         threads=torch.get_num_threads(),
-        calibrated=time.perf_counter() - began,
+        calibrated=time.perf_counter() - start,
     )
 
 
-def _copies(run: Run, networks: Networks, afford: int, trained: bool, scratch: Path) -> list[_Copy]:
+def _copies(
+    run: Run, networks: Networks, image_limit: int, trains_teacher: bool, scratch: Path
+) -> list[_Copy]:
     """To warm up, then as the module says. A slow network gets fewer images."""
     config, classes = run.config, len(run.data.class_names)
-    ipc = min(config.barycenter.ipc, afford)
+    ipc = min(config.barycenter.ipc, image_limit)
     batch = config.evaluate.budget(config.barycenter.ipc * classes)[1]
-    wanted = max(len(run.units[0].classes), math.ceil(batch / ipc))
-    few = max(1, min(wanted, classes // 2, afford // ipc))
-    steps = max(2, min(10, afford // (2 * few * ipc)))
+    target = max(len(run.units[0].classes), math.ceil(batch / ipc))
+    base_classes = max(1, min(target, classes // 2, image_limit // ipc))
+    steps = max(2, min(10, image_limit // (2 * base_classes * ipc)))
 
     def copy(name: str, wider: int, deeper: int, longer: int) -> _Copy:
-        count = few * wider
-        train = _first(run.data.train, count, deeper * max(ipc, afford // few))
-        test = _first(run.data.eval, count, max(1, afford // few))
+        count = base_classes * wider
+        train = _subset(run.data.train, count, deeper * max(ipc, image_limit // base_classes))
+        test = _subset(run.data.eval, count, max(1, image_limit // base_classes))
         reduced = replace(
             config,
-            teacher=replace(config.teacher, epochs=longer * trained, allow_weak=True),
+            teacher=replace(config.teacher, epochs=longer * trains_teacher, allow_weak=True),
             barycenter=replace(config.barycenter, ipc=ipc),
             synthesis=replace(config.synthesis, iterations=steps * longer),
             label_views=replace(
@@ -149,9 +154,9 @@ def _copies(run: Run, networks: Networks, afford: int, trained: bool, scratch: P
     ]  # fmt: skip
 
 
-def _first(split: ImageSplit, classes: int, most: int) -> ImageSplit:
-    chosen = [np.flatnonzero(split.labels == label)[:most] for label in range(classes)]
-    return split.take(np.concatenate(chosen))
+def _subset(split: ImageSplit, classes: int, per_class: int) -> ImageSplit:
+    rows = [np.flatnonzero(split.labels == label)[:per_class] for label in range(classes)]
+    return split.take(np.concatenate(rows))
 
 
 def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
@@ -168,8 +173,8 @@ def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
         with torch.no_grad():
             float(network(images, moments=False).logits.sum())  # waits for the device
     times.append(time.perf_counter())
-    decoded, *passes = np.diff(times).tolist()
-    slowest = max(3 * min(passes), decoded / run.decoding.threads) / len(rows)
+    decode_seconds, *passes = np.diff(times).tolist()
+    slowest = max(3 * min(passes), decode_seconds / run.decoding.threads) / len(rows)
     return max(4, int(PATIENCE / slowest)), backbone.origin != "as_is"
 
 
@@ -178,7 +183,7 @@ def _work(run: Run, networks: Networks, stage: str) -> list[float]:
     config, data, classes = run.config, run.data, len(run.data.class_names)
     images, train, test = config.barycenter.ipc * classes, len(data.train), len(data.eval)
     students, (steps, size) = _students(run, networks), config.evaluate.budget(images)
-    seen = steps * images / math.ceil(images / size)
+    images_seen = steps * images / math.ceil(images / size)
     works: dict[str, list[float]] = {
         "teacher": [0, train + test, _training(run)],
         "transport": [classes, train, 0],
@@ -188,7 +193,7 @@ def _work(run: Run, networks: Networks, stage: str) -> list[float]:
             config.synthesis.iterations * images,
         ],
         "relabel": [classes, train, config.label_views.count * images],
-        "evaluate": [students, students * test, students * seen],
+        "evaluate": [students, students * test, students * images_seen],
     }
     return works[stage]
 
@@ -202,16 +207,16 @@ def _training(run: Run) -> int:
 
 def _students(run: Run, networks: Networks) -> int:
     config = run.config.evaluate
-    every = jobs(config, list(networks.students), run.config.barycenter.ipc)
-    return len(every) if config.enabled else 0
+    student_jobs = jobs(config, list(networks.students), run.config.barycenter.ipc)
+    return len(student_jobs) if config.enabled else 0
 
 
 def _seconds(
-    times: list[float], works: list[list[float]], whole: list[float]
+    times: list[float], works: list[list[float]], full_work: list[float]
 ) -> tuple[float, float]:
     """What each process takes, and what all share."""
-    constant, *each = nnls(np.column_stack([np.ones(len(times)), works]), times)[0].tolist()
-    return constant, float(np.dot(each, whole))
+    constant, *rates = nnls(np.column_stack([np.ones(len(times)), works]), times)[0].tolist()
+    return constant, float(np.dot(rates, full_work))
 
 
 def _share(run: Run, networks: Networks, stage: str, processes: int) -> float:
@@ -224,39 +229,39 @@ def _share(run: Run, networks: Networks, stage: str, processes: int) -> float:
     return max(sum(sizes[index::processes]) for index in range(processes)) / sum(sizes)
 
 
-def _disk(run: Run, networks: Networks, first: Run, wide: Run) -> Sizes:
+def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
     """From the files of two copies, which grow with the classes."""
-    config, counts = run.config, [len(copy.data.class_names) for copy in (wide, first)]
+    config, counts = run.config, [len(copy.data.class_names) for copy in (wide, narrow)]
     classes = len(run.data.class_names)
-    images = config.barycenter.ipc / first.config.barycenter.ipc * classes
+    images = config.barycenter.ipc / narrow.config.barycenter.ipc * classes
 
-    def whole(pattern: str, growth: float = 1.0) -> float:
+    def extrapolate(pattern: str, growth: float = 1.0) -> float:
         large, small = (
             sum(path.stat().st_size for path in copy.folder.glob(pattern) if path.is_file())
-            for copy in (wide, first)
+            for copy in (wide, narrow)
         )
-        each = max(0.0, (large - small) / (counts[0] - counts[1]))
-        return max(0.0, small - each * counts[1]) + each * images * growth
+        per_class = max(0.0, (large - small) / (counts[0] - counts[1]))
+        return max(0.0, small - per_class * counts[1]) + per_class * images * growth
 
-    views = config.label_views.count * whole("publish/*/soft_labels/*")
+    views = config.label_views.count * extrapolate("publish/*/soft_labels/*")
     views = min(views, config.label_views.budget or views)
     labels = 4 * config.barycenter.ipc * classes * (classes - counts[1])  # copies have short ones
-    published = whole("publish/**/*", PNG_GROWTH) + labels + views
+    published = extrapolate("publish/**/*", PNG_GROWTH) + labels + views
     splits = (len(run.data.train), len(run.data.eval))
     return Sizes(
-        run=round(whole("**/*") + 2 * (labels + views)),
+        run=round(extrapolate("**/*") + 2 * (labels + views)),
         published=round(published),
         label_views=round(views),
         pixels=sum(file_bytes(count, networks.resolution) for count in splits),
     )
 
 
-def _kept(run: Run, networks: Networks) -> int:
+def _images_in_memory(run: Run, networks: Networks) -> int:
     """Bytes of the decoded splits and of the distilled images."""
     splits = (len(run.data.train), len(run.data.eval))
-    decoded = sum(count for count in splits if not file_bytes(count, networks.resolution))
+    decoded_images = sum(count for count in splits if not file_bytes(count, networks.resolution))
     distilled = COPIES * run.config.barycenter.ipc * len(run.data.class_names)
-    return (decoded + distilled) * 3 * networks.resolution**2
+    return (decoded_images + distilled) * 3 * networks.resolution**2
 
 
 def _peak() -> int:

@@ -18,7 +18,7 @@ from wdistill.config import EvaluateConfig
 from wdistill.core.files import atomic_write
 from wdistill.errors import RunFolderError
 from wdistill.evaluation.comparison import Comparison, EvaluationTeacher, Protocol
-from wdistill.evaluation.results import joined
+from wdistill.evaluation.results import merge_reports
 from wdistill.evaluation.sets.subject import fingerprint_of
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.run_folder import Run
@@ -92,9 +92,9 @@ def publish_report(run: Path, report: Report) -> None:
     except RunFolderError:
         earlier = None
     if earlier is not None:
-        published = joined(published, earlier)
-        same = {"created": earlier.created, "command": earlier.command}
-        if published.model_copy(update=same) == earlier:
+        published = merge_reports(published, earlier)
+        unchanged = {"created": earlier.created, "command": earlier.command}
+        if published.model_copy(update=unchanged) == earlier:
             return
     published.write(folder / REPORT_FILE)
     atomic_write(root / "README.md", render_card(root).encode())

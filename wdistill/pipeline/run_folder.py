@@ -73,9 +73,16 @@ def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
     of label views.
     """
     settings = flat(config.to_dict())
-    ignored = ("evaluate.", "label_views.", "teacher.allow_weak", "teacher.trust_remote_code")
-    kept = {key: value for key, value in settings.items() if not key.startswith(ignored)}
-    return {**kept, "data.fingerprint": fingerprint}
+    ignored_prefixes = (
+        "evaluate.",
+        "label_views.",
+        "teacher.allow_weak",
+        "teacher.trust_remote_code",
+    )
+    identifying = {
+        key: value for key, value in settings.items() if not key.startswith(ignored_prefixes)
+    }
+    return {**identifying, "data.fingerprint": fingerprint}
 
 
 def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
@@ -92,16 +99,16 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
         _check_empty(folder)
         write_json(path, current)
         return
-    recorded = read_json(path)
-    if not isinstance(recorded, dict):
+    stored = read_json(path)
+    if not isinstance(stored, dict):
         raise RunFolderError(f"{str(path)!r} is not this tool's; choose another `output`")
     different = sorted(
-        key for key in current.keys() | recorded.keys() if current.get(key) != recorded.get(key)
+        key for key in current.keys() | stored.keys() if current.get(key) != stored.get(key)
     )
-    begun = any((folder / "work").glob("transport-*")) or (folder / "publish").exists()
-    if different and begun:
+    has_results = any((folder / "work").glob("transport-*")) or (folder / "publish").exists()
+    if different and has_results:
         changes = ", ".join(
-            f"{key} was {recorded.get(key)!r} and is now {current.get(key)!r}"
+            f"{key} was {stored.get(key)!r} and is now {current.get(key)!r}"
             for key in different[:3]
         )
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""

@@ -12,17 +12,17 @@ from wdistill.core.text import Shown, clean, human_bytes, human_seconds
 from wdistill.pipeline.reproduction.differences import Accuracy, Differences, Gap
 
 
-def transport_table(class_names: Sequence[str], w2: Any, most: int = 20) -> str:
+def transport_table(class_names: Sequence[str], w2: Any, max_classes: int = 20) -> str:
     """W2^2 of the atoms and of random real images per class, as text; the mean comes last. Names of
     classes may be anyone's: each stays one line, without control characters.
     """
     class_names = [clean(name) for name in class_names]
     width = min(28, max(len(name) for name in (*class_names, "mean of all classes")))
     lines = [f"{'W2^2 to the real features':{width}}  {'atoms':>9}  {'random':>9}  ratio"]
-    shown = [(name, *values) for name, values in zip(class_names[:most], w2, strict=False)]
-    if len(class_names) > most:
-        shown.append((f"... {len(class_names) - most} more", float("nan"), float("nan")))
-    for name, atoms, random in [*shown, ("mean of all classes", *w2.mean(0))]:
+    rows = [(name, *values) for name, values in zip(class_names[:max_classes], w2, strict=False)]
+    if len(class_names) > max_classes:
+        rows.append((f"... {len(class_names) - max_classes} more", float("nan"), float("nan")))
+    for name, atoms, random in [*rows, ("mean of all classes", *w2.mean(0))]:
         if np.isnan(atoms):
             lines.append(name)
             continue
@@ -127,12 +127,12 @@ def _room(estimate: Estimate) -> list[str]:
         lines.append(
             f"  decoded images, on the disk until the run ends: {human_bytes(estimate.disk.pixels)}"
         )
-    each = "a GPU"
+    resource = "a GPU"
     if estimate.device_memory is None:
-        each = "a core" if estimate.threads == 1 else f"{estimate.threads} cores"
+        resource = "a core" if estimate.threads == 1 else f"{estimate.threads} cores"
     lines.append(
         f"  measured in {human_seconds(estimate.calibrated)} on {estimate.device}; "
-        f"several processes need {each} each"
+        f"several processes need {resource} each"
     )
     return lines
 
@@ -169,27 +169,28 @@ def _details(differences: Differences) -> Iterator[str]:
         }
         for name, gap in gaps.items():
             if gap is not None:
-                yield f"{name}: {_apart(gap)}"
+                yield f"{name}: {_gap_text(gap)}"
     if not differences.same_teacher:
-        yield f"the teacher has other weights; its accuracy: {_moved(differences.teacher_accuracy)}"
+        change = _change(differences.teacher_accuracy)
+        yield f"the teacher has other weights; its accuracy: {change}"
     rows = differences.accuracies
     if rows and all(row.was == row.now for row in rows):
         yield f"accuracy of students: the same in all {len(rows)} rows of the report"
         return
     for row in rows[:MOST_ROWS]:
-        yield f"accuracy of {row.name}: {_moved(row)}"
+        yield f"accuracy of {row.name}: {_change(row)}"
     if len(rows) > MOST_ROWS:
         largest = max(rows, key=lambda row: abs(row.now - row.was))
-        yield f"... {len(rows) - MOST_ROWS} more rows; largest, {largest.name}: {_moved(largest)}"
+        yield f"... {len(rows) - MOST_ROWS} more rows; largest, {largest.name}: {_change(largest)}"
 
 
-def _apart(gap: Gap) -> str:
+def _gap_text(gap: Gap) -> str:
     if gap.largest == 0:
         return "the same"
     return f"{gap.mean:.2g} apart on average, {gap.largest:.2g} at most"
 
 
-def _moved(row: Accuracy) -> str:
+def _change(row: Accuracy) -> str:
     return f"{row.now:.1%}, was {row.was:.1%} ({100 * (row.now - row.was):+.1f})"
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from wdistill.artifact.manifest import TeacherRecord
 from wdistill.config import RunConfig
 from wdistill.core.files import read_json, write_json
-from wdistill.core.processes import agreed, share_file, share_folder
+from wdistill.core.processes import main_process_value, share_file, share_folder
 from wdistill.core.seeds import stream_seed
 from wdistill.core.text import without_folders
 from wdistill.data.dataset import ImageData
@@ -144,12 +144,12 @@ def prepare_teacher(run: Run, networks: Networks) -> Teacher:
     backbone = load_backbone(source, data.class_names, preprocessing, seed)
     check_accepts(backbone)
     if backbone.origin != "as_is":
-        _check_whole(run, backbone)
-        backbone = _trained(run, backbone, train)
-    return _measured(run, backbone, train, test)
+        _check_not_shard(run, backbone)
+        backbone = _trained_backbone(run, backbone, train)
+    return _evaluate_teacher(run, backbone, train, test)
 
 
-def _check_whole(run: Run, backbone: Backbone) -> None:
+def _check_not_shard(run: Run, backbone: Backbone) -> None:
     """Raise OptionError if the run is a shard: each shard would train another teacher."""
     if run.shard is not None:
         raise OptionError(
@@ -160,7 +160,7 @@ def _check_whole(run: Run, backbone: Backbone) -> None:
         )
 
 
-def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
+def _trained_backbone(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
     """The backbone as it was saved after training, now or by an earlier start of this run.
 
     It is always loaded again, because training leaves its model wrapped (mixed precision,
@@ -169,10 +169,10 @@ def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
     settings = run.config.teacher
     key = training_key(run.data, backbone, settings, run.config.seed, run.config.mixed_precision)
     folder, record = run.folder / "teacher", run.work / "teacher.json"
-    done = record.exists() and read_json(record).get("key") == key and folder.is_dir()
-    if not agreed(done, run.accelerator):
-        how = "from scratch" if backbone.origin == "from_scratch" else "with a new head"
-        logger.info(f"teacher: training {backbone.name} {how}, {settings.epochs} epochs")
+    finished = record.exists() and read_json(record).get("key") == key and folder.is_dir()
+    if not main_process_value(finished, run.accelerator):
+        initialisation = "from scratch" if backbone.origin == "from_scratch" else "with a new head"
+        logger.info(f"teacher: training {backbone.name} {initialisation}, {settings.epochs} epochs")
         checkpoint = run.work / "teacher-epoch.safetensors"
         share_file(checkpoint, run.accelerator)
         train_teacher(
@@ -184,22 +184,24 @@ def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
         checkpoint.unlink(missing_ok=True)
     share_folder(folder, run.accelerator)
     try:
-        kind = type(backbone.model)
-        saved = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+        model_class = type(backbone.model)
+        model = model_class.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     except Exception as error:
         raise RunFolderError(
             f"{str(folder)!r} is damaged; delete it and run the same command again"
         ) from error
-    return replace(backbone, model=saved)
+    return replace(backbone, model=model)
 
 
-def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore) -> Teacher:
+def _evaluate_teacher(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore) -> Teacher:
     digest = weights_sha256(backbone.model)
     network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
     key = features_key(run.data, backbone, digest, run.config.seed)
     record = run.work / "teacher-accuracy.json"
     cached = read_json(record) if record.exists() else {}
-    accuracy = agreed(cached["accuracy"] if cached.get("key") == key else nan, run.accelerator)
+    accuracy = main_process_value(
+        cached["accuracy"] if cached.get("key") == key else nan, run.accelerator
+    )
     if isnan(accuracy):
         accuracy = measure_accuracy(network, test, run.accelerator)
         if run.accelerator.is_main_process:

@@ -96,8 +96,8 @@ def _loss(terms: Terms, group: Group, out: Activations) -> tuple[Tensor, Tensor]
     moments = moment_loss(out, group) if terms.moments > 0 else zero
     entropy = zero
     if terms.entropy > 0:
-        each = F.cross_entropy(out.logits, group.labels, reduction="none")
-        entropy = (group.weights.flatten() * each).sum()
+        losses = F.cross_entropy(out.logits, group.labels, reduction="none")
+        entropy = (group.weights.flatten() * losses).sum()
     values = torch.stack([single, mean, moments, entropy])
     weights = values.new_tensor([terms.features, terms.mean, terms.moments, terms.entropy])
     return (weights * values).sum(), values.detach()
@@ -109,7 +109,7 @@ def pixel_gradient(
     views: Views,
     share: float,
     autocast: torch.dtype | None,
-    most: int | None = None,
+    limit: int | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """dL/dx of a group of classes.
 
@@ -128,14 +128,16 @@ def pixel_gradient(
         The gradient, with the shape of ``pixels``, and the unweighted TERMS of each active space.
     """
     ipc = active[0][1].weights.shape[1]
-    at_once = (most or len(pixels)) // ipc
-    if at_once == 0:
-        return _two_passes(active, pixels, views, share, autocast, most or len(pixels))
+    classes_at_once = (limit or len(pixels)) // ipc
+    if classes_at_once == 0:
+        return _two_passes(active, pixels, views, share, autocast, limit or len(pixels))
     parts = []
-    for first in range(0, len(pixels) // ipc, at_once):
-        some = [(space, group.part(slice(first, first + at_once))) for space, group in active]
-        images = slice(first * ipc, (first + at_once) * ipc)
-        parts.append(_one_pass(some, pixels[images], views.part(images), share, autocast))
+    for first in range(0, len(pixels) // ipc, classes_at_once):
+        active_part = [
+            (space, group.part(slice(first, first + classes_at_once))) for space, group in active
+        ]
+        images = slice(first * ipc, (first + classes_at_once) * ipc)
+        parts.append(_one_pass(active_part, pixels[images], views.part(images), share, autocast))
     if len(parts) == 1:
         return parts[0]
     sums = [torch.stack(terms).sum(0) for terms in zip(*(v for _, v in parts), strict=True)]
@@ -164,9 +166,9 @@ def _two_passes(
     views: Views,
     share: float,
     autocast: torch.dtype | None,
-    most: int,
+    limit: int,
 ) -> tuple[Tensor, list[Tensor]]:
-    parts = [slice(first, first + most) for first in range(0, len(pixels), most)]
+    parts = [slice(first, first + limit) for first in range(0, len(pixels), limit)]
     outputs: list[list[Activations]] = [[] for _ in active]
     with torch.no_grad():
         for part in parts:
@@ -175,9 +177,9 @@ def _two_passes(
                 of_space.append(_activations(space, images, autocast))
     output_gradients, values = [], []
     for (space, group), of_space in zip(active, outputs, strict=True):
-        whole = joined(of_space)
-        leaves = [tensor.requires_grad_() for tensor in whole.tensors]
-        loss, terms = _loss(space.terms, group, whole)
+        activations = joined(of_space)
+        leaves = [tensor.requires_grad_() for tensor in activations.tensors]
+        loss, terms = _loss(space.terms, group, activations)
         output_gradients.append(torch.autograd.grad(loss, leaves, allow_unused=True))
         values.append(terms)
 

@@ -144,7 +144,7 @@ def synthesise(
     ipc, count = len(targets[0].weights), start.shape[0] * start.shape[1]
     grey = torch.tensor([t.grey for t in targets], device=device).repeat_interleave(ipc)
     spectrum = objective.spectrum.to(device)
-    pixels = _greyed(start.flatten(0, 1).to(device), grey)
+    pixels = _desaturate(start.flatten(0, 1).to(device), grey)
     coefficients = spectrum.coefficients(pixels)
     optimizer = torch.optim.Adam([coefficients], lr=config.lr, betas=(0.5, 0.9))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.iterations))
@@ -154,21 +154,21 @@ def synthesise(
         # Never flipped, unlike in the paper: an image that is to look right both ways becomes
         # symmetric, and students flip images themselves. [own] It makes no difference on CIFAR-10
         # and Fashion-MNIST.
-        drawn = [
+        class_views = [
             random_views(ipc, config.crop_min, generator, config.whole_share, flips=False)
             for generator in generators
         ]
-        views = concatenate(drawn)
-        turn = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
-        active = [(spaces[i], groups[i]) for i in turn]
+        views = concatenate(class_views)
+        space_indices = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
+        active = [(spaces[i], groups[i]) for i in space_indices]
         work = partial(
             pixel_gradient, active, pixels, views, config.space_weight, objective.autocast
         )
         gradient, values = capacity.run(work, count)
-        coefficients.grad = spectrum.gradient(_greyed(gradient, grey))
+        coefficients.grad = spectrum.gradient(_desaturate(gradient, grey))
         optimizer.step()
         schedule.step()
-        pixels = _greyed(spectrum.pixels(coefficients).clamp_(0, 1), grey)
+        pixels = _desaturate(spectrum.pixels(coefficients).clamp_(0, 1), grey)
         coefficients.copy_(spectrum.coefficients(pixels))
         if step + 1 == config.iterations // 2:
             middle = to_uint8(pixels)
@@ -186,7 +186,7 @@ def synthesise(
     )
 
 
-def _greyed(images: Tensor, grey: Tensor) -> Tensor:
+def _desaturate(images: Tensor, grey: Tensor) -> Tensor:
     """images (B, 3, R, R); those marked by grey (B,) lose their colour."""
     return torch.where(grey.view(-1, 1, 1, 1), images.mean(1, keepdim=True), images)
 

@@ -52,8 +52,8 @@ class Spectrum:
 
     def coefficients(self, pixels: Tensor) -> Tensor:
         """z (B, 3, R, R) of pixels (B, 3, R, R) in [0, 1]."""
-        even = pixels / self.places
-        return (_cosine(even, self.transform, self.colours) - self.mean) / self.deviation
+        normalised = pixels / self.places
+        return (_cosine(normalised, self.transform, self.colours) - self.mean) / self.deviation
 
     def pixels(self, coefficients: Tensor) -> Tensor:
         """The inverse of :meth:`coefficients`; not clamped."""
@@ -62,13 +62,13 @@ class Spectrum:
 
     def gradient(self, pixel_gradient: Tensor) -> Tensor:
         """dL/dz from dL/dx."""
-        even = pixel_gradient * self.places
-        return _cosine(even, self.transform, self.colours) * self.deviation
+        normalised = pixel_gradient * self.places
+        return _cosine(normalised, self.transform, self.colours) * self.deviation
 
 
 def _cosine(images: Tensor, transform: Tensor, colours: Tensor) -> Tensor:
-    turned = torch.einsum("ak,bkhw->bahw", colours, images)
-    return transform @ turned @ transform.T
+    rotated = torch.einsum("ak,bkhw->bahw", colours, images)
+    return transform @ rotated @ transform.T
 
 
 def cosine_transform(size: int) -> Tensor:
@@ -86,8 +86,8 @@ def measure_spectrum(batches: Sequence[Tensor]) -> Spectrum:
     transform = cosine_transform(batches[0].shape[-1]).float()
     sums, products = torch.zeros(()), torch.zeros(())
     for batch in batches:
-        even = to_float(batch, torch.device("cpu")) / places
-        plain = _cosine(even, transform, torch.eye(3)).double()
+        normalised = to_float(batch, torch.device("cpu")) / places
+        plain = _cosine(normalised, transform, torch.eye(3)).double()
         sums = sums + plain.sum(0)
         products = products + torch.einsum("bihw,bjhw->ijhw", plain, plain)
     mean = sums / count

@@ -172,7 +172,7 @@ def class_barycenter(
         NumericalError: A feature is not finite.
         ValueError: There are fewer features than atoms, or ``groups`` has another length.
     """
-    y = _checked(features, config.ipc)
+    y = _as_array(features, config.ipc)
     if groups is None:
         return _of_one_measure(y, config, generator)
     if groups.shape != (len(y),):
@@ -221,7 +221,7 @@ class _Plan:
     mass: Array
 
 
-def _checked(features: Tensor, n: int) -> Array:
+def _as_array(features: Tensor, n: int) -> Array:
     y: Array = features.double().cpu().numpy()
     if not np.isfinite(y).all():
         raise NumericalError("features are not finite")
@@ -237,7 +237,7 @@ def _of_one_measure(y: Array, config: BarycenterConfig, generator: torch.Generat
     plan = _Plan(np.arange(count), owner, np.full(count, 1 / count))
     if config.weights == "uniform" and n > 1:
         measures = Measures([y], np.ones(1))
-        atoms, plan = _transported(measures, [np.arange(count)], (atoms, owner), config, generator)
+        atoms, plan = _optimal_plan(measures, [np.arange(count)], (atoms, owner), config, generator)
     return _result(atoms, plan, y, centre, _random_w2(y, config, generator))
 
 
@@ -255,13 +255,13 @@ def _of_several_measures(
         centred[part] -= mean
     start = k_means(centred, config.ipc, config.restarts, config.max_iterations, generator)
     measures = Measures([centred[part] for part in rows], shares)
-    atoms, plan = _transported(measures, rows, start, config, generator)
+    atoms, plan = _optimal_plan(measures, rows, start, config, generator)
     y = y - centre
-    several = Measures([y[part] for part in rows], shares)
-    return _result(atoms, plan, y, centre, _random_w2(y, config, generator, several))
+    shifted = Measures([y[part] for part in rows], shares)
+    return _result(atoms, plan, y, centre, _random_w2(y, config, generator, shifted))
 
 
-def _transported(
+def _optimal_plan(
     measures: Measures,
     rows: list[NDArray[np.int64]],
     start: tuple[Array, NDArray[np.int64]],
@@ -300,7 +300,7 @@ def _random_w2(
     y: Array,
     config: BarycenterConfig,
     generator: torch.Generator,
-    several: Measures | None = None,
+    group_measures: Measures | None = None,
 ) -> float:
     """Mean of sum_k lambda_k W2^2 over random atoms; without ``several`` measures, of W2^2.
 
@@ -308,11 +308,11 @@ def _random_w2(
     all points together.
     """
     n, free, costs = config.ipc, config.weights == "free", []
-    measures = several or Measures([y], np.ones(1))
+    measures = group_measures or Measures([y], np.ones(1))
     for _ in range(RANDOM_DRAWS):
         atoms = y[torch.randperm(len(y), generator=generator)[:n].numpy()]
         squared = squared_distances(atoms, y)
-        if free and several is None:  # each point goes to its nearest atom
+        if free and group_measures is None:  # each point goes to its nearest atom
             costs.append(float(squared.min(0).mean()))
             continue
         masses = np.bincount(squared.argmin(0), minlength=n) / len(y)

@@ -105,14 +105,14 @@ def free_support_barycenter(
         # Starts near 0 couple the measures by direction, which starts near the points do not.
         deviation = np.sqrt(np.mean([(points**2).mean() for points in measures.points]))
         count, dimension = NORMAL_STARTS * config.restarts, measures.points[0].shape[1]
-        drawn = torch.randn(count, n, dimension, generator=generator)
-        candidates += [(deviation * atoms, equal) for atoms in drawn.double().numpy()]
+        normal = torch.randn(count, n, dimension, generator=generator)
+        candidates += [(deviation * atoms, equal) for atoms in normal.double().numpy()]
     if free:
-        candidates.append(_coarsened(measures, config, generator))
+        candidates.append(_coarse_start(measures, config, generator))
     rounds = config.max_iterations
     exact = (evaluate(measures, atoms, weights) for atoms, weights in candidates)
-    begun = (descend(start, measures, free, FIRST_ROUNDS, FIRST_FALL) for start in exact)
-    finalists = nsmallest(FINALISTS, begun, key=lambda optimum: optimum.value)
+    first_descents = (descend(start, measures, free, FIRST_ROUNDS, FIRST_FALL) for start in exact)
+    finalists = nsmallest(FINALISTS, first_descents, key=lambda optimum: optimum.value)
     finalists = [descend(start, measures, free, rounds, FIRST_FALL) for start in finalists]
     best = min(finalists, key=lambda optimum: optimum.value)
     if not free:
@@ -120,7 +120,7 @@ def free_support_barycenter(
     return descend(best, measures, free, rounds, LAST_FALL)
 
 
-def _coarsened(
+def _coarse_start(
     measures: Measures, config: BarycenterConfig, generator: torch.Generator
 ) -> tuple[Array, Array]:
     """k-means of a barycenter of many equal atoms. On a line this is the optimum, since there
@@ -140,9 +140,9 @@ def _coarsened(
 def evaluate(measures: Measures, atoms: Array, weights: Array) -> Optimum:
     """Exact plans, duals and F for given atoms and weights, by network simplex (``ot.emd``)."""
     costs = [squared_distances(atoms, points) for points in measures.points]
-    solved = [_plan(weights, cost) for cost in costs]
-    plans = [plan for plan, _ in solved]
-    duals = sum(share * dual for share, (_, dual) in zip(measures.shares, solved, strict=True))
+    solutions = [_plan(weights, cost) for cost in costs]
+    plans = [plan for plan, _ in solutions]
+    duals = sum(share * dual for share, (_, dual) in zip(measures.shares, solutions, strict=True))
     value = _value(measures, costs, plans)
     return Optimum(atoms, weights, plans, np.asarray(duals), value)
 
@@ -159,14 +159,14 @@ def _plan(weights: Array, cost: Array) -> tuple[Array, Array]:
 
 
 def _value(measures: Measures, costs: Sequence[Array], plans: Sequence[Array]) -> float:
-    paired = zip(measures.shares, costs, plans, strict=True)
-    return float(sum(share * (cost * plan).sum() for share, cost, plan in paired))
+    terms = zip(measures.shares, costs, plans, strict=True)
+    return float(sum(share * (cost * plan).sum() for share, cost, plan in terms))
 
 
 def _projection(measures: Measures, plans: Sequence[Array], weights: Array) -> Array:
     """X = sum_k lambda_k diag(1/b) T_k Y_k: the best atoms for given plans."""
-    paired = zip(measures.shares, plans, measures.points, strict=True)
-    moment = sum(share * (plan @ points) for share, plan, points in paired)
+    terms = zip(measures.shares, plans, measures.points, strict=True)
+    moment = sum(share * (plan @ points) for share, plan, points in terms)
     result: Array = moment / weights[:, None]
     return result
 
@@ -183,8 +183,8 @@ def descend(
         if free:
             best, step = _move_weights(best, measures, step)
         atoms = _projection(measures, best.plans, best.weights)
-        moved = evaluate(measures, atoms, best.weights)
-        best = moved if moved.value < best.value else best
+        candidate = evaluate(measures, atoms, best.weights)
+        best = candidate if candidate.value < best.value else best
         if best.value >= previous * (1 - least_fall):
             break
     return best
@@ -201,16 +201,16 @@ def _move_weights(best: Optimum, measures: Measures, step: float) -> tuple[Optim
         atoms, weights = atoms.copy(), weights.copy()
         atoms[empty] = atoms[large]
         weights[[empty, large]] = (weights[empty] + weights[large]) / 2
-        shared = evaluate(measures, atoms, weights)
-        if shared.value < best.value * (1 + LAST_FALL):
-            best = shared
+        repaired = evaluate(measures, atoms, weights)
+        if repaired.value < best.value * (1 + LAST_FALL):
+            best = repaired
     slope = best.duals - best.duals @ best.weights
     scale = float(np.abs(slope).max())
     for _ in range(TRIALS if scale > 0 else 0):
         weights = best.weights * np.exp(-step * slope / scale)
-        moved = evaluate(measures, best.atoms, weights / weights.sum())
-        if moved.value < best.value:
-            return moved, min(2 * step, 1.0)
+        candidate = evaluate(measures, best.atoms, weights / weights.sum())
+        if candidate.value < best.value:
+            return candidate, min(2 * step, 1.0)
         step /= 2
     return best, step
 
@@ -227,9 +227,9 @@ def _descend_at_prices(best: Optimum, measures: Measures, max_iterations: int) -
         plans = []
         for share, points, plan in zip(measures.shares, measures.points, best.plans, strict=True):
             size = max(len(points) / (n * share), 1 + 1e-9)
-            owned = len(points) * plan  # share of each point that each atom owns
+            ownership = len(points) * plan  # share of each point that each atom owns
             price = squared_distances(best.atoms, points)
-            price *= owned * (size / (size - 1)) + (1 - owned) * (size / (size + 1))
+            price *= ownership * (size / (size - 1)) + (1 - ownership) * (size / (size + 1))
             plans.append(_plan(best.weights, price)[0])
         atoms = _projection(measures, plans, best.weights)
         costs = [squared_distances(atoms, points) for points in measures.points]
@@ -244,7 +244,7 @@ def _anneal(
     measures: Measures,
     n: int,
     free: bool,
-    first: Sequence[Array],
+    initial: Sequence[Array],
     restarts: int,
     generator: torch.Generator,
 ) -> list[tuple[Array, Array]]:
@@ -254,7 +254,7 @@ def _anneal(
     """
     points = [torch.from_numpy(part).float() for part in measures.points]
     pooled = torch.cat(points)
-    starts = [torch.from_numpy(atoms).float() for atoms in first]
+    starts = [torch.from_numpy(atoms).float() for atoms in initial]
     starts += list(plus_plus(pooled, n, starts_for(n, restarts), generator))
     variance = float(pooled.var(0, unbiased=False).sum())
     costs = [torch.cdist(pooled, atoms).min(1).values.square().mean() for atoms in starts]
@@ -266,16 +266,16 @@ def _anneal(
     states = [_Annealed(atoms, torch.zeros(len(points), n), 0.0, equal) for atoms in starts]
     for step in range(ANNEALING if variance > 0 else 0):
         heat = spread * HOTTEST * (COLDEST / HOTTEST) ** (step / (ANNEALING - 1))
-        states = [_cooler(state, points, measures.shares, heat, free) for state in states]
+        states = [_anneal_step(state, points, measures.shares, heat, free) for state in states]
         if (step + 1) % (ANNEALING // HALVINGS) == 0:
-            left = max(len(states) // 2, FINALISTS)
-            states = sorted(states, key=lambda state: state.cost)[:left]
+            survivors = max(len(states) // 2, FINALISTS)
+            states = sorted(states, key=lambda state: state.cost)[:survivors]
     masses = [(state.masses if free else equal).double().numpy() for state in states]
     pairs = zip(states, masses, strict=True)
     return [(state.atoms.double().numpy(), mass / mass.sum()) for state, mass in pairs]
 
 
-def _cooler(
+def _anneal_step(
     state: _Annealed, points: Sequence[Tensor], shares: Array, heat: float, free: bool
 ) -> _Annealed:
     """One scaling of the entropic plans at temperature ``heat``, then the atoms' move.

@@ -71,21 +71,23 @@ def plus_plus(points: Tensor, n: int, starts: int, generator: torch.Generator) -
     distance from those already drawn.
     """
     count, half_norms = len(points), points.square().sum(1) / 2
-    chosen = torch.randint(count, (1, starts), generator=generator)
-    taken = torch.zeros(count, starts).scatter_(0, chosen, 1.0).bool()
+    centres = torch.randint(count, (1, starts), generator=generator)
+    is_centre = torch.zeros(count, starts).scatter_(0, centres, 1.0).bool()
     distance = torch.full((count, starts), torch.inf)
-    while len(chosen) < n:
-        new = points[chosen[-1]]
-        to_new = torch.addmm(half_norms[:, None] + new.square().sum(1) / 2, points, new.T, alpha=-1)
-        distance = torch.minimum(distance, to_new.clamp_(min=0))
+    while len(centres) < n:
+        newest = points[centres[-1]]
+        to_newest = torch.addmm(
+            half_norms[:, None] + newest.square().sum(1) / 2, points, newest.T, alpha=-1
+        )
+        distance = torch.minimum(distance, to_newest.clamp_(min=0))
         # If all points coincide with chosen ones, no distance is left: any other point will do.
-        odds = (distance + 1e-12 * (1 + distance.amax(0))).masked_fill_(taken, 0.0)
+        odds = (distance + 1e-12 * (1 + distance.amax(0))).masked_fill_(is_centre, 0.0)
         sums = odds.double().cumsum(0)
         draw = torch.rand(1, starts, generator=generator, dtype=torch.float64) * sums[-1]
         pick = torch.searchsorted(sums.T.contiguous(), draw.T, right=True).T.clamp_(max=count - 1)
-        chosen = torch.cat([chosen, pick])
-        taken.scatter_(0, pick, True)
-    return points[chosen.T]
+        centres = torch.cat([centres, pick])
+        is_centre.scatter_(0, pick, True)
+    return points[centres.T]
 
 
 def _search(
@@ -177,26 +179,33 @@ def _single_moves(y: Array, label: Labels, n: int) -> tuple[Array, Labels]:
     squared = squared_distances(y, atoms, norms)
     for _ in range(len(y)):
         size, current = sizes[label], squared[rows, label]
-        saved = np.where(size > 1, current * size / np.maximum(size - 1, 1), 0)
+        saving = np.where(size > 1, current * size / np.maximum(size - 1, 1), 0)
         price = squared * (sizes / (sizes + 1))
         price[rows, label] = np.inf
         target = price.argmin(1)
-        gain = saved - price[rows, target]
-        movable = np.flatnonzero(gain > LEAST_GAIN * saved)
-        touched = np.zeros(n, dtype=bool)
+        gain = saving - price[rows, target]
+        movable = np.flatnonzero(gain > LEAST_GAIN * saving)
+        changed = np.zeros(n, dtype=bool)
         for point in movable[np.argsort(-gain[movable], kind="stable")]:
-            old, new = label[point], target[point]
-            away, to = y[point] - atoms[old], y[point] - atoms[new]
-            leave, join = sizes[old] / max(sizes[old] - 1, 1), sizes[new] / (sizes[new] + 1)
-            if sizes[old] < 2 or away @ away * leave * (1 - LEAST_GAIN) <= to @ to * join:
+            source, destination = label[point], target[point]
+            away, to = y[point] - atoms[source], y[point] - atoms[destination]
+            leave, join = (
+                sizes[source] / max(sizes[source] - 1, 1),
+                sizes[destination] / (sizes[destination] + 1),
+            )
+            if sizes[source] < 2 or away @ away * leave * (1 - LEAST_GAIN) <= to @ to * join:
                 continue
-            atoms[old] -= away / (sizes[old] - 1)
-            atoms[new] += to / (sizes[new] + 1)
-            sizes[old], sizes[new], label[point] = sizes[old] - 1, sizes[new] + 1, new
-            touched[[old, new]] = True
-        if not touched.any():
+            atoms[source] -= away / (sizes[source] - 1)
+            atoms[destination] += to / (sizes[destination] + 1)
+            sizes[source], sizes[destination], label[point] = (
+                sizes[source] - 1,
+                sizes[destination] + 1,
+                destination,
+            )
+            changed[[source, destination]] = True
+        if not changed.any():
             break
-        squared[:, touched] = squared_distances(y, atoms[touched], norms)
+        squared[:, changed] = squared_distances(y, atoms[changed], norms)
     return means(y, label, n), label
 
 

@@ -47,22 +47,22 @@ class Plan:
     mass: Tensor
     atoms: int
 
-    def sample(self, most: int, generator: torch.Generator) -> Plan:
+    def sample(self, size: int, generator: torch.Generator) -> Plan:
         """About ``most`` entries, divided among the atoms by their mass, at least 4 of each.
 
         Stratified: every atom keeps its mass exactly, because the entries that are kept share the
         mass of those of the same atom that are left out.
         """
-        chosen, mass = [], torch.zeros_like(self.mass)
+        parts, mass = [], torch.zeros_like(self.mass)
         for atom in range(self.atoms):
             entries = (self.owner == atom).nonzero()[:, 0]
             total = self.mass[entries].sum()
-            count = max(LEAST_ENTRIES, math.ceil(most * float(total)))
+            count = max(LEAST_ENTRIES, math.ceil(size * float(total)))
             if count < len(entries):
                 entries = entries[torch.randperm(len(entries), generator=generator)[:count]]
             mass[entries] = self.mass[entries] * (total / self.mass[entries].sum())
-            chosen.append(entries)
-        index = torch.cat(chosen)
+            parts.append(entries)
+        index = torch.cat(parts)
         return Plan(self.rows[index], self.owner[index], mass[index], self.atoms)
 
 
@@ -209,7 +209,7 @@ def stored_atoms(work: Path, key: str, classes: int) -> list[Atoms] | None:
     None if any are absent, damaged, or of another key. The files themselves say which classes they
     hold, so that the run may have grouped them in any way.
     """
-    stored: dict[int, Atoms] = {}
+    atoms: dict[int, Atoms] = {}
     for path in sorted(work.glob(f"{STAGE}-*.safetensors")):
         try:
             tensors, metadata = read_tensors(path)
@@ -218,7 +218,7 @@ def stored_atoms(work: Path, key: str, classes: int) -> list[Atoms] | None:
         if metadata.get("key") != key:
             continue
         unit = TransportUnit.from_tensors(tensors)
-        stored |= {label: transport.atoms for label, transport in unit.classes.items()}
-    if stored.keys() != set(range(classes)):
+        atoms |= {label: transport.atoms for label, transport in unit.classes.items()}
+    if atoms.keys() != set(range(classes)):
         return None
-    return [stored[label] for label in range(classes)]
+    return [atoms[label] for label in range(classes)]

@@ -95,18 +95,18 @@ def survey_class(network: FeatureNetwork, batches: Iterable[Tensor], shares: Ten
         for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
             layer.update(means, variances, part)
         count += len(batch)
-    stacked = torch.cat(features)
-    if not torch.isfinite(stacked).all():
+    all_features = torch.cat(features)
+    if not torch.isfinite(all_features).all():
         raise NumericalError("the teacher's features are not finite; try `mixed_precision=no`")
     return ClassSurvey(
-        features=stacked,
+        features=all_features,
         means=tuple(layer.mean.float() for layer in layers),
         variances=tuple(layer.variance.float() for layer in layers),
         grey=grey,
     )
 
 
-def surveyed(
+def survey_classes(
     network: FeatureNetwork,
     parts: Iterable[tuple[Iterable[Tensor], Tensor]],
     use: Callable[[int, ClassSurvey], T],
@@ -125,11 +125,11 @@ def surveyed(
         The results of ``use``, in order.
     """
     with ThreadPoolExecutor(1) as executor:
-        last: Future[T] | None = None
+        pending: Future[T] | None = None
         for index, part in enumerate(parts):
             survey = survey_class(network, *part)
-            if last is not None:
-                yield last.result()
-            last = executor.submit(use, index, survey)
-        if last is not None:
-            yield last.result()
+            if pending is not None:
+                yield pending.result()
+            pending = executor.submit(use, index, survey)
+        if pending is not None:
+            yield pending.result()

@@ -20,7 +20,7 @@ from wdistill.artifact.reading import open_published
 from wdistill.config import RunConfig
 from wdistill.errors import OptionError, RunFolderError, WdistillError
 from wdistill.pipeline.reproduction import reproduce
-from wdistill.pipeline.reproduction.reproduce import Given, default_output
+from wdistill.pipeline.reproduction.reproduce import Overrides, default_output
 
 TOKEN = "hf_aliceSecretWriteToken"
 SHA = "0123456789" * 4
@@ -162,13 +162,13 @@ def of_hub(**changes: Any) -> dict[str, Any]:
     return manifest_json(**(told | changes))
 
 
-def settings_of(stored: dict[str, Any], given: Given) -> RunConfig:
+def settings_of(stored: dict[str, Any], overrides: Overrides) -> RunConfig:
     """Those of a file with the content ``stored``."""
-    return reproduce.settings_of(Manifest.parse(stored, Path("wdistill.json")), given)
+    return reproduce.settings_of(Manifest.parse(stored, Path("wdistill.json")), overrides)
 
 
 def test_data_and_backbone_are_those_of_the_recorded_revisions() -> None:
-    config = settings_of(of_hub(source__eval_is_holdout=True), Given())
+    config = settings_of(of_hub(source__eval_is_holdout=True), Overrides())
     data, teacher = config.data, config.teacher
     assert (data.dataset, data.config_name, data.revision) == ("alice/pets", "small", SHA)
     assert (data.image_column, data.label_column) == ("image", "label")
@@ -179,7 +179,7 @@ def test_data_and_backbone_are_those_of_the_recorded_revisions() -> None:
 
 
 def test_the_embedded_subset_and_a_built_in_network_need_nothing() -> None:
-    config = settings_of(manifest_json(), Given())
+    config = settings_of(manifest_json(), Overrides())
     assert config.data.dataset is None
     assert config.teacher.backbone == "resnet10-w16"
 
@@ -187,21 +187,21 @@ def test_the_embedded_subset_and_a_built_in_network_need_nothing() -> None:
 def test_what_was_on_a_disk_is_asked_for() -> None:
     local = of_hub(source__kind="imagefolder", source__id="photos", source__revision=None)
     with pytest.raises(OptionError, match=r"'photos' was on the disk .* with `data.dataset` PATH"):
-        settings_of(local, Given())
-    assert settings_of(local, Given(dataset="/here/photos")).data.dataset == "/here/photos"
+        settings_of(local, Overrides())
+    assert settings_of(local, Overrides(dataset="/here/photos")).data.dataset == "/here/photos"
     local = of_hub(teacher__revision=None)
     with pytest.raises(
         OptionError, match=r"'lab/net' was on the disk .* with `teacher.backbone` PATH"
     ):
-        settings_of(local, Given())
-    teacher = settings_of(local, Given(backbone="/here/net")).teacher
+        settings_of(local, Overrides())
+    teacher = settings_of(local, Overrides(backbone="/here/net")).teacher
     assert (teacher.backbone, teacher.backbone_revision) == ("/here/net", None)
 
 
 def test_only_the_user_can_trust_code() -> None:
     told = of_hub(config__teacher__trust_remote_code=True)
-    assert not settings_of(told, Given()).teacher.trust_remote_code
-    assert settings_of(told, Given(trust_remote_code=True)).teacher.trust_remote_code
+    assert not settings_of(told, Overrides()).teacher.trust_remote_code
+    assert settings_of(told, Overrides(trust_remote_code=True)).teacher.trust_remote_code
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_only_the_user_can_trust_code() -> None:
 )
 def test_hostile_settings_are_refused_in_one_line(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(RunFolderError) as caught:
-        settings_of(of_hub(**changes), Given())
+        settings_of(of_hub(**changes), Overrides())
     assert words in str(caught.value)
     assert "wdistill.json" in str(caught.value)
     assert str(caught.value).isprintable()
@@ -236,7 +236,7 @@ def test_a_folder_does_not_stand_in_for_what_is_on_the_hub(
     (tmp_path / "alice" / "pets").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WdistillError, match="there is a folder of that name here"):
-        settings_of(of_hub(), Given())
+        settings_of(of_hub(), Overrides())
 
 
 def test_the_output_is_named_after_the_set(tmp_path: Path) -> None:

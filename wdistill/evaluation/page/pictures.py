@@ -28,9 +28,9 @@ def projection(comparison: Comparison) -> Projection | None:
     for c in classes:
         order = torch.randperm(len(comparison.features[c]), generator=draw)
         real.append(comparison.features[c][order[:SHOWN_REAL]])
-    everything = torch.cat(real).double()
-    centre = everything.mean(0)
-    axes = torch.linalg.svd(everything - centre, full_matrices=False)[2][:2]
+    features = torch.cat(real).double()
+    centre = features.mean(0)
+    axes = torch.linalg.svd(features - centre, full_matrices=False)[2][:2]
     axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
 
     def points(parts: list[Tensor]) -> tuple[Point, ...]:
@@ -40,7 +40,7 @@ def projection(comparison: Comparison) -> Projection | None:
             for x, y in (part.double() - centre) @ axes.T
         )
 
-    distilled = [
+    outputs = [
         network(to_float(candidate.pixels[candidate.labels == c], network.device), False)
         for c in classes
     ]
@@ -48,7 +48,7 @@ def projection(comparison: Comparison) -> Projection | None:
         method="principal components of the teacher's features of real images",
         real=points(real),
         atoms=points([comparison.transport[c].positions for c in classes]),
-        distilled=points([activations.features.cpu() for activations in distilled]),
+        distilled=points([activations.features.cpu() for activations in outputs]),
     )
 
 
@@ -58,10 +58,12 @@ def gallery(comparison: Comparison) -> Gallery:
     nearest = torch.zeros_like(candidate.pixels)
     distances = torch.zeros(len(candidate.labels))
     for c in range(comparison.classes):
-        mine, rows = (candidate.labels == c).nonzero()[:, 0], comparison.rows(c)
+        members, rows = (candidate.labels == c).nonzero()[:, 0], comparison.rows(c)
         real = comparison.train.batches(rows, 512)
-        places, distance = nearest_real(candidate.pixels[mine], real, comparison.accelerator.device)
-        nearest[mine], distances[mine] = comparison.train.get(rows[places]), distance
+        places, distance = nearest_real(
+            candidate.pixels[members], real, comparison.accelerator.device
+        )
+        nearest[members], distances[members] = comparison.train.get(rows[places]), distance
     shares = candidate.weights / torch.bincount(candidate.labels)[candidate.labels]
     return Gallery(
         images=candidate.pixels.permute(0, 2, 3, 1).contiguous().numpy(),

@@ -69,11 +69,11 @@ def name_axes(axes: Axes, x: str, y: str) -> None:
 
 def legend(figure: Figure, columns: int = 3, **parts: Any) -> None:
     """Under the plot, where it hides nothing; ``parts``: handles and labels if not the axes'."""
-    drawn = figure.legend(
+    box = figure.legend(
         loc="outside lower left", ncols=columns, frameon=False, fontsize=_LETTERS, labelcolor=INK,
         handlelength=1.6, columnspacing=1.2, handletextpad=0.5, borderaxespad=0.2, **parts,
     )  # fmt: skip
-    drawn.set_in_layout(True)
+    box.set_in_layout(True)
 
 
 def plain(text: str, longest: int) -> str:
@@ -104,8 +104,8 @@ def signed(value: float, digits: int = 1) -> str:
 
 def log_axis(axes: Axes, values: Iterable[float], words: str = "count") -> None:
     """A logarithmic x axis over ``values``, with numbers or (words="bytes") sizes as its ticks."""
-    known = [value for value in values if value > 0] or [1.0]
-    low, high = min(known), max(known)
+    positive = [value for value in values if value > 0] or [1.0]
+    low, high = min(positive), max(positive)
     axes.set_xscale("log")
     axes.set_xlim(low / 1.35, high * 1.35)
     decades = high * 1.35 / (low / 1.35)

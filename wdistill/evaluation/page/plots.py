@@ -65,16 +65,21 @@ def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
     pair = (student, labels)
     equivalents = [e for e in report.equivalents if (e.student, e.labels) == pair]
     distilled = row_of(rows, "distilled")
-    inside += [each.ipc for each in equivalents[:1] if distilled]
+    inside += [equivalent.ipc for equivalent in equivalents[:1] if distilled]
     log_axis(axes, inside or [row.ipc for row in rows])
     share_axis(axes, share_limits(report.rows))
     if equivalents and distilled:
         _arrow(axes, distilled, equivalents[0])
     name_axes(axes, "images per class", "top-1 accuracy (%)")
-    handles, named = axes.get_legend_handles_labels()
-    drawn = dict(zip(named, handles, strict=True))
-    known = [words for words in SETS.values() if words in drawn]
-    legend(figure, columns=2, handles=[drawn[words] for words in known], labels=known)
+    handles, names = axes.get_legend_handles_labels()
+    handle_of = dict(zip(names, handles, strict=True))
+    labels_in_order = [words for words in SETS.values() if words in handle_of]
+    legend(
+        figure,
+        columns=2,
+        handles=[handle_of[words] for words in labels_in_order],
+        labels=labels_in_order,
+    )
     return figure
 
 
@@ -85,9 +90,9 @@ def accuracy_by_bytes(report: Report, student: str) -> Figure:
     regimes = list(dict.fromkeys(row.labels for row in rows))
     for labels in regimes:
         mark = _LABEL_MARKS.get(labels, "v")
-        mine = [row for row in rows if row.labels == labels]
-        _curve(axes, [row for row in mine if row.images == "random"], "bytes", mark)
-        for row in mine:
+        same_labels = [row for row in rows if row.labels == labels]
+        _curve(axes, [row for row in same_labels if row.images == "random"], "bytes", mark)
+        for row in same_labels:
             if row.images != "random":
                 _point(axes, row, "bytes", mark)
     log_axis(axes, [row.bytes for row in rows], "bytes")
@@ -107,11 +112,11 @@ def accuracy_by_bytes(report: Report, student: str) -> Figure:
 def learning_curves(report: Report, student: str, labels: str) -> Figure | None:
     """Training loss over steps, a line for each set; random images of the distilled number only."""
     rows = panel_rows(report, student, labels)
-    kept = [row for name in SETS if (row := row_of(rows, name)) and row.curve.step]
-    if not kept:
+    with_curves = [row for name in SETS if (row := row_of(rows, name)) and row.curve.step]
+    if not with_curves:
         return None
     figure, axes = panel(panel_title(student, labels))
-    for row in kept:
+    for row in with_curves:
         axes.plot(
             row.curve.step, row.curve.loss, label=SETS[row.images],
             color=COLOURS[row.images], linewidth=1.5,

@@ -110,30 +110,30 @@ def _learning(report: Report) -> list[View]:
 
 def _classes(report: Report) -> list[View]:
     gains = _each_panel(report, class_gains, "Gain over random real images by class")
-    confused = _each_panel(report, confusion, "Confusion matrix of students of distilled images")
+    matrices = _each_panel(report, confusion, "Confusion matrix of students of distilled images")
     return _pictures(
         ("Gain by class", "Accuracy on each class: distilled images less the same number of "
          "random real ones, in percentage points; blue where random ones do better.", gains),
         ("Confusion", "For students of the distilled images: of each true class, the percentage "
-         "taken for each class.", confused),
+         "taken for each class.", matrices),
     )  # fmt: skip
 
 
 def _features(report: Report) -> list[View]:
     figure = projection(report)
-    drawn = [svg(figure, "projection", "Features in two dimensions by class")] if figure else []
+    figures = [svg(figure, "projection", "Features in two dimensions by class")] if figure else []
     text = (
         "Real images, the atoms that stand for them and the distilled images in two dimensions "
         "of the feature space. Distances on paper only hint at distances there."
     )
-    return _pictures(("Feature space", text, drawn))
+    return _pictures(("Feature space", text, figures))
 
 
 def _each_panel(report: Report, draw: Panel, alt: str) -> list[Markup]:
-    drawn = [(pair, draw(report, *pair)) for pair in panels(report)]
+    figures = [(pair, draw(report, *pair)) for pair in panels(report)]
     return [
         svg(figure, f"{draw.__name__}{i}", f"{alt}, {', '.join(panel_title(*pair))}")
-        for i, (pair, figure) in enumerate(drawn)
+        for i, (pair, figure) in enumerate(figures)
         if figure is not None
     ]
 
@@ -141,22 +141,22 @@ def _each_panel(report: Report, draw: Panel, alt: str) -> list[Markup]:
 def _pictures(*kinds: tuple[str, str, Sequence[Markup]]) -> list[View]:
     """Title, text, and figures: the first few, and the others to be folded."""
     return [
-        {"title": title, "text": text, "first": drawn[:_SHOWN], "folded": drawn[_SHOWN:]}
-        for title, text, drawn in kinds
-        if drawn
+        {"title": title, "text": text, "first": figures[:_SHOWN], "folded": figures[_SHOWN:]}
+        for title, text, figures in kinds
+        if figures
     ]
 
 
 def _gallery_view(gallery: Gallery, names: Sequence[str]) -> View:
     """Evenly spaced classes where there are too many, the first images of each."""
     present = np.unique(gallery.labels)
-    at = np.linspace(0, len(present) - 1, min(MOST_CLASSES, len(present))).round().astype(int)
+    shown = np.linspace(0, len(present) - 1, min(MOST_CLASSES, len(present))).round().astype(int)
     height, width = gallery.images.shape[1:3]
-    classes = [_class_view(gallery, int(label), names[label]) for label in present[at]]
+    classes = [_class_view(gallery, int(label), names[label]) for label in present[shown]]
     return {
         "classes": classes[:_OPEN],
         "folded": classes[_OPEN:],
-        "more_classes": len(present) - len(at),
+        "more_classes": len(present) - len(shown),
         "nearest": gallery.nearest is not None,
         "weights": gallery.weights is not None,
         "size": f"{width} × {height}",

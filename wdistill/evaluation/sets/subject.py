@@ -23,7 +23,7 @@ from wdistill.data.source_errors import ALLOWED, missing_source
 from wdistill.data.sources import is_only_local
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import DataError, OptionError, RunFolderError
-from wdistill.labels.views import LabelViews, renamed
+from wdistill.labels.views import LabelViews, reindex
 
 CHOICES = ("config_name", "revision", "train_split", "eval_split")
 WEIGHT, SOFT_LABEL = "weight", "soft_label"  # the columns of a published set
@@ -62,9 +62,9 @@ def open_subject(source: str, config: DataConfig) -> Subject:
             raise RunFolderError(
                 f"the run in {source!r} is not finished; run its command again, then evaluate"
             )
-        return _own(one_set(path), "run", path)
+        return _published_set(one_set(path), "run", path)
     if (path / MANIFEST_FILE).is_file() or any(path.glob(f"ipc*/{MANIFEST_FILE}")):
-        return _own(one_set(path), "published", None)
+        return _published_set(one_set(path), "published", None)
     config = replace(config, dataset=source)
     if path.exists() or glob.has_magic(source):
         return _dataset(config)
@@ -73,23 +73,23 @@ def open_subject(source: str, config: DataConfig) -> Subject:
     try:
         return _of_the_hub(config, source)
     except DataError as error:
-        missing = missing_source(source, error)
-        if missing is None:
+        not_found = missing_source(source, error)
+        if not_found is None:
             raise
-        raise missing from error
+        raise not_found from error
 
 
 def _of_the_hub(config: DataConfig, name: str) -> Subject:
-    found = fetch_set(name)
-    if found is None:
+    hub_set = fetch_set(name)
+    if hub_set is None:
         return _dataset(config)
-    own = _own(found.folder, "published", None)
-    return replace(own, id=found.id, url=found.url, revision=found.revision)
+    subject = _published_set(hub_set.folder, "published", None)
+    return replace(subject, id=hub_set.id, url=hub_set.url, revision=hub_set.revision)
 
 
-def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
-    found = read_published(publish)
-    distilled: DistilledSet = found.distilled
+def _published_set(publish: Path, kind: str, folder: Path | None) -> Subject:
+    published = read_published(publish)
+    distilled: DistilledSet = published.distilled
     return Subject(
         kind=kind,
         id=(folder or publish.parent).resolve().name,
@@ -102,18 +102,18 @@ def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
         images=distilled.images,
         weights=distilled.weights,
         soft_labels=distilled.soft_labels,
-        views=found.views,
+        views=published.views,
         label_bytes=sum(path.stat().st_size for path in label_shards(publish)),
         folder=folder,
-        manifest=found.manifest,
+        manifest=published.manifest,
     )
 
 
 def fingerprint_of(distilled: DistilledSet) -> str:
     """SHA-256 over class names, pixels, labels, weights and soft labels."""
     digest = hashlib.sha256(json.dumps(distilled.class_names).encode())
-    given = (distilled.images, distilled.labels, distilled.weights, distilled.soft_labels)
-    for array in given:
+    arrays = (distilled.images, distilled.labels, distilled.weights, distilled.soft_labels)
+    for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
@@ -152,31 +152,31 @@ def _are_shares(values: np.ndarray | None, labels: np.ndarray | None) -> bool:
     return bool(np.allclose(sums, 1, atol=1e-3))
 
 
-def against(subject: Subject, given: DataConfig) -> DataConfig:
+def against(subject: Subject, config: DataConfig) -> DataConfig:
     """The real data to judge with: as ``given``, else those that the set was made from, of which
     ``given`` may choose another configuration, revision or split.
 
     Raises OptionError where nothing says which, RunFolderError if a published manifest names what
     is not on the Hub.
     """
-    if given.dataset is not None:
-        return given
-    chosen = {name: getattr(given, name) for name in CHOICES}
-    known = {name: value for name, value in chosen.items() if value is not None}
-    return replace(_made_from(subject), **known)
+    if config.dataset is not None:
+        return config
+    settings = {name: getattr(config, name) for name in CHOICES}
+    overrides = {name: value for name, value in settings.items() if value is not None}
+    return replace(_source_config(subject), **overrides)
 
 
-def _made_from(subject: Subject) -> DataConfig:
+def _source_config(subject: Subject) -> DataConfig:
     source = subject.manifest.source if subject.manifest else None
     if subject.folder is not None:
-        told = read_json(subject.folder / IDENTITY)
+        run_identity = read_json(subject.folder / IDENTITY)
         names = {f"data.{field.name}": field.name for field in fields(DataConfig)}
-        known = {names[key]: value for key, value in told.items() if key in names}
+        values = {names[key]: value for key, value in run_identity.items() if key in names}
         if source is not None and source.kind == "hub":
-            known["revision"] = source.revision  # the branch may have moved on since
-        return DataConfig(**known)
+            values["revision"] = source.revision  # the branch may have moved on since
+        return DataConfig(**values)
     if subject.manifest is not None and source is not None and source.kind in ("embedded", "hub"):
-        stored = DataConfig(
+        columns = DataConfig(
             image_column=source.image_column,
             label_column=source.label_column,
             group_column=subject.manifest.config.data.group_column,
@@ -184,9 +184,9 @@ def _made_from(subject: Subject) -> DataConfig:
             eval_split=None if source.eval_is_holdout else source.eval_split,
         )
         if source.kind == "embedded":
-            return stored
+            return columns
         return replace(
-            stored,
+            columns,
             dataset=remote(source.id, "source", "against.dataset"),
             config_name=source.config_name,
             revision=source.revision,
@@ -199,48 +199,54 @@ def _made_from(subject: Subject) -> DataConfig:
 
 def check_options(subject: Subject, columns: DataConfig, resolution: int | None) -> None:
     """Raises OptionError if the user says how to read a set that says so itself."""
-    given = {
+    settings = {
         "columns.train_split": columns.train_split,
         "columns.image_column": columns.image_column,
         "columns.label_column": columns.label_column,
         "against.resolution": resolution,
     }
-    named = [f"`{setting}`" for setting, value in given.items() if value is not None]
-    if subject.manifest is not None and named:
+    conflicts = [f"`{setting}`" for setting, value in settings.items() if value is not None]
+    if subject.manifest is not None and conflicts:
         raise OptionError(
-            f"{' and '.join(named)} cannot apply to {subject.id!r}, which is a set of wdistill and "
-            "says itself how to read it; leave out what is for sets of others"
+            f"{' and '.join(conflicts)} cannot apply to {subject.id!r}, which is a set of wdistill "
+            "and says itself how to read it; leave out what is for sets of others"
         )
 
 
-def in_order_of(subject: Subject, names: tuple[str, ...], where: str) -> Subject:
+def in_order_of(subject: Subject, names: tuple[str, ...], dataset_id: str) -> Subject:
     """The subject with its classes in the order of ``names``, those of the real data, matched by
     name; numbers that are no such names are positions in ``names``. Raises DataError naming a class
     that only one of them has.
     """
-    own = subject.class_names
-    known = subject.named and {own[label] for label in np.unique(subject.labels)} <= set(names)
-    if own != names and not known and all(name.isdecimal() for name in own):
+    subject_names = subject.class_names
+    names_match = subject.named and {
+        subject_names[label] for label in np.unique(subject.labels)
+    } <= set(names)
+    if (
+        subject_names != names
+        and not names_match
+        and all(name.isdecimal() for name in subject_names)
+    ):
         # Numbers without names: the usual way of those who forget the names.
-        own = tuple(names[int(n)] if int(n) < len(names) else n for n in own)
-    present = {own[label] for label in np.unique(subject.labels)}
-    strange = [name for name in own if name in present and name not in set(names)]
-    if strange:
+        subject_names = tuple(names[int(n)] if int(n) < len(names) else n for n in subject_names)
+    present = {subject_names[label] for label in np.unique(subject.labels)}
+    unknown = [name for name in subject_names if name in present and name not in set(names)]
+    if unknown:
         raise DataError(
-            f"{subject.id!r} has class {strange[0]!r}, which {where!r} lacks (it has "
-            f"{_some(names)}); choose another `against.dataset`"
+            f"{subject.id!r} has class {unknown[0]!r}, which {dataset_id!r} lacks (it has "
+            f"{_listed(names)}); choose another `against.dataset`"
         )
     missing = [name for name in names if name not in present]
     if missing:
         raise DataError(
-            f"{subject.id!r} has no image of class {missing[0]!r} of {where!r}; "
+            f"{subject.id!r} has no image of class {missing[0]!r} of {dataset_id!r}; "
             "a set is judged on all classes of the real data: choose another `against.dataset`"
         )
-    place = {name: index for index, name in enumerate(names)}
-    target = np.array([place.get(name, -1) for name in own], dtype=np.int64)
+    index_of = {name: index for index, name in enumerate(names)}
+    target = np.array([index_of.get(name, -1) for name in subject_names], dtype=np.int64)
     soft = subject.soft_labels
     if soft is not None:
-        columns = np.array([own.index(name) for name in names])
+        columns = np.array([subject_names.index(name) for name in names])
         soft = soft[:, columns]
     labels = target[subject.labels]
     order = np.argsort(labels, kind="stable")
@@ -252,10 +258,10 @@ def in_order_of(subject: Subject, names: tuple[str, ...], where: str) -> Subject
         images=images.take(order) if isinstance(images, ImageSplit) else images[order],
         weights=None if subject.weights is None else subject.weights[order],
         soft_labels=None if soft is None else soft[order],
-        views=None if subject.views is None else renamed(subject.views, order, target),
+        views=None if subject.views is None else reindex(subject.views, order, target),
     )
 
 
-def _some(names: tuple[str, ...], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _listed(names: tuple[str, ...], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

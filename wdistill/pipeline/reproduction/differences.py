@@ -77,21 +77,23 @@ class Differences(Shown):
 def compare(was: PublishedSet, now: PublishedSet) -> Differences:
     """``was``: the published set, ``now``: the one made again from its settings."""
     old, new = was.distilled, now.distilled
-    other = [*_other_shape(was, now), *_other_views(was.views, now.views)]
-    alike = old.images.shape == new.images.shape and old.class_names == new.class_names
+    incomparable = [*_other_shape(was, now), *_other_views(was.views, now.views)]
+    same_shape = old.images.shape == new.images.shape and old.class_names == new.class_names
     same_views = _same_views(was.views, now.views)
     arrays = ("images", "labels", "weights", "soft_labels")
-    same = alike and all(np.array_equal(getattr(old, n), getattr(new, n)) for n in arrays)
+    same_arrays = same_shape and all(
+        np.array_equal(getattr(old, n), getattr(new, n)) for n in arrays
+    )
     teachers = was.manifest.teacher, now.manifest.teacher
     return Differences(
-        identical=same and same_views,
-        other=tuple(other),
+        identical=same_arrays and same_views,
+        other=tuple(incomparable),
         images=len(old),
-        same_images=int((old.images == new.images).all((1, 2, 3)).sum()) if alike else 0,
-        pixels=_gap(old.images, new.images) if alike else None,
-        weights=_gap(old.weights, new.weights) if alike else None,
-        soft_labels=_gap(old.soft_labels, new.soft_labels) if alike else None,
-        views=_views_gap(was.views, now.views, len(old.class_names)) if alike else None,
+        same_images=int((old.images == new.images).all((1, 2, 3)).sum()) if same_shape else 0,
+        pixels=_gap(old.images, new.images) if same_shape else None,
+        weights=_gap(old.weights, new.weights) if same_shape else None,
+        soft_labels=_gap(old.soft_labels, new.soft_labels) if same_shape else None,
+        views=_views_gap(was.views, now.views, len(old.class_names)) if same_shape else None,
         same_teacher=teachers[0].weights_sha256 == teachers[1].weights_sha256,
         teacher_accuracy=Accuracy("teacher", *(teacher.accuracy for teacher in teachers)),
         accuracies=tuple(_accuracies(was.report, now.report)),
@@ -100,8 +102,8 @@ def compare(was: PublishedSet, now: PublishedSet) -> Differences:
 
 
 def _gap(was: NDArray[Any], now: NDArray[Any]) -> Gap:
-    apart = np.abs(was.astype(np.float64) - now)
-    return Gap(float(apart.max()), float(apart.mean()))
+    difference = np.abs(was.astype(np.float64) - now)
+    return Gap(float(difference.max()), float(difference.mean()))
 
 
 def _other_shape(was: PublishedSet, now: PublishedSet) -> Iterator[str]:
@@ -128,18 +130,18 @@ def _other_views(was: LabelViews | None, now: LabelViews | None) -> Iterator[str
         yield "the label views are other crops or mixes"
 
 
-def _same(was: LabelViews, now: LabelViews, names: tuple[str, ...]) -> bool:
+def _equal_fields(was: LabelViews, now: LabelViews, names: tuple[str, ...]) -> bool:
     return all(torch.equal(getattr(was, name), getattr(now, name)) for name in names)
 
 
 def _same_shapes(was: LabelViews, now: LabelViews) -> bool:
-    return _same(was, now, SHAPES)
+    return _equal_fields(was, now, SHAPES)
 
 
 def _same_views(was: LabelViews | None, now: LabelViews | None) -> bool:
     if was is None or now is None:
         return was is now
-    return _same(was, now, tuple(vars(was)))
+    return _equal_fields(was, now, tuple(vars(was)))
 
 
 def _views_gap(was: LabelViews | None, now: LabelViews | None, classes: int) -> Gap | None:

@@ -44,7 +44,7 @@ from wdistill.core.text import without_folders
 from wdistill.core.units import StageOutput
 from wdistill.errors import RunFolderError
 from wdistill.evaluation.comparison import Comparison
-from wdistill.evaluation.results import Measured, build_report
+from wdistill.evaluation.results import Measurements, build_report
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.judging import publish_report
 from wdistill.pipeline.run_folder import Run, stage_times
@@ -75,13 +75,13 @@ VOLATILE = {  # fields of the manifest that differ between equal runs
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """What a run is for. stored: labels of views; w2: (classes, 2), of the barycenter and of random
+class RunResult:
+    """What a run is for. views: the label views; w2: (classes, 2), of the barycenter and of random
     real images; nearest: (classes, ipc), pixel distance of each image to the nearest real one.
     """
 
     distilled: DistilledSet
-    stored: LabelViews | None
+    views: LabelViews | None
     w2: NDArray[np.float64]
     nearest: NDArray[np.float32]
 
@@ -105,7 +105,9 @@ def assemble(
     return DistilledSet(
         images=on_disk(pixels, (ipc * classes, side, side, 3), np.uint8, run.work),
         labels=np.repeat(np.arange(classes, dtype=np.int64), ipc),
-        weights=torch.cat([each.atoms.weights for each in transported_classes(transport)]).numpy(),
+        weights=torch.cat(
+            [transported.atoms.weights for transported in transported_classes(transport)]
+        ).numpy(),
         soft_labels=on_disk(soft, (ipc * classes, classes), np.float32, run.work),
         class_names=names,
     )
@@ -113,15 +115,15 @@ def assemble(
 
 def draw_pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
     """How synthesis went, for people: images on their way, and the terms of the loss."""
-    names, traces, on_the_way = run.data.class_names, [], []
-    shown = evenly(len(names), MOST_CLASSES)
+    names, traces, progress = run.data.class_names, [], []
+    labels_shown = evenly(len(names), MOST_CLASSES)
     for unit, distilled in zip(run.units, images, strict=True):
         traces.append(distilled.trace)
         stages = torch.stack([distilled.start, distilled.middle, distilled.pixels], 2)
-        kept = [index for index, label in enumerate(unit.classes) if label in shown]
-        on_the_way.append(stages[kept, :SHOWN_IMAGES])
-    grid = torch.cat(on_the_way).permute(0, 1, 2, 4, 5, 3).contiguous().numpy()
-    save_png(run.folder / PICTURES / "synthesis.png", progress_grid(grid, shown, names))
+        visible = [index for index, label in enumerate(unit.classes) if label in labels_shown]
+        progress.append(stages[visible, :SHOWN_IMAGES])
+    grid = torch.cat(progress).permute(0, 1, 2, 4, 5, 3).contiguous().numpy()
+    save_png(run.folder / PICTURES / "synthesis.png", progress_grid(grid, labels_shown, names))
     trace = torch.stack(traces).mean(0).numpy()
     terms = [f"{space}: {term}" for space in ("teacher", "pool") for term in TERMS]
     curves = {name: row for name, row in zip(terms, trace.T[1:], strict=True) if row.any()}
@@ -133,7 +135,7 @@ def draw_pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
 
 
 def manifest_of(
-    run: Run, teacher: Teacher, networks: Networks, made: Made, command: str, sizes: Sizes
+    run: Run, teacher: Teacher, networks: Networks, result: RunResult, command: str, sizes: Sizes
 ) -> Manifest:
     """What was made and how, without any folder of this machine."""
     config = run.config
@@ -149,17 +151,17 @@ def manifest_of(
         classes=run.data.class_names,
         ipc=config.barycenter.ipc,
         resolution=teacher.train.preprocessing.resolution,
-        images=len(made.distilled),
+        images=len(result.distilled),
         teacher=teacher.description,
         revisions=networks.revisions,
         local_students=networks.local_students,
         barycenter=BarycenterRecord(
-            w2=tuple(made.w2[:, 0].tolist()), w2_random=tuple(made.w2[:, 1].tolist())
+            w2=tuple(result.w2[:, 0].tolist()), w2_random=tuple(result.w2[:, 1].tolist())
         ),
         distances=Distances(
-            nearest_real_rmse=tuple(map(tuple, made.nearest.astype(float).round(4).tolist()))
+            nearest_real_rmse=tuple(map(tuple, result.nearest.astype(float).round(4).tolist()))
         ),
-        label_views=_stored_views(config, made.stored),
+        label_views=_stored_views(config, result.views),
         seconds={stage: round(value, 2) for stage, value in stage_times(run).items()},
         versions=versions(),
         device=device_name(run.accelerator.device),
@@ -180,20 +182,20 @@ def _stored_views(config: RunConfig, views: LabelViews | None) -> StoredViews | 
     )
 
 
-def publish(run: Run, made: Made, describe: Callable[[Sizes], Manifest]) -> None:
+def publish(run: Run, result: RunResult, describe: Callable[[Sizes], Manifest]) -> None:
     """Write the set's folder and the card, unless they are there already."""
     root = run.folder / PUBLISH
     folder = root / set_name(run.config.barycenter.ipc)
-    if _is_published(folder, made.distilled, describe):
+    if _is_published(folder, result.distilled, describe):
         return
-    removed = remove_other_report(folder, made.distilled, made.stored)
-    if removed and not run.config.evaluate.enabled:
+    removed_report = remove_other_report(folder, result.distilled, result.views)
+    if removed_report and not run.config.evaluate.enabled:
         logger.info(
             f"{REPORT_FILE} was about other images or labels and is gone; the same run "
             "with students has it again"
         )
-    sizes = write_data(folder, made.distilled, made.stored)
-    save_png(folder / "preview.png", preview_grid(made.distilled))
+    sizes = write_data(folder, result.distilled, result.views)
+    save_png(folder / "preview.png", preview_grid(result.distilled))
     describe(sizes).write(folder / MANIFEST_FILE)
     atomic_write(root / "README.md", render_card(root).encode())
 
@@ -203,7 +205,7 @@ def _is_published(
 ) -> bool:
     """Whether ``folder`` holds this very set: then it stays, and a second push sends nothing."""
     try:
-        recorded = read_manifest(folder)
+        manifest = read_manifest(folder)
         same_pixels = np.array_equal(read_distilled(folder).images, distilled.images)
     except (FileNotFoundError, RunFolderError):
         return False
@@ -211,8 +213,8 @@ def _is_published(
     return (
         same_pixels
         and (folder.parent / "README.md").exists()
-        and views_size == recorded.bytes.label_views
-        and _stable(recorded) == _stable(describe(recorded.bytes))
+        and views_size == manifest.bytes.label_views
+        and _stable(manifest) == _stable(describe(manifest.bytes))
     )
 
 
@@ -220,10 +222,12 @@ def _stable(manifest: Manifest) -> dict[str, Any]:
     return manifest.model_dump(exclude=VOLATILE)
 
 
-def publish_own_report(run: Run, comparison: Comparison, measured: Measured, command: str) -> None:
+def publish_own_report(
+    run: Run, comparison: Comparison, measurements: Measurements, command: str
+) -> None:
     folder = run.folder / PUBLISH / set_name(run.config.barycenter.ipc)
     label_bytes = sum(path.stat().st_size for path in label_shards(folder))
-    report = build_report(replace(comparison, label_bytes=label_bytes), measured, command)
+    report = build_report(replace(comparison, label_bytes=label_bytes), measurements, command)
     for row in report.rows:
         name = f"students/{row.student}/{row.labels}/{row.images}"
         run.accelerator.log({name: row.top1_mean})

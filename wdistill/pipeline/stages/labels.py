@@ -91,9 +91,9 @@ def label_views_stage(
 
     output = run.compute(Stage("views", key, LabelViews, config.count, "view"), compute)
     views = rounded(join(list(output.units)), config.levels)
-    kept, size = fit(views, classes, config.budget)
+    published, size = fit(views, classes, config.budget)
     logger.info(
-        f"label views: {kept.count} of each image, {kept.logits.shape[1]} logits a view: "
+        f"label views: {published.count} of each image, {published.logits.shape[1]} logits a view: "
         f"{human_bytes(size)}"
     )
-    return stable_hash([key, kept.count]), kept
+    return stable_hash([key, published.count]), published
