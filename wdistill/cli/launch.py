@@ -1,6 +1,6 @@
-"""A command as several processes on this machine, by torchrun, as `accelerate launch` does it.
+"""Run a command in several processes on this machine by torchrun, as `accelerate launch` does.
 
-`accelerate launch` itself starts a single process where there is no GPU (and no MPI).
+`accelerate launch` itself starts only one process on a machine without a GPU (and MPI).
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ def launch(
 ) -> int:
     """Run ``wdistill`` with ``arguments`` in ``processes`` processes and return its exit code.
 
-    They print what there is to say; ``environment`` is added to theirs, and OMP_NUM_THREADS if it
-    is not set: each has its share of the cores. Raises OptionError if there are fewer GPUs than
-    processes, ProcessError if one was killed, KeyboardInterrupt if this one was.
+    ``environment`` is added to that of the processes, and OMP_NUM_THREADS if it is not set, so that
+    each uses its share of the cores.
+
+    Raises:
+        OptionError: There are fewer GPUs than processes.
+        ProcessError: A process was killed.
+        KeyboardInterrupt: This process was interrupted.
     """
     _check_devices(processes, device)
     threads = max(1, (os.cpu_count() or 1) // processes)
@@ -45,8 +49,10 @@ def launch(
 
 
 def exit_code(codes: Mapping[int, int], processes: int) -> int:
-    """The exit code of the job; codes: of its processes, negative for a signal. One that fails has
-    said why, and torchrun ends the others with SIGTERM.
+    """The exit code of the job.
+
+    ``codes`` are those of its processes by rank, negative for a signal. A process that fails has
+    printed the reason, and torchrun ends the others with SIGTERM.
     """
     killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
     failures = [code for code in codes.values() if code > 0]

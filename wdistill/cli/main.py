@@ -34,7 +34,7 @@ CONFIGS = {"run": (RunConfig, ()), "evaluate": (EvaluateConfig, ("source",))}
 
 
 class Command(click.Command):
-    """A command whose errors name its flags instead of the settings of Python."""
+    """A command whose error messages name flags instead of settings."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -382,7 +382,7 @@ def config_(command: str, quiet: bool, debug: bool) -> None:
 
 
 def _launch_processes(processes: int, runtime: RuntimeConfig) -> None:
-    """Do the command in several processes, and end with it, if the user asked for them."""
+    """If the user asked for several processes, run the command in them and exit with its code."""
     if processes > 1 and not is_launched():
         from wdistill.cli.launch import launch
 
@@ -391,13 +391,13 @@ def _launch_processes(processes: int, runtime: RuntimeConfig) -> None:
 
 
 def _with_command(runtime: RuntimeConfig) -> RuntimeConfig:
-    """With the command that was typed, or of the whole run where it makes a part."""
+    """Record the command line; for a shard, the command of the full run."""
     command = without_part(command_line()) if runtime.shard else command_line()
     return replace(runtime, command=runtime.command or command)
 
 
 def _print_log(runtime: RuntimeConfig) -> None:
-    """Of several processes the main one says what it does, unless -q."""
+    """Print the log to stdout, on the main process and without -q only."""
     from wdistill.core.log import log_to_stdout
 
     if not runtime.quiet and is_main_process():
@@ -405,7 +405,7 @@ def _print_log(runtime: RuntimeConfig) -> None:
 
 
 def main() -> None:
-    """Entry point: a foreseen error is one line on stderr and a non-zero exit code."""
+    """Entry point: an expected error is one line on stderr and a non-zero exit code."""
     debug = "--debug" in sys.argv
     listen()
     try:
@@ -419,6 +419,6 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort) as error:
         interrupt(signal_of(error))
     except Exception as error:
-        if number := stopped_by():  # a library has made another error of it
+        if number := stopped_by():  # a library has turned the signal into another error
             interrupt(number)
         fail(error, debug, error.exit_code if isinstance(error, WdistillError) else 1)

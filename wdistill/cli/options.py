@@ -1,4 +1,4 @@
-"""Options of the commands, made from the settings; settings of a command, from a file and flags."""
+"""Command-line options generated from the settings; settings read from a file and flags."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ByteSize(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 
 class SettingOption(click.Option):
-    """An option that stands for the setting ``setting``, such as barycenter.ipc."""
+    """An option that sets ``setting``, a full name such as barycenter.ipc."""
 
     def __init__(self, *arguments: Any, setting: str, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -44,7 +44,7 @@ class SettingOption(click.Option):
 def setting_options(
     kind: type[Settings], *, only: Sequence[str] = (), without: Sequence[str] = ()
 ) -> Callable[[C], C]:
-    """A decorator that gives a command the options of ``kind``, in the order of the fields."""
+    """A decorator that adds the options of ``kind`` to a command, in the order of the fields."""
 
     def decorate(command: C) -> C:
         for name, hint, option in reversed(list(options_of(kind))):
@@ -88,15 +88,15 @@ def _click_option(name: str, hint: Any, option: Option, default: Any) -> Callabl
 
 
 def settings(kind: type[S], options: dict[str, Any], **arguments: str) -> tuple[S, RuntimeConfig]:
-    """What the current command's options and its settings file say; the options win.
+    """The settings from the current command's options and its settings file; the options win.
 
     Args:
-        kind: The settings that are wanted beside those of the runtime.
+        kind: The class of the settings, beside those of the runtime.
         options: The values of the command's parameters.
-        fixed: Settings that the command takes as arguments.
+        arguments: Settings that the command takes as positional arguments.
 
     Raises:
-        OptionError: If a setting is not allowed, naming the file if that is where it comes from.
+        OptionError: A setting is not allowed; the message names the file if it comes from there.
     """
     path: Path | None = options.get("config")
     values = {} if path is None else _read_file(path)
@@ -116,7 +116,7 @@ def _validate(kind: type[S], values: dict[str, Any]) -> tuple[S, RuntimeConfig]:
 
 
 def _blame(kind: type[S], values: dict[str, Any], message: str, path: Path) -> None:
-    """Raise an error that names the file, if it is the file alone that is wrong."""
+    """Raise an error that names the file if the file alone is at fault."""
     try:
         _validate(kind, values)
     except OptionError as error:
@@ -131,7 +131,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _command_line_values(options: dict[str, Any]) -> dict[str, Any]:
-    """What was typed, by the full names of settings."""
+    """The settings given on the command line, by their full names."""
     context = click.get_current_context()
     values: dict[str, Any] = {}
     for parameter in context.command.params:
@@ -152,7 +152,7 @@ def _command_line_values(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merge(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Nested ``values`` with those of ``typed``, whose names have their section in front."""
+    """Nested ``values`` updated with ``overrides``, whose keys are full names."""
     result = dict(values)
     for full, value in overrides.items():
         section, _, name = full.rpartition(".")
@@ -165,7 +165,7 @@ def _merge(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def spoken(text: str, command: click.Command) -> str:
-    """``text`` with flags of ``command`` in place of the settings that it names in backticks."""
+    """Replace the settings that ``text`` names in backticks by the flags of ``command``."""
     flags: dict[str, click.Option] = {}
     for parameter in command.params:
         if isinstance(parameter, click.Option):

@@ -1,4 +1,4 @@
-"""Settings in YAML or JSON: read for `--config`, written by `wdistill config`."""
+"""Settings files in YAML or JSON: read for `--config`, written by `wdistill config`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH = 100
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values: ``no`` is a word, ``1e-4`` a number, a date a text."""
+    """YAML 1.2's scalars: ``no`` is a string, ``1e-4`` a number, a date a string."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -35,7 +35,7 @@ for _tag, _pattern, _first_characters in (
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a file, nested, not yet checked. Raises OptionError if it is no such file."""
+    """Read nested settings without validating them. Raises OptionError if the file is invalid."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe one)
     except OSError as error:
@@ -55,7 +55,7 @@ def settings_text(kind: type[Settings], arguments: tuple[str, ...] = ()) -> str:
 
     Args:
         kind: RunConfig or EvaluateConfig.
-        fixed: Settings that the command takes as arguments.
+        arguments: Settings that the command takes as positional arguments.
     """
     sections: dict[str, list[str]] = {"": []}
     defaults = kind(**dict.fromkeys(arguments, "")).to_dict() | {

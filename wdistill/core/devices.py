@@ -1,4 +1,4 @@
-"""Where to compute, with how many processes, and as many images at once as fit there."""
+"""Device, processes, and the number of images that fit into memory at once."""
 
 from __future__ import annotations
 
@@ -30,9 +30,16 @@ _SIGNS = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # the latter by c
 def open_accelerator(
     precision: Precision, device: Device, track: Tracker | None = None, folder: Path = Path()
 ) -> Accelerator:
-    """track: where numbers can be followed, kept in ``folder`` if it needs one.
+    """Create the Accelerator of a run.
 
-    Raises OptionError if PyTorch sees no such device or the tracker's package is not installed.
+    Args:
+        precision: Mixed precision of the networks.
+        device: The device to use.
+        track: Experiment tracker; None for none.
+        folder: Folder for the tracker's files, if it writes any.
+
+    Raises:
+        OptionError: PyTorch sees no such device, or the tracker's package is not installed.
     """
     if track is not None and find_spec(track) is None:
         raise OptionError(
@@ -50,7 +57,7 @@ def open_accelerator(
     process_group = InitProcessGroupKwargs(timeout=timedelta(days=7))
     # Some backbones have parameters that no image uses, such as a mask token.
     distributed = DistributedDataParallelKwargs(find_unused_parameters=True)
-    # With neither, Accelerate takes each of several processes for the only one.
+    # With neither a GPU nor cpu=True, Accelerate takes each process for the only one.
     cpu = device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
     return Accelerator(
         cpu=cpu, mixed_precision=precision, kwargs_handlers=[process_group, distributed],
@@ -60,8 +67,8 @@ def open_accelerator(
 
 @contextmanager
 def training_ends(accelerator: Accelerator) -> Iterator[None]:
-    """Close trackers however the work inside ends. Where one of several processes fails, the others
-    may be waiting for it: their process group is left to whoever started them.
+    """Close the trackers, however the work inside ends. If one of several processes fails, the
+    others may be waiting for it: the launcher then closes the process group.
     """
     try:
         yield
@@ -77,7 +84,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = (-1, 2**31 - 1), (-2, 2**26), (-3, 
 
 
 def keep_freed_memory() -> None:
-    """Let glibc's malloc keep what is freed instead of giving it back to the kernel.
+    """Let glibc's malloc keep freed memory instead of returning it to the kernel.
 
     Every step of training or synthesis frees and allocates the same activations, and a CPU would
     map, zero and unmap their pages each time: at 32 px that is a quarter of a step's time. Does
@@ -124,9 +131,9 @@ def _cpu_model() -> str:
 
 
 class Capacity:
-    """The number of images that fit into memory at once: all, until a device runs out of it.
+    """The number of images that fit into memory at once: all, until a device runs out of memory.
 
-    Then the work is repeated with half as many images until it fits, and later work begins with
+    The work is then repeated with half as many images until it fits, and later work starts with
     that number. ``most`` is None as long as everything has fitted.
     """
 
@@ -134,9 +141,9 @@ class Capacity:
         self.most: int | None = None
 
     def run(self, work: Callable[[int], T], count: int) -> T:
-        """Call ``work(most)``, which treats ``count`` images, at most ``most`` of them at once.
+        """Call ``work(limit)``, which processes ``count`` images, at most ``limit`` at once.
 
-        It may be called several times, so it must have no side effects and draw nothing at random.
+        It may be called several times, so it must have no side effects and no randomness.
 
         Raises:
             MemoryLimitError: Not even one image at a time fits.
@@ -155,12 +162,12 @@ class Capacity:
             clear_device_cache(garbage_collection=True)
 
     def map(self, function: Callable[[Tensor], T], batch: Tensor) -> list[T]:
-        """``function`` of consecutive parts of ``batch``, or of all of it at once if that fits."""
+        """Apply ``function`` to ``batch`` at once if that fits, otherwise to consecutive parts."""
         return self.run(lambda limit: [function(part) for part in batch.split(limit)], len(batch))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the CPU's allocator, had too little memory."""
+    """Whether a device or the CPU's allocator ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error):
         return True
     return any(sign in str(error) for sign in _SIGNS)

@@ -1,4 +1,4 @@
-"""What a run logs, by one process alone: to people and to ``run.log``; and how far it is."""
+"""Logging of a run, to the terminal and to ``run.log``, and progress bars."""
 
 from __future__ import annotations
 
@@ -24,18 +24,16 @@ logger = logging.getLogger(__name__)
 LOG_FILE = "run.log"
 TIME = "%Y-%m-%dT%H:%M:%S"
 PACKAGE = "wdistill"
-FIRST_LINE, LINE_INTERVAL = (
-    10.0,
-    60.0,
-)  # seconds to the first line on progress, and from one to the next
+FIRST_LINE = 10.0  # seconds until progress is logged for the first time
+LINE_INTERVAL = 60.0  # seconds between two lines on progress
 
 
 @contextmanager
 def log_to_folder(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """While it is open, the main process's log is added to ``folder``'s ``run.log``.
+    """Within the context, append the main process's log to ``run.log`` in ``folder``.
 
-    The other processes log warnings and errors alone. Python's warnings are added to the log; those
-    of other processes go to stderr with the process's number.
+    The other processes log only warnings and errors. Python's warnings go to the log as well; those
+    of the other processes go to stderr, prefixed with the number of the process.
 
     Raises:
         RunFolderError: The log cannot be written.
@@ -58,14 +56,14 @@ def log_to_folder(folder: Path, accelerator: Accelerator) -> Iterator[None]:
 
 @contextmanager
 def log_to_stdout() -> Iterator[None]:
-    """While it is open, what the package logs is printed to stdout, as plain lines."""
+    """Within the context, print what the package logs to stdout, as plain lines."""
     with _with_handlers(logging.getLogger(PACKAGE), [_ToStdout()], logging.INFO):
         yield
 
 
 @contextmanager
 def without_log() -> Iterator[None]:
-    """While it is open, nobody logs anything."""
+    """Within the context, disable all logging."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -97,13 +95,13 @@ def bars_shown() -> bool:
 
 
 class Progress:
-    """How far a loop is: a bar where one can be drawn, and a line in the log now and then.
+    """Progress of a loop: a bar where one can be drawn, and a line in the log now and then.
 
     Args:
-        name: What is being done.
-        total: Number of units, None where nobody knows.
+        name: The name of the task.
+        total: Number of units; None if unknown.
         unit: What is counted, such as ``step``.
-        done: Units that an earlier start has done.
+        done: Units that an earlier start of the run completed.
         quiet: Show and log nothing.
     """
 
@@ -162,7 +160,7 @@ class Progress:
 
 
 class _ToStdout(logging.Handler):
-    """Between the bars on a terminal. A closed pipe is an error, as for any other output."""
+    """Writes lines between progress bars. A closed pipe is an error, as for any other output."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "progress") and bars_shown():

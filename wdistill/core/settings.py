@@ -1,4 +1,4 @@
-"""What a setting is: its help, flag, limits and checks; settings from files, as text and as a hash.
+"""Settings: help, flag, limits and checks of each; reading, formatting and hashing them.
 
 The settings themselves are in :mod:`wdistill.config`.
 """
@@ -44,11 +44,13 @@ NOT_NEGATIVE = Range("a finite number that is not negative", 0, 1e18)
 
 @dataclass(frozen=True)
 class Option:
-    """What people are told about a setting, and what it may be.
+    """Documentation and allowed values of a setting.
 
-    help: a sentence, and where the default comes from; flag: on the command line, None where only a
-    file or Python sets it; allowed: numbers in a range or some words, None leaves it to the type;
-    metavar: what the value is called in the help.
+    Attributes:
+        help: A sentence, and the source of the default.
+        flag: Command-line flag; None if only a file or Python can set it.
+        allowed: A range of numbers or a list of words; None if the type alone decides.
+        metavar: Placeholder of the value in the help text.
     """
 
     help: str
@@ -87,16 +89,16 @@ def setting(
 
 
 def section(**options: str | Option) -> dict[str, dict[str, str | Option]]:
-    """Metadata of a field that holds settings: their flags ("" for none) or options there.
+    """Metadata of a field that holds a group of settings: their flags ("" for none) or options.
 
-    Settings that are not named have no effect there.
+    Settings that are not listed have no effect in that section.
     """
     return {"options": options}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A group of settings, checked whenever one is made, also by ``dataclasses.replace``."""
+    """A group of settings, validated on construction, also by ``dataclasses.replace``."""
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
     section: ClassVar[str] = ""
@@ -112,9 +114,9 @@ class Settings:
 
 
 def options_of(kind: type[Settings]) -> Iterator[tuple[str, Any, Option]]:
-    """(name, type, option) of each setting of ``kind``, by its full name such as barycenter.ipc.
+    """(name, type, option) of each setting of ``kind``, with full names such as barycenter.ipc.
 
-    Where a section says what its options are there, the others have no effect and are left out.
+    If a section lists its options (see :func:`section`), all others are left out.
     """
     hints = get_type_hints(kind)
     for setting in dataclasses.fields(kind):
@@ -161,14 +163,14 @@ _EXPECTED = {
     "tuple_type": "a list",
     "dataclass_type": "settings by name",
     "missing": "it",
-}  # by pydantic's types of errors
+}  # by pydantic error type
 
 
 def validated(kind: type[T], values: Any) -> T:
-    """``kind`` with ``values``, which may come from anyone; those that are missing are defaults.
+    """Build ``kind`` from untrusted ``values``; missing ones take their defaults.
 
     Args:
-        kind: The settings that are wanted.
+        kind: The class of the settings.
         values: Nested, with lists for tuples, as YAML and JSON have them.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Shown:
-    """Something whose text a notebook shows as it is."""
+    """Base class of objects that a notebook displays as preformatted text."""
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -39,7 +39,7 @@ def human_seconds(seconds: float) -> str:
 
 
 def without_folders(value: Any) -> Any:
-    """``value`` with every path on this machine cut to its last part: the manifest is published."""
+    """``value`` with every local path reduced to its last component, safe to publish."""
     if isinstance(value, dict):
         return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -62,7 +62,7 @@ def _without_folder(value: str) -> str:
 
 
 def displayed(names: Iterable[str]) -> dict[str, str]:
-    """Each of ``names``, which differ, without local folders; equal ones are numbered."""
+    """Published form of each name, without local folders; duplicates are numbered."""
     published: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for name in dict.fromkeys(names):
@@ -76,7 +76,7 @@ NO_BREAK = "\u00a0"
 
 
 def clean(value: Any) -> str:
-    """One line without letters that steer the text around them, such as right-to-left overrides."""
+    """One line without control characters, such as right-to-left overrides."""
     printable = (c if c.isprintable() or c == NO_BREAK else " " for c in str(value))
     return " ".join(word for word in "".join(printable).split(" ") if word)
 

@@ -1,4 +1,4 @@
-"""Students on a set of images and on real ones beside it: of a run, and of any set of others."""
+"""Train students on a set of images, of a run or of any origin, and on real images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 MOST_TIMES = 16
 PAGE_FILE = "report.html"
-OUTCOMES = "work/evaluate"  # in a run folder: its own students and those of its evaluations
+OUTCOMES = "work/evaluate"  # in a run folder: the students of the run and of its evaluations
 Pair = tuple[str, Labels]  # student, labels
 
 
@@ -64,18 +64,18 @@ def judge(
 ) -> Report:
     """Evaluate any set: train its students, write report.json and report.html to ``folder``.
 
-    Students that an earlier start has finished, or the run whose set it is, are not trained again.
+    Students that were finished by an earlier start or by the set's run are not trained again.
 
     Args:
-        folder: for the report; unless it is the default one, outcomes are stored in it as well.
-        command: what the user typed, for the report.
-        on_own_run: is told of a report in the default folder.
+        folder: Folder of the report; unless it is the default one, outcomes are stored in it too.
+        command: The command line, for the report.
+        on_own_run: Called with a report that is written to the default folder of a run.
 
     Returns:
         The report, on every process.
 
     Raises:
-        WdistillError: anything that the user can mend.
+        WdistillError: Any error that the user can fix.
     """
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
@@ -104,9 +104,9 @@ def judge(
 
 
 def measure(comparison: Comparison, work: Path) -> Measurements:
-    """Train and test all students; outcomes that ``work`` holds already are taken from there.
+    """Train and test all students; outcomes already stored in ``work`` are reused.
 
-    All processes call it and share the students; each gets all outcomes.
+    All processes must call it; they share the students, and each returns all outcomes.
     """
     trial = Trial(comparison, work)
     outcomes = trial.run(trial.base_jobs())
@@ -133,7 +133,7 @@ def _announce(comparison: Comparison) -> None:
 
 
 class Trial:
-    """The students of one evaluation, trained as they are asked for."""
+    """The students of one evaluation, trained on demand."""
 
     def __init__(self, comparison: Comparison, work: Path) -> None:
         protocol, candidate = comparison.protocol, comparison.candidate
@@ -174,7 +174,7 @@ class Trial:
         }
 
     def base_jobs(self) -> list[Job]:
-        """All sets of images at the IPC of the set that is judged."""
+        """The jobs for all sets of images at the IPC of the evaluated set."""
         comparison, protocol = self.comparison, self.comparison.protocol
         all_jobs = jobs(
             protocol.students,
@@ -202,7 +202,7 @@ class Trial:
             inputs += [self._images, self._stored.get(job.labels)]
         elif job.images in self.setting.chosen:
             inputs.append(_digest(self.setting.chosen[job.images]))
-        if job.labels == "views":  # those of real images are as many and as coarse
+        if job.labels == "views":  # real images get the same number of views and levels
             inputs.append(self._stored["views"])
         if job.labels != "hard":
             teacher = self.comparison.teacher
@@ -212,11 +212,11 @@ class Trial:
     def ladder(
         self, outcomes: Sequence[Outcome]
     ) -> tuple[list[Outcome], dict[Pair, EquivalentIpc]]:
-        """Random real images at more and more (or fewer and fewer) images per class, by factors of
-        two, until they do better (or worse) than the set, for every student and labels.
+        """Double (or halve) the number of random real images per class until they do better (or
+        worse) than the set, for every student and kind of labels.
 
-        Up to MOST_TIMES as many as the set has: in a fixed number of steps, still more images
-        teach a student nothing.
+        At most MOST_TIMES the IPC of the set: in a fixed number of steps, a student does not
+        benefit from more images.
         """
         counts = torch.bincount(self.comparison.train.labels, minlength=self.comparison.classes)
         largest_ipc = min(int(counts.min()), MOST_TIMES * self.comparison.candidate.ipc)
@@ -242,7 +242,7 @@ class Trial:
 
 
 def _scores(outcomes: Sequence[Outcome], pair: Pair) -> tuple[list[float], dict[int, list[float]]]:
-    """Accuracies of the set, and those of random real images by IPC."""
+    """Accuracies of the set, and of random real images by IPC."""
     distilled: list[float] = []
     random: dict[int, list[float]] = {}
     for outcome in outcomes:

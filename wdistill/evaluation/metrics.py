@@ -1,4 +1,4 @@
-"""A network's score on test images."""
+"""Scores of networks and sets: accuracy, pixel distance, equivalent IPC, DD-Ranking."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Score:
-    """confusion: (C, C) int64 counts, row: true class, column: answer; top5: share of images whose
-    class is among the five highest logits, None where there are no more than five classes.
+    """Result of a network on test images.
+
+    Attributes:
+        confusion: (C, C) int64 counts; rows are true classes, columns predictions.
+        top5: Share of images whose class is among the five highest logits; None for five classes or
+            fewer.
     """
 
     confusion: Tensor
@@ -32,7 +36,7 @@ class Score:
 
     @property
     def top1(self) -> float:
-        """Share of images whose highest logit is their class."""
+        """Share of images whose highest logit is that of their class."""
         return float(self.confusion.diagonal().sum()) / float(self.confusion.sum())
 
     @property
@@ -63,8 +67,13 @@ def nearest_real(
 ) -> tuple[Tensor, Tensor]:
     """argmin_i and min_i RMSE(s_j, real_i) of every distilled image s_j; pixels in [0, 1].
 
-    pixels: (n, 3, R, R) uint8; real: batches of uint8 images of the same class. Returns positions
-    among the real images, (n,) int64, and distances, (n,) float32.
+    Args:
+        pixels: (n, 3, R, R) uint8.
+        real: Batches of uint8 images of the same class.
+        device: Where to compute.
+
+    Returns:
+        Positions among the real images, (n,) int64, and distances, (n,) float32.
     """
     distilled = pixels.to(device).flatten(1).float() / 255
     best = torch.full((len(distilled),), math.inf, device=device)
@@ -80,7 +89,7 @@ def nearest_real(
 
 def _nearest(distilled: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, int]:
     real = batch.to(distilled.device).flatten(1).float() / 255
-    # The product form is fast but inexact near zero: it chooses, the difference measures.
+    # cdist is fast but inexact near zero, so it only selects; the distance is computed directly.
     nearest = torch.cdist(distilled, real).argmin(1)
     return nearest, (distilled - real[nearest]).norm(dim=1), len(batch)
 
@@ -91,9 +100,14 @@ Bound = Literal["interpolated", "at_least", "at_most"]
 
 @dataclass(frozen=True)
 class EquivalentIpc:
-    """ipc: random real images per class that reach a set's accuracy; low, high: its 95 % interval,
-    None where the spread over seeds is unknown. at_least, at_most: the accuracy lies above or below
-    all that was measured, and ipc is the nearest one measured.
+    """The number of random real images per class that reach a set's accuracy.
+
+    Attributes:
+        ipc: Images per class.
+        low: Lower end of its 95 % interval; None if the spread over seeds is unknown.
+        high: Upper end, likewise.
+        bound: at_least or at_most if the accuracy lies above or below all measured ones; ipc is
+            then the nearest measured one.
     """
 
     ipc: float
@@ -105,10 +119,13 @@ class EquivalentIpc:
 def equivalent_ipc(scores: Sequence[float], random: Mapping[int, Sequence[float]]) -> EquivalentIpc:
     """The IPC at which random real images reach the mean of ``scores``.
 
-    scores: accuracies of the set, one per seed; random: those of random real images, by IPC.
-    Read off the means of ``random``, made monotone by isotonic regression and interpolated linearly
-    in log IPC. The interval is that of 1,000 draws of all the means, normal, with the deviation
-    pooled over the set and the curve: two or three seeds tell little of each point alone.
+    The means of ``random`` are made monotone by isotonic regression and interpolated linearly in
+    log IPC. The interval comes from 1,000 normal draws of all means, with the deviation pooled over
+    the set and the curve, because two or three seeds say little about a single point.
+
+    Args:
+        scores: Accuracies of the set, one per seed.
+        random: Accuracies of random real images, by IPC.
     """
     ipc = np.array(sorted(random), dtype=np.float64)
     groups = [np.asarray(random[int(k)], dtype=np.float64) for k in ipc]

@@ -1,4 +1,4 @@
-"""From what a user names to a comparison: set, real images, teacher and students."""
+"""Open the set, the real images, the teacher and the students that a user names."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from wdistill.networks.teacher import (
     pixel_statistics,
 )
 
-STUDENT = "resnet10-w16"  # where nothing says which
+STUDENT = "resnet10-w16"  # default
 
 
 def open_comparison(
@@ -60,11 +60,11 @@ def open_comparison(
     accelerator: Accelerator,
     decoding: Decoding | None = None,
 ) -> Comparison:
-    """Everything that is needed, open and checked before any student is trained."""
+    """Open and check everything before any student is trained."""
     subject = open_subject(config.source, config.columns)
     check_options(subject, config.columns, config.against.resolution)
     run_config = subject.manifest.config if subject.manifest else None
-    seed = run_config.seed if run_config else config.seed  # as its hold-out was drawn
+    seed = run_config.seed if run_config else config.seed  # the seed that drew its hold-out
     real = _real_data(config, subject, seed, runtime)
     subject = in_order_of(subject, real.class_names, real.source.id)
     source = _teacher_source(config, subject, real)
@@ -134,7 +134,7 @@ def _teacher_source(
     record = subject.manifest.teacher if subject.manifest else None
     if record is None or record.origin != "as_is":
         return None
-    if subject.folder is not None:  # the manifest names no folder of this machine, the run does
+    if subject.folder is not None:  # the manifest omits local folders, run.json does not
         name = read_json(subject.folder / IDENTITY)["teacher.backbone"]
     elif record.revision is None:
         return None
@@ -170,8 +170,8 @@ def _teacher(
     seed: int,
     accelerator: Accelerator,
 ) -> EvaluationTeacher:
-    """The teacher under its published name, with the accuracy that its run has measured on these
-    test images.
+    """The teacher under its published name, with the accuracy that its run measured if that was on
+    the same test images.
     """
     if backbone.origin != "as_is":
         raise BackboneError(
@@ -218,7 +218,7 @@ def _evaluated_set(subject: Subject, candidate: Candidate) -> EvaluatedSet:
 
 
 def _protocol(config: EvaluateConfig, run_config: RunConfig | None) -> Protocol:
-    """Random real images get soft labels in the way that the set got its own."""
+    """The protocol; random real images get their soft labels in the same way as the set."""
     return Protocol(
         students=config.evaluate,
         baselines=config.baselines,
@@ -230,7 +230,7 @@ def _protocol(config: EvaluateConfig, run_config: RunConfig | None) -> Protocol:
 
 
 def _barycenter(run_config: RunConfig | None, ipc: int) -> BarycenterConfig:
-    """The settings of a set's barycenters as its manifest records them, else the defaults."""
+    """Barycenter settings from the set's manifest, otherwise the defaults."""
     return replace(run_config.barycenter if run_config else BarycenterConfig(), ipc=ipc)
 
 

@@ -1,4 +1,4 @@
-"""From the outcomes of students to a report: rows, bytes and scores."""
+"""Build a report from the outcomes of students: rows, bytes and scores."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from wdistill.networks.backbones import local_architectures
 
 @dataclass(frozen=True)
 class Measurements:
-    """The outcomes of all students, and the equivalent number for each student and labels."""
+    """The outcomes of all students, and the equivalent IPC for each student and kind of labels."""
 
     outcomes: tuple[Outcome, ...]
     equivalents: Mapping[tuple[str, Labels], EquivalentIpc]
 
 
 def build_report(comparison: Comparison, measurements: Measurements, command: str) -> Report:
-    """The report of an evaluation, but for the projection, which only its page shows."""
+    """The report of an evaluation, without the projection, which only its page shows."""
     names = displayed(comparison.students)
     plain = list(_rows(comparison, measurements.outcomes, names, augment=False))
     rows = list(_rows(comparison, measurements.outcomes, names, augment=True))
@@ -81,11 +81,11 @@ def build_report(comparison: Comparison, measurements: Measurements, command: st
 
 
 def merge_reports(report: Report, earlier: Report) -> Report:
-    """``report`` with what an earlier one has beyond it, where both are of the same set, real data,
-    recipe, teacher, device and versions; else ``report`` alone.
+    """``report`` extended by the results of an earlier one, if both have the same set, real data,
+    recipe, teacher, device and versions; otherwise ``report`` itself.
 
-    Students of one kind with one kind of labels are taken from ``report`` unless the earlier one
-    has all their rows, from as many seeds, and their equivalent number.
+    The rows of a student and kind of labels are taken from ``report``, unless the earlier report
+    has all of them, from at least as many seeds, and their equivalent IPC.
     """
     circumstances = ("source", "against", "resolution", "recipe", "teacher", "device", "versions")
     if any(getattr(report, name) != getattr(earlier, name) for name in circumstances):
@@ -109,7 +109,7 @@ def merge_reports(report: Report, earlier: Report) -> Report:
 
 
 def _with_unaugmented(scores: Iterable[Scores], *reports: Report) -> Iterable[Scores]:
-    """With the scores that rows without augmentation gave, which are not published."""
+    """Add the augmentation-robust scores of ``reports``: they need rows that are not published."""
     values = {
         row.student: row.augmentation_robust_score
         for report in reversed(reports)
@@ -156,8 +156,8 @@ def _rows(
 
 
 def group_by_row(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
-    """The outcomes of one row each, which differ in their seeds alone, ordered by seed. Rows of one
-    student and kind of labels follow each other.
+    """Group the outcomes that differ only in their seeds, ordered by seed. Groups of one student
+    and kind of labels are adjacent.
     """
     outcomes = list(outcomes)
     pairs = list(dict.fromkeys((outcome.job.student, outcome.job.labels) for outcome in outcomes))
@@ -171,11 +171,12 @@ def group_by_row(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
 
 
 def result_row(group: Sequence[Outcome], student: str, size: int) -> ResultRow:
-    """Mean and sample deviation over the seeds of ``group``; confusion matrices are added up.
+    """Mean and sample deviation over the seeds of ``group``; confusion matrices are summed.
 
     Args:
-        student: its published name.
-        size: bytes of the images and of what labels them.
+        group: Outcomes that differ only in their seeds.
+        student: Published name.
+        size: Bytes of the images and of what labels them.
     """
     first = group[0]
     top1 = [outcome.top1 for outcome in group]
@@ -210,8 +211,8 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _bytes(comparison: Comparison, job: Job) -> int:
-    """Of the images as PNG at the working resolution, of their weights and of what labels them:
-    8 for a class, 4 C for a soft label, and the teacher's weights where it is asked.
+    """Bytes of the images as PNG at the working resolution, of their weights and of their labels:
+    8 for a class, 4 C for a soft label, and the teacher's weights if it labels during training.
     """
     count = len(comparison.candidate.labels)
     views = comparison.label_bytes / count  # of one image
@@ -230,7 +231,7 @@ def _bytes(comparison: Comparison, job: Job) -> int:
 
 
 def _scores(rows: Sequence[ResultRow], plain: Sequence[ResultRow]) -> Iterable[Scores]:
-    """DD-Ranking's scores of each student, in percent; None where a part is missing."""
+    """DD-Ranking's scores of each student, in percent; None if an accuracy is missing."""
     for student in dict.fromkeys(row.student for row in rows):
         accuracy = _accuracies([row for row in rows if row.student == student])
         unaugmented = _accuracies([row for row in plain if row.student == student])
@@ -257,7 +258,7 @@ Accuracies = Mapping[tuple[str, str], float]  # by images and labels
 
 
 def _accuracies(rows: Sequence[ResultRow]) -> Accuracies:
-    """Of random real images those of the set's own number."""
+    """Mean accuracies; for random real images, only those at the IPC of the set."""
     ipcs = {row.ipc for row in rows if row.images == "distilled"}
     return {
         (row.images, row.labels): row.top1_mean

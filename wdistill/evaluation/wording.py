@@ -1,6 +1,6 @@
-"""What a report says, in words that the card, the page and the terminal share.
+"""Wording of a report that the card, the page and the terminal share.
 
-As plain about a loss as about a gain.
+Losses are stated as plainly as gains.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def panels(report: Report) -> list[tuple[str, str]]:
 
 
 def verdicts(report: Report) -> list[str]:
-    """One sentence per student and labels, on the set beside as many random real images."""
+    """One sentence per student and kind of labels: the set against as many random real images."""
     sentences = []
     for student, labels in panels(report):
         rows = panel_rows(report, student, labels)

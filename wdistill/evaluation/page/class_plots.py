@@ -1,4 +1,4 @@
-"""Pictures of an evaluation's classes: pure functions of a report."""
+"""Per-class plots of an evaluation: pure functions of a report."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ MOST_BARS, MOST_CONFUSED, MOST_NAMED = 30, 20, 10
 
 
 def class_gains(report: Report, student: str, labels: str) -> Figure | None:
-    """Accuracy on each class over random real images of the same number, sorted; the best and the
-    worst 15 where there are more than 30. None without a random row or accuracies of classes.
+    """Gain of each class over the same number of random real images, sorted; only the best and the
+    worst 15 of more than 30 classes. None without a random row or per-class accuracies.
     """
     rows = panel_rows(report, student, labels)
     distilled, rival = row_of(rows, "distilled"), row_of(rows, "random")
@@ -69,8 +69,8 @@ def class_gains(report: Report, student: str, labels: str) -> Figure | None:
 
 
 def confusion(report: Report, student: str, labels: str) -> Figure | None:
-    """Of each true class (row), the share in percent taken for each class (column), for students
-    of the distilled images. None above 20 classes.
+    """Confusion matrix of students of the distilled images, in percent of each true class (row).
+    None for more than 20 classes.
     """
     row = row_of(panel_rows(report, student, labels), "distilled")
     if row is None or row.confusion is None or not 1 < len(row.confusion) <= MOST_CONFUSED:
@@ -80,7 +80,7 @@ def confusion(report: Report, student: str, labels: str) -> Figure | None:
     size = len(shares)
     side = max(WIDTH, 1.4 + 0.24 * size)
     figure, axes = panel(panel_title(student, labels), height=side, width=side)
-    # see-through where nothing is: white cells would glare on dark pages
+    # transparent where the share is 0: white cells would glare on dark pages
     fades = ListedColormap([to_rgba(COLOURS["random"], a) for a in np.linspace(0, 1, 101)])
     axes.pcolormesh(shares, cmap=fades, vmin=0, vmax=1, edgecolors=PAPER, linewidth=0.8)
     for (true, predicted), share in np.ndenumerate(shares):
@@ -101,8 +101,8 @@ def confusion(report: Report, student: str, labels: str) -> Figure | None:
 
 
 def projection(report: Report) -> Figure | None:
-    """Features in two dimensions: real images as dots, atoms and distilled images on top. Where
-    there are more than ten classes, ten are in colour and the others grey.
+    """Features in two dimensions: real images as dots, atoms and distilled images on top. Of more
+    than ten classes, ten are coloured and the others grey.
     """
     view = report.projection
     if view is None:
@@ -139,7 +139,7 @@ def projection(report: Report) -> Figure | None:
 
 
 def _clouds(axes: Axes, clouds: dict[str, NDArray[np.float64]], hues: dict[int, str]) -> None:
-    """clouds: x, y and class, (n, 3) each. Grey goes first, so that it hides no colour."""
+    """clouds: x, y and class, (n, 3) each. Grey points are drawn first, below the coloured ones."""
     forms: dict[str, dict[str, Any]] = {
         "real": {"s": 5, "alpha": 0.45, "linewidth": 0, "rasterized": True},
         "atoms": {"s": 34, "marker": "x", "linewidth": 1.4},

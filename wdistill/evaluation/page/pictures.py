@@ -1,4 +1,4 @@
-"""What the page shows beside the report's numbers: the images, and their features in a plane."""
+"""Gallery of images and two-dimensional projection of their features for the report page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN_CLASSES, SHOWN_REAL = 10, 150  # in the projection
 
 @torch.no_grad()
 def projection(comparison: Comparison) -> Projection | None:
-    """The first two principal axes of the real features: real images, atoms and the set. None
+    """Real images, atoms and the set on the first two principal axes of the real features. None
     without a teacher.
     """
     if comparison.teacher is None:
@@ -53,7 +53,7 @@ def projection(comparison: Comparison) -> Projection | None:
 
 
 def gallery(comparison: Comparison) -> Gallery:
-    """The set's images and the real one nearest to each, within its class."""
+    """The images of the set, each with the nearest real image of its class."""
     candidate = comparison.candidate
     nearest = torch.zeros_like(candidate.pixels)
     distances = torch.zeros(len(candidate.labels))

@@ -1,6 +1,7 @@
-"""Pictures of an evaluation: pure functions of a report.
+"""Plots of an evaluation: pure functions of a report.
 
-A panel is one student with one kind of labels. Accuracies are shares in a report and percent here.
+A panel shows one student with one kind of labels. Accuracies are fractions in a report and percent
+here.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Axis = Literal["ipc", "bytes"]
 
 
 def place_of(row: ResultRow, x: Axis) -> int:
-    """Where ``row`` lies on an x axis."""
+    """Position of ``row`` on an x axis."""
     return row.ipc if x == "ipc" else row.bytes
 
 
@@ -50,8 +51,9 @@ def panel_title(student: str, labels: str) -> tuple[str, str]:
 
 
 def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
-    """Random real images as a curve with its spread over seeds, the other sets as points, all real
-    images as a line; an arrow from the distilled set to its equivalent number of random images.
+    """Accuracy over images per class: random real images as a curve with its spread over seeds, the
+    other sets as points, the full dataset as a line, and an arrow from the distilled set to its
+    equivalent IPC.
     """
     rows = panel_rows(report, student, labels)
     figure, axes = panel(panel_title(student, labels))
@@ -84,7 +86,7 @@ def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
 
 
 def accuracy_by_bytes(report: Report, student: str) -> Figure:
-    """Every set of a student against what it takes to store it; the mark tells the labels."""
+    """Accuracy of every set of a student over its size in bytes; the marker shows the labels."""
     rows = [row for row in report.rows if row.student == student]
     figure, axes = panel((student,), height=3.4)
     regimes = list(dict.fromkeys(row.labels for row in rows))
@@ -110,7 +112,7 @@ def accuracy_by_bytes(report: Report, student: str) -> Figure:
 
 
 def learning_curves(report: Report, student: str, labels: str) -> Figure | None:
-    """Training loss over steps, a line for each set; random images of the distilled number only."""
+    """Training loss over steps, one line per set; random images only at the IPC of the set."""
     rows = panel_rows(report, student, labels)
     with_curves = [row for name in SETS if (row := row_of(rows, name)) and row.curve.step]
     if not with_curves:
@@ -168,7 +170,7 @@ def _level(axes: Axes, row: ResultRow) -> None:
 
 
 def _arrow(axes: Axes, distilled: ResultRow, equivalent: Equivalent) -> None:
-    """From the distilled set to the number of random images with its accuracy, interval beside."""
+    """Arrow from the distilled set to its equivalent IPC, with the 95 % interval."""
     start, end, height = float(distilled.ipc), float(equivalent.ipc), 100 * distilled.top1_mean
     colour = COLOURS["distilled"]
     if equivalent.low is not None and equivalent.high is not None:

@@ -1,4 +1,4 @@
-"""An evaluation report as one page of HTML that needs nothing else: no network, no script."""
+"""An evaluation report as one self-contained page of HTML, without network access or scripts."""
 
 from __future__ import annotations
 
@@ -41,10 +41,14 @@ Panel = Callable[[Report, str, str], Figure | None]
 
 @dataclass(frozen=True)
 class Gallery:
-    """The evaluated images and the nearest real one of each.
+    """The evaluated images, each with its nearest real image.
 
-    images: (n, H, W, 3), labels: (n,), weights: (n,) shares of their class, nearest: (n, H, W, 3),
-    distances: (n,) root mean squares over pixels from 0 to 1.
+    Attributes:
+        images: (n, H, W, 3).
+        labels: (n,).
+        weights: (n,), sum 1 within each class.
+        nearest: (n, H, W, 3).
+        distances: (n,) root mean squared differences of pixels in [0, 1].
     """
 
     images: NDArray[np.uint8]
@@ -55,7 +59,7 @@ class Gallery:
 
 
 def render_report(report: Report, gallery: Gallery) -> str:
-    """The page of ``report``, whose names and ids are untrusted."""
+    """Render the page of ``report``; its names and ids are untrusted."""
     groups = results_groups(report)
     view = {
         "report": report,
@@ -139,7 +143,7 @@ def _each_panel(report: Report, draw: Panel, alt: str) -> list[Markup]:
 
 
 def _pictures(*kinds: tuple[str, str, Sequence[Markup]]) -> list[View]:
-    """Title, text, and figures: the first few, and the others to be folded."""
+    """Title, text and figures; figures beyond the first few are collapsed."""
     return [
         {"title": title, "text": text, "first": figures[:_SHOWN], "folded": figures[_SHOWN:]}
         for title, text, figures in kinds
@@ -148,7 +152,7 @@ def _pictures(*kinds: tuple[str, str, Sequence[Markup]]) -> list[View]:
 
 
 def _gallery_view(gallery: Gallery, names: Sequence[str]) -> View:
-    """Evenly spaced classes where there are too many, the first images of each."""
+    """The first images of each class, or of evenly spaced ones if there are too many."""
     present = np.unique(gallery.labels)
     shown = np.linspace(0, len(present) - 1, min(MOST_CLASSES, len(present))).round().astype(int)
     height, width = gallery.images.shape[1:3]

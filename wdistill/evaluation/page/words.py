@@ -1,6 +1,6 @@
-"""An evaluation report in words and tables, as plain about a loss as about a gain.
+"""Text and tables of the report page; losses are stated as plainly as gains.
 
-Pure functions of a report; nothing here is escaped, and only links are HTML.
+Pure functions of a report. Nothing here is escaped, and only links are HTML.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SCORES = {
 
 @dataclass(frozen=True)
 class Headline:
-    """lead: one sentence on what the set is worth; tone: of that; more: how it was measured."""
+    """lead: the result in one sentence; tone: its verdict; more: how it was measured."""
 
     lead: str
     tone: Literal["gain", "even", "loss", "unknown"]
@@ -77,8 +77,8 @@ def headline(report: Report) -> Headline:
 
 
 def main_panel(report: Report) -> tuple[str, str] | None:
-    """The student and labels that the headline speaks of: the first with an equivalent number,
-    else the first that distilled images were tried on.
+    """The student and labels of the headline: the first with an equivalent IPC, otherwise the first
+    with a row for the distilled images.
     """
     candidates = [pair for pair in panels(report) if row_of(panel_rows(report, *pair), "distilled")]
     equivalents = [(equivalent.student, equivalent.labels) for equivalent in report.equivalents]
@@ -88,7 +88,7 @@ def main_panel(report: Report) -> tuple[str, str] | None:
 
 
 def tiles(report: Report) -> list[View]:
-    """The few numbers of the main panel that matter most."""
+    """Accuracies of the distilled, random and full sets in the main panel."""
     pair = main_panel(report)
     rows = panel_rows(report, *pair) if pair else []
     sets = [(images, row_of(rows, images)) for images in ("distilled", "random", "full")]
@@ -133,7 +133,7 @@ def _equivalent_row(report: Report, equivalent: Equivalent, ipc: float) -> View:
 
 
 def score_table(report: Report) -> View:
-    """names: of the scores that some student has; rows: a student and its scores in percent."""
+    """names: scores that any student has; rows: students and their scores in percent."""
     values = [row.model_dump() for row in report.scores]
     keys = [key for key in _SCORES if any(row[key] is not None for row in values)]
     rows = [
@@ -147,7 +147,7 @@ def score_table(report: Report) -> View:
 
 
 def provenance(report: Report) -> list[tuple[str, str | Markup]]:
-    """What was evaluated against what, with what; lines without a value are left out."""
+    """Set, real data, teacher and environment; lines without a value are omitted."""
     source, against, teacher = report.source, report.against, report.teacher
     rows: list[tuple[str, str | Markup | None]] = [
         ("Evaluated", link(source.id, source.url)),
@@ -173,7 +173,7 @@ def provenance(report: Report) -> list[tuple[str, str | Markup]]:
 
 
 def accuracy_words(rows: Sequence[ResultRow], by: Axis) -> str:
-    """Each set's accuracy at its place on the x axis, for those who cannot see the plot."""
+    """Alternative text of a plot: the accuracy of each set at its place on the x axis."""
     write = human_bytes if by == "bytes" else _per_class
     ordered = sorted(rows, key=lambda row: (row.images, place_of(row, by)))
     return "; ".join(
@@ -246,7 +246,7 @@ def _equivalent_sentence(report: Report, equivalent: Equivalent, ipc: float) -> 
 
 
 def _by_accuracy(distilled: ResultRow, random: ResultRow | None, details: str) -> Headline:
-    """Where no equivalent number is known."""
+    """The headline for a report without an equivalent IPC."""
     these = f"{_images(distilled.ipc)} bring{'s' if distilled.ipc == 1 else ''} a student"
     lead = f"{these} to {score(distilled)} top-1 accuracy"
     if random is None:

@@ -1,4 +1,4 @@
-"""Real images chosen by a rule, to be compared with distilled ones."""
+"""Baselines: real images selected by a rule, to compare with distilled ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def herding(features: Tensor, count: int) -> Tensor:
     picks = []
     squares = x.square().sum(1)
     for k in range(1, count + 1):
-        # || k mu - total - x ||^2, up to what is the same for all x.
+        # || k mu - total - x ||^2, up to terms that do not depend on x.
         target = k * mean - total
         distance = (squares - 2 * x @ target).masked_fill(~available, torch.inf)
         best = int(distance.argmin())
@@ -31,9 +31,9 @@ def herding(features: Tensor, count: int) -> Tensor:
 
 
 def random_rows(labels: Tensor, classes: int, ipc: int, seed: int, draw: int) -> Tensor:
-    """``ipc`` rows of each class, drawn anew for each ``draw``, class by class.
+    """``ipc`` random rows of each class, class by class, independent for each ``draw``.
 
-    Those of a smaller ``ipc`` are among those of a larger one.
+    The rows for a smaller ``ipc`` are a subset of those for a larger one.
     """
     selections = []
     for label in range(classes):

@@ -31,30 +31,43 @@ WEIGHT, SOFT_LABEL = "weight", "soft_label"  # the columns of a published set
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """Images to judge. weights: (n,), sum 1 within each class, or None; soft_labels: (n, C), or
-    None; folder: the run folder, if it is one; manifest: of a run or a published set.
+    """A set of images to evaluate.
+
+    Attributes:
+        kind: run, published or dataset.
+        named: Whether the classes have names; otherwise the names are the labels as numbers.
+        images: An image split, or (n, H, W, 3) uint8 for a set of this tool.
+        weights: (n,), sum 1 within each class, or None.
+        soft_labels: (n, C), or None.
+        label_bytes: Size of the files of ``views``.
+        folder: The run folder, if it is a run.
+        manifest: Of a run or a published set.
     """
 
-    kind: str  # run, published, dataset
+    kind: str
     id: str
     url: str | None
     revision: str | None
     fingerprint: str | None
     class_names: tuple[str, ...]
-    named: bool  # False: the labels are numbers, and so are the names
+    named: bool
     labels: np.ndarray
-    images: ImageSplit | np.ndarray  # (n, H, W, 3) uint8 where they are this tool's own
+    images: ImageSplit | np.ndarray
     weights: np.ndarray | None
     soft_labels: np.ndarray | None
     views: LabelViews | None = None
-    label_bytes: int = 0  # of the files that the views are in
+    label_bytes: int = 0
     folder: Path | None = None
     manifest: Manifest | None = None
 
 
 def open_subject(source: str, config: DataConfig) -> Subject:
-    """``source``: a run folder, a published folder, the Hub id of a published set, or whatever
-    a run reads; config: columns and split, for the last.
+    """Open the set to evaluate.
+
+    Args:
+        source: A run folder, a published folder, the Hub id of a published set, or any dataset
+            that a run can read.
+        config: Columns and split, for the last.
     """
     path = Path(source).expanduser()
     if (path / IDENTITY).is_file():
@@ -143,8 +156,8 @@ def _dataset(config: DataConfig) -> Subject:
 
 
 def _are_shares(values: np.ndarray | None, labels: np.ndarray | None) -> bool:
-    """Whether values sum to 1, within each class or (labels None) within each row: a column of
-    another set may have the same name and mean something else.
+    """Whether values are shares: they sum to 1 within each class, or within each row if labels is
+    None. A column of another tool may have the same name and another meaning.
     """
     if values is None or not (np.isfinite(values).all() and (values >= 0).all()):
         return False
@@ -153,11 +166,12 @@ def _are_shares(values: np.ndarray | None, labels: np.ndarray | None) -> bool:
 
 
 def against(subject: Subject, config: DataConfig) -> DataConfig:
-    """The real data to judge with: as ``given``, else those that the set was made from, of which
-    ``given`` may choose another configuration, revision or split.
+    """The real data to compare with: those of ``config``, otherwise the source of the set, of which
+    ``config`` may select another configuration, revision or split.
 
-    Raises OptionError where nothing says which, RunFolderError if a published manifest names what
-    is not on the Hub.
+    Raises:
+        OptionError: The set does not record its source.
+        RunFolderError: A published manifest names a source that is not on the Hub.
     """
     if config.dataset is not None:
         return config
@@ -198,7 +212,7 @@ def _source_config(subject: Subject) -> DataConfig:
 
 
 def check_options(subject: Subject, columns: DataConfig, resolution: int | None) -> None:
-    """Raises OptionError if the user says how to read a set that says so itself."""
+    """Raise OptionError if the user sets columns or the split of a set that records them."""
     settings = {
         "columns.train_split": columns.train_split,
         "columns.image_column": columns.image_column,
@@ -214,9 +228,12 @@ def check_options(subject: Subject, columns: DataConfig, resolution: int | None)
 
 
 def in_order_of(subject: Subject, names: tuple[str, ...], dataset_id: str) -> Subject:
-    """The subject with its classes in the order of ``names``, those of the real data, matched by
-    name; numbers that are no such names are positions in ``names``. Raises DataError naming a class
-    that only one of them has.
+    """Reorder the classes of a set to ``names``, the classes of the real data.
+
+    Classes are matched by name; numeric names that do not match are positions in ``names``.
+
+    Raises:
+        DataError: A class exists in only one of the two; the message names it.
     """
     subject_names = subject.class_names
     names_match = subject.named and {
@@ -227,7 +244,7 @@ def in_order_of(subject: Subject, names: tuple[str, ...], dataset_id: str) -> Su
         and not names_match
         and all(name.isdecimal() for name in subject_names)
     ):
-        # Numbers without names: the usual way of those who forget the names.
+        # Labels stored as plain integers, without class names.
         subject_names = tuple(names[int(n)] if int(n) < len(names) else n for n in subject_names)
     present = {subject_names[label] for label in np.unique(subject.labels)}
     unknown = [name for name in subject_names if name in present and name not in set(names)]
