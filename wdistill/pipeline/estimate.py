@@ -1,12 +1,12 @@
-"""What a run is going to cost: the run itself, made small and timed.
+"""Estimate the cost of a run by timing reduced copies of it.
 
-Reduced copies of the run go through all of its stages in a scratch folder: a few classes with few
-images and steps, twice the classes, the same with more steps, and the first with more images of
-each class. What a stage takes is then
+Four copies go through all stages in a scratch folder: a few classes with few images and steps,
+twice the classes, twice the classes with more steps, and the first with more images per class. The
+time of a stage is then modelled as
 
     seconds = constant + per_class * classes + per_image * images + per_step * steps
 
-with the terms >= 0 that fit the copies best (least squares), and the counts of the whole run.
+with non-negative coefficients fitted to the copies by least squares, and the counts of the run.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ from wdistill.pipeline.tables import Estimate, Sizes
 from wdistill.pipeline.teacher import Networks
 from wdistill.synthesis.targets import SPACE_SAMPLE
 
-Stages = Callable[[Run, Networks], Mapping[str, float]]  # does a run; seconds of each stage
+Stages = Callable[
+    [Run, Networks], Mapping[str, float]
+]  # executes a run; returns the seconds of each stage
 PROCESSES = (1, 2, 4, 8)
-PATIENCE = 0.5  # [own] seconds that the images of a copy take the teacher, there and back
-DEEPER, LONGER = 3, 4  # [own] how many times the images of a class, and the steps
-PNG_GROWTH = 1.2  # [own] of an image by synthesis, six sets of CIFAR-10 and Fashion-MNIST
-COPIES = 6  # of the distilled images in memory, when the pictures are drawn
+PATIENCE = 0.5  # [own] seconds of forward and backward passes for the images of a copy
+DEEPER, LONGER = 3, 4  # [own] factors on the images per class, and on the steps
+PNG_GROWTH = 1.2  # [own] PNG size after / before synthesis, six sets of CIFAR-10 and Fashion-MNIST
+COPIES = 6  # copies of the distilled images in memory while the pictures are drawn
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,14 @@ class _Copy(Run):
 
 
 def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
-    """Estimate ``run``, whatever is already done of it, in this process, which must be alone.
+    """Estimate ``run`` from its beginning, in this process, which must be the only one.
 
-    The random state is left as it was, no network of the run is touched, and nothing stays.
+    The random state is restored, the networks of the run are not changed, and no files remain.
 
     Args:
-        run: The run that is to be estimated.
-        networks: The networks that it names.
-        stages: Does all stages of a run, and returns the seconds that each took.
+        run: The run to estimate.
+        networks: Its networks.
+        stages: Executes all stages of a run, and returns the seconds that each took.
     """
     start, device, config = time.perf_counter(), run.accelerator.device, run.config
     with torch.random.fork_rng([device] if device.type == "cuda" else []), without_log():
@@ -119,7 +121,7 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
 def _copies(
     run: Run, networks: Networks, image_limit: int, trains_teacher: bool, scratch: Path
 ) -> list[_Copy]:
-    """To warm up, then as the module says. A slow network gets fewer images."""
+    """A warm-up copy, then those that the module describes. A slow network gets fewer images."""
     config, classes = run.config, len(run.data.class_names)
     ipc = min(config.barycenter.ipc, image_limit)
     batch = config.evaluate.budget(config.barycenter.ipc * classes)[1]
@@ -160,7 +162,9 @@ def _subset(split: ImageSplit, classes: int, per_class: int) -> ImageSplit:
 
 
 def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
-    """How many images can be decoded, and pass the teacher there and back, in PATIENCE."""
+    """How many images can be decoded and pass forward and backward through the teacher in PATIENCE
+    seconds, and whether the teacher has to be trained.
+    """
     device, train = run.accelerator.device, run.data.train
     preprocessing = preprocessing_for(networks.backbone, networks.resolution, NO_NORMALISATION)
     backbone = load_backbone(networks.backbone, run.data.class_names, preprocessing, 0)
@@ -179,7 +183,7 @@ def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
 
 
 def _work(run: Run, networks: Networks, stage: str) -> list[float]:
-    """What a run, or a copy of it, has to do: classes, images, and images of all steps together."""
+    """The work of a stage in a run or copy: classes, images, and images summed over all steps."""
     config, data, classes = run.config, run.data, len(run.data.class_names)
     images, train, test = config.barycenter.ipc * classes, len(data.train), len(data.eval)
     students, (steps, size) = _students(run, networks), config.evaluate.budget(images)
@@ -214,13 +218,13 @@ def _students(run: Run, networks: Networks) -> int:
 def _seconds(
     times: list[float], works: list[list[float]], full_work: list[float]
 ) -> tuple[float, float]:
-    """What each process takes, and what all share."""
+    """Constant seconds of every process, and seconds that the processes share."""
     constant, *rates = nnls(np.column_stack([np.ones(len(times)), works]), times)[0].tolist()
     return constant, float(np.dot(rates, full_work))
 
 
 def _share(run: Run, networks: Networks, stage: str, processes: int) -> float:
-    """Of the busiest process."""
+    """The busiest process's share of the work."""
     if stage == "teacher":
         return 1 / processes
     sizes = [len(unit.classes) for unit in run.units]
@@ -230,7 +234,7 @@ def _share(run: Run, networks: Networks, stage: str, processes: int) -> float:
 
 
 def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
-    """From the files of two copies, which grow with the classes."""
+    """Extrapolate the sizes of files from two copies with different numbers of classes."""
     config, counts = run.config, [len(copy.data.class_names) for copy in (wide, narrow)]
     classes = len(run.data.class_names)
     images = config.barycenter.ipc / narrow.config.barycenter.ipc * classes
@@ -245,7 +249,9 @@ def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
 
     views = config.label_views.count * extrapolate("publish/*/soft_labels/*")
     views = min(views, config.label_views.budget or views)
-    labels = 4 * config.barycenter.ipc * classes * (classes - counts[1])  # copies have short ones
+    labels = (
+        4 * config.barycenter.ipc * classes * (classes - counts[1])
+    )  # labels of the copies have fewer classes
     published = extrapolate("publish/**/*", PNG_GROWTH) + labels + views
     splits = (len(run.data.train), len(run.data.eval))
     return Sizes(
@@ -257,7 +263,7 @@ def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
 
 
 def _images_in_memory(run: Run, networks: Networks) -> int:
-    """Bytes of the decoded splits and of the distilled images."""
+    """Bytes of the decoded splits and of the distilled images in memory."""
     splits = (len(run.data.train), len(run.data.eval))
     decoded_images = sum(count for count in splits if not file_bytes(count, networks.resolution))
     distilled = COPIES * run.config.barycenter.ipc * len(run.data.class_names)
@@ -265,7 +271,7 @@ def _images_in_memory(run: Run, networks: Networks) -> int:
 
 
 def _peak() -> int:
-    """Bytes of memory that this process has had at most; 0 where the system does not tell."""
+    """Peak resident memory of this process in bytes; 0 if the system does not report it."""
     try:
         import resource  # noqa: PLC0415  # not on Windows
     except ImportError:

@@ -1,4 +1,4 @@
-"""The order of the stages, and what each hands to the next."""
+"""The stages of a run, in order, and what they pass on."""
 
 from __future__ import annotations
 
@@ -58,8 +58,10 @@ logger = logging.getLogger(__name__)
 
 
 def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
-    """runs/<last part of the dataset's name>-ipc<n>, and which part it is. A pattern has the name
-    of the folder that it is for; what is no letter, digit, ``_``, ``.`` or ``-`` becomes ``-``.
+    """runs/<last part of the dataset's name>-ipc<n>, plus the shard's name.
+
+    A glob pattern takes the name of its folder; characters other than letters, digits, ``_``, ``.``
+    and ``-`` become ``-``.
     """
     path = Path((config.data.dataset or "fashion-mnist-subset").rstrip("/"))
     while glob.has_magic(str(path)):
@@ -77,11 +79,14 @@ def run(
     check: Callable[[ImageData], object] = lambda _: None,
     shard: Shard | None = None,
 ) -> Path:
-    """Distil, evaluate and write the publishable folder, which is returned.
+    """Distil, evaluate and write the publishable folder, whose path is returned.
 
-    What an earlier start of the same run has finished is not computed again. ``check`` may refuse
-    the data before any work starts. A ``shard`` ends with its images and their labels, see
-    :func:`wdistill.pipeline.shards.merge`. Raises WdistillError on anything that the user can mend.
+    What an earlier start of the same run finished is not computed again. ``check`` may refuse the
+    data before any work starts. A ``shard`` ends with its images and their labels, see
+    :func:`wdistill.pipeline.shards.merge`.
+
+    Raises:
+        WdistillError: Any error that the user can fix.
     """
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device, runtime.track, folder)
@@ -94,7 +99,7 @@ def run(
     with training_ends(accelerator), locked(folder) if main else nullcontext():
         if main:
             claim(folder, config, data.source.fingerprint)
-        accelerator.wait_for_everyone()  # nobody works in a folder that is refused
+        accelerator.wait_for_everyone()  # no process works in a folder that was refused
         with log_to_folder(folder, accelerator):
             decoding = decoding_for(runtime, folder / "work", accelerator)
             run = Run(config, data, folder, accelerator, decoding, runtime.quiet, shard)
@@ -110,10 +115,10 @@ def run(
 
 
 def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate:
-    """Estimate a run of these settings, in one process. Nothing stays on the disk.
+    """Estimate a run with these settings, in one process. No files remain on the disk.
 
     Raises:
-        WdistillError: As the run itself would.
+        WdistillError: As for the run itself.
     """
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
@@ -125,19 +130,19 @@ def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate:
 
 
 def _estimate(run: Run, networks: Networks) -> None:
-    """Say what the run will cost. A failure of this does not stop it."""
+    """Log an estimate of the run. If it fails, the run goes on."""
     if run.accelerator.num_processes > 1:
         logger.info("estimate: none with several processes; `wdistill estimate` makes one")
         return
     try:
         logger.info(estimate_table(estimate(run, networks, stage_seconds)))
-    except Exception as error:  # not even for want of memory
+    except Exception as error:  # even if it is out of memory
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         logger.warning(f"warning: what the run costs cannot be estimated ({reason})")
 
 
 def stage_seconds(run: Run, networks: Networks) -> dict[str, float]:
-    """Do all stages of ``run``; the seconds that each took."""
+    """Execute all stages of ``run``; returns the seconds that each took."""
     _run_stages(run, networks, "")
     return stage_times(run)
 
@@ -155,7 +160,7 @@ def _announce(run: Run) -> None:
 
 @contextmanager
 def _timed(run: Run, stage: str) -> Iterator[None]:
-    """Add the time of ``stage`` to what earlier starts of this run have spent on it."""
+    """Add the time of ``stage`` to that of earlier starts of this run."""
     start = time.perf_counter()
     try:
         yield

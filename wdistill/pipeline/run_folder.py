@@ -1,4 +1,4 @@
-"""A run and its folder, which belongs to one run only."""
+"""A run and its folder, which belongs to exactly one run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECONDS = "seconds.json"
 
 @dataclass(frozen=True)
 class Run:
-    """What all stages need: the settings, the data, the folder, and where to compute."""
+    """What all stages need: settings, data, folder and devices."""
 
     config: RunConfig
     data: ImageData
@@ -60,8 +60,8 @@ class Run:
         )
 
     def compute(self, stage: Stage[R], function: Callable[[Unit, Advance], R]) -> StageOutput[R]:
-        """Compute the units of ``stage`` that are missing, those of this shard if the run has
-        shards; ``function`` as for :func:`compute_units`.
+        """Compute the missing units of ``stage``, of this shard only if the run is one;
+        ``function`` as for :func:`compute_units`.
         """
         units = self.shard.of(self.units) if self.shard else self.units
         compute_units(stage, units, self.work, function, self.accelerator, self.quiet)
@@ -69,8 +69,8 @@ class Run:
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
-    """What makes two runs the same: the data, and all settings except those of the evaluation and
-    of label views.
+    """What identifies a run: the data, and all settings except those of the evaluation and of label
+    views.
     """
     settings = flat(config.to_dict())
     ignored_prefixes = (
@@ -86,12 +86,12 @@ def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
 
 
 def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
-    """Mark ``folder`` as this run's, or recognise it.
+    """Mark ``folder`` as belonging to this run, or check that it does.
 
-    A run that got no further than its teacher gives way to another.
+    A run that has only a teacher may be replaced by another.
 
     Raises:
-        RunFolderError: The folder holds more of another run, or files that are no run at all.
+        RunFolderError: The folder holds results of another run, or files that are not a run.
     """
     current = identity(config, fingerprint)
     path = folder / IDENTITY
@@ -120,7 +120,7 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
 
 
 def _check_empty(folder: Path) -> None:
-    # If writing is interrupted, a temporary file remains, which belongs to no run.
+    # An interrupted write may leave a temporary file, which belongs to no run.
     names = [entry.name for entry in folder.iterdir()]
     foreign = [n for n in names if n != ".lock" and not (n[0] == "." and n.endswith(".tmp"))]
     if foreign:
@@ -131,6 +131,6 @@ def _check_empty(folder: Path) -> None:
 
 
 def stage_times(run: Run) -> dict[str, float]:
-    """Seconds that each stage has taken, in all starts of the run together."""
+    """Seconds of each stage, summed over all starts of the run."""
     path = run.work / SECONDS
     return dict(read_json(path)) if path.exists() else {}

@@ -1,4 +1,4 @@
-"""Runs in parts that know nothing of each other (job arrays, spot machines), and their joining."""
+"""Shards of a run that need no communication (job arrays, spot machines), and merging them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ from wdistill.core.units import Shard
 from wdistill.errors import RunFolderError
 
 SHARD = "shard.json"
-ALONE = ("teacher-accuracy.json",)  # what a part has beside its units
+ALONE = ("teacher-accuracy.json",)  # files of a shard besides its units
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What :func:`merge` did: units in the folder, parts that were not among those given, and the
-    command of the whole run, without its folder.
+    """Result of :func:`merge`.
+
+    Attributes:
+        units: Number of merged units.
+        absent: Shards that were not among the parts.
+        command: The command of the full run, without its folder.
     """
 
     units: int
@@ -37,16 +41,17 @@ class Merged:
 
 
 def write_shard(work: Path, shard: Shard, command: str) -> None:
-    """Say in a part's work folder which one it is, and how it was made."""
+    """Record the shard and its command in the shard's work folder."""
     record = {"index": shard.index, "count": shard.count, "command": command}
     write_json(work / SHARD, record)
 
 
 def merge(parts: Sequence[Path], folder: Path) -> Merged:
-    """Join the finished units of ``parts`` in the run folder ``folder``, which may hold some.
+    """Merge the finished units of ``parts`` into the run folder ``folder``, which may hold some.
 
-    Raises RunFolderError, before anything is written, if one is no part, or if they are parts of
-    different runs, of different numbers of parts, or have different teachers.
+    Raises:
+        RunFolderError: A folder is not a shard, or the shards are of different runs, numbers of
+            shards, or teachers. Nothing has been written then.
     """
     records = [_read_shard(part) for part in parts]
     counts = sorted({shard.count for shard, _ in records})
@@ -95,8 +100,8 @@ def _check_same_run(folders: Sequence[Path]) -> None:
 
 
 def _units(parts: Sequence[Path]) -> list[Path]:
-    """The files of all finished units, one of each. Those of one stage must have one key, which
-    depends on the data, the teacher and every setting.
+    """The files of all finished units, without duplicates. All units of a stage must have the same
+    key, which depends on the data, the teacher and every setting.
     """
     units: dict[str, Path] = {}
     keys: dict[str, tuple[str, Path]] = {}

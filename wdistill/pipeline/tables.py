@@ -1,4 +1,4 @@
-"""What a run costs and what it gave, as tables of text."""
+"""Text tables: transport distances, the estimate of a run, and differences of two sets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from wdistill.pipeline.reproduction.differences import Accuracy, Differences, Ga
 
 
 def transport_table(class_names: Sequence[str], w2: Any, max_classes: int = 20) -> str:
-    """W2^2 of the atoms and of random real images per class, as text; the mean comes last. Names of
-    classes may be anyone's: each stays one line, without control characters.
+    """W2^2 of the atoms and of random real images per class; the mean comes last. Class names are
+    untrusted: each stays on one line, without control characters.
     """
     class_names = [clean(name) for name in class_names]
     width = min(28, max(len(name) for name in (*class_names, "mean of all classes")))
@@ -33,8 +33,13 @@ def transport_table(class_names: Sequence[str], w2: Any, max_classes: int = 20) 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the finished run folder, of the published set in it, of the label views in that, and
-    of the decoded images that are on the disk while the run lasts.
+    """Sizes in bytes.
+
+    Attributes:
+        run: The finished run folder.
+        published: The published set in it.
+        label_views: The label views in the published set.
+        pixels: Decoded images on the disk while the run lasts.
     """
 
     run: int
@@ -45,16 +50,17 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Estimate(Shown):
-    """Of a run from its beginning.
+    """Estimated cost of a run from its beginning.
 
     Attributes:
-        resolution: Pixels of a side.
-        images: Distilled ones, in ``units`` groups that can be made at once, of ``steps`` steps.
-        training_steps: Of the teacher; 0 where it is used as it is.
+        resolution: Side of the images in pixels.
+        images: Number of distilled images, in ``units`` groups that can be computed in parallel,
+            with ``steps`` steps each.
+        training_steps: Steps of the teacher's training; 0 if it is used as it is.
         seconds: By number of processes and stage.
-        memory: Peak bytes of a process, 0 if unknown.
-        device_memory: Peak bytes of its GPU, None without one.
-        threads: Of this process.
+        memory: Peak memory of a process in bytes, 0 if unknown.
+        device_memory: Peak memory of its GPU in bytes, None without one.
+        threads: CPU threads of this process.
         calibrated: Seconds that the estimate took.
     """
 
@@ -81,7 +87,7 @@ class Estimate(Shown):
 
 
 def estimate_table(estimate: Estimate) -> str:
-    """What is to be done, seconds of each stage by number of processes, memory and bytes."""
+    """Amount of work, time of each stage by number of processes, memory and disk space."""
     counts = tuple(estimate.seconds)
     rows = [("", *(f"{n} process{'es' if n > 1 else ''}" for n in counts))]
     for stage in estimate.seconds[counts[0]]:
@@ -141,7 +147,7 @@ MOST_ROWS = 20
 
 
 def verdict(differences: Differences) -> str:
-    """Some lines: identical or how far from it, and what may explain it."""
+    """Whether the sets are identical, how they differ, and what may explain it."""
     lines = [_headline(differences), *(f"  {line}" for line in _details(differences))]
     lines += [f"  {change.name}: {change.now}, was {change.was}" for change in differences.changes]
     if not differences.identical:
@@ -205,5 +211,5 @@ def _explanation(differences: Differences) -> str:
 
 
 def _plain(line: str) -> str:
-    """Names come from files that anyone may have written; a terminal obeys control characters."""
+    """Replace control characters, because names come from untrusted files."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)

@@ -1,4 +1,4 @@
-"""The teacher of a run: looked up, trained if its classes are not the dataset's, and tested."""
+"""The teacher of a run: find it, train it if its classes are not the dataset's, and test it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Networks:
-    """All networks that a run names, looked up before any long work starts."""
+    """All networks of a run, resolved before any long work starts."""
 
     backbone: BackboneSource
     students: dict[str, BackboneSource]
@@ -104,7 +104,7 @@ def find_teacher(config: RunConfig, native_size: int) -> tuple[BackboneSource, i
 
 
 def scaling(config: RunConfig) -> Callable[[int], Scaling]:
-    """A function from the images' native size to how a stream of them is scaled."""
+    """A function from the images' native size to the scaling of a stream of them."""
 
     def scaling_of(native_size: int) -> Scaling:
         source, resolution = find_teacher(config, native_size)
@@ -116,7 +116,7 @@ def scaling(config: RunConfig) -> Callable[[int], Scaling]:
 
 
 def find_networks(config: RunConfig, data: ImageData) -> Networks:
-    """Raises BackboneError if the backbone, a student or a feature space is not there."""
+    """Resolve all networks of a run. Raises BackboneError if one of them does not exist."""
     backbone, resolution = find_teacher(config, data.native_size)
 
     def find(name: str, setting: str) -> BackboneSource:
@@ -150,7 +150,7 @@ def prepare_teacher(run: Run, networks: Networks) -> Teacher:
 
 
 def _check_not_shard(run: Run, backbone: Backbone) -> None:
-    """Raise OptionError if the run is a shard: each shard would train another teacher."""
+    """Raise OptionError if the run is a shard: each shard would train a different teacher."""
     if run.shard is not None:
         raise OptionError(
             f"`runtime.shard` needs a teacher that is trained, and {backbone.name!r} is not: train "
@@ -161,9 +161,9 @@ def _check_not_shard(run: Run, backbone: Backbone) -> None:
 
 
 def _trained_backbone(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
-    """The backbone as it was saved after training, now or by an earlier start of this run.
+    """The backbone after training, by this or an earlier start of the run.
 
-    It is always loaded again, because training leaves its model wrapped (mixed precision,
+    It is always loaded from the checkpoint, because training wraps the model (mixed precision,
     processes).
     """
     settings = run.config.teacher
@@ -221,7 +221,7 @@ def _evaluate_teacher(run: Run, backbone: Backbone, train: PixelStore, test: Pix
 
 
 def open_pool(run: Run, teacher: Teacher, networks: Networks) -> list[FeatureSpace]:
-    """The feature spaces beside the teacher; they see its pixels, each normalised in its way."""
+    """The feature spaces besides the teacher; each normalises the same pixels in its own way."""
     pixels = teacher.train.preprocessing
     sources = [
         (source, count, preprocessing_for(source, pixels.resolution, (pixels.mean, pixels.std)))

@@ -30,18 +30,18 @@ from wdistill.transport.free_support import Measures, evaluate, free_support_bar
 from wdistill.transport.kmeans import Array, k_means, squared_distances
 
 Groups = NDArray[np.int64]
-RANDOM_DRAWS = 5  # random atoms are drawn this often, and their mean W2^2 is reported
+RANDOM_DRAWS = 5  # draws of random atoms over which their W2^2 is averaged
 
 
 @dataclass(frozen=True)
 class Barycenter:
-    """n weighted atoms that stand for N real features, and the optimal plan between them.
+    """n weighted atoms that represent N real features, and the optimal plan between them.
 
     Attributes:
         atoms: (n, d) float32.
         weights: (n,) float32, sum 1.
-        nearest: (n,) int64, one row of the features per atom, no row twice, such that the sum of
-            the squared distances is least.
+        nearest: (n,) int64, one distinct row of the features per atom, with the least sum of
+            squared distances.
         rows: (m,) int64, the feature of each nonzero entry of the plan T. Entries are ordered by
             row, then by owner.
         owner: (m,) int64, the atom of each entry.
@@ -103,11 +103,11 @@ def barycenter(
     - W_2^2 is the squared 2-Wasserstein distance with squared Euclidean cost.
 
     With one measure and free weights this is the k-means problem [2], searched from several
-    k-means++ starts and finished by Hartigan's moves of single points. Otherwise entropic plans at
-    a falling temperature choose among many starts, and the alternating descent with exact plans of
-    [1] (algorithm 2 for the atoms, algorithm 1 for free weights) finishes the best ones. This
-    departs from [1], and from ``ot.lp.free_support_barycenter``, which descend from one start and
-    keep the weights of the atoms as they are given.
+    k-means++ starts and refined by Hartigan's moves of single points. Otherwise entropic plans with
+    a decreasing temperature select among many starts, and the alternating descent with exact plans
+    of [1] (algorithm 2 for the atoms, algorithm 1 for free weights) refines the best ones. This
+    departs from [1], and from ``ot.lp.free_support_barycenter``, which descend from a single start
+    and keep the given weights of the atoms.
 
     Args:
         features: (N, d) real numbers, N >= n, as a tensor or an array.
@@ -116,11 +116,11 @@ def barycenter(
         groups: (N,) integers, the group of each feature; None for one measure.
         group_weights: ``equal`` gives each of the K groups lambda_k = 1/K, as in [1];
             ``proportional`` gives it N_k / N.
-        seed: Of the random starts. Equal arguments give equal results.
+        seed: Seed of the random starts. Equal arguments give equal results.
 
     Returns:
-        The atoms in float32, their weights, the optimal plan, the exact value reached (``w2``) and,
-        for comparison, that of random features (``w2_random``).
+        The atoms in float32, their weights, the optimal plan, the exact objective (``w2``) and, for
+        comparison, that of random features (``w2_random``).
 
     Raises:
         OptionError: ``n``, ``weights`` or ``group_weights`` is not allowed, or the shapes do not
@@ -163,10 +163,10 @@ def class_barycenter(
 
     Args:
         features: (N, d), N >= ``config.ipc``.
-        config: The number of atoms, the constraint on their weights, and the effort.
+        config: The number of atoms, the constraint on their weights, and the search effort.
         generator: Draws the starts.
-        groups: (N,) int64, the group of each feature in any numbering; None or one group only make
-            the class one measure.
+        groups: (N,) int64, arbitrary group ids of the features; None, or a single group, is one
+            measure.
 
     Raises:
         NumericalError: A feature is not finite.
@@ -190,7 +190,7 @@ def groups_of(groups: Groups | None, rows: Tensor) -> Tensor | None:
 
 
 def image_shares(count: int, groups: Tensor | None, group_weights: GroupWeights) -> Tensor:
-    """What each image of a class counts in its barycenter: the column sums of the plan.
+    """The share of each image of a class in its barycenter: the column sums of the plan.
 
     Args:
         count: The number of images, N.
@@ -244,7 +244,7 @@ def _of_one_measure(y: Array, config: BarycenterConfig, generator: torch.Generat
 def _of_several_measures(
     y: Array, rows: list[NDArray[np.int64]], config: BarycenterConfig, generator: torch.Generator
 ) -> Barycenter:
-    """rows: those of y that belong to each measure."""
+    """rows: the rows of y in each measure."""
     sizes = np.array([len(part) for part in rows], dtype=np.float64)
     proportional = config.group_weights == "proportional"
     shares = sizes / sizes.sum() if proportional else np.full(len(rows), 1 / len(rows))
@@ -302,10 +302,10 @@ def _random_w2(
     generator: torch.Generator,
     group_measures: Measures | None = None,
 ) -> float:
-    """Mean of sum_k lambda_k W2^2 over random atoms; without ``several`` measures, of W2^2.
+    """Mean of sum_k lambda_k W2^2 over random atoms; without ``group_measures``, of W2^2.
 
-    Where weights are free, the atoms have Voronoi masses, which for several measures are those of
-    all points together.
+    With free weights, the atoms get their Voronoi masses; for several measures, those of the pooled
+    points.
     """
     n, free, costs = config.ipc, config.weights == "free", []
     measures = group_measures or Measures([y], np.ones(1))

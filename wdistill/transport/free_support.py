@@ -4,10 +4,10 @@
 
 with the weights b either free or all equal. There are two searches, one after the other:
 
-- Annealing, with entropic plans at a falling temperature and one scaling per move of the atoms. It
-  begins with many starts, of which the worse half is dropped now and then. Free weights follow from
-  iterative Bregman projections (Benamou et al. 2015). From the same start it reaches lower minima
-  than exact plans do.
+- Annealing, with entropic plans at a decreasing temperature and one Sinkhorn scaling per update of
+  the atoms. It begins with many starts, of which the worse half is dropped several times. Free
+  weights follow from iterative Bregman projections (Benamou et al. 2015). From the same start it
+  reaches lower minima than exact plans do.
 - Descent with exact plans T_k (``ot.emd``): atoms X = sum_k lambda_k diag(1/b) T_k Y_k (Cuturi and
   Doucet 2014, alg. 2), and free weights by mirror descent along the plans' duals (their alg. 1).
   Steps that raise F are undone.
@@ -29,16 +29,20 @@ from wdistill.transport.kmeans import Array, k_means, plus_plus, squared_distanc
 
 # [own] CIFAR-10 features, IPC 10 to 100: 0.1 to 2 % below the best exact descent from N(0, 1).
 HOTTEST, COLDEST = 0.1, 0.002  # temperatures, as shares of the starts' mean squared distance
-ANNEALING = 100  # moves of the atoms from the hottest to the coldest
+ANNEALING = 100  # updates of the atoms from the hottest to the coldest
 JITTER = 1e-3  # of the features' deviation
-HALVINGS = 4  # of the starts, evenly spread over these moves
-FIRST_FALL, PRICED_FALL, LAST_FALL = 1e-4, 1e-5, 1e-6  # share of F; a lesser gain ends a search
-FINALISTS = 3  # starts that are left at the end of a search
-FIRST_ROUNDS = 5  # of descent, before all others are dropped
+HALVINGS = 4  # of the starts, evenly spread over these updates
+FIRST_FALL, PRICED_FALL, LAST_FALL = (
+    1e-4,
+    1e-5,
+    1e-6,
+)  # relative decrease of F below which a search ends
+FINALISTS = 3  # starts that remain at the end of a search
+FIRST_ROUNDS = 5  # of descent, before all but the finalists are dropped
 NORMAL_STARTS = 3  # times the restarts, for several measures
-FINE_ATOMS = 200  # of a barycenter that is then coarsened
-LEAST_MASS = 1e-3  # of 1/n; an atom with less is moved to a better place
-TRIALS = 5  # halvings of a step on the weights before it is given up
+FINE_ATOMS = 200  # of the barycenter that is coarsened to a start
+LEAST_MASS = 1e-3  # of 1/n; an atom with less is moved to the heaviest one
+TRIALS = 5  # halvings of a step on the weights before it is abandoned
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,10 @@ def free_support_barycenter(
     starts: Sequence[tuple[Array, Array]],
     generator: torch.Generator,
 ) -> Optimum:
-    """The least F found from several kinds of starts, with ``config.ipc`` atoms.
+    """The barycenter of lowest F from several kinds of starts, with ``config.ipc`` atoms.
 
-    They are ``starts``, pairs of atoms (n, d) and weights (n,) (ignored where weights are uniform);
-    k-means++ starts on the pooled points (``starts_for``); for several measures, NORMAL_STARTS
+    The starts are ``starts``, pairs of atoms (n, d) and weights (n,) (ignored if weights are
+    uniform); k-means++ starts on the pooled points (``starts_for``); for several measures, NORMAL_STARTS
     times ``config.restarts`` normal ones; and for free weights a coarsened barycenter.
     """
     n, free = config.ipc, config.weights == "free"
@@ -130,7 +134,7 @@ def _coarse_start(
     largest = max(len(points) for points in measures.points)
     fine = max(min(FINE_ATOMS, largest), config.ipc)
     atoms, _ = _anneal(measures, fine, False, [], 1, generator)[0]
-    for _ in range(3):  # exact plans restore the spread that the last temperature still took
+    for _ in range(3):  # exact plans restore the spread that the final temperature shrank
         optimum = evaluate(measures, atoms, np.full(fine, 1 / fine))
         atoms = _projection(measures, optimum.plans, optimum.weights)
     coarse, owner = k_means(atoms, config.ipc, config.restarts, config.max_iterations, generator)
@@ -148,7 +152,7 @@ def evaluate(measures: Measures, atoms: Array, weights: Array) -> Optimum:
 
 
 def _plan(weights: Array, cost: Array) -> tuple[Array, Array]:
-    """Optimal plan (n, N) and its duals (n,). In units of 1/(n N), equal weights make it whole."""
+    """Optimal plan (n, N) and its duals (n,). For equal weights, n N times the plan is integral."""
     n, count = cost.shape
     relative = n * weights
     equal = bool(np.allclose(relative, 1, rtol=1e-12))
@@ -174,8 +178,8 @@ def _projection(measures: Measures, plans: Sequence[Array], weights: Array) -> A
 def descend(
     start: Optimum, measures: Measures, free: bool, max_iterations: int, least_fall: float
 ) -> Optimum:
-    """Alternate atoms, exact plans and (if free) weights until F falls by less than a share of
-    ``least_fall`` in a round.
+    """Alternate atoms, exact plans and (if free) weights until F decreases by a fraction of less
+    than ``least_fall`` in a round.
     """
     best, step = start, 1.0
     for _ in range(max_iterations):
@@ -191,7 +195,8 @@ def descend(
 
 
 def _move_weights(best: Optimum, measures: Measures, step: float) -> tuple[Optimum, float]:
-    """One mirror step b exp(-t g) along the duals g, with t halved until F falls; and the next t.
+    """One mirror-descent step b exp(-t g) along the duals g, with t halved until F falls; also
+    returns the next t.
 
     An atom that has lost its mass joins the heaviest one; exact plans then separate the two.
     """
@@ -216,11 +221,11 @@ def _move_weights(best: Optimum, measures: Measures, step: float) -> tuple[Optim
 
 
 def _descend_at_prices(best: Optimum, measures: Measures, max_iterations: int) -> Optimum:
-    """Exact plans at Hartigan's prices, for as long as F falls; equal weights.
+    """Exact plans with Hartigan's costs, for as long as F falls; equal weights.
 
-    An atom of s points follows a point that leaves it, which saves s / (s - 1) of its squared
-    distance, and one that joins, which costs s / (s + 1). This leaves many local minima of the
-    descent with plain distances.
+    Because an atom of s points is their mean, a point that leaves it saves s / (s - 1) times its
+    squared distance, and one that joins costs s / (s + 1) times. These costs escape many local
+    minima of the descent with plain distances.
     """
     n, start = len(best.weights), best
     for _ in range(max_iterations):
@@ -248,9 +253,9 @@ def _anneal(
     restarts: int,
     generator: torch.Generator,
 ) -> list[tuple[Array, Array]]:
-    """Atoms and weights of the starts that are best when the temperature has fallen.
+    """Atoms and weights of the starts that are best at the final temperature.
 
-    The starts are ``first`` and ``restarts`` of k-means++ (``starts_for``).
+    The starts are ``initial`` and ``restarts`` of k-means++ (``starts_for``).
     """
     points = [torch.from_numpy(part).float() for part in measures.points]
     pooled = torch.cat(points)
@@ -259,7 +264,7 @@ def _anneal(
     variance = float(pooled.var(0, unbiased=False).sum())
     costs = [torch.cdist(pooled, atoms).min(1).values.square().mean() for atoms in starts]
     spread = max(float(min(costs)), JITTER * variance)
-    # Two atoms in the same place would never part.
+    # Two coinciding atoms would never separate.
     noise = JITTER * (variance / pooled.shape[1]) ** 0.5
     starts = [atoms + noise * torch.randn(atoms.shape, generator=generator) for atoms in starts]
     equal = torch.full((n,), 1 / n)
@@ -278,10 +283,10 @@ def _anneal(
 def _anneal_step(
     state: _Annealed, points: Sequence[Tensor], shares: Array, heat: float, free: bool
 ) -> _Annealed:
-    """One scaling of the entropic plans at temperature ``heat``, then the atoms' move.
+    """One Sinkhorn scaling of the entropic plans at temperature ``heat``, then the atoms' update.
 
     A plan is softmax_j((v_kj - |y_ki - x_j|^2) / heat) / N_k. Scaling sets its masses per atom to
-    b: 1/n each, or, where free, the weighted geometric mean over k of those the plans have.
+    b: 1/n each, or, if free, the weighted geometric mean over k of the plans' masses.
     """
     count = len(state.atoms)
     plans, costs, masses = [], [], []

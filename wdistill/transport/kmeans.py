@@ -4,8 +4,8 @@
 
 For fixed atoms the best weights are the Voronoi masses. The search begins with several k-means++
 starts (Arthur and Vassilvitskii 2007), of which the worse half is dropped every few rounds. It ends
-with moves of single points that take into account how the atoms follow (Hartigan 1975): first many
-at a time, then one by one in float64 until no move helps.
+with moves of single points that account for the resulting change of the atoms (Hartigan 1975):
+first many at a time, then one by one in float64 until no move lowers the cost.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 RUNG = 5  # rounds between two halvings of the starts
-MOST_STARTS, MANY_ATOMS = 4, 80  # few atoms need more starts, and these cost less
-LEAST_GAIN = 1e-9  # share of its squared distance that a point must save to be moved
+MOST_STARTS, MANY_ATOMS = 4, 80  # few atoms need more starts, which are cheap for them
+LEAST_GAIN = 1e-9  # relative saving of squared distance below which a point is not moved
 
 
 def k_means(
@@ -29,11 +29,11 @@ def k_means(
     """Cluster points around n atoms.
 
     Args:
-        y: (N, d) float64 with N >= n and mean near 0, because float32 distances lose digits far
-            from it.
+        y: (N, d) float64 with N >= n and mean near 0, because float32 distances lose precision
+            far from it.
         n: The number of atoms.
-        restarts: k-means++ starts, up to four times as many if atoms are few (n < 80).
-        max_iterations: Of Lloyd's algorithm, and of the moves of many points.
+        restarts: Number of k-means++ starts, up to four times as many for few atoms (n < 80).
+        max_iterations: Iterations of Lloyd's algorithm, and of simultaneous moves.
         generator: Draws the starts.
 
     Returns:
@@ -58,7 +58,7 @@ def starts_for(n: int, restarts: int) -> int:
 def squared_distances(x: Array, y: Array, norms: Array | None = None) -> Array:
     """(len(x), len(y)) squared Euclidean distances by one matrix product; x and y near 0.
 
-    norms: (len(x),) squared norms of x, if they are known.
+    norms: (len(x),) squared norms of x; computed if None.
     """
     product: Array = x @ (-2 * y.T)
     product += ((x**2).sum(1) if norms is None else norms)[:, None]
@@ -80,7 +80,7 @@ def plus_plus(points: Tensor, n: int, starts: int, generator: torch.Generator) -
             half_norms[:, None] + newest.square().sum(1) / 2, points, newest.T, alpha=-1
         )
         distance = torch.minimum(distance, to_newest.clamp_(min=0))
-        # If all points coincide with chosen ones, no distance is left: any other point will do.
+        # If all points coincide with centres, all distances are 0: any other point will do.
         odds = (distance + 1e-12 * (1 + distance.amax(0))).masked_fill_(is_centre, 0.0)
         sums = odds.double().cumsum(0)
         draw = torch.rand(1, starts, generator=generator, dtype=torch.float64) * sums[-1]
@@ -98,7 +98,7 @@ def _search(
     max_iterations: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Lloyd from all starts; (N,) labels of the best one, each atom with at least one point."""
+    """Lloyd's algorithm from all starts; (N,) labels of the best, with no empty cluster."""
     atoms = plus_plus(points, n, starts, generator)
     costs = [np.inf] * starts
     for step in range(max_iterations):
@@ -127,7 +127,7 @@ def _nearest(points: Tensor, half_norms: Tensor, atoms: Tensor) -> tuple[list[Te
     for label, distance in zip(labels, distances.T, strict=True):
         sizes = torch.bincount(label, minlength=n)
         for empty in (sizes == 0).nonzero()[:, 0].tolist():
-            # An empty atom takes the point that is farthest from its atom, never an atom's last.
+            # An empty cluster takes the point farthest from its atom, unless it is the last one.
             worst = int(distance.masked_fill(sizes[label] < 2, -torch.inf).argmax())
             sizes[label[worst]] -= 1
             label[worst], sizes[empty], distance[worst] = empty, 1, 0.0
@@ -143,10 +143,10 @@ def _means(points: Tensor, label: Tensor, n: int) -> Tensor:
 def _batch_moves(
     points: Tensor, half_norms: Tensor, label: Tensor, n: int, max_iterations: int
 ) -> Tensor:
-    """Lloyd at Hartigan's prices, for as long as W2^2 falls.
+    """Lloyd's algorithm with Hartigan's costs, for as long as W2^2 falls.
 
-    Taking a point away from its atom of s points saves s / (s - 1) of its squared distance; adding
-    it to another costs s / (s + 1). All points choose at once, so a round may also fail.
+    Removing a point from its atom of s points saves s / (s - 1) times its squared distance; adding
+    it to another costs s / (s + 1) times. All points move at once, so a round may raise W2^2.
     """
     best, lowest = label, np.inf
     for _ in range(max_iterations):
@@ -168,10 +168,10 @@ def _batch_moves(
 
 
 def _single_moves(y: Array, label: Labels, n: int) -> tuple[Array, Labels]:
-    """Move single points while that lowers W2^2, at the prices of :func:`_batch_moves`.
+    """Move single points while that lowers W2^2, with the costs of :func:`_batch_moves`.
 
-    Each round lists the moves that lower it, best first, and makes those that still do when it is
-    their turn; the last round finds none.
+    Each round lists the moves that lower W2^2, best first, and makes those that still do so when
+    their turn comes; the last round finds none.
     """
     rows, label = np.arange(len(y)), label.copy()
     sizes = np.bincount(label, minlength=n).astype(np.float64)
@@ -189,19 +189,15 @@ def _single_moves(y: Array, label: Labels, n: int) -> tuple[Array, Labels]:
         for point in movable[np.argsort(-gain[movable], kind="stable")]:
             source, destination = label[point], target[point]
             away, to = y[point] - atoms[source], y[point] - atoms[destination]
-            leave, join = (
-                sizes[source] / max(sizes[source] - 1, 1),
-                sizes[destination] / (sizes[destination] + 1),
-            )
+            leave = sizes[source] / max(sizes[source] - 1, 1)
+            join = sizes[destination] / (sizes[destination] + 1)
             if sizes[source] < 2 or away @ away * leave * (1 - LEAST_GAIN) <= to @ to * join:
                 continue
             atoms[source] -= away / (sizes[source] - 1)
             atoms[destination] += to / (sizes[destination] + 1)
-            sizes[source], sizes[destination], label[point] = (
-                sizes[source] - 1,
-                sizes[destination] + 1,
-                destination,
-            )
+            sizes[source] -= 1
+            sizes[destination] += 1
+            label[point] = destination
             changed[[source, destination]] = True
         if not changed.any():
             break

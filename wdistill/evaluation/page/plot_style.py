@@ -77,7 +77,7 @@ def legend(figure: Figure, columns: int = 3, **parts: Any) -> None:
 
 
 def plain(text: str, longest: int) -> str:
-    """``text`` on one line of at most ``longest`` characters, with matplotlib's math mode escaped."""
+    """``text`` on one line of at most ``longest`` characters; ``$`` is escaped for matplotlib."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     short = line if len(line) <= longest else line[: longest - 1].rstrip(" ,;(") + "…"
     return short.replace("$", r"\$")

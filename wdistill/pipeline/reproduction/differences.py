@@ -1,4 +1,4 @@
-"""How far a set that was made again is from the published one. Pure: no files, no networks."""
+"""Differences between a published set and its reproduction; pure functions without I/O."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from wdistill.artifact.report import Report
 from wdistill.core.text import Shown
 from wdistill.labels.views import LabelViews, all_logits
 
-SHAPES = ("image", "partner", "view", "crop", "flip", "mix")  # of a view: all but its labels
+SHAPES = ("image", "partner", "view", "crop", "flip", "mix")  # fields of a view without its labels
 NOT_RECORDED = "not recorded"
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Between two arrays of one shape: the largest and the mean absolute difference."""
+    """The largest and the mean absolute difference of two arrays of the same shape."""
 
     largest: float
     mean: float
@@ -30,7 +30,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of the students of one row of the report, which ``name`` tells; mean over seeds."""
+    """Mean accuracy of the students in one row of the report, described by ``name``."""
 
     name: str
     was: float
@@ -39,7 +39,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Change:
-    """A version, device or number that was another when the published set was made."""
+    """A version, device or count that differs from that of the published set."""
 
     name: str
     was: str
@@ -48,11 +48,21 @@ class Change:
 
 @dataclass(frozen=True)
 class Differences(Shown):
-    """Of a set made again from the published one.
+    """Differences between a reproduced set and the published one.
 
-    identical: whether images, labels, weights, soft labels and label views are, bit by bit; other:
-    what cannot be compared, in words; same_images: number of identical images of ``images``;
-    pixels: of 255; views: of the logits. A gap is None where ``other`` says why.
+    Attributes:
+        identical: Whether images, labels, weights, soft labels and label views are bit-identical.
+        other: What cannot be compared, in words.
+        images: Number of published images.
+        same_images: Number of identical images.
+        pixels: Gap of the pixels, from 0 to 255. A gap is None if ``other`` says why.
+        weights: Gap of the weights.
+        soft_labels: Gap of the soft labels.
+        views: Gap of the logits of the label views.
+        same_teacher: Whether the teachers have the same weights.
+        teacher_accuracy: Accuracies of the two teachers.
+        accuracies: Accuracies of the students.
+        changes: Versions, devices and counts that differ.
     """
 
     identical: bool
@@ -75,7 +85,7 @@ class Differences(Shown):
 
 
 def compare(was: PublishedSet, now: PublishedSet) -> Differences:
-    """``was``: the published set, ``now``: the one made again from its settings."""
+    """Compare ``was``, the published set, with ``now``, its reproduction."""
     old, new = was.distilled, now.distilled
     incomparable = [*_other_shape(was, now), *_other_views(was.views, now.views)]
     same_shape = old.images.shape == new.images.shape and old.class_names == new.class_names
@@ -151,7 +161,7 @@ def _views_gap(was: LabelViews | None, now: LabelViews | None, classes: int) -> 
 
 
 def _accuracies(was: Report | None, now: Report | None) -> Iterator[Accuracy]:
-    """Of the rows that both have."""
+    """Accuracies of the rows that both reports have."""
     old, new = _rows(was), _rows(now)
     for key in sorted(old.keys() & new.keys()):
         student, labels, images, ipc = key
@@ -173,7 +183,7 @@ def _changes(was: Manifest, now: Manifest) -> Iterator[Change]:
 
 
 def _circumstances(manifest: Manifest) -> dict[str, str]:
-    """What a result may depend on beside its settings."""
+    """What a result may depend on besides its settings."""
     return {
         **manifest.versions,
         "device": manifest.device,

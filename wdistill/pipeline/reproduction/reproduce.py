@@ -1,8 +1,7 @@
-"""Make a published set again with the settings that it was made with, and compare the two.
+"""Reproduce a published set with its recorded settings, and compare the two.
 
-The settings may have been written by anyone: they are checked as those of the command line are,
-they name no folder of this machine, and code of a network's repository runs only if the user says
-so.
+The settings are untrusted: they are validated like those of the command line, they cannot name
+local folders, and code from a network's repository runs only if the user allows it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the user says beside the set: where its source and its backbone are on this machine."""
+    """What the user sets for a reproduction.
+
+    Attributes:
+        dataset: The real data; None for the recorded source.
+        backbone: The backbone; None for the recorded one.
+        trust_remote_code: Whether to run code from a network's repository.
+    """
 
     dataset: str | None = None
     backbone: str | None = None
@@ -50,9 +55,17 @@ def reproduce(
     folder: Path,
     command: str,
 ) -> Differences:
-    """Run the set ``source`` again in ``folder``, or go on with that, and compare.
+    """Run the set ``source`` again in ``folder``, or resume that run, and compare.
 
-    source: see :func:`open_published`. Raises WdistillError on anything that the user can mend.
+    Args:
+        source: See :func:`open_published`.
+        overrides: What replaces the recorded settings.
+        runtime: Device, workers, progress bars.
+        folder: The folder of the new run.
+        command: The command line, for the manifest.
+
+    Raises:
+        WdistillError: Any error that the user can fix.
     """
     original = open_published(source)
     if folder.resolve() in original.folder.resolve().parents:
@@ -76,8 +89,8 @@ def settings_of(manifest: Manifest, overrides: Overrides) -> RunConfig:
     """The settings of the run that wrote ``manifest``, with data and backbone at their revisions.
 
     Raises:
-        RunFolderError: a network or the source has no name that the Hub could know.
-        OptionError: the user has to say more.
+        RunFolderError: The name of a network or of the source is not a valid Hub id.
+        OptionError: The source or the backbone was local and has to be given.
     """
     config = manifest.config
     for name in (*config.evaluate.students, *(name for name, _ in config.synthesis.pool())):
@@ -91,7 +104,7 @@ def settings_of(manifest: Manifest, overrides: Overrides) -> RunConfig:
 
 
 def _data(config: DataConfig, source: SourceRecord, dataset: str | None) -> DataConfig:
-    """Columns and splits as they were found, so that nothing is inferred anew."""
+    """Columns and splits as recorded, so that nothing is inferred again."""
     resolved = replace(
         config,
         dataset=dataset,

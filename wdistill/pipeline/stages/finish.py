@@ -1,4 +1,4 @@
-"""The end of a run: the set put together, its pictures, manifest, card and report."""
+"""The end of a run: assemble the set, draw pictures, write manifest, card and report."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ from wdistill.transport.plan import ClassTransport, TransportUnit
 logger = logging.getLogger(__name__)
 
 PICTURES = "pictures"
-SHOWN_IMAGES = 3  # of a class, on their way through synthesis
+SHOWN_IMAGES = 3  # images per class in the picture of synthesis
 VOLATILE = {  # fields of the manifest that differ between equal runs
     "created", "command", "seconds", "processes", "threads", "bytes",
 }  # fmt: skip
@@ -76,8 +76,13 @@ VOLATILE = {  # fields of the manifest that differ between equal runs
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """What a run is for. views: the label views; w2: (classes, 2), of the barycenter and of random
-    real images; nearest: (classes, ipc), pixel distance of each image to the nearest real one.
+    """The result of a run.
+
+    Attributes:
+        distilled: Images, labels, weights and soft labels.
+        views: The label views; None if they are turned off.
+        w2: (classes, 2), W2^2 of the barycenter and of random real images.
+        nearest: (classes, ipc), pixel distance of each image to the nearest real one.
     """
 
     distilled: DistilledSet
@@ -97,7 +102,7 @@ def assemble(
     images: StageOutput[DistilledUnit],
     labels: StageOutput[LabelledUnit],
 ) -> DistilledSet:
-    """All units together, on the disk: fifty images of each of ImageNet's classes are 7.5 GB."""
+    """Assemble all units on the disk: fifty images of each ImageNet class are 7.5 GB."""
     ipc, names = run.config.barycenter.ipc, run.data.class_names
     classes, side = len(names), images.units[0].pixels.shape[-1]
     pixels = (unit.pixels.flatten(0, 1).permute(0, 2, 3, 1).numpy() for unit in images.units)
@@ -114,7 +119,7 @@ def assemble(
 
 
 def draw_pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
-    """How synthesis went, for people: images on their way, and the terms of the loss."""
+    """Draw the progress of synthesis: images at three times, and the terms of the loss."""
     names, traces, progress = run.data.class_names, [], []
     labels_shown = evenly(len(names), MOST_CLASSES)
     for unit, distilled in zip(run.units, images, strict=True):
@@ -137,7 +142,7 @@ def draw_pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
 def manifest_of(
     run: Run, teacher: Teacher, networks: Networks, result: RunResult, command: str, sizes: Sizes
 ) -> Manifest:
-    """What was made and how, without any folder of this machine."""
+    """The manifest, without any local folder."""
     config = run.config
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -183,7 +188,7 @@ def _stored_views(config: RunConfig, views: LabelViews | None) -> StoredViews | 
 
 
 def publish(run: Run, result: RunResult, describe: Callable[[Sizes], Manifest]) -> None:
-    """Write the set's folder and the card, unless they are there already."""
+    """Write the set's folder and the card, unless they are already up to date."""
     root = run.folder / PUBLISH
     folder = root / set_name(run.config.barycenter.ipc)
     if _is_published(folder, result.distilled, describe):
@@ -203,7 +208,7 @@ def publish(run: Run, result: RunResult, describe: Callable[[Sizes], Manifest]) 
 def _is_published(
     folder: Path, distilled: DistilledSet, describe: Callable[[Sizes], Manifest]
 ) -> bool:
-    """Whether ``folder`` holds this very set: then it stays, and a second push sends nothing."""
+    """Whether ``folder`` holds the same set: it is then kept, and a second push uploads nothing."""
     try:
         manifest = read_manifest(folder)
         same_pixels = np.array_equal(read_distilled(folder).images, distilled.images)
