@@ -27,14 +27,14 @@ def command_line() -> str:
 
 def without_part(command: str) -> str:
     """The command of the full run for a shard's ``command``: without --shard and --output."""
-    words_kept: list[str] = []
+    arguments: list[str] = []
     words = iter(shlex.split(command))
     for word in words:
         if word in ("--shard", "--output"):
             next(words, None)
         elif not word.startswith(("--shard=", "--output=")):
-            words_kept.append(word)
-    return shlex.join(words_kept)
+            arguments.append(word)
+    return shlex.join(arguments)
 
 
 def is_launched() -> bool:

@@ -56,14 +56,14 @@ def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
     results on its disk.
     """
     owners = _owners(work, accelerator)
-    missing = [index for index, owner in enumerate(owners) if owner is None]
-    store = _store(accelerator, stable_hash([work.name, [work.paths[i].name for i in missing]]))
+    pending = [index for index, owner in enumerate(owners) if owner is None]
+    store = _store(accelerator, stable_hash([work.name, [work.paths[i].name for i in pending]]))
     computed: list[int] = []
-    total = sum(map(work.ticks, missing))
-    silent = quiet or not missing or not accelerator.is_main_process
+    total = sum(map(work.ticks, pending))
+    silent = quiet or not pending or not accelerator.is_main_process
     with Progress(work.name, total, work.tick_name, quiet=silent) as bar:
-        while (turn := _add(store, "turn", 1, len(computed) + 1) - 1) < len(missing):
-            index = missing[turn]
+        while (turn := _add(store, "turn", 1, len(computed) + 1) - 1) < len(pending):
+            index = pending[turn]
             work.compute(index, bar.update)
             computed.append(index)
             bar.update(max(0, _add(store, "ticks", work.ticks(index), 0) - bar.n))
@@ -143,8 +143,8 @@ def _gather(values: Sequence[int], accelerator: Accelerator) -> Tensor:
     local = torch.tensor(values, dtype=torch.int64)
     if accelerator.num_processes == 1:
         return local[None]
-    gathered: Tensor = accelerator.gather(local.to(accelerator.device))
-    return gathered.view(accelerator.num_processes, -1).cpu()
+    values_of_all: Tensor = accelerator.gather(local.to(accelerator.device))
+    return values_of_all.view(accelerator.num_processes, -1).cpu()
 
 
 def _head(path: Path) -> int:

@@ -132,9 +132,9 @@ class Comparison:
         groups, config, seed = self.real.train.groups, self.barycenter, self.data_seed
         if self.work is not None and self.teacher is not None:
             key = transport_key(self.teacher.features_key, config, seed, groups)
-            stored = stored_atoms(self.work, key, self.classes)
-            if stored is not None:
-                return stored
+            atoms_of_run = stored_atoms(self.work, key, self.classes)
+            if atoms_of_run is not None:
+                return atoms_of_run
         atoms = []
         for c, features in enumerate(self.features):
             of_class = replace(config, ipc=min(self.counts[c], len(features)))

@@ -110,12 +110,12 @@ def render(images: Tensor, partners: Tensor, views: LabelViews) -> Tensor:
     images, partners: (B, 3, R, R) float, those that ``views`` names row by row.
     """
     crops = Views(views.crop, views.flip)
-    first, second = apply_views(images, crops), apply_views(partners, crops)
+    base, overlay = apply_views(images, crops), apply_views(partners, crops)
     box = views.mix.to(images.device)[:, :, None, None]
     y = torch.arange(images.shape[2], device=images.device)[None, :, None]
     x = torch.arange(images.shape[3], device=images.device)[None, None, :]
     inside = (y >= box[:, 0]) & (y < box[:, 2]) & (x >= box[:, 1]) & (x < box[:, 3])
-    return torch.where(inside[:, None], second, first)
+    return torch.where(inside[:, None], overlay, base)
 
 
 def render_views(views: LabelViews, pixels: Tensor, device: torch.device) -> Tensor:

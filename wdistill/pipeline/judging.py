@@ -86,17 +86,17 @@ def publish_report(run: Path, report: Report) -> None:
     written if the published report already contains all results.
     """
     folder, root = one_set(run), publish_folder(run)
-    published = report.for_publication()
+    merged = report.for_publication()
     try:
         earlier = read_report(folder)
     except RunFolderError:
         earlier = None
     if earlier is not None:
-        published = merge_reports(published, earlier)
-        unchanged = {"created": earlier.created, "command": earlier.command}
-        if published.model_copy(update=unchanged) == earlier:
+        merged = merge_reports(merged, earlier)
+        origin = {"created": earlier.created, "command": earlier.command}
+        if merged.model_copy(update=origin) == earlier:
             return
-    published.write(folder / REPORT_FILE)
+    merged.write(folder / REPORT_FILE)
     atomic_write(root / "README.md", render_card(root).encode())
 
 

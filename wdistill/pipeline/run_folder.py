@@ -99,16 +99,16 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
         _check_empty(folder)
         write_json(path, current)
         return
-    stored = read_json(path)
-    if not isinstance(stored, dict):
+    previous = read_json(path)
+    if not isinstance(previous, dict):
         raise RunFolderError(f"{str(path)!r} is not this tool's; choose another `output`")
     different = sorted(
-        key for key in current.keys() | stored.keys() if current.get(key) != stored.get(key)
+        key for key in current.keys() | previous.keys() if current.get(key) != previous.get(key)
     )
     has_results = any((folder / "work").glob("transport-*")) or (folder / "publish").exists()
     if different and has_results:
         changes = ", ".join(
-            f"{key} was {stored.get(key)!r} and is now {current.get(key)!r}"
+            f"{key} was {previous.get(key)!r} and is now {current.get(key)!r}"
             for key in different[:3]
         )
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""

@@ -85,17 +85,17 @@ def _read_shard(part: Path) -> tuple[Shard, str]:
 
 
 def _check_same_run(folders: Sequence[Path]) -> None:
-    first, *others = ((folder, read_json(folder / IDENTITY)) for folder in folders)
+    reference, *others = ((folder, read_json(folder / IDENTITY)) for folder in folders)
     for folder, other_identity in others:
         names = sorted(
             k
-            for k in first[1].keys() | other_identity.keys()
-            if first[1].get(k) != other_identity.get(k)
+            for k in reference[1].keys() | other_identity.keys()
+            if reference[1].get(k) != other_identity.get(k)
         )
         if names:
             raise RunFolderError(
-                f"{str(first[0])!r} and {str(folder)!r} are not of the same run: {names[0]} is "
-                f"{first[1].get(names[0])!r} and {other_identity.get(names[0])!r}"
+                f"{str(reference[0])!r} and {str(folder)!r} are not of the same run: {names[0]} is "
+                f"{reference[1].get(names[0])!r} and {other_identity.get(names[0])!r}"
             )
 
 

@@ -132,11 +132,11 @@ def pixel_gradient(
     if classes_at_once == 0:
         return _two_passes(active, pixels, views, share, autocast, limit or len(pixels))
     parts = []
-    for first in range(0, len(pixels) // ipc, classes_at_once):
+    for start in range(0, len(pixels) // ipc, classes_at_once):
         active_part = [
-            (space, group.part(slice(first, first + classes_at_once))) for space, group in active
+            (space, group.part(slice(start, start + classes_at_once))) for space, group in active
         ]
-        images = slice(first * ipc, (first + classes_at_once) * ipc)
+        images = slice(start * ipc, (start + classes_at_once) * ipc)
         parts.append(_one_pass(active_part, pixels[images], views.part(images), share, autocast))
     if len(parts) == 1:
         return parts[0]
@@ -168,7 +168,7 @@ def _two_passes(
     autocast: torch.dtype | None,
     limit: int,
 ) -> tuple[Tensor, list[Tensor]]:
-    parts = [slice(first, first + limit) for first in range(0, len(pixels), limit)]
+    parts = [slice(start, start + limit) for start in range(0, len(pixels), limit)]
     outputs: list[list[Activations]] = [[] for _ in active]
     with torch.no_grad():
         for part in parts:

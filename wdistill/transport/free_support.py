@@ -96,8 +96,9 @@ def free_support_barycenter(
     """The barycenter of lowest F from several kinds of starts, with ``config.ipc`` atoms.
 
     The starts are ``starts``, pairs of atoms (n, d) and weights (n,) (ignored if weights are
-    uniform); k-means++ starts on the pooled points (``starts_for``); for several measures, NORMAL_STARTS
-    times ``config.restarts`` normal ones; and for free weights a coarsened barycenter.
+    uniform); k-means++ starts on the pooled points (``starts_for``); for several measures,
+    NORMAL_STARTS times ``config.restarts`` normal ones; and for free weights the coarsening of a
+    barycenter with more atoms.
     """
     n, free = config.ipc, config.weights == "free"
     equal = np.full(n, 1 / n)

@@ -91,9 +91,9 @@ def label_views_stage(
 
     output = run.compute(Stage("views", key, LabelViews, config.count, "view"), compute)
     views = rounded(join(list(output.units)), config.levels)
-    published, size = fit(views, classes, config.budget)
+    selection, size = fit(views, classes, config.budget)
     logger.info(
-        f"label views: {published.count} of each image, {published.logits.shape[1]} logits a view: "
+        f"label views: {selection.count} of each image, {selection.logits.shape[1]} logits a view: "
         f"{human_bytes(size)}"
     )
-    return stable_hash([key, published.count]), published
+    return stable_hash([key, selection.count]), selection
