@@ -225,7 +225,7 @@ def test_a_step_that_exceeds_the_memory_goes_on_in_parts(most: int, back: int, k
     whole = distil(spaces, targets, draws)
     with limited(spaces[0].network, most, back) as failed:
         check_same_images(distil(spaces, targets, again, capacity), whole)
-        assert capacity.most == kept
+        assert capacity.limit == kept
         attempts = len(failed)
         check_same_images(distil(spaces, targets, streams(range(GROUP)), capacity), whole)
     assert len(failed) == attempts <= 6

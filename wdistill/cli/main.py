@@ -126,8 +126,8 @@ def cli() -> None:
 def run(**options: Any) -> None:
     """Distil a dataset, evaluate the result, and write a folder ready to publish.
 
-    Squeeze, recover and relabel in one command. Killed at any moment, the same command goes on
-    where it was.
+    Squeeze, recover and relabel in one command. If it is interrupted, the same command resumes
+    where it stopped.
 
     \b
     Example:
@@ -177,10 +177,9 @@ def run(**options: Any) -> None:
 )
 @_common
 def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> None:
-    """Join the folders of `wdistill run --shard` in one, in which the run can be finished.
+    """Merge the folders of `wdistill run --shard` into one, in which the run can be finished.
 
-    Parts of different runs are refused. What a missing or unfinished part lacks is computed by the
-    run.
+    Parts of different runs are refused. The run computes what missing or unfinished parts lack.
 
     \b
     Example:
@@ -201,10 +200,10 @@ def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> No
 @_config_file
 @_common
 def estimate(**options: Any) -> None:
-    """Say how long `wdistill run` with these options would take, and how much memory and disk.
+    """Estimate the time, memory and disk space of `wdistill run` with these options.
 
-    All stages are done for a few classes and steps, in a folder that is removed. The run is
-    estimated from its beginning.
+    All stages run on a few classes with few steps, in a temporary folder. The estimate is for the
+    whole run, even if parts of it are finished.
 
     \b
     Example:
@@ -231,7 +230,7 @@ def estimate(**options: Any) -> None:
 @_config_file
 @_common
 def evaluate(source: str, **options: Any) -> None:
-    """Say what SOURCE is worth: train students on it and on real images, and write a report.
+    """Evaluate SOURCE: train students on it and on real images, and write a report.
 
     SOURCE is a run folder, a published folder, or any small labelled image dataset, ours or not:
     a Hub id, image folder, parquet file or save_to_disk folder.
@@ -279,10 +278,10 @@ def evaluate(source: str, **options: Any) -> None:
 @setting_options(EvaluateConfig, only=("trust_remote_code",))
 @_common
 def reproduce(source: str, output: Path | None, **options: Any) -> None:
-    """Make the published set ID again from its settings, and say how far the two are apart.
+    """Reproduce the published set ID from its settings, and report how the two differ.
 
-    ID is a dataset that wdistill pushed to the Hub, a published folder or a run folder. Killed at
-    any moment, the same command goes on where it was. The exit code is 0 also where they differ.
+    ID is a dataset that wdistill pushed to the Hub, a published folder or a run folder. If it is
+    interrupted, the same command resumes where it stopped. The exit code is 0 even if they differ.
 
     \b
     Example:

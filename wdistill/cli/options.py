@@ -91,7 +91,7 @@ def settings(kind: type[S], options: dict[str, Any], **arguments: str) -> tuple[
     """The settings from the current command's options and its settings file; the options win.
 
     Args:
-        kind: The class of the settings, beside those of the runtime.
+        kind: The class of the settings, besides those of the runtime.
         options: The values of the command's parameters.
         arguments: Settings that the command takes as positional arguments.
 

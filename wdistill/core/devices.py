@@ -134,11 +134,11 @@ class Capacity:
     """The number of images that fit into memory at once: all, until a device runs out of memory.
 
     The work is then repeated with half as many images until it fits, and later work starts with
-    that number. ``most`` is None as long as everything has fitted.
+    that number. ``limit`` is None as long as everything has fitted.
     """
 
     def __init__(self) -> None:
-        self.most: int | None = None
+        self.limit: int | None = None
 
     def run(self, work: Callable[[int], T], count: int) -> T:
         """Call ``work(limit)``, which processes ``count`` images, at most ``limit`` at once.
@@ -149,7 +149,7 @@ class Capacity:
             MemoryLimitError: Not even one image at a time fits.
         """
         while True:
-            limit = max(1, count if self.most is None else min(self.most, count))
+            limit = max(1, count if self.limit is None else min(self.limit, count))
             try:
                 return work(limit)
             except RuntimeError as error:
@@ -158,7 +158,7 @@ class Capacity:
                 if limit == 1:
                     raise MemoryLimitError(_too_large(error)) from error
             # Outside the except clause: there the error would keep the tensors of its frames alive.
-            self.most = (limit + 1) // 2
+            self.limit = (limit + 1) // 2
             clear_device_cache(garbage_collection=True)
 
     def map(self, function: Callable[[Tensor], T], batch: Tensor) -> list[T]:

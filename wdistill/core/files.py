@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from wdistill.errors import RunFolderError
 
-if TYPE_CHECKING:  # torch is imported where tensors are: a push reads JSON alone
+if TYPE_CHECKING:  # torch is imported only where it is used: a push reads JSON only
     import torch
 
 _MAX_JSON_BYTES = 64 * 2**20

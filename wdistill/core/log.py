@@ -129,14 +129,14 @@ class Progress:
             self._log()
 
     def update(self, units: int = 1) -> None:
-        """Count ``units`` more as done."""
+        """Advance by ``units``."""
         self.n += units
         self.bar.update(units)
         if time.monotonic() >= self.due:
             self._log()
 
     def describe(self, note: str) -> None:
-        """Show ``note`` beside the progress from now on."""
+        """Show ``note`` next to the progress."""
         self.note = note
         self.bar.set_postfix_str(note)
 

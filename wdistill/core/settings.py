@@ -49,7 +49,7 @@ class Option:
     Attributes:
         help: A sentence, and the source of the default.
         flag: Command-line flag; None if only a file or Python can set it.
-        allowed: A range of numbers or a list of words; None if the type alone decides.
+        allowed: A range of numbers or a list of words; None if only the type matters.
         metavar: Placeholder of the value in the help text.
     """
 

@@ -33,7 +33,7 @@ def class_units(classes: int, ipc: int, images_per_step: int) -> tuple[Unit, ...
     """Consecutive classes in groups whose images fill about one optimisation step.
 
     There are at least GROUPS groups, or as many as there are classes; their sizes differ by at most
-    one. The groups depend on the settings alone, so any number of processes works on the same ones.
+    one. The groups depend only on the settings, so they are the same for any number of processes.
     """
     count = max(math.ceil(classes / max(1, images_per_step // ipc)), min(GROUPS, classes))
     ends = [classes * (index + 1) // count for index in range(count)]

@@ -29,7 +29,7 @@ from wdistill.transport.plan import Atoms, stored_atoms, transport_key
 from wdistill.transport.survey import survey_class
 
 SURVEY_BATCH = 128
-SIZE_SAMPLE = 200  # real images whose mean size stands for that of all
+SIZE_SAMPLE = 200  # real images from which the mean size of all is estimated
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate:
 
 
 def _estimate(run: Run, networks: Networks) -> None:
-    """Log an estimate of the run. If it fails, the run goes on."""
+    """Log an estimate of the run. If it fails, the run continues."""
     if run.accelerator.num_processes > 1:
         logger.info("estimate: none with several processes; `wdistill estimate` makes one")
         return

@@ -44,11 +44,11 @@ _SCORES = {
 
 @dataclass(frozen=True)
 class Headline:
-    """lead: the result in one sentence; tone: its verdict; more: how it was measured."""
+    """lead: the result in one sentence; tone: its verdict; details: how it was measured."""
 
     lead: str
     tone: Literal["gain", "even", "loss", "unknown"]
-    more: str
+    details: str
 
 
 def headline(report: Report) -> Headline:

@@ -62,9 +62,9 @@ def synthesis_stage(
 
     steps = config.iterations * run.config.barycenter.ipc
     output = run.compute(Stage("synthesis", key, DistilledUnit, steps, "img"), compute)
-    if capacity.most is not None:
+    if capacity.limit is not None:
         logger.info(
-            f"synthesis: the device's memory holds {capacity.most} images at once; steps of more "
+            f"synthesis: the device's memory holds {capacity.limit} images at once; steps of more "
             "were taken in parts, which is the same up to rounding"
         )
     return output
