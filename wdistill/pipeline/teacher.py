@@ -116,7 +116,7 @@ def scaling(config: RunConfig) -> Callable[[int], Scaling]:
 
 
 def find_networks(config: RunConfig, data: ImageData) -> Networks:
-    """Resolve all networks of a run. Raises BackboneError if one of them does not exist."""
+    """Raises BackboneError if the backbone, a student or a feature space is not there."""
     backbone, resolution = find_teacher(config, data.native_size)
 
     def find(name: str, setting: str) -> BackboneSource:
