@@ -122,7 +122,7 @@ def test_a_failed_estimate_is_a_warning(
 
     done: list[Path] = []
     monkeypatch.setattr(pipeline, "estimate", fails)
-    monkeypatch.setattr(pipeline, "_work", lambda run, *_: done.append(run.folder))
+    monkeypatch.setattr(pipeline, "_run_stages", lambda run, *_: done.append(run.folder))
     with caplog.at_level("INFO", "wdistill"):
         pipeline.run(
             tiny(source), RuntimeConfig("cpu", estimate=True), tmp_path / "run", "wdistill run"
