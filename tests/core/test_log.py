@@ -77,9 +77,9 @@ def test_numbers_can_be_followed(tmp_path: Path) -> None:
         "--track", "tensorboard",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = EventAccumulator(str(run / "tracking" / "wdistill")).Reload()
-    names = found.Tags()["scalars"]
-    assert [event.step for event in found.Scalars("teacher/loss")] == [1, 2, 3]
+    actual = EventAccumulator(str(run / "tracking" / "wdistill")).Reload()
+    names = actual.Tags()["scalars"]
+    assert [event.step for event in actual.Scalars("teacher/loss")] == [1, 2, 3]
     assert {"teacher/accuracy", "transport/w2", "synthesis/teacher: features"} <= set(names)
     assert {n for n in names if n.startswith("students/")} == {
         f"students/resnet10-w16/{labels}/{images}"

@@ -48,8 +48,8 @@ def test_in_a_file_there_is_a_line_now_and_then(
         "teacher: 95%, 950 of 1,000 step, 5.0 step/s, 10 s left",
         "teacher: 100%, 1,000 of 1,000 step, 5.0 step/s",
     ]
-    kept = (tmp_path / LOG_FILE).read_text().splitlines()
-    assert [line.split(" ", 1)[1] for line in kept] == heard.out.splitlines()
+    log_lines = (tmp_path / LOG_FILE).read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in log_lines] == heard.out.splitlines()
 
 
 def test_on_a_terminal_there_is_a_bar_and_the_log_has_the_lines(
@@ -142,7 +142,7 @@ def test_a_run_into_a_file_has_lines_and_no_carriage_return(tmp_path: Path) -> N
     assert done.returncode == 0, said
     for data in (said, (run / LOG_FILE).read_bytes()):
         assert b"\r" not in data
-        lines = re.findall(
+        log_lines = re.findall(
             r"synthesis: +\d+%, .* of 120 img, [\d.]+ (?:img/s|s/img), .* left", data.decode()
         )
-        assert 1 <= len(lines) < 60
+        assert 1 <= len(log_lines) < 60

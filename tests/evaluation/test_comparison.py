@@ -98,9 +98,9 @@ def stored(run: Path) -> list[Atoms]:
     return [classes[label].atoms for label in range(CLASSES)]
 
 
-def assert_same(found: list[Atoms], wanted: list[Atoms]) -> None:
-    assert len(found) == len(wanted)
-    for ours, theirs in zip(found, wanted, strict=True):
+def assert_same(actual: list[Atoms], expected: list[Atoms]) -> None:
+    assert len(actual) == len(expected)
+    for ours, theirs in zip(actual, expected, strict=True):
         assert torch.allclose(ours.positions, theirs.positions, atol=1e-4)
         assert torch.allclose(ours.weights, theirs.weights, atol=1e-6)
         assert ours.nearest.tolist() == theirs.nearest.tolist()
@@ -156,8 +156,8 @@ def test_groups_make_other_atoms(run_with: Callable[..., Path]) -> None:
 def test_atoms_of_another_teacher_are_not_taken(home: Path, run_with: Callable[..., Path]) -> None:
     run = run_with()
     other = finished_run(home, "other", "--seed", "1", "--teacher-epochs", "3")
-    found = bench_of(run, other / "teacher").transport
-    assert not torch.allclose(found[0].positions, stored(run)[0].positions, atol=0.1)
+    actual = bench_of(run, other / "teacher").transport
+    assert not torch.allclose(actual[0].positions, stored(run)[0].positions, atol=0.1)
 
 
 def test_a_set_of_more_images_than_a_run_may_have(home: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_set_of_more_images_than_a_run_may_have(home: Path, tmp_path: Path) ->
     rest = more.filter(pc.greater_equal(more["label"], 2))
     pq.write_table(pa.concat_tables([table, rest]), tmp_path / "set.parquet")
     comparison = bench_of(tmp_path / "set.parquet", home / "first" / "teacher", real)
-    assert [len(found.nearest) for found in comparison.transport] == [110, 110] + [103] * 8
+    assert [len(actual.nearest) for actual in comparison.transport] == [110, 110] + [103] * 8
 
 
 def test_each_class_needs_as_many_real_images_as_the_set_has(tmp_path: Path) -> None:

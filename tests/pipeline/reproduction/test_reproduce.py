@@ -74,10 +74,10 @@ def test_from_the_hub_it_is_bit_identical(
     written = json.loads((one_set(again) / "wdistill.json").read_text())
     assert written["source"]["revision"] == recorded
     assert TOKEN not in done.stdout + done.stderr
-    made = {path: path.stat().st_mtime_ns for path in (again / "work").rglob("*.safetensors")}
+    times = {path: path.stat().st_mtime_ns for path in (again / "work").rglob("*.safetensors")}
     once_more = run_wdistill("reproduce", "alice/fashion-distilled", env=env, cwd=tmp_path)
     assert "bit-identical: 20 images" in once_more.stdout
-    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 def test_from_a_published_folder_it_is_bit_identical(
@@ -154,12 +154,12 @@ def test_what_is_no_folder_of_a_set_is_refused(tmp_path: Path) -> None:
 
 def of_hub(**changes: Any) -> dict[str, Any]:
     """As a run with a Hub dataset and a Hub backbone writes it."""
-    told = {
+    hub_source = {
         "source__kind": "hub", "source__id": "alice/pets", "source__revision": SHA,
         "source__config_name": "small", "teacher__revision": SHA[::-1],
         "config__teacher__backbone": "lab/net",
     }  # fmt: skip
-    return manifest_json(**(told | changes))
+    return manifest_json(**(hub_source | changes))
 
 
 def settings_of(stored: dict[str, Any], overrides: Overrides) -> RunConfig:
@@ -199,9 +199,9 @@ def test_what_was_on_a_disk_is_asked_for() -> None:
 
 
 def test_only_the_user_can_trust_code() -> None:
-    told = of_hub(config__teacher__trust_remote_code=True)
-    assert not settings_of(told, Overrides()).teacher.trust_remote_code
-    assert settings_of(told, Overrides(trust_remote_code=True)).teacher.trust_remote_code
+    untrusted = of_hub(config__teacher__trust_remote_code=True)
+    assert not settings_of(untrusted, Overrides()).teacher.trust_remote_code
+    assert settings_of(untrusted, Overrides(trust_remote_code=True)).teacher.trust_remote_code
 
 
 @pytest.mark.parametrize(
