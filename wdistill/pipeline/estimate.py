@@ -41,7 +41,7 @@ from wdistill.synthesis.targets import SPACE_SAMPLE
 Stages = Callable[[Run, Networks], Mapping[str, float]]  # does a run; seconds of each stage
 PROCESSES = (1, 2, 4, 8)
 PATIENCE = 0.5  # [own] seconds that the images of a copy take the teacher, there and back
-DEEPER, LONGER = 3, 4  # [own] how many times the images of a class, and the steps
+DEEPER, LONGER = 8, 8  # [own] how many times the images of a class, and the steps; 4 is noisy
 PNG_GROWTH = 1.2  # [own] of an image by synthesis, six sets of CIFAR-10 and Fashion-MNIST
 COPIES = 6  # of the distilled images in memory, when the pictures are drawn
 
