@@ -106,6 +106,7 @@ def assert_same(actual: list[Atoms], expected: list[Atoms]) -> None:
         assert ours.nearest.tolist() == theirs.nearest.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 def test_the_atoms_of_a_run_are_read(
     options: tuple[str, ...], run_with: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
@@ -122,6 +123,7 @@ def test_the_atoms_of_a_run_are_read(
     assert weights.view(CLASSES, 2).mean(1).tolist() == pytest.approx([1.0] * CLASSES)
 
 
+@pytest.mark.slow
 def test_the_atoms_of_a_run_with_other_units_are_read(
     run_with: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ def test_the_atoms_of_a_run_with_other_units_are_read(
     assert [len(atoms.nearest) for atoms in comparison.transport] == [2] * CLASSES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 def test_without_its_work_folder_the_same_atoms_are_computed(
     options: tuple[str, ...], run_with: Callable[..., Path], tmp_path: Path
@@ -144,6 +147,7 @@ def test_without_its_work_folder_the_same_atoms_are_computed(
     assert_same(bench_of(tmp_path / "run").transport, stored(run))
 
 
+@pytest.mark.slow
 def test_groups_make_other_atoms(run_with: Callable[..., Path]) -> None:
     plain, grouped = stored(run_with()), stored(run_with(*OPTIONS[1]))
     same = [
@@ -153,6 +157,7 @@ def test_groups_make_other_atoms(run_with: Callable[..., Path]) -> None:
     assert sum(same) < CLASSES / 2  # of some classes all images are in one group
 
 
+@pytest.mark.slow
 def test_atoms_of_another_teacher_are_not_taken(home: Path, run_with: Callable[..., Path]) -> None:
     run = run_with()
     other = finished_run(home, "other", "--seed", "1", "--teacher-epochs", "3")
@@ -160,6 +165,7 @@ def test_atoms_of_another_teacher_are_not_taken(home: Path, run_with: Callable[.
     assert not torch.allclose(actual[0].positions, stored(run)[0].positions, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_set_of_more_images_than_a_run_may_have(home: Path, tmp_path: Path) -> None:
     """As many atoms as images, of each class its own number."""
     real = small_source(tmp_path / "real", per_class=150)

@@ -43,7 +43,7 @@ Stages = Callable[
 ]  # executes a run; returns the seconds of each stage
 PROCESSES = (1, 2, 4, 8)
 PATIENCE = 0.5  # [own] seconds of forward and backward passes for the images of a copy
-DEEPER, LONGER = 3, 4  # [own] factors on the images per class, and on the steps
+DEEPER, LONGER = 8, 8  # [own] factors on the images per class, and on the steps; 4 is noisy
 PNG_GROWTH = 1.2  # [own] PNG size after / before synthesis, six sets of CIFAR-10 and Fashion-MNIST
 COPIES = 6  # copies of the distilled images in memory while the pictures are drawn
 

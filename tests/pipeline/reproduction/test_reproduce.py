@@ -126,6 +126,8 @@ OPEN = """
 import json
 from wdistill.errors import WdistillError
 from wdistill.artifact.reading import open_published
+
+pytestmark = pytest.mark.slow
 said = []
 for name in ("alice/fashion", "alice/nothing"):
     try:
