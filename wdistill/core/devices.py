@@ -179,3 +179,13 @@ def _too_large(error: RuntimeError) -> str:
         f"not even one image at a time fits into the device's memory ({text}); "
         "lower `data.resolution` or choose a smaller network"
     )
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process in bytes; 0 if the system does not report it."""
+    try:
+        import resource  # noqa: PLC0415  # not on Windows
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,18 +1,16 @@
 """Estimate the cost of a run by timing reduced copies of it.
 
-Four copies go through all stages in a scratch folder: a few classes with few images and steps,
-twice the classes, twice the classes with more steps, and the first with more images per class. The
-time of a stage is then modelled as
+Four copies go through all stages: a few classes with few images and steps, twice the classes, the
+same with more steps, and the first with more images per class. The time of a stage is modelled as
 
     seconds = constant + per_class * classes + per_image * images + per_step * steps
 
-with non-negative coefficients fitted to the copies by least squares, and the counts of the run.
+with non-negative coefficients fitted to the copies by least squares.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +21,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from wdistill.core.devices import device_name
+from wdistill.core.devices import device_name, peak_memory
 from wdistill.core.log import without_log
 from wdistill.core.units import Unit
 from wdistill.data.pixels import PixelStore, file_bytes, to_float
@@ -38,9 +36,7 @@ from wdistill.pipeline.tables import Estimate, Sizes
 from wdistill.pipeline.teacher import Networks
 from wdistill.synthesis.targets import SPACE_SAMPLE
 
-Stages = Callable[
-    [Run, Networks], Mapping[str, float]
-]  # executes a run; returns the seconds of each stage
+Stages = Callable[[Run, Networks], Mapping[str, float]]
 PROCESSES = (1, 2, 4, 8)
 PATIENCE = 0.5  # [own] seconds of forward and backward passes for the images of a copy
 DEEPER, LONGER = 8, 8  # [own] factors on the images per class, and on the steps; 4 is noisy
@@ -80,15 +76,11 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
             disk = _disk(run, networks, copies[1], copies[2])
         run.accelerator.free_memory()
     classes, students = len(run.data.class_names), _students(run, networks)
-    images, peak = config.barycenter.ipc * classes, _peak()
-    counts = {
-        stage: [_work(run_or_copy, networks, stage) for run_or_copy in (run, *copies[1:])]
-        for stage in warm_up
-    }
-    fits = {
-        stage: _seconds([run_or_copy[stage] for run_or_copy in seconds], works, full_work)
-        for stage, (full_work, *works) in counts.items()
-    }
+    images, peak = config.barycenter.ipc * classes, peak_memory()
+    fits = {}
+    for stage in warm_up:
+        full_work, *works = [_work(each, networks, stage) for each in (run, *copies[1:])]
+        fits[stage] = _seconds([each[stage] for each in seconds], works, full_work)
     return Estimate(
         classes=classes,
         train_images=len(run.data.train),
@@ -97,9 +89,7 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
         images=images,
         units=len(run.units),
         steps=config.synthesis.iterations,
-        training_steps=math.ceil(_training(run) / config.teacher.batch_size)
-        if trains_teacher
-        else 0,
+        training_steps=trains_teacher * math.ceil(_training(run) / config.teacher.batch_size),
         students=students,
         student_steps=config.evaluate.budget(images)[0] if students else 0,
         seconds={
@@ -123,9 +113,10 @@ def _copies(
 ) -> list[_Copy]:
     """A warm-up copy, then those that the module describes. A slow network gets fewer images."""
     config, classes = run.config, len(run.data.class_names)
-    ipc = min(config.barycenter.ipc, image_limit)
+    ipc, views = min(config.barycenter.ipc, image_limit), config.label_views.count
     batch = config.evaluate.budget(config.barycenter.ipc * classes)[1]
-    target = max(len(run.units[0].classes), math.ceil(batch / ipc))
+    group = len(run.units[0].classes)
+    target = max(group, math.ceil(batch / ipc))
     base_classes = max(1, min(target, classes // 2, image_limit // ipc))
     steps = max(2, min(10, image_limit // (2 * base_classes * ipc)))
 
@@ -138,17 +129,15 @@ def _copies(
             teacher=replace(config.teacher, epochs=longer * trains_teacher, allow_weak=True),
             barycenter=replace(config.barycenter, ipc=ipc),
             synthesis=replace(config.synthesis, iterations=steps * longer),
-            label_views=replace(
-                config.label_views, count=min(config.label_views.count, longer), budget=None
-            ),
+            label_views=replace(config.label_views, count=min(views, longer), budget=None),
             evaluate=replace(
                 config.evaluate, epochs=None, steps=steps * longer, batch_size=batch, seeds=1
             ),
         )
         names = run.data.class_names[:count]
         data = replace(run.data, train=train, eval=test if len(test) else train, class_names=names)
-        in_memory, group = replace(run.decoding, folder=None), len(run.units[0].classes)
-        return _Copy(reduced, data, scratch / name, run.accelerator, in_memory, True, group=group)
+        in_memory = replace(run.decoding, folder=None)
+        return _Copy(reduced, data, scratch / name, run.accelerator, in_memory, True, None, group)
 
     return [
         copy("warm-up", 1, 1, 1), copy("few", 1, 1, 1), copy("wide", 2, 1, 1),
@@ -162,9 +151,7 @@ def _subset(split: ImageSplit, classes: int, per_class: int) -> ImageSplit:
 
 
 def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
-    """How many images can be decoded and pass forward and backward through the teacher in PATIENCE
-    seconds, and whether the teacher has to be trained.
-    """
+    """Images that the teacher can take in PATIENCE seconds, and whether it has to be trained."""
     device, train = run.accelerator.device, run.data.train
     preprocessing = preprocessing_for(networks.backbone, networks.resolution, NO_NORMALISATION)
     backbone = load_backbone(networks.backbone, run.data.class_names, preprocessing, 0)
@@ -172,11 +159,11 @@ def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
     rows = range(min(16, len(train)))
     times.append(time.perf_counter())
     images = to_float(PixelStore(train, preprocessing).get(rows), device)
+    times.append(time.perf_counter())
     for _ in range(3):
-        times.append(time.perf_counter())
         with torch.no_grad():
             float(network(images, moments=False).logits.sum())  # waits for the device
-    times.append(time.perf_counter())
+        times.append(time.perf_counter())
     decode_seconds, *passes = np.diff(times).tolist()
     slowest = max(3 * min(passes), decode_seconds / run.decoding.threads) / len(rows)
     return max(4, int(PATIENCE / slowest)), backbone.origin != "as_is"
@@ -188,14 +175,11 @@ def _work(run: Run, networks: Networks, stage: str) -> list[float]:
     images, train, test = config.barycenter.ipc * classes, len(data.train), len(data.eval)
     students, (steps, size) = _students(run, networks), config.evaluate.budget(images)
     images_seen = steps * images / math.ceil(images / size)
+    sampled = min(SPACE_SAMPLE * classes, train)
     works: dict[str, list[float]] = {
         "teacher": [0, train + test, _training(run)],
         "transport": [classes, train, 0],
-        "synthesis": [
-            classes,
-            min(SPACE_SAMPLE * classes, train),
-            config.synthesis.iterations * images,
-        ],
+        "synthesis": [classes, sampled, config.synthesis.iterations * images],
         "relabel": [classes, train, config.label_views.count * images],
         "evaluate": [students, students * test, students * images_seen],
     }
@@ -211,8 +195,7 @@ def _training(run: Run) -> int:
 
 def _students(run: Run, networks: Networks) -> int:
     config = run.config.evaluate
-    student_jobs = jobs(config, list(networks.students), run.config.barycenter.ipc)
-    return len(student_jobs) if config.enabled else 0
+    return config.enabled * len(jobs(config, list(networks.students), run.config.barycenter.ipc))
 
 
 def _seconds(
@@ -227,16 +210,15 @@ def _share(run: Run, networks: Networks, stage: str, processes: int) -> float:
     """The busiest process's share of the work."""
     if stage == "teacher":
         return 1 / processes
-    sizes = [len(unit.classes) for unit in run.units]
-    if stage == "evaluate":
-        sizes = [1] * max(1, _students(run, networks))
+    students = [1] * max(1, _students(run, networks))
+    sizes = students if stage == "evaluate" else [len(unit.classes) for unit in run.units]
     return max(sum(sizes[index::processes]) for index in range(processes)) / sum(sizes)
 
 
 def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
     """Extrapolate the sizes of files from two copies with different numbers of classes."""
-    config, counts = run.config, [len(copy.data.class_names) for copy in (wide, narrow)]
-    classes = len(run.data.class_names)
+    config, classes = run.config, len(run.data.class_names)
+    counts = [len(copy.data.class_names) for copy in (wide, narrow)]
     images = config.barycenter.ipc / narrow.config.barycenter.ipc * classes
 
     def extrapolate(pattern: str, growth: float = 1.0) -> float:
@@ -249,32 +231,21 @@ def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
 
     views = config.label_views.count * extrapolate("publish/*/soft_labels/*")
     views = min(views, config.label_views.budget or views)
-    labels = (
-        4 * config.barycenter.ipc * classes * (classes - counts[1])
-    )  # labels of the copies have fewer classes
+    labels = 4 * config.barycenter.ipc * classes * (classes - counts[1])  # longer than the copies'
     published = extrapolate("publish/**/*", PNG_GROWTH) + labels + views
-    splits = (len(run.data.train), len(run.data.eval))
     return Sizes(
         run=round(extrapolate("**/*") + 2 * (labels + views)),
         published=round(published),
         label_views=round(views),
-        pixels=sum(file_bytes(count, networks.resolution) for count in splits),
+        pixels=sum(
+            file_bytes(len(s), networks.resolution) for s in (run.data.train, run.data.eval)
+        ),
     )
 
 
 def _images_in_memory(run: Run, networks: Networks) -> int:
     """Bytes of the decoded splits and of the distilled images in memory."""
-    splits = (len(run.data.train), len(run.data.eval))
-    decoded_images = sum(count for count in splits if not file_bytes(count, networks.resolution))
-    distilled = COPIES * run.config.barycenter.ipc * len(run.data.class_names)
-    return (decoded_images + distilled) * 3 * networks.resolution**2
-
-
-def _peak() -> int:
-    """Peak resident memory of this process in bytes; 0 if the system does not report it."""
-    try:
-        import resource  # noqa: PLC0415  # not on Windows
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    splits = len(run.data.train), len(run.data.eval)
+    images = sum(count for count in splits if not file_bytes(count, networks.resolution))
+    images += COPIES * run.config.barycenter.ipc * len(run.data.class_names)
+    return images * 3 * networks.resolution**2
