@@ -52,9 +52,8 @@ class _Copy(Run):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        labels = range(len(self.data.class_names))
-        starts = enumerate(labels[:: self.group])
-        return tuple(Unit(index, tuple(labels[s : s + self.group])) for index, s in starts)
+        labels, group = range(len(self.data.class_names)), self.group
+        return tuple(Unit(s // group, tuple(labels[s : s + group])) for s in labels[::group])
 
 
 def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
