@@ -70,7 +70,7 @@ def measure(backbone: str, resolution: int, device: str, steps: int, most: int) 
     targets = [ClassTarget(c, torch.full((IPC,), 1 / IPC), (aim,)) for c in range(CLASSES)]
     spectrum = measure_spectrum([(start.flatten(0, 1) * 255).to(torch.uint8)])
     capacity, before = Capacity(), process_peak()
-    capacity.most = most
+    capacity.limit = most
     times: list[float] = []
 
     def tick(_: int) -> None:

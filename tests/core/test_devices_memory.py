@@ -66,8 +66,8 @@ class Constant(nn.Module):
     def forward(self, x: Tensor) -> SimpleNamespace:
         query = self.inner(self.query.expand(len(x), -1, -1))
         tokens = self.norm(x.flatten(2).transpose(1, 2))
-        found = (query @ tokens.transpose(1, 2)).softmax(2) @ tokens
-        return SimpleNamespace(logits=self.head(found.mean(1)))
+        actual = (query @ tokens.transpose(1, 2)).softmax(2) @ tokens
+        return SimpleNamespace(logits=self.head(actual.mean(1)))
 
 
 def constant() -> FeatureNetwork:
@@ -82,7 +82,7 @@ NETWORKS: dict[str, Callable[[], FeatureNetwork]] = {
 
 def aims(spaces: Sequence[FeatureSpace], grey: int | None = None) -> list[ClassTarget]:
     """Atoms and statistics of random pictures, with uneven weights."""
-    found = []
+    actual = []
     for label in range(GROUP):
         images = uniform(8, 3, SIZE, SIZE, key=f"class {label}")
         targets = []
@@ -93,8 +93,8 @@ def aims(spaces: Sequence[FeatureSpace], grey: int | None = None) -> list[ClassT
             means = tuple(m.mean(0) for m in out.means) if moments else ()
             variances = tuple(v.mean(0) for v in out.variances) if moments else ()
             targets.append(SpaceTarget(out.features[:IPC], 2.0 + label, means, variances))
-        found.append(ClassTarget(label, WEIGHTS, tuple(targets), label == grey))
-    return found
+        actual.append(ClassTarget(label, WEIGHTS, tuple(targets), label == grey))
+    return actual
 
 
 def gradient(
@@ -109,9 +109,9 @@ def gradient(
 
 def check_same(spaces: Sequence[FeatureSpace], most: int) -> None:
     whole, whole_terms = gradient(spaces, None)
-    found, terms = gradient(spaces, most)
+    actual, terms = gradient(spaces, most)
     # Kernels sum in another order where the batch is another one: float32 has 1e-7.
-    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))
+    torch.testing.assert_close(actual, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))
     torch.testing.assert_close(terms, whole_terms, rtol=1e-5, atol=1e-6)
     assert float(whole.flatten(1).norm(dim=1).min()) > 0
 
@@ -141,8 +141,8 @@ def test_bf16_splits_too() -> None:
     """To its own precision."""
     spaces = [FeatureSpace("teacher", resnet(), EVERY, "")]
     whole, _ = gradient(spaces, None, torch.bfloat16)
-    found, _ = gradient(spaces, 2, torch.bfloat16)
-    difference = (found - whole).flatten(1).norm(dim=1) / whole.flatten(1).norm(dim=1)
+    actual, _ = gradient(spaces, 2, torch.bfloat16)
+    difference = (actual - whole).flatten(1).norm(dim=1) / whole.flatten(1).norm(dim=1)
     assert float(difference.max()) < 0.05
 
 
@@ -203,13 +203,13 @@ def distil(
     )
 
 
-def check_same_images(found: DistilledUnit, whole: DistilledUnit) -> None:
+def check_same_images(actual: DistilledUnit, whole: DistilledUnit) -> None:
     """Adam divides the gradient by its size: where that is next to nothing, its rounding counts."""
-    difference = (found.pixels.int() - whole.pixels.int()).abs()
+    difference = (actual.pixels.int() - whole.pixels.int()).abs()
     assert float((difference == 0).float().mean()) > 0.99
     assert float((difference <= 1).float().mean()) > 0.9999
-    torch.testing.assert_close(found.trace, whole.trace, rtol=1e-3, atol=1e-5)
-    assert bool((found.pixels[1] == found.pixels[1, :, :1]).all())  # the grey class
+    torch.testing.assert_close(actual.trace, whole.trace, rtol=1e-3, atol=1e-5)
+    assert bool((actual.pixels[1] == actual.pixels[1, :, :1]).all())  # the grey class
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_step_that_exceeds_the_memory_goes_on_in_parts(most: int, back: int, k
     whole = distil(spaces, targets, draws)
     with limited(spaces[0].network, most, back) as failed:
         check_same_images(distil(spaces, targets, again, capacity), whole)
-        assert capacity.most == kept
+        assert capacity.limit == kept
         attempts = len(failed)
         check_same_images(distil(spaces, targets, streams(range(GROUP)), capacity), whole)
     assert len(failed) == attempts <= 6
@@ -295,7 +295,7 @@ def test_nothing_of_the_failed_attempt_stays_in_memory() -> None:
             activations = torch.zeros(3)
             alive.append(weakref.ref(activations))
             raise torch.OutOfMemoryError(CUDA)
-        return all(found() is None for found in alive)
+        return all(actual() is None for actual in alive)
 
     assert Capacity().run(work, 4)
     assert len(alive) == 2
@@ -323,14 +323,14 @@ STORE: Any = Store(PIXELS, torch.arange(11) % CLASSES)
 
 
 def surveyed(network: FeatureNetwork) -> list[Tensor]:
-    found = survey_class(network, PIXELS.split(6), torch.ones(11))
-    return [found.features, *found.means, *found.variances]
+    actual = survey_class(network, PIXELS.split(6), torch.ones(11))
+    return [actual.features, *actual.means, *actual.variances]
 
 
 def in_a_space(network: FeatureNetwork) -> list[Tensor]:
     plan = Plan(torch.arange(11), torch.arange(11) % 2, torch.full((11,), 1 / 11), 2)
-    found = space_target(network, STORE, plan)
-    return [found.atoms, torch.tensor(found.variance)]
+    actual = space_target(network, STORE, plan)
+    return [actual.atoms, torch.tensor(actual.variance)]
 
 
 def relabelled(network: FeatureNetwork) -> list[Tensor]:
@@ -338,8 +338,8 @@ def relabelled(network: FeatureNetwork) -> list[Tensor]:
 
 
 def label_viewed(network: FeatureNetwork) -> list[Tensor]:
-    found = label_views(network, PIXELS, ViewRecipe(LabelViewsConfig(count=3)))
-    return [found.logits, found.crop, found.mix, found.rest]
+    actual = label_views(network, PIXELS, ViewRecipe(LabelViewsConfig(count=3)))
+    return [actual.logits, actual.crop, actual.mix, actual.rest]
 
 
 def scored(network: FeatureNetwork) -> list[Tensor]:
@@ -353,8 +353,8 @@ def test_what_sees_images_sees_them_in_parts(
 ) -> None:
     whole, network = look(NETWORKS[name]()), NETWORKS[name]()
     with limited(network, most) as failed:
-        found = look(network)
-    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
+        actual = look(network)
+    torch.testing.assert_close(actual, whole, rtol=1e-4, atol=1e-5)
     assert 1 <= len(failed) <= 4
 
 
@@ -370,8 +370,8 @@ def test_the_nearest_real_image_is_found_in_parts(monkeypatch: pytest.MonkeyPatc
         return cdist(ours, theirs)
 
     monkeypatch.setattr(torch, "cdist", small)
-    found, measured = nearest_real(PIXELS, real.split(13), CPU)
-    assert torch.equal(found, whole)
+    actual, measured = nearest_real(PIXELS, real.split(13), CPU)
+    assert torch.equal(actual, whole)
     torch.testing.assert_close(measured, whole_distances)
     assert failed == [13, 7]
 

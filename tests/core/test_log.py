@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from wdistill.core import devices
 from wdistill.core.devices import open_accelerator
-from wdistill.core.log import LOG_FILE, logged, printed
+from wdistill.core.log import LOG_FILE, log_to_folder, log_to_stdout
 from wdistill.errors import OptionError
 
 logger = logging.getLogger("wdistill.pipeline.run")
@@ -26,7 +26,7 @@ def process(rank: int) -> SimpleNamespace:
 
 def test_what_is_said_is_kept_with_the_time(tmp_path: Path) -> None:
     for text in ("first", "second"):  # a run that goes on goes on in the same file
-        with logged(tmp_path, process(0)):
+        with log_to_folder(tmp_path, process(0)):
             logger.info(text)
         logger.info("between two runs")
     lines = (tmp_path / LOG_FILE).read_text().splitlines()
@@ -37,7 +37,7 @@ def test_what_is_said_is_kept_with_the_time(tmp_path: Path) -> None:
 def test_other_processes_say_nothing_but_warnings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with printed(), logged(tmp_path, process(2)):
+    with log_to_stdout(), log_to_folder(tmp_path, process(2)):
         logger.info("nothing")
         warnings.warn("of a library", stacklevel=1)
     assert not (tmp_path / LOG_FILE).exists()
@@ -47,7 +47,7 @@ def test_other_processes_say_nothing_but_warnings(
 
 
 def test_what_is_said_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    with printed():
+    with log_to_stdout():
         logger.info("transport: 5% of it")
     logger.info("afterwards")
     assert capsys.readouterr().out == "transport: 5% of it\n"
@@ -57,14 +57,14 @@ def test_the_settings_of_logging_are_as_before(tmp_path: Path) -> None:
     package, warned = logging.getLogger("wdistill"), logging.getLogger("py.warnings")
     before = [(one.level, list(one.handlers)) for one in (package, warned)]
     shown = warnings.showwarning
-    with pytest.raises(ValueError, match="of a run"), logged(tmp_path, process(0)):
+    with pytest.raises(ValueError, match="of a run"), log_to_folder(tmp_path, process(0)):
         raise ValueError("of a run")
     assert [(one.level, one.handlers) for one in (package, warned)] == before
     assert warnings.showwarning is shown
 
 
 def test_warnings_are_kept_too(tmp_path: Path) -> None:
-    with logged(tmp_path, process(0)):
+    with log_to_folder(tmp_path, process(0)):
         warnings.warn("of a library", stacklevel=1)
     assert "UserWarning: of a library" in (tmp_path / LOG_FILE).read_text()
 
@@ -77,9 +77,9 @@ def test_numbers_can_be_followed(tmp_path: Path) -> None:
         "--track", "tensorboard",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = EventAccumulator(str(run / "tracking" / "wdistill")).Reload()
-    names = found.Tags()["scalars"]
-    assert [event.step for event in found.Scalars("teacher/loss")] == [1, 2, 3]
+    actual = EventAccumulator(str(run / "tracking" / "wdistill")).Reload()
+    names = actual.Tags()["scalars"]
+    assert [event.step for event in actual.Scalars("teacher/loss")] == [1, 2, 3]
     assert {"teacher/accuracy", "transport/w2", "synthesis/teacher: features"} <= set(names)
     assert {n for n in names if n.startswith("students/")} == {
         f"students/resnet10-w16/{labels}/{images}"

@@ -14,7 +14,7 @@ import pytest
 from helpers.runs import QUICK, one_thread, small_source
 
 from wdistill.core import log
-from wdistill.core.log import LOG_FILE, Progress, logged, printed
+from wdistill.core.log import LOG_FILE, Progress, log_to_folder, log_to_stdout
 
 MAIN = SimpleNamespace(is_main_process=True, process_index=0)
 
@@ -37,7 +37,7 @@ def count(clock: SimpleNamespace, steps: int, seconds: float, **settings: object
 def test_in_a_file_there_is_a_line_now_and_then(
     clock: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with printed(), logged(tmp_path, MAIN):
+    with log_to_stdout(), log_to_folder(tmp_path, MAIN):
         count(clock, steps=1000, seconds=0.2)
     heard = capsys.readouterr()
     assert heard.err == ""
@@ -48,8 +48,8 @@ def test_in_a_file_there_is_a_line_now_and_then(
         "teacher: 95%, 950 of 1,000 step, 5.0 step/s, 10 s left",
         "teacher: 100%, 1,000 of 1,000 step, 5.0 step/s",
     ]
-    kept = (tmp_path / LOG_FILE).read_text().splitlines()
-    assert [line.split(" ", 1)[1] for line in kept] == heard.out.splitlines()
+    log_lines = (tmp_path / LOG_FILE).read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in log_lines] == heard.out.splitlines()
 
 
 def test_on_a_terminal_there_is_a_bar_and_the_log_has_the_lines(
@@ -59,7 +59,7 @@ def test_on_a_terminal_there_is_a_bar_and_the_log_has_the_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with printed(), logged(tmp_path, MAIN):
+    with log_to_stdout(), log_to_folder(tmp_path, MAIN):
         count(clock, steps=20, seconds=1.0)
     heard = capsys.readouterr()
     assert heard.out == ""
@@ -75,7 +75,7 @@ def test_quiet_shows_and_logs_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with printed(), logged(tmp_path, MAIN):
+    with log_to_stdout(), log_to_folder(tmp_path, MAIN):
         count(clock, steps=100, seconds=1.0, quiet=True)
     assert capsys.readouterr() == ("", "")
     assert (tmp_path / LOG_FILE).read_text() == ""
@@ -129,7 +129,7 @@ def test_what_failed_has_no_last_line_and_no_open_bar(
 @pytest.mark.slow
 def test_a_run_into_a_file_has_lines_and_no_carriage_return(tmp_path: Path) -> None:
     run, output = tmp_path / "run", tmp_path / "job.log"
-    often = "from wdistill.core import log; log.FIRST = log.EVERY = 0.2; "
+    often = "from wdistill.core import log; log.FIRST_LINE = log.LINE_INTERVAL = 0.2; "
     command = [sys.executable, "-c", f"{often}from wdistill.cli.main import main; main()"]
     source = str(small_source(tmp_path / "source", 20))
     arguments = ["run", "--dataset", source, "--output", str(run), *QUICK, "--no-evaluate"]
@@ -142,7 +142,7 @@ def test_a_run_into_a_file_has_lines_and_no_carriage_return(tmp_path: Path) -> N
     assert done.returncode == 0, said
     for data in (said, (run / LOG_FILE).read_bytes()):
         assert b"\r" not in data
-        lines = re.findall(
+        log_lines = re.findall(
             r"synthesis: +\d+%, .* of 120 img, [\d.]+ (?:img/s|s/img), .* left", data.decode()
         )
-        assert 1 <= len(lines) < 60
+        assert 1 <= len(log_lines) < 60

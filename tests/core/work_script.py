@@ -14,7 +14,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from wdistill.core.processes import Work, agreed, share_file, share_folder, share_out
+from wdistill.core.processes import Work, main_process_value, share_file, share_folder, share_out
 
 SLOW = 0.3  # seconds that process 0 takes for a piece
 
@@ -55,7 +55,8 @@ def main(root: Path, apart: bool) -> None:
     texts = {n: (folder / n).read_text() for n in names if (folder / n).exists()}
     seen = {
         "processes": accelerator.num_processes, "first": first, "again": again, "kept": kept,
-        "texts": texts, "agreed": agreed(7.5 if rank == 0 else float("nan"), accelerator),
+        "texts": texts,
+        "agreed": main_process_value(7.5 if rank == 0 else float("nan"), accelerator),
     }  # fmt: skip
     (root / f"seen-{rank}.json").write_text(json.dumps(seen))
     accelerator.wait_for_everyone()

@@ -162,6 +162,7 @@ def fill(split: ImageSplit, decoding: Decoding, rows: list[int], pipe: Any) -> N
     pipe.send((len(asked), int(total)))
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_file(split: ImageSplit, files: Decoding) -> None:
     context = multiprocessing.get_context("spawn")
     ours: list[Any] = []

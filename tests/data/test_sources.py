@@ -235,6 +235,7 @@ def prepare(cache: Path, name: str, revision: str, config: str = "default", **sp
     datasets.load_dataset_builder(str(source)).download_and_prepare(str(folder))
 
 
+@pytest.mark.slow
 def test_prepared_copy_serves_without_network(tmp_path: Path, connections: list[object]) -> None:
     cache = tmp_path / "cache"
     prepare(cache, "someone/clothes", "b" * 40, train=THREE, validation=[0, 1, 2, 0])
@@ -251,6 +252,7 @@ def test_prepared_copy_serves_without_network(tmp_path: Path, connections: list[
     assert connections
 
 
+@pytest.mark.slow
 def test_a_copy_that_does_not_serve_without_network_is_told(
     tmp_path: Path, connections: list[object]
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_scaled_image_looks_the_same(size: tuple[int, int], resolution: int, r
     assert np.array_equal(seen(scaled), seen(image))
 
 
+@pytest.mark.slow
 def test_a_run_of_a_stream_is_the_same_and_keeps_no_file(photos: HubServer, tmp_path: Path) -> None:
     runs, homes = {}, {}
     for name, more in (("stored", ()), ("streamed", ("--streaming",))):

@@ -20,7 +20,7 @@ from wdistill.core.files import read_tensors
 from wdistill.core.units import class_units
 from wdistill.data.pixels import Decoding
 from wdistill.errors import DataError
-from wdistill.evaluation.comparison import Comparison, chosen_rows
+from wdistill.evaluation.comparison import Comparison, baseline_rows
 from wdistill.evaluation.opening import open_comparison
 from wdistill.transport.plan import Atoms, TransportUnit
 
@@ -98,14 +98,15 @@ def stored(run: Path) -> list[Atoms]:
     return [classes[label].atoms for label in range(CLASSES)]
 
 
-def assert_same(found: list[Atoms], wanted: list[Atoms]) -> None:
-    assert len(found) == len(wanted)
-    for ours, theirs in zip(found, wanted, strict=True):
+def assert_same(actual: list[Atoms], expected: list[Atoms]) -> None:
+    assert len(actual) == len(expected)
+    for ours, theirs in zip(actual, expected, strict=True):
         assert torch.allclose(ours.positions, theirs.positions, atol=1e-4)
         assert torch.allclose(ours.weights, theirs.weights, atol=1e-6)
         assert ours.nearest.tolist() == theirs.nearest.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 def test_the_atoms_of_a_run_are_read(
     options: tuple[str, ...], run_with: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
@@ -117,11 +118,12 @@ def test_the_atoms_of_a_run_are_read(
             "wdistill.evaluation.comparison.class_barycenter", None
         )  # nothing is computed
         assert_same(comparison.transport, stored(run))
-        rows, weights = chosen_rows(comparison)["nearest"]
+        rows, weights = baseline_rows(comparison)["nearest"]
     assert comparison.train.labels[rows].tolist() == np.repeat(np.arange(CLASSES), 2).tolist()
     assert weights.view(CLASSES, 2).mean(1).tolist() == pytest.approx([1.0] * CLASSES)
 
 
+@pytest.mark.slow
 def test_the_atoms_of_a_run_with_other_units_are_read(
     run_with: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ def test_the_atoms_of_a_run_with_other_units_are_read(
     assert [len(atoms.nearest) for atoms in comparison.transport] == [2] * CLASSES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 def test_without_its_work_folder_the_same_atoms_are_computed(
     options: tuple[str, ...], run_with: Callable[..., Path], tmp_path: Path
@@ -144,6 +147,7 @@ def test_without_its_work_folder_the_same_atoms_are_computed(
     assert_same(bench_of(tmp_path / "run").transport, stored(run))
 
 
+@pytest.mark.slow
 def test_groups_make_other_atoms(run_with: Callable[..., Path]) -> None:
     plain, grouped = stored(run_with()), stored(run_with(*OPTIONS[1]))
     same = [
@@ -153,13 +157,15 @@ def test_groups_make_other_atoms(run_with: Callable[..., Path]) -> None:
     assert sum(same) < CLASSES / 2  # of some classes all images are in one group
 
 
+@pytest.mark.slow
 def test_atoms_of_another_teacher_are_not_taken(home: Path, run_with: Callable[..., Path]) -> None:
     run = run_with()
     other = finished_run(home, "other", "--seed", "1", "--teacher-epochs", "3")
-    found = bench_of(run, other / "teacher").transport
-    assert not torch.allclose(found[0].positions, stored(run)[0].positions, atol=0.1)
+    actual = bench_of(run, other / "teacher").transport
+    assert not torch.allclose(actual[0].positions, stored(run)[0].positions, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_set_of_more_images_than_a_run_may_have(home: Path, tmp_path: Path) -> None:
     """As many atoms as images, of each class its own number."""
     real = small_source(tmp_path / "real", per_class=150)
@@ -168,7 +174,7 @@ def test_a_set_of_more_images_than_a_run_may_have(home: Path, tmp_path: Path) ->
     rest = more.filter(pc.greater_equal(more["label"], 2))
     pq.write_table(pa.concat_tables([table, rest]), tmp_path / "set.parquet")
     comparison = bench_of(tmp_path / "set.parquet", home / "first" / "teacher", real)
-    assert [len(found.nearest) for found in comparison.transport] == [110, 110] + [103] * 8
+    assert [len(actual.nearest) for actual in comparison.transport] == [110, 110] + [103] * 8
 
 
 def test_each_class_needs_as_many_real_images_as_the_set_has(tmp_path: Path) -> None:

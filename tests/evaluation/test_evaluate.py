@@ -171,6 +171,7 @@ def test_a_second_start_computes_nothing_again(run: Path, report: dict[str, Any]
     )
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_numbers_as_one(
     run: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:

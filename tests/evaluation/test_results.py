@@ -10,7 +10,7 @@ from helpers.reports import equivalent, report, report_row, scores
 
 from wdistill.artifact.report import Curve, ResultRow
 from wdistill.config import StudentConfig
-from wdistill.evaluation.results import grouped, joined, result_row
+from wdistill.evaluation.results import group_by_row, merge_reports, result_row
 from wdistill.evaluation.students import Job, Outcome
 from wdistill.evaluation.training import recipe_for
 
@@ -45,7 +45,7 @@ def outcomes() -> list[Outcome]:
 
 
 def rows_of(every: list[Outcome]) -> dict[Key, ResultRow]:
-    rows = [result_row(group, group[0].job.student, 7) for group in grouped(every)]
+    rows = [result_row(group, group[0].job.student, 7) for group in group_by_row(every)]
     assert len({(row.student, row.images, row.labels) for row in rows}) == len(rows)
     return {(row.student, row.images, row.labels): row for row in rows}
 
@@ -96,22 +96,24 @@ def test_what_an_earlier_report_has_beyond_it_stays() -> None:
     earlier = report(rows=[*HARD, *SOFT], equivalents=[], scores=[PLAIN])
     more = [*HARD, report_row("random", ipc=20)]
     later = report(rows=more, equivalents=[equivalent()], scores=[])
-    both = joined(later, earlier)
+    both = merge_reports(later, earlier)
     assert both.rows == (*more, *SOFT)
     assert both.equivalents == (equivalent(),)
     (score,) = both.scores
     gain = 100 * (SOFT[0].top1_mean - SOFT[1].top1_mean)
     assert score.improvement_over_random == pytest.approx(gain), "of all rows together"
     assert score.augmentation_robust_score == 31.0, "its rows are not published"
-    assert joined(earlier, both).rows == both.rows, "a run that is repeated takes nothing away"
-    assert joined(earlier, both).equivalents == both.equivalents
-    assert joined(earlier, both).scores == both.scores
-    assert joined(later, joined(later, earlier)) == both
+    assert merge_reports(earlier, both).rows == both.rows, (
+        "a run that is repeated takes nothing away"
+    )
+    assert merge_reports(earlier, both).equivalents == both.equivalents
+    assert merge_reports(earlier, both).scores == both.scores
+    assert merge_reports(later, merge_reports(later, earlier)) == both
 
 
 def test_an_equivalent_number_without_more_rows_is_taken() -> None:
     earlier = report(rows=HARD, equivalents=[], scores=[])
-    assert joined(report(rows=HARD, equivalents=[equivalent()]), earlier).equivalents == (
+    assert merge_reports(report(rows=HARD, equivalents=[equivalent()]), earlier).equivalents == (
         equivalent(),
     )
 
@@ -119,8 +121,8 @@ def test_an_equivalent_number_without_more_rows_is_taken() -> None:
 def test_fewer_seeds_do_not_replace_more() -> None:
     few = [report_row("distilled", n=2), report_row("random", n=2)]
     earlier, later = report(rows=HARD, equivalents=[]), report(rows=few, equivalents=[])
-    assert joined(later, earlier).rows == tuple(HARD)
-    assert joined(earlier, later).rows == tuple(HARD)
+    assert merge_reports(later, earlier).rows == tuple(HARD)
+    assert merge_reports(earlier, later).rows == tuple(HARD)
 
 
 @pytest.mark.parametrize(
@@ -136,4 +138,4 @@ def test_fewer_seeds_do_not_replace_more() -> None:
 )
 def test_reports_in_other_circumstances_are_not_mixed(change: dict[str, object]) -> None:
     later = report(rows=HARD, equivalents=[])
-    assert joined(later, report(rows=SOFT, **change)) == later
+    assert merge_reports(later, report(rows=SOFT, **change)) == later

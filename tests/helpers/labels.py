@@ -48,7 +48,7 @@ def teacher(size: int = SIZE, classes: int = CLASSES) -> FeatureNetwork:
     return FeatureNetwork(Looks(size, classes), square, CPU)
 
 
-def made(count: int = 5, topk: int | None = None, images: int = 6) -> LabelViews:
+def example_views(count: int = 5, topk: int | None = None, images: int = 6) -> LabelViews:
     return label_views(
         teacher(), pictures(images), ViewRecipe(LabelViewsConfig(count, topk), seed=3)
     )

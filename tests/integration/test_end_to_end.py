@@ -196,6 +196,7 @@ print(json.dumps([loaded.features["label"].names, "wdistill" in sys.modules]))
 """
 
 
+@pytest.mark.slow
 def test_groups_make_another_barycenter_and_one_group_the_same(
     finished: Path, source: Path, tmp_path: Path
 ) -> None:

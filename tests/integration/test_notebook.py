@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_a_notebook_distils_shows_evaluates_pushes_and_loads(
     env: dict[str, str], tmp_path: Path

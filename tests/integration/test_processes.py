@@ -37,6 +37,7 @@ def two(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_dataset_as_one(
     two: Path, source: Path, tmp_path: Path
 ) -> None:
@@ -79,7 +80,7 @@ def test_processes_need_no_common_file_system(two: Path, source: Path, tmp_path:
     assert parquet_bytes(tmp_path / "0" / "run") == parquet_bytes(two)
 
 
-@pytest.mark.parametrize("rank", [pytest.param("0", marks=pytest.mark.slow), "1"])
+@pytest.mark.parametrize("rank", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_one_that_fails_ends_all_with_one_message(
     rank: str, two: Path, source: Path, tmp_path: Path
 ) -> None:
@@ -128,7 +129,8 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [ranks[rank] for rank in sorted(ranks)]
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_one_that_is_killed_ends_all_and_the_rest_is_kept(
     rank: int, two: Path, source: Path, tmp_path: Path
 ) -> None:

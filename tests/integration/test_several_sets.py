@@ -102,6 +102,8 @@ def test_a_second_set_joins_the_first(hub: HubServer, env: dict[str, str], tmp_p
         f"""
 import json
 from datasets import load_dataset
+
+pytestmark = pytest.mark.slow
 print(json.dumps([len(load_dataset({ID!r}, *name, split="train"))
     for name in ([], ["ipc1"], ["ipc4"])]))
 """,

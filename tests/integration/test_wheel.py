@@ -8,7 +8,10 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
+import pytest
 from helpers.runs import QUICK, one_thread
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 

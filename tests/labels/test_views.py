@@ -15,7 +15,7 @@ from helpers.labels import (
     CLASSES,
     CPU,
     SIZE,
-    made,
+    example_views,
     normal,
     pictures,
     teacher,
@@ -39,7 +39,7 @@ from wdistill.labels.views import (
     codebook,
     join,
     label_views,
-    renamed,
+    reindex,
     render,
     replay,
     rounded,
@@ -54,7 +54,7 @@ def same(one: LabelViews, other: LabelViews) -> bool:
 
 
 def test_a_row_replays_to_the_image_whose_logits_it_holds() -> None:
-    views, images = made(), to_float(pictures(), CPU)
+    views, images = example_views(), to_float(pictures(), CPU)
     seen = render(images[views.image], images[views.partner], views)
     with torch.no_grad():
         logits = teacher()(seen, moments=False).logits
@@ -74,15 +74,17 @@ def test_rendering_agrees_with_cropping_by_interpolation() -> None:
     )  # fmt: skip
     cut = images[:, :, 8:24, 4:28]
     cut = F.interpolate(cut, (size, size), mode="bilinear", align_corners=False).flip(3)
-    wanted = cut[:1].clone()
-    wanted[:, :, 5:20, 10:31] = cut[1:, :, 5:20, 10:31]
-    found = render(images[:1], images[1:], views)
+    expected = cut[:1].clone()
+    expected[:, :, 5:20, 10:31] = cut[1:, :, 5:20, 10:31]
+    actual = render(images[:1], images[1:], views)
     # At the border of a crop the pixel beyond it counts in one and not in the other.
-    torch.testing.assert_close(found[:, :, 2:-2, 2:-2], wanted[:, :, 2:-2, 2:-2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        actual[:, :, 2:-2, 2:-2], expected[:, :, 2:-2, 2:-2], atol=1e-5, rtol=0
+    )
 
 
 def test_fewer_views_are_the_first_of_more() -> None:
-    assert same(made(2), made(5).first(2))
+    assert same(example_views(2), example_views(5).first(2))
 
 
 def test_images_labelled_apart_are_labelled_alike() -> None:
@@ -92,12 +94,12 @@ def test_images_labelled_apart_are_labelled_alike() -> None:
         for mine in rows
     ]
     together = join(parts)
-    assert torch.equal(together.partner, made(4).partner)
-    torch.testing.assert_close(together.logits, made(4).logits)
+    assert torch.equal(together.partner, example_views(4).partner)
+    torch.testing.assert_close(together.logits, example_views(4).logits)
 
 
 def test_no_image_is_its_own_partner_and_views_differ() -> None:
-    views = made(12)
+    views = example_views(12)
     assert (views.image != views.partner).all()
     assert len(views.crop.unique(dim=0)) == 12
     assert views.count == 12
@@ -118,12 +120,12 @@ def test_a_teacher_that_is_not_finite_is_reported() -> None:
 def test_what_is_left_out_keeps_its_probability(temperature: float) -> None:
     config = LabelViewsConfig(3, topk=2)
     views = label_views(teacher(), pictures(), ViewRecipe(config, temperature, seed=3))
-    whole = (all_logits(made(3), CLASSES) / temperature).softmax(1)
-    given = (all_logits(views, CLASSES) / temperature).softmax(1)
+    whole = (all_logits(example_views(3), CLASSES) / temperature).softmax(1)
+    probabilities = (all_logits(views, CLASSES) / temperature).softmax(1)
     best = whole.topk(2)
-    torch.testing.assert_close(given.gather(1, best.indices), best.values)
-    torch.testing.assert_close(given.sum(1), torch.ones(len(given)))
-    assert torch.equal(given.argmax(1), whole.argmax(1))
+    torch.testing.assert_close(probabilities.gather(1, best.indices), best.values)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(len(probabilities)))
+    assert torch.equal(probabilities.argmax(1), whole.argmax(1))
 
 
 @pytest.mark.parametrize("levels", [2, 4, 16])
@@ -142,7 +144,7 @@ def test_few_values_stay_as_they_are() -> None:
 
 
 def test_rounding_needs_few_bits_and_keeps_the_order_of_far_logits() -> None:
-    views = made(20)
+    views = example_views(20)
     coarse = rounded(views, 4)
     assert len(coarse.logits.unique()) <= 4
     assert len(encode(coarse, CLASSES)) < len(encode(views, CLASSES)) - 3000
@@ -151,19 +153,19 @@ def test_rounding_needs_few_bits_and_keeps_the_order_of_far_logits() -> None:
 
 
 def test_a_budget_keeps_as_many_views_as_fit() -> None:
-    views = rounded(made(40), 4)
+    views = rounded(example_views(40), 4)
     size = len(encode(views, CLASSES))
-    kept, bytes_kept = fit(views, CLASSES, size - 300)
+    selection, bytes_kept = fit(views, CLASSES, size - 300)
     assert bytes_kept <= size - 300
-    assert 1 < kept.count < 40
-    assert same(kept, views.first(kept.count))
+    assert 1 < selection.count < 40
+    assert same(selection, views.first(selection.count))
     everything, whole = fit(views, CLASSES, None)
     assert (everything.count, whole) == (40, size)
 
 
 def test_a_budget_below_one_view_is_refused_in_one_line() -> None:
     with pytest.raises(OptionError, match=r"`label_views.budget` is 9 B, but one view .* takes"):
-        fit(made(2), CLASSES, 9)
+        fit(example_views(2), CLASSES, 9)
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -171,11 +173,11 @@ def test_a_budget_below_one_view_is_refused_in_one_line() -> None:
 
 @pytest.mark.parametrize("topk", [None, 2])
 def test_written_views_are_read_back(topk: int | None, tmp_path: Path) -> None:
-    views = rounded(made(4, topk), 8)
+    views = rounded(example_views(4, topk), 8)
     write_label_views(tmp_path, views, CLASSES)
-    found = read_label_views(tmp_path, 6, CLASSES, SIZE)
-    assert found is not None
-    assert same(found, views)
+    actual = read_label_views(tmp_path, 6, CLASSES, SIZE)
+    assert actual is not None
+    assert same(actual, views)
     write_label_views(tmp_path, None, CLASSES)
     assert read_label_views(tmp_path, 6, CLASSES, SIZE) is None
 
@@ -219,7 +221,7 @@ def test_the_card_names_both_configurations(tmp_path: Path) -> None:
 
 
 def spoilt(folder: Path, **changes: Any) -> None:
-    views = made(2)
+    views = example_views(2)
     broken = LabelViews(**{**vars(views), **changes})
     write_label_views(folder, broken, CLASSES)
 
@@ -243,7 +245,7 @@ def test_hostile_views_are_refused(changes: dict[str, Any], words: str, tmp_path
 
 
 def test_a_file_of_other_columns_is_refused(tmp_path: Path) -> None:
-    write_label_views(tmp_path, made(2), CLASSES)
+    write_label_views(tmp_path, example_views(2), CLASSES)
     path = next(tmp_path.glob("soft_labels/*"))
     table = pq.read_table(path)
     pq.write_table(table.drop_columns(["flip"]), path)
@@ -261,23 +263,23 @@ def test_a_file_of_other_columns_is_refused(tmp_path: Path) -> None:
 
 
 def test_replay_shows_every_row_once_before_any_again() -> None:
-    views, images = made(3), pictures()
+    views, images = example_views(3), pictures()
     weights = torch.ones(6)
     batches = replay(ViewedImages(views, images, weights, CLASSES), 20.0, 4, stream(0, "replay"))
     seen = torch.cat([next(batches)[1] for _ in range(5)])  # 18 rows in batches of 3 or 4
-    wanted = (all_logits(views, CLASSES) / 20).softmax(1)
+    expected = (all_logits(views, CLASSES) / 20).softmax(1)
     order = [row.tolist() for row in seen]
-    assert sorted(order) == sorted(row.tolist() for row in wanted)
+    assert sorted(order) == sorted(row.tolist() for row in expected)
 
 
 def test_a_mixed_view_weighs_what_its_parts_weigh() -> None:
-    views, images = made(4), pictures()
+    views, images = example_views(4), pictures()
     weights = torch.tensor([0.5, 1.5, 1.0, 1.0, 0.2, 1.8])
     batches = replay(ViewedImages(views, images, weights, CLASSES), 20.0, 24, stream(0, "replay"))
     _, targets, shares = next(batches)
-    wanted = (all_logits(views, CLASSES) / 20).softmax(1)
+    expected = (all_logits(views, CLASSES) / 20).softmax(1)
     for target, share in zip(targets, shares, strict=True):
-        row = int((wanted - target).abs().sum(1).argmin())
+        row = int((expected - target).abs().sum(1).argmin())
         box = views.mix[row]
         pasted = float((box[2] - box[0]) * (box[3] - box[1])) / SIZE**2
         own, other = weights[views.image[row]], weights[views.partner[row]]
@@ -285,9 +287,9 @@ def test_a_mixed_view_weighs_what_its_parts_weigh() -> None:
 
 
 def test_views_follow_a_permuted_order_of_images_and_classes() -> None:
-    views = made(2)
+    views = example_views(2)
     order, names = np.array([3, 0, 1, 5, 4, 2]), np.array([2, 0, 1, 5, 3, 4])
-    found = renamed(views, order, names)
-    assert torch.equal(torch.from_numpy(order)[found.image], views.image)
-    assert torch.equal(torch.from_numpy(order)[found.partner], views.partner)
-    torch.testing.assert_close(all_logits(found, CLASSES)[:, names], all_logits(views, CLASSES))
+    actual = reindex(views, order, names)
+    assert torch.equal(torch.from_numpy(order)[actual.image], views.image)
+    assert torch.equal(torch.from_numpy(order)[actual.partner], views.partner)
+    torch.testing.assert_close(all_logits(actual, CLASSES)[:, names], all_logits(views, CLASSES))

@@ -173,6 +173,7 @@ assert not any(name.split(".")[0] == "wdistill" for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_transformers_alone_reads_a_saved_teacher(tmp_path: Path) -> None:
     expected = {}
     for name in SAVED:

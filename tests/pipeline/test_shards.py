@@ -48,6 +48,7 @@ def command(source: Path, whole: Path) -> list[str | Path]:
     return ["run", "--dataset", source, *QUICK, "--backbone", teacher]
 
 
+@pytest.mark.slow
 def test_parts_have_every_unit_once(parts: list[Path]) -> None:
     for stage in ("transport", "synthesis", "relabel"):
         found = [sorted(p.name for p in (part / "work").glob(f"{stage}-*")) for part in parts]
@@ -55,6 +56,7 @@ def test_parts_have_every_unit_once(parts: list[Path]) -> None:
         assert len({name for names in found for name in names}) == 5
 
 
+@pytest.mark.slow
 def test_joined_parts_make_the_same_dataset(
     whole: Path, parts: list[Path], source: Path, tmp_path: Path
 ) -> None:
@@ -72,6 +74,7 @@ def test_joined_parts_make_the_same_dataset(
     assert parquet_bytes(tmp_path / "joined") == parquet_bytes(whole)
 
 
+@pytest.mark.slow
 def test_what_a_missing_part_lacks_is_computed(
     whole: Path, parts: list[Path], source: Path, tmp_path: Path
 ) -> None:
@@ -94,6 +97,7 @@ def refused(*arguments: str | Path, code: int = 1) -> str:
     return lines[0]
 
 
+@pytest.mark.slow
 def test_parts_of_other_runs_are_refused(
     whole: Path, parts: list[Path], source: Path, tmp_path: Path
 ) -> None:
@@ -114,6 +118,7 @@ def test_parts_of_other_runs_are_refused(
     assert not joined.exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_unit_is_refused(parts: list[Path], tmp_path: Path) -> None:
     damaged = Path(shutil.copytree(parts[0], tmp_path / "damaged"))
     path = damaged / "work" / "synthesis-00000.safetensors"

@@ -27,7 +27,7 @@ from wdistill.data.pixels import Decoding, PixelStore, Preprocessing
 from wdistill.errors import NumericalError
 from wdistill.networks.architectures import ConvNet, ConvNetConfig
 from wdistill.networks.features import FeatureNetwork
-from wdistill.transport.survey import ClassSurvey, Moments, survey_class, surveyed
+from wdistill.transport.survey import ClassSurvey, Moments, survey_class, survey_classes
 
 SIZE = 32
 PREPROCESSING = Preprocessing(SIZE, 0, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3))
@@ -136,7 +136,7 @@ def test_features_keep_the_order_of_the_images(name: str) -> None:
     images = real_images()
     survey = moments_of(network(name), images.split(6))
     one = [moments_of(network(name), [images[i : i + 1]]) for i in (0, 11, 22)]
-    alone = [found.features for found in one]
+    alone = [actual.features for actual in one]
     torch.testing.assert_close(survey.features[[0, 11, 22]], torch.cat(alone), atol=1e-4, rtol=1e-4)
     assert survey.features.shape[0] == len(images)
     assert not survey.features.requires_grad
@@ -214,9 +214,11 @@ def test_features_that_are_not_finite_are_refused() -> None:
 def test_classes_are_surveyed_and_used_in_order() -> None:
     classes = [real_images()[start : start + 8] for start in (0, 8, 15)]
     shares = [torch.rand(8, generator=stream(index, "shares")) for index in range(3)]
-    given = ((part.split(3), share) for part, share in zip(classes, shares, strict=True))
-    found = list(surveyed(network("BatchNorm of a ResNet"), given, lambda i, s: (i, s)))
-    for index, (place, survey) in enumerate(found):
+    parts_of_classes = ((part.split(3), share) for part, share in zip(classes, shares, strict=True))
+    actual = list(
+        survey_classes(network("BatchNorm of a ResNet"), parts_of_classes, lambda i, s: (i, s))
+    )
+    for index, (place, survey) in enumerate(actual):
         batches = classes[index].split(3)
         alone = survey_class(network("BatchNorm of a ResNet"), batches, shares[index])
         assert place == index
@@ -245,7 +247,7 @@ def test_a_class_is_used_while_the_next_is_surveyed() -> None:
         used.append(index)
         return index
 
-    assert list(surveyed(network("BatchNorm of a ResNet"), parts(), use)) == [0, 1, 2]
+    assert list(survey_classes(network("BatchNorm of a ResNet"), parts(), use)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("where", ["survey", "use"])
@@ -262,7 +264,7 @@ def test_what_goes_wrong_with_a_class_is_told(where: str) -> None:
     each = (images() if index == 1 else iter([real_images()[:4]]) for index in range(3))
     parts = ((batches, torch.ones(4)) for batches in each)
     with pytest.raises(NumericalError, match="no more"):
-        list(surveyed(network("BatchNorm of a ResNet"), parts, use))
+        list(survey_classes(network("BatchNorm of a ResNet"), parts, use))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -273,8 +275,8 @@ def test_parts_are_the_batches_of_each_group(threads: int, kept: bool) -> None:
     if kept:
         store.get(range(len(store)))
     groups = [torch.tensor([5, 3, 8, 1, 900]), torch.tensor([7]), torch.tensor([2, 2, 4])]
-    found = [list(part) for part in store.parts(groups, 2)]
-    assert [[len(batch) for batch in part] for part in found] == [[2, 2, 1], [1], [2, 1]]
-    for rows, part in zip(groups, found, strict=True):
+    actual = [list(part) for part in store.parts(groups, 2)]
+    assert [[len(batch) for batch in part] for part in actual] == [[2, 2, 1], [1], [2, 1]]
+    for rows, part in zip(groups, actual, strict=True):
         expected = torch.stack([PREPROCESSING(data.eval.image(int(row))) for row in rows])
         assert torch.equal(torch.cat(part), expected)

@@ -1,1 +1,1 @@
-"""Words typed by a person."""
+"""The command line."""

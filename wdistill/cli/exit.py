@@ -1,4 +1,4 @@
-"""How a command ends: one line for an error, by one of its processes, and an exit code."""
+"""How a command exits: one line per error, printed by one process, and an exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import click
 from wdistill.errors import ProcessError, WdistillError
 
 LOST = re.compile(r"onnection (closed|reset|refused)|[Bb]roken pipe|NCCL|gloo", re.ASCII)
-PATIENCE, AGAIN = 2.0, 0.1  # seconds
+PATIENCE, RESEND_AFTER = 2.0, 0.1  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COMMAND = "WDISTILL_COMMAND"  # in the environment of launched processes: what the user typed
 
@@ -27,19 +27,19 @@ def command_line() -> str:
 
 
 def without_part(command: str) -> str:
-    """The command of the whole run of which ``command`` makes a part: without part and folder."""
-    kept: list[str] = []
+    """The command of the full run for a shard's ``command``: without --shard and --output."""
+    arguments: list[str] = []
     words = iter(shlex.split(command))
     for word in words:
         if word in ("--shard", "--output"):
             next(words, None)
         elif not word.startswith(("--shard=", "--output=")):
-            kept.append(word)
-    return shlex.join(kept)
+            arguments.append(word)
+    return shlex.join(arguments)
 
 
-def launched() -> bool:
-    """Whether another wdistill has started this process, beside others, and speaks of its end."""
+def is_launched() -> bool:
+    """Whether `wdistill --num-processes` started this process, and reports its exit."""
     return COMMAND in os.environ
 
 
@@ -53,23 +53,23 @@ def _rank() -> int:
 
 
 def listen() -> None:
-    """Let Ctrl-C and a scheduler's SIGTERM stop the command; a second one ends it at once."""
+    """Let Ctrl-C and a scheduler's SIGTERM stop the command; a second one kills it at once."""
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as in the background of a shell
             signal.signal(number, _stop)
-    sys.unraisablehook = _not_raised
+    sys.unraisablehook = _resend_signal
 
 
-def _not_raised(given: sys.UnraisableHookArgs) -> None:
-    """A signal that was heard where nothing can be raised, as in ``__del__``, comes again."""
-    error = given.exc_value
+def _resend_signal(arguments: sys.UnraisableHookArgs) -> None:
+    """Send a signal again if it arrived where no exception can propagate, as in ``__del__``."""
+    error = arguments.exc_value
     if not (isinstance(error, KeyboardInterrupt) and error.args and error.args[0] in SIGNALS):
-        sys.__unraisablehook__(given)
+        sys.__unraisablehook__(arguments)
         return
     signal.signal(error.args[0], _stop)
-    again = threading.Timer(AGAIN, os.kill, (os.getpid(), error.args[0]))
-    again.daemon = True
-    again.start()
+    timer = threading.Timer(RESEND_AFTER, os.kill, (os.getpid(), error.args[0]))
+    timer.daemon = True
+    timer.start()
 
 
 def _stop(number: int, _: object) -> None:
@@ -78,13 +78,13 @@ def _stop(number: int, _: object) -> None:
 
 
 def stopped_by() -> int | None:
-    """The signal that :func:`listen` has heard."""
+    """The signal that :func:`listen` has received; None if there was none."""
     return next((n for n in SIGNALS if signal.getsignal(n) == signal.SIG_DFL), None)
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit. One of several processes does so at once: the threads of a process group that is in use
-    would turn an orderly exit into SIGABRT.
+    """Exit. One of several processes skips the interpreter's shutdown, because the threads of an
+    active process group would turn it into SIGABRT.
     """
     if "RANK" not in os.environ:
         sys.exit(code)
@@ -94,8 +94,8 @@ def _leave(code: int) -> NoReturn:
 
 
 def interrupt(number: int) -> NoReturn:
-    """Say how to go on, and exit as shells expect."""
-    if not launched():  # else the process that launched this one says so
+    """Print how to resume, and exit with 128 + the signal's number, as shells expect."""
+    if not is_launched():  # else the process that launched this one says so
         click.echo(f"\nInterrupted. To go on: {command_line()}", err=True)
     _leave(128 + number)
 
@@ -115,13 +115,13 @@ def hang_up_if_unread() -> None:
 
 
 def signal_of(error: BaseException) -> int:
-    """`click` turns KeyboardInterrupt into Abort, and names it as the cause."""
+    """The signal that caused ``error``; `click` turns KeyboardInterrupt into Abort."""
     arguments = (error.__cause__ or error).args
     return int(arguments[0]) if arguments else signal.SIGINT
 
 
-def misused(error: click.ClickException) -> str:
-    """What `click` says in several sentences and lines, in one, and where to look."""
+def usage_message(error: click.ClickException) -> str:
+    """A usage error of `click` as one line that refers to --help."""
     text = " ".join(error.format_message().split()).rstrip(".")
     text = re.sub(r"\.? \(?Did you mean (.+?)\?\)?$", r" (did you mean \1?)", text)
     context = getattr(error, "ctx", None)
@@ -141,15 +141,13 @@ def fail(error: Exception, debug: bool, code: int) -> None:
     if debug:
         raise error
     text = " ".join(str(error).split())
-    rank, foreseen = _rank(), isinstance(error, WdistillError)
-    lost = LOST.search(text) and "RANK" in os.environ and not foreseen
-    if (
-        lost and launched()
-    ):  # that process has said why it ended, or its end is told by the launcher
-        _leave(code)
-    if lost or rank > 0:
-        time.sleep(PATIENCE)  # one of several that fail alike is enough; torchrun ends the others
-    if lost:
+    rank, expected = _rank(), isinstance(error, WdistillError)
+    connection_lost = LOST.search(text) and "RANK" in os.environ and not expected
+    if connection_lost and is_launched():
+        _leave(code)  # the failed process or the launcher reports the reason
+    if connection_lost or rank > 0:
+        time.sleep(PATIENCE)  # one report of a common failure is enough; torchrun ends the others
+    if connection_lost:
         text = "another process of this job has ended; what was finished is kept"
     if "No space left" in text:
         text = (
@@ -160,7 +158,7 @@ def fail(error: Exception, debug: bool, code: int) -> None:
             f"the device is out of memory ({text[:120]}); lower --resolution or --ipc, or choose a "
             "smaller --backbone or --student"
         )
-    elif not foreseen:
+    elif not expected:
         text = f"{type(error).__name__}: {text} (a defect of wdistill? --debug shows where)"
     if rank or isinstance(error, ProcessError):
         click.echo(err=True)  # the main process may have left an unfinished bar

@@ -1,6 +1,6 @@
-"""A command as several processes on this machine, by torchrun, as `accelerate launch` does it.
+"""Run a command in several processes on this machine by torchrun, as `accelerate launch` does.
 
-`accelerate launch` itself starts a single process where there is no GPU (and no MPI).
+`accelerate launch` itself starts only one process on a machine without a GPU (and MPI).
 """
 
 from __future__ import annotations
@@ -24,18 +24,22 @@ def launch(
 ) -> int:
     """Run ``wdistill`` with ``arguments`` in ``processes`` processes and return its exit code.
 
-    They print what there is to say; ``environment`` is added to theirs, and OMP_NUM_THREADS if it
-    is not set: each has its share of the cores. Raises OptionError if there are fewer GPUs than
-    processes, ProcessError if one was killed, KeyboardInterrupt if this one was.
+    ``environment`` is added to that of the processes, and OMP_NUM_THREADS if it is not set, so that
+    each uses its share of the cores.
+
+    Raises:
+        OptionError: There are fewer GPUs than processes.
+        ProcessError: A process was killed.
+        KeyboardInterrupt: This process was interrupted.
     """
     _check_devices(processes, device)
     threads = max(1, (os.cpu_count() or 1) // processes)
-    added = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), **environment}
+    variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads), **environment}
     options = ["--standalone", "--nproc-per-node", str(processes), "--module", "wdistill"]
     if "--debug" not in arguments:
         logging.disable(logging.CRITICAL)  # torchrun logs every end of a process as a traceback
     try:
-        with patch_environment(**added):
+        with patch_environment(**variables):
             run(parse_args([*options, *arguments]))
     except SignalException as error:
         raise KeyboardInterrupt(int(error.sigval)) from None
@@ -45,14 +49,16 @@ def launch(
 
 
 def exit_code(codes: Mapping[int, int], processes: int) -> int:
-    """The exit code of the job; codes: of its processes, negative for a signal. One that fails has
-    said why, and torchrun ends the others with SIGTERM.
+    """The exit code of the job.
+
+    ``codes`` are those of its processes by rank, negative for a signal. A process that fails has
+    printed the reason, and torchrun ends the others with SIGTERM.
     """
-    ended = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
-    failed = [code for code in codes.values() if code > 0]
-    if failed and not ended:
-        return failed[0]
-    rank = (ended or list(codes))[0]
+    killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    failures = [code for code in codes.values() if code > 0]
+    if failures and not killed:
+        return failures[0]
+    rank = (killed or list(codes))[0]
     raise ProcessError(
         f"process {rank + 1} of {processes} was ended by {signal.Signals(-codes[rank]).name}; what "
         "was finished is kept, run the same command again"

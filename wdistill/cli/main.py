@@ -18,12 +18,12 @@ from wdistill.cli.exit import (
     fail,
     hang_up_if_unread,
     interrupt,
+    is_launched,
     is_main_process,
-    launched,
     listen,
-    misused,
     signal_of,
     stopped_by,
+    usage_message,
     without_part,
 )
 from wdistill.cli.options import SettingOption, setting_options, settings, spoken
@@ -35,7 +35,7 @@ CONFIGS = {"run": (RunConfig, ()), "evaluate": (EvaluateConfig, ("source",))}
 
 
 class Command(click.Command):
-    """A command whose errors name its flags instead of the settings of Python."""
+    """A command whose error messages name flags instead of settings."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -54,7 +54,7 @@ class Group(click.Group):
     command_class = Command
 
 
-def _decorated(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+def _combine(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for decorator in reversed(decorators):
             command = decorator(command)
@@ -63,7 +63,7 @@ def _decorated(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-_common = _decorated(
+_common = _combine(
     click.option("--debug", is_flag=True, help="Show the traceback of an error."),
     click.option(
         "-q",
@@ -88,7 +88,7 @@ _processes = click.option(
     help="Processes that share the work on this machine, each on a GPU of its own where there are "
     "some; several machines: `accelerate launch -m wdistill ...`.",
 )
-_machine = _decorated(
+_machine = _combine(
     setting_options(RuntimeConfig, only=("device", "num_workers", "pixel_cache")), _processes
 )
 
@@ -130,8 +130,8 @@ def cli() -> None:
 def run(**options: Any) -> None:
     """Distil a dataset, evaluate the result, and write a folder ready to publish.
 
-    Squeeze, recover and relabel in one command. Killed at any moment, the same command goes on
-    where it was.
+    Squeeze, recover and relabel in one command. If it is interrupted, the same command resumes
+    where it stopped.
 
     \b
     Example:
@@ -143,34 +143,33 @@ def run(**options: Any) -> None:
         raise OptionError(
             "`push_to` cannot push a part of a run; push the run that joins the parts"
         )
-    _share_out(options["num_processes"], runtime)
+    _launch_processes(options["num_processes"], runtime)
     from wdistill.pipeline import api
 
     if target and is_main_process():
         from wdistill.publishing.hub import push as hub
 
         hub.check_target(target)
-    _speak(runtime)
-    done = api.distill(output=output, config=config, runtime=_started(runtime))
+    _print_log(runtime)
+    distilled = api.distill(output=output, config=config, runtime=_with_command(runtime))
     if not is_main_process():
         return
     if runtime.shard:
         part = runtime.shard.replace("/", " of ")
-        click.echo(f"part {part} is done: {done.folder}")
+        click.echo(f"part {part} is done: {distilled.folder}")
         click.echo("next:     wdistill merge PART... --output DIR, when all parts are done")
         return
-    if done.report is not None:
-        click.echo(str(done.report))
-    click.echo(f"pictures: {done.set_folder / api.PREVIEW}")
-    click.echo(f"card:     {done.set_folder.parent / 'README.md'}")
-    click.echo(f'load:     load_dataset("{done.set_folder.parent}")')
+    if distilled.report is not None:
+        click.echo(str(distilled.report))
+    click.echo(f"pictures: {distilled.set_folder / api.PREVIEW}")
+    click.echo(f"card:     {distilled.set_folder.parent / 'README.md'}")
+    click.echo(f'load:     load_dataset("{distilled.set_folder.parent}")')
     if target:
-        result = hub.push_finished(done.folder, target)
+        result = hub.push_finished(distilled.folder, target)
         click.echo(hub.format_result(replace(result, notice=spoken(result.notice or "", push))))
     else:
-        click.echo(
-            f"push:     wdistill push {shlex.quote(str(done.folder))} YOU/{done.folder.name}"
-        )
+        run_folder = shlex.quote(str(distilled.folder))
+        click.echo(f"push:     wdistill push {run_folder} YOU/{distilled.folder.name}")
 
 
 @cli.command()
@@ -182,18 +181,17 @@ def run(**options: Any) -> None:
 )
 @_common
 def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> None:
-    """Join the folders of `wdistill run --shard` in one, in which the run can be finished.
+    """Merge the folders of `wdistill run --shard` into one, in which the run can be finished.
 
-    Parts of different runs are refused. What a missing or unfinished part lacks is computed by the
-    run.
+    Parts of different runs are refused. The run computes what missing or unfinished parts lack.
 
     \b
     Example:
       wdistill merge runs/cifar10-ipc10-shard-* --output runs/cifar10-ipc10
     """
-    from wdistill.pipeline.shards import merge as join
+    from wdistill.pipeline.shards import merge as join_parts
 
-    merged = join(parts, output)
+    merged = join_parts(parts, output)
     click.echo(f"joined:   {merged.units} finished pieces of work in {output}")
     for shard in merged.absent:
         click.echo(f"absent:   part {shard.index} of {shard.count}; the run will do its work")
@@ -206,10 +204,10 @@ def merge(parts: tuple[Path, ...], output: Path, quiet: bool, debug: bool) -> No
 @_config_file
 @_common
 def estimate(**options: Any) -> None:
-    """Say how long `wdistill run` with these options would take, and how much memory and disk.
+    """Estimate the time, memory and disk space of `wdistill run` with these options.
 
-    All stages are done for a few classes and steps, in a folder that is removed. The run is
-    estimated from its beginning.
+    All stages run on a few classes with few steps, in a temporary folder. The estimate is for the
+    whole run, even if parts of it are finished.
 
     \b
     Example:
@@ -219,7 +217,7 @@ def estimate(**options: Any) -> None:
     from wdistill.pipeline import api
     from wdistill.pipeline.tables import estimate_table
 
-    _speak(runtime)
+    _print_log(runtime)
     click.echo(estimate_table(api.estimate(config=config, runtime=runtime)))
 
 
@@ -236,7 +234,7 @@ def estimate(**options: Any) -> None:
 @_config_file
 @_common
 def evaluate(source: str, **options: Any) -> None:
-    """Say what SOURCE is worth: train students on it and on real images, and write a report.
+    """Evaluate SOURCE: train students on it and on real images, and write a report.
 
     SOURCE is a run folder, a published folder, or any small labelled image dataset, ours or not:
     a Hub id, image folder, parquet file or save_to_disk folder.
@@ -246,14 +244,14 @@ def evaluate(source: str, **options: Any) -> None:
       wdistill evaluate runs/cifar10-ipc10 --student convnet --labels hard --labels soft
     """
     config, runtime = settings(EvaluateConfig, options, source=source)
-    _share_out(options["num_processes"], runtime)
+    _launch_processes(options["num_processes"], runtime)
     from wdistill.artifact.distilled_set import REPORT_FILE
     from wdistill.evaluation.evaluate import PAGE_FILE, default_output
     from wdistill.pipeline import api
 
-    _speak(runtime)
+    _print_log(runtime)
     folder = options["output"] or default_output(config)
-    report = api.evaluate(source, output=folder, config=config, runtime=_started(runtime))
+    report = api.evaluate(source, output=folder, config=config, runtime=_with_command(runtime))
     if not is_main_process():
         return
     click.echo(str(report))
@@ -284,10 +282,10 @@ def evaluate(source: str, **options: Any) -> None:
 @setting_options(EvaluateConfig, only=("trust_remote_code",))
 @_common
 def reproduce(source: str, output: Path | None, **options: Any) -> None:
-    """Make the published set ID again from its settings, and say how far the two are apart.
+    """Reproduce the published set ID from its settings, and report how the two differ.
 
-    ID is a dataset that wdistill pushed to the Hub, a published folder or a run folder. Killed at
-    any moment, the same command goes on where it was. The exit code is 0 also where they differ.
+    ID is a dataset that wdistill pushed to the Hub, a published folder or a run folder. If it is
+    interrupted, the same command resumes where it stopped. The exit code is 0 even if they differ.
 
     \b
     Example:
@@ -295,11 +293,11 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
     """
     names = ("device", "num_workers", "pixel_cache", "quiet")
     runtime = RuntimeConfig(**{name: options[name] for name in names})
-    _share_out(options["num_processes"], runtime)
+    _launch_processes(options["num_processes"], runtime)
     from wdistill.pipeline import api
     from wdistill.pipeline.reproduction.reproduce import default_output
 
-    _speak(runtime)
+    _print_log(runtime)
     folder = output or default_output(source)
     differences = api.reproduce(
         source,
@@ -307,7 +305,7 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
         backbone=options["backbone"],
         output=folder,
         trust_remote_code=options["trust_remote_code"],
-        runtime=_started(runtime),
+        runtime=_with_command(runtime),
     )
     if is_main_process():
         click.echo(differences)
@@ -386,31 +384,31 @@ def config_(command: str, quiet: bool, debug: bool) -> None:
     click.echo(settings_text(kind, fixed))
 
 
-def _share_out(processes: int, runtime: RuntimeConfig) -> None:
-    """Do the command in several processes, and end with it, if the user asked for them."""
-    if processes > 1 and not launched():
+def _launch_processes(processes: int, runtime: RuntimeConfig) -> None:
+    """If the user asked for several processes, run the command in them and exit with its code."""
+    if processes > 1 and not is_launched():
         from wdistill.cli.launch import launch
 
         environment = {COMMAND: command_line()}
         sys.exit(launch(sys.argv[1:], processes, runtime.device, environment))
 
 
-def _started(runtime: RuntimeConfig) -> RuntimeConfig:
-    """With the command that was typed, or of the whole run where it makes a part."""
+def _with_command(runtime: RuntimeConfig) -> RuntimeConfig:
+    """Record the command line; for a shard, the command of the full run."""
     command = without_part(command_line()) if runtime.shard else command_line()
     return replace(runtime, command=runtime.command or command)
 
 
-def _speak(runtime: RuntimeConfig) -> None:
-    """Of several processes the main one says what it does, unless -q."""
-    from wdistill.core.log import printed
+def _print_log(runtime: RuntimeConfig) -> None:
+    """Print the log to stdout, on the main process and without -q only."""
+    from wdistill.core.log import log_to_stdout
 
     if not runtime.quiet and is_main_process():
-        click.get_current_context().with_resource(printed())
+        click.get_current_context().with_resource(log_to_stdout())
 
 
 def main() -> None:
-    """Entry point: a foreseen error is one line on stderr and a non-zero exit code."""
+    """Entry point: an expected error is one line on stderr and a non-zero exit code."""
     debug = "--debug" in sys.argv
     listen()
     try:
@@ -419,11 +417,11 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":  # from click 8.2 on
             error.show()
         else:
-            click.echo(f"Error: {misused(error)}", err=True)
+            click.echo(f"Error: {usage_message(error)}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
         interrupt(signal_of(error))
     except Exception as error:
-        if number := stopped_by():  # a library has made another error of it
+        if number := stopped_by():  # a library has turned the signal into another error
             interrupt(number)
         fail(error, debug, error.exit_code if isinstance(error, WdistillError) else 1)

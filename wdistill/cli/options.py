@@ -1,4 +1,4 @@
-"""Options of the commands, made from the settings; settings of a command, from a file and flags."""
+"""Command-line options generated from the settings; settings read from a file and flags."""
 
 from __future__ import annotations
 
@@ -34,108 +34,110 @@ class ByteSize(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 
 class SettingOption(click.Option):
-    """An option that stands for the setting ``setting``, such as barycenter.ipc."""
+    """An option that sets ``setting``, a full name such as barycenter.ipc."""
 
-    def __init__(self, *arguments: Any, setting: str, **others: Any) -> None:
-        super().__init__(*arguments, **others)
+    def __init__(self, *arguments: Any, setting: str, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
         self.setting = setting
 
 
 def setting_options(
     kind: type[Settings], *, only: Sequence[str] = (), without: Sequence[str] = ()
 ) -> Callable[[C], C]:
-    """A decorator that gives a command the options of ``kind``, in the order of the fields."""
+    """A decorator that adds the options of ``kind`` to a command, in the order of the fields."""
 
     def decorate(command: C) -> C:
-        for name, hint, described in reversed(list(options_of(kind))):
+        for name, hint, option in reversed(list(options_of(kind))):
             full = f"{kind.section}.{name}" if kind.section else name
-            if described.flag and name not in without and (not only or name in only):
-                command = _click_option(full, hint, described, _default(kind, name))(command)
+            if option.flag and name not in without and (not only or name in only):
+                command = _click_option(full, hint, option, _default(kind, name))(command)
         return command
 
     return decorate
 
 
 def _default(kind: type[Settings], name: str) -> Any:
-    section, _, last = name.rpartition(".")
+    section, _, field_name = name.rpartition(".")
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if not section:
-        return fields[last].default
-    made: Any = fields[section].default_factory
-    return getattr(made(), last)
+        return fields[field_name].default
+    factory: Any = fields[section].default_factory
+    return getattr(factory(), field_name)
 
 
-def _click_option(name: str, hint: Any, described: Option, default: Any) -> Callable[[C], C]:
-    words: dict[str, Any] = {"help": described.help, "metavar": described.metavar}
+def _click_option(name: str, hint: Any, option: Option, default: Any) -> Callable[[C], C]:
+    arguments: dict[str, Any] = {"help": option.help, "metavar": option.metavar}
     if get_origin(hint) in (Union, types.UnionType):
         hint = next(part for part in get_args(hint) if part is not type(None))
     if hint is bool:
-        words["is_flag"] = True
-    elif get_origin(hint) is tuple and "," not in (described.metavar or ""):
-        hint, words["multiple"] = get_args(hint)[0], True
+        arguments["is_flag"] = True
+    elif get_origin(hint) is tuple and "," not in (option.metavar or ""):
+        hint, arguments["multiple"] = get_args(hint)[0], True
     if get_origin(hint) is Literal:
-        words["type"] = click.Choice(get_args(hint))
-    elif described.metavar == "BYTES":
-        words["type"] = ByteSize()
+        arguments["type"] = click.Choice(get_args(hint))
+    elif option.metavar == "BYTES":
+        arguments["type"] = ByteSize()
     elif hint in (int, float):
-        words["type"] = hint
+        arguments["type"] = hint
     if hint is not bool and default not in (None, ()):
-        text = default if words.get("multiple") or not isinstance(default, tuple) else default[0]
-        words |= {"default": text, "show_default": True}
-    return click.option(str(described.flag), cls=SettingOption, setting=name, **words)
+        text = (
+            default if arguments.get("multiple") or not isinstance(default, tuple) else default[0]
+        )
+        arguments |= {"default": text, "show_default": True}
+    return click.option(str(option.flag), cls=SettingOption, setting=name, **arguments)
 
 
-def settings(kind: type[S], options: dict[str, Any], **fixed: str) -> tuple[S, RuntimeConfig]:
-    """What the current command's options and its settings file say; the options win.
+def settings(kind: type[S], options: dict[str, Any], **arguments: str) -> tuple[S, RuntimeConfig]:
+    """The settings from the current command's options and its settings file; the options win.
 
     Args:
-        kind: The settings that are wanted beside those of the runtime.
+        kind: The class of the settings, besides those of the runtime.
         options: The values of the command's parameters.
-        fixed: Settings that the command takes as arguments.
+        arguments: Settings that the command takes as positional arguments.
 
     Raises:
-        OptionError: If a setting is not allowed, naming the file if that is where it comes from.
+        OptionError: A setting is not allowed; the message names the file if it comes from there.
     """
     path: Path | None = options.get("config")
-    values = {} if path is None else _read(path)
-    for name in fixed.keys() & values.keys():
+    values = {} if path is None else _read_file(path)
+    for name in arguments.keys() & values.keys():
         raise OptionError(f"{str(path)!r} sets `{name}`, which the command line has to say")
     try:
-        return _validated(kind, _merged(values, _typed(options)) | fixed)
+        return _validate(kind, _merge(values, _command_line_values(options)) | arguments)
     except OptionError as error:
         if path is not None:
-            _blame(kind, values | fixed, str(error), path)
+            _blame(kind, values | arguments, str(error), path)
         raise
 
 
-def _validated(kind: type[S], values: dict[str, Any]) -> tuple[S, RuntimeConfig]:
+def _validate(kind: type[S], values: dict[str, Any]) -> tuple[S, RuntimeConfig]:
     runtime = validated(RuntimeConfig, values.get("runtime", {}))
     return validated(kind, {k: v for k, v in values.items() if k != "runtime"}), runtime
 
 
 def _blame(kind: type[S], values: dict[str, Any], message: str, path: Path) -> None:
-    """Raise an error that names the file, if it is the file alone that is wrong."""
+    """Raise an error that names the file if the file alone is at fault."""
     try:
-        _validated(kind, values)
+        _validate(kind, values)
     except OptionError as error:
         if str(error) == message:
             raise OptionError(f"{str(path)!r}: {error}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> dict[str, Any]:
     from wdistill.cli.settings_file import read_settings  # noqa: PLC0415 (yaml is slow)
 
     return read_settings(path)
 
 
-def _typed(options: dict[str, Any]) -> dict[str, Any]:
-    """What was typed, by the full names of settings."""
+def _command_line_values(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings given on the command line, by their full names."""
     context = click.get_current_context()
     values: dict[str, Any] = {}
     for parameter in context.command.params:
         name = str(parameter.name)
-        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if not (typed and isinstance(parameter, SettingOption)):
+        from_command_line = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not (from_command_line and isinstance(parameter, SettingOption)):
             continue
         value = options[name]
         if parameter.metavar == "NAME,...":
@@ -149,10 +151,10 @@ def _typed(options: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _merged(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
-    """Nested ``values`` with those of ``typed``, whose names have their section in front."""
+def _merge(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Nested ``values`` updated with ``overrides``, whose keys are full names."""
     result = dict(values)
-    for full, value in typed.items():
+    for full, value in overrides.items():
         section, _, name = full.rpartition(".")
         if section:
             inside = result.get(section, {})
@@ -163,7 +165,7 @@ def _merged(values: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
 
 
 def spoken(text: str, command: click.Command) -> str:
-    """``text`` with flags of ``command`` in place of the settings that it names in backticks."""
+    """Replace the settings that ``text`` names in backticks by the flags of ``command``."""
     flags: dict[str, click.Option] = {}
     for parameter in command.params:
         if isinstance(parameter, click.Option):
@@ -172,12 +174,12 @@ def spoken(text: str, command: click.Command) -> str:
 
     def flag(match: re.Match[str]) -> str:
         name, value = match.groups()
-        section, _, last = name.rpartition(".")
+        section, _, setting = name.rpartition(".")
         places = [name]
         if section == "data":  # of the real images and of the source, or the command's own
-            places += [f"against.{last}", f"columns.{last}", last]
-        elif last in ("backbone", "trust_remote_code"):
-            places.append(last)
+            places += [f"against.{setting}", f"columns.{setting}", setting]
+        elif setting in ("backbone", "trust_remote_code"):
+            places.append(setting)
         option = next((flags[place] for place in places if place in flags), None)
         if option is None:
             return match[0].strip("`") if section else match[0]

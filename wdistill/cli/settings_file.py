@@ -1,4 +1,4 @@
-"""Settings in YAML or JSON: read for `--config`, written by `wdistill config`."""
+"""Settings files in YAML or JSON: read for `--config`, written by `wdistill config`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ WIDTH = 100
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values: ``no`` is a word, ``1e-4`` a number, a date a text."""
+    """YAML 1.2's scalars: ``no`` is a string, ``1e-4`` a number, a date a string."""
 
 
 _Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
+for _tag, _pattern, _first_characters in (
     ("null", r"null|~|", "n~"),
     ("bool", r"true|false", "tf"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
     ("float", r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", "-+.0123456789"),
 ):
     _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), [*_first, ""]
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), [*_first_characters, ""]
     )
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a file, nested, not yet checked. Raises OptionError if it is no such file."""
+    """Read nested settings without validating them. Raises OptionError if the file is invalid."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe one)
     except OSError as error:
@@ -50,22 +50,24 @@ def read_settings(path: Path) -> dict[str, Any]:
     return values
 
 
-def settings_text(kind: type[Settings], fixed: tuple[str, ...] = ()) -> str:
+def settings_text(kind: type[Settings], arguments: tuple[str, ...] = ()) -> str:
     """All settings of ``kind`` and of the runtime, with their defaults and sources, as YAML.
 
     Args:
         kind: RunConfig or EvaluateConfig.
-        fixed: Settings that the command takes as arguments.
+        arguments: Settings that the command takes as positional arguments.
     """
     sections: dict[str, list[str]] = {"": []}
-    defaults = kind(**dict.fromkeys(fixed, "")).to_dict() | {"runtime": RuntimeConfig().to_dict()}
-    for name, described in _described(kind):
+    defaults = kind(**dict.fromkeys(arguments, "")).to_dict() | {
+        "runtime": RuntimeConfig().to_dict()
+    }
+    for name, option in _all_options(kind):
         section, _, field = name.rpartition(".")
         value = (defaults[section] if section else defaults)[field]
         lines = sections.setdefault(section, [])
         indent = "  " if section else ""
         lines += textwrap.wrap(
-            _comment(described), WIDTH, initial_indent=f"{indent}# ",
+            _comment(option), WIDTH, initial_indent=f"{indent}# ",
             subsequent_indent=f"{indent}# ", break_on_hyphens=False,
         )  # fmt: skip
         lines.append(f"{indent}{field}: {json.dumps(value, ensure_ascii=False)}")
@@ -74,19 +76,19 @@ def settings_text(kind: type[Settings], fixed: tuple[str, ...] = ()) -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def _described(kind: type[Settings]) -> Iterator[tuple[str, Option]]:
-    yield from ((name, described) for name, _, described in options_of(kind))
-    for name, _, described in options_of(RuntimeConfig):
-        yield f"runtime.{name}", described
+def _all_options(kind: type[Settings]) -> Iterator[tuple[str, Option]]:
+    yield from ((name, option) for name, _, option in options_of(kind))
+    for name, _, option in options_of(RuntimeConfig):
+        yield f"runtime.{name}", option
 
 
-def _comment(described: Option) -> str:
-    allowed = described.allowed
-    parts = [described.help]
+def _comment(option: Option) -> str:
+    allowed = option.allowed
+    parts = [option.help]
     if isinstance(allowed, Range):
         parts.append(f"Allowed: {allowed.words}.")
     elif allowed:
         parts.append(f"Allowed: {', '.join(allowed)}.")
-    if described.flag:
-        parts.append(f"({described.flag})")
+    if option.flag:
+        parts.append(f"({option.flag})")
     return " ".join(parts)

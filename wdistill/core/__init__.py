@@ -1,1 +1,1 @@
-"""Files, seeds, text, devices, processes, units, settings, the log: knows nothing of images."""
+"""Files, seeds, text, devices, processes, units, settings and the log; independent of images."""

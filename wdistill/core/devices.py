@@ -1,4 +1,4 @@
-"""Where to compute, with how many processes, and as many images at once as fit there."""
+"""Device, processes, and the number of images that fit into memory at once."""
 
 from __future__ import annotations
 
@@ -75,12 +75,19 @@ def less_precise() -> dict[str, str]:
 def open_accelerator(
     precision: Precision, device: Device, track: Tracker | None = None, folder: Path = Path()
 ) -> Accelerator:
-    """Nothing of the environment has a say but which process this is, and whether "auto" is a CPU.
+    """Create the Accelerator of a run.
 
-    track: where numbers can be followed, kept in ``folder`` if it needs one.
+    Of the environment only the rank of this process is used, and `accelerate launch --cpu`.
 
-    Raises OptionError if PyTorch sees no such device, the tracker's package is not installed, or
-    the environment speaks of several processes that cannot meet.
+    Args:
+        precision: Mixed precision of the networks.
+        device: The device to use.
+        track: Experiment tracker; None for none.
+        folder: Folder for the tracker's files, if it writes any.
+
+    Raises:
+        OptionError: PyTorch sees no such device, the tracker's package is not installed, or the
+            environment describes a process group that cannot form.
     """
     if track is not None and find_spec(track) is None:
         raise OptionError(
@@ -90,17 +97,17 @@ def open_accelerator(
     _check_group()
     _say_what_is_not_used(precision)
     # One process may wait for another for as long as a stage takes.
-    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    process_group = InitProcessGroupKwargs(timeout=timedelta(days=7))
     # Some backbones have parameters that no image uses, such as a mask token.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    # With neither, Accelerate takes each of several processes for the only one.
+    distributed = DistributedDataParallelKwargs(find_unused_parameters=True)
+    # With neither a GPU nor cpu=True, Accelerate takes each process for the only one.
     no_other = not torch.accelerator.is_available()
     asked = os.environ.get(_USE_CPU, "").lower() not in _FLAG
     cpu = device == "cpu" or (device == "auto" and (asked or no_other))
     try:
         with without_accelerate_settings():
             return Accelerator(
-                cpu=cpu, mixed_precision=precision, kwargs_handlers=[patience, unused],
+                cpu=cpu, mixed_precision=precision, kwargs_handlers=[process_group, distributed],
                 log_with=track, project_dir=folder / "tracking" if track else None,
             )  # fmt: skip
     except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -159,8 +166,8 @@ def _say_what_is_not_used(precision: Precision) -> None:
 
 @contextmanager
 def training_ends(accelerator: Accelerator) -> Iterator[None]:
-    """Close trackers however the work inside ends. Where one of several processes fails, the others
-    may be waiting for it: their process group is left to whoever started them.
+    """Close the trackers, however the work inside ends. If one of several processes fails, the
+    others may be waiting for it: the launcher then closes the process group.
     """
     try:
         yield
@@ -176,7 +183,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = (-1, 2**31 - 1), (-2, 2**26), (-3, 
 
 
 def keep_freed_memory() -> None:
-    """Let glibc's malloc keep what is freed instead of giving it back to the kernel.
+    """Let glibc's malloc keep freed memory instead of returning it to the kernel.
 
     Every step of training or synthesis frees and allocates the same activations, and a CPU would
     map, zero and unmap their pages each time: at 32 px that is a quarter of a step's time. Does
@@ -223,43 +230,43 @@ def _cpu_model() -> str:
 
 
 class Capacity:
-    """The number of images that fit into memory at once: all, until a device runs out of it.
+    """The number of images that fit into memory at once: all, until a device runs out of memory.
 
-    Then the work is repeated with half as many images until it fits, and later work begins with
-    that number. ``most`` is None as long as everything has fitted.
+    The work is then repeated with half as many images until it fits, and later work starts with
+    that number. ``limit`` is None as long as everything has fitted.
     """
 
     def __init__(self) -> None:
-        self.most: int | None = None
+        self.limit: int | None = None
 
     def run(self, work: Callable[[int], T], count: int) -> T:
-        """Call ``work(most)``, which treats ``count`` images, at most ``most`` of them at once.
+        """Call ``work(limit)``, which processes ``count`` images, at most ``limit`` at once.
 
-        It may be called several times, so it must have no side effects and draw nothing at random.
+        It may be called several times, so it must have no side effects and no randomness.
 
         Raises:
             MemoryLimitError: Not even one image at a time fits.
         """
         while True:
-            most = max(1, count if self.most is None else min(self.most, count))
+            limit = max(1, count if self.limit is None else min(self.limit, count))
             try:
-                return work(most)
+                return work(limit)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if most == 1:
+                if limit == 1:
                     raise MemoryLimitError(_too_large(error)) from error
             # Outside the except clause: there the error would keep the tensors of its frames alive.
-            self.most = (most + 1) // 2
+            self.limit = (limit + 1) // 2
             clear_device_cache(garbage_collection=True)
 
     def map(self, function: Callable[[Tensor], T], batch: Tensor) -> list[T]:
-        """``function`` of consecutive parts of ``batch``, or of all of it at once if that fits."""
-        return self.run(lambda most: [function(part) for part in batch.split(most)], len(batch))
+        """Apply ``function`` to ``batch`` at once if that fits, otherwise to consecutive parts."""
+        return self.run(lambda limit: [function(part) for part in batch.split(limit)], len(batch))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the CPU's allocator, had too little memory."""
+    """Whether a device or the CPU's allocator ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error):
         return True
     return any(sign in str(error) for sign in _SIGNS)
@@ -271,3 +278,13 @@ def _too_large(error: RuntimeError) -> str:
         f"not even one image at a time fits into the device's memory ({text}); "
         "lower `data.resolution` or choose a smaller network"
     )
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process in bytes; 0 if the system does not report it."""
+    try:
+        import resource  # noqa: PLC0415  # not on Windows
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""Files that are complete or absent: atomic writes, JSON, checked tensors, arrays on the disk."""
+"""Files that are complete or absent: atomic writes, JSON, checksummed tensors, arrays on disk."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from safetensors import safe_open
 
 from wdistill.errors import RunFolderError
 
-if TYPE_CHECKING:  # torch is imported where tensors are: a push reads JSON alone
+if TYPE_CHECKING:  # torch is imported only where it is used: a push reads JSON only
     import torch
 
 _MAX_JSON_BYTES = 64 * 2**20
 
 
 def template_folders() -> list[Path]:
-    """Where the templates are: in the wheel, or beside the package in a checkout."""
+    """Folders to search for templates: inside the wheel, or beside the package in a checkout."""
     package = Path(__file__).parents[1]
     return [package / "cards", package.parent / "cards"]
 
@@ -40,7 +40,7 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to; it becomes ``path`` when all is written, and disappears on failure."""
+    """A file to write to; it is renamed to ``path`` when complete, and removed on failure."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,16 +63,16 @@ def on_disk(
     dtype: type[np.generic],
     folder: Path,
 ) -> NDArray[Any]:
-    """Join ``parts`` to one array in a nameless file of ``folder``.
+    """Concatenate ``parts`` into one array, memory-mapped from a nameless file in ``folder``.
 
-    The operating system keeps no more of it in memory than there is room for. Changes of the array
-    do not reach the file.
+    The operating system keeps only as much of it in memory as there is room for. Changes to the
+    array are not written to the file.
 
     Args:
         parts: The parts in order.
-        shape: Of the whole array; None for one dimension.
-        dtype: Of the whole array.
-        folder: Where the file is; it is created if it does not exist.
+        shape: Shape of the whole array; None for one dimension.
+        dtype: Type of the whole array.
+        folder: Folder of the file; created if it does not exist.
 
     Raises:
         RunFolderError: The file cannot be written.
@@ -90,7 +90,7 @@ def on_disk(
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the system into one line that names ``path``."""
+    """Turn an operating-system error into a RunFolderError of one line that names ``path``."""
     try:
         yield
     except OSError as error:
@@ -140,7 +140,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Safetensors, which has no checksum of its own, with one in its metadata."""
+    """Write safetensors with a checksum in the metadata, because the format has none."""
     from safetensors.torch import save as save_tensors  # noqa: PLC0415 (brings torch)
 
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
@@ -179,7 +179,7 @@ IDENTITY = "run.json"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for one run. Raises RunFolderError if another run holds it."""
+    """Lock ``folder`` for one run. Raises RunFolderError if another run has locked it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")

@@ -1,4 +1,4 @@
-"""What a run logs, by one process alone: to people and to ``run.log``; and how far it is."""
+"""Logging of a run, to the terminal and to ``run.log``, and progress bars."""
 
 from __future__ import annotations
 
@@ -24,27 +24,30 @@ logger = logging.getLogger(__name__)
 LOG_FILE = "run.log"
 TIME = "%Y-%m-%dT%H:%M:%S"
 PACKAGE = "wdistill"
-FIRST, EVERY = 10.0, 60.0  # seconds to the first line on progress, and from one to the next
+FIRST_LINE = 10.0  # seconds until progress is logged for the first time
+LINE_INTERVAL = 60.0  # seconds between two lines on progress
 
 
 @contextmanager
-def logged(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """While it is open, the main process's log is added to ``folder``'s ``run.log``.
+def log_to_folder(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Within the context, append the main process's log to ``run.log`` in ``folder``.
 
-    The other processes log warnings and errors alone. Python's warnings are added to the log; those
-    of other processes go to stderr with the process's number.
+    The other processes log only warnings and errors. Python's warnings go to the log as well; those
+    of the other processes go to stderr, prefixed with the number of the process.
 
     Raises:
         RunFolderError: The log cannot be written.
     """
-    main, warned = accelerator.is_main_process, logging.getLogger("py.warnings")
+    main, warnings_logger = accelerator.is_main_process, logging.getLogger("py.warnings")
     prefix = "" if main else f"process {accelerator.process_index + 1}: "
     file = [_to_file(folder / LOG_FILE)] if main else []
     logging.captureWarnings(True)
     try:
         with (
-            _handled(warned, [_to_stderr(prefix), *file], warned.level),
-            _handled(logging.getLogger(PACKAGE), file, logging.INFO if main else logging.WARNING),
+            _with_handlers(warnings_logger, [_to_stderr(prefix), *file], warnings_logger.level),
+            _with_handlers(
+                logging.getLogger(PACKAGE), file, logging.INFO if main else logging.WARNING
+            ),
         ):
             yield
     finally:
@@ -52,15 +55,15 @@ def logged(folder: Path, accelerator: Accelerator) -> Iterator[None]:
 
 
 @contextmanager
-def printed() -> Iterator[None]:
-    """While it is open, what the package logs is printed to stdout, as plain lines."""
-    with _handled(logging.getLogger(PACKAGE), [_ToStdout()], logging.INFO):
+def log_to_stdout() -> Iterator[None]:
+    """Within the context, print what the package logs to stdout, as plain lines."""
+    with _with_handlers(logging.getLogger(PACKAGE), [_ToStdout()], logging.INFO):
         yield
 
 
 @contextmanager
-def silenced() -> Iterator[None]:
-    """While it is open, nobody logs anything."""
+def without_log() -> Iterator[None]:
+    """Within the context, disable all logging."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -70,15 +73,17 @@ def silenced() -> Iterator[None]:
 
 
 @contextmanager
-def _handled(logger: logging.Logger, handlers: list[logging.Handler], level: int) -> Iterator[None]:
-    before = logger.level
+def _with_handlers(
+    logger: logging.Logger, handlers: list[logging.Handler], level: int
+) -> Iterator[None]:
+    previous_level = logger.level
     logger.setLevel(level)
     for handler in handlers:
         logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.setLevel(previous_level)
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
@@ -90,13 +95,13 @@ def bars_shown() -> bool:
 
 
 class Progress:
-    """How far a loop is: a bar where one can be drawn, and a line in the log now and then.
+    """Progress of a loop: a bar where one can be drawn, and a line in the log now and then.
 
     Args:
-        name: What is being done.
-        total: Number of units, None where nobody knows.
+        name: The name of the task.
+        total: Number of units; None if unknown.
         unit: What is counted, such as ``step``.
-        done: Units that an earlier start has done.
+        done: Units that an earlier start of the run completed.
         quiet: Show and log nothing.
     """
 
@@ -107,7 +112,7 @@ class Progress:
         self.first = self.n = done
         self.note = ""
         self.began = time.monotonic()
-        self.due = self.began + FIRST
+        self.due = self.began + FIRST_LINE
         self.bar = tqdm(
             total=total, initial=done, desc=name, unit=unit, unit_scale=True,
             disable=quiet or not bars_shown(),
@@ -120,23 +125,23 @@ class Progress:
         self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
     ) -> None:
         self.bar.close()
-        if kind is None and time.monotonic() >= self.began + FIRST:
+        if kind is None and time.monotonic() >= self.began + FIRST_LINE:
             self._log()
 
     def update(self, units: int = 1) -> None:
-        """Count ``units`` more as done."""
+        """Advance by ``units``."""
         self.n += units
         self.bar.update(units)
         if time.monotonic() >= self.due:
             self._log()
 
     def describe(self, note: str) -> None:
-        """Show ``note`` beside the progress from now on."""
+        """Show ``note`` next to the progress."""
         self.note = note
         self.bar.set_postfix_str(note)
 
     def _log(self) -> None:
-        self.due = time.monotonic() + EVERY
+        self.due = time.monotonic() + LINE_INTERVAL
         if not self.quiet:
             logger.info(self._line(time.monotonic() - self.began), extra={"progress": True})
 
@@ -146,16 +151,16 @@ class Progress:
             share = self.n / max(self.total, 1)
             parts = [f"{share:.0%}, {self.n:,} of {self.total:,} {self.unit}"]
         if self.n > self.first:
-            each = seconds / (self.n - self.first)
-            slow = f"{each:,.1f} s/{self.unit}"
-            parts.append(slow if each > 1 else f"{1 / each:,.1f} {self.unit}/s")
+            per_unit = seconds / (self.n - self.first)
+            seconds_text = f"{per_unit:,.1f} s/{self.unit}"
+            parts.append(seconds_text if per_unit > 1 else f"{1 / per_unit:,.1f} {self.unit}/s")
             if self.total is not None and self.n < self.total:
-                parts.append(f"{human_seconds((self.total - self.n) * each)} left")
+                parts.append(f"{human_seconds((self.total - self.n) * per_unit)} left")
         return f"{self.name}: {', '.join([*parts, *filter(None, [self.note])])}"
 
 
 class _ToStdout(logging.Handler):
-    """Between the bars on a terminal. A closed pipe is an error, as for any other output."""
+    """Writes lines between progress bars. A closed pipe is an error, as for any other output."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "progress") and bars_shown():

@@ -1,8 +1,8 @@
-"""Pieces of work whose results are files: each is done once, by one of the processes.
+"""Distribute pieces of work whose results are files: each is computed once, by one process.
 
 A process takes the next piece when it has finished one, so that a slow process does not delay the
-others. If the processes have no common folder (several nodes without a shared file system), results
-travel over the process group as bytes, and in the end every process has all of them.
+others. If the processes share no folder (several nodes without a shared file system), results are
+broadcast over the process group as bytes, so that in the end every process has all of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from wdistill.core.files import atomic_write
 from wdistill.core.log import Progress
 from wdistill.core.settings import stable_hash
 
-HEAD_BYTES = 2**16  # holds the checksum and the key of a unit
+HEAD_BYTES = 2**16  # enough for the checksum and the key of a unit
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Work:
     """Independent pieces, each with a file for its result.
 
     Attributes:
-        name: Of the progress bar.
+        name: Name of the progress bar.
         paths: The file of each piece.
         valid: Whether ``paths[i]`` holds the result of piece i.
-        compute: Called with i and ``advance``: writes the file, and calls ``advance(ticks)`` as it
-            goes.
-        ticks: How many ticks piece i has.
-        tick_name: What a tick is called.
+        compute: Called with i and ``advance``; writes the file and calls ``advance(ticks)`` as it
+            progresses.
+        ticks: Number of progress ticks of piece i.
+        tick_name: Unit of the progress bar.
     """
 
     name: str
@@ -50,36 +50,36 @@ class Work:
 
 
 def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
-    """Compute the results that are missing. Returns the pieces that this process has computed.
+    """Compute the missing results. Returns the pieces that this process computed.
 
-    All processes call it with the same ``work``; when it returns, all results are on the disk of
-    every process.
+    All processes must call it with the same ``work``; when it returns, every process has all
+    results on its disk.
     """
     owners = _owners(work, accelerator)
-    missing = [index for index, owner in enumerate(owners) if owner is None]
-    store = _store(accelerator, stable_hash([work.name, [work.paths[i].name for i in missing]]))
+    pending = [index for index, owner in enumerate(owners) if owner is None]
+    store = _store(accelerator, stable_hash([work.name, [work.paths[i].name for i in pending]]))
     computed: list[int] = []
-    total = sum(map(work.ticks, missing))
-    silent = quiet or not missing or not accelerator.is_main_process
+    total = sum(map(work.ticks, pending))
+    silent = quiet or not pending or not accelerator.is_main_process
     with Progress(work.name, total, work.tick_name, quiet=silent) as bar:
-        while (turn := _add(store, "turn", 1, len(computed) + 1) - 1) < len(missing):
-            index = missing[turn]
+        while (turn := _add(store, "turn", 1, len(computed) + 1) - 1) < len(pending):
+            index = pending[turn]
             work.compute(index, bar.update)
             computed.append(index)
             bar.update(max(0, _add(store, "ticks", work.ticks(index), 0) - bar.n))
         accelerator.wait_for_everyone()
         bar.update(total - bar.n)
-    made = _gathered([int(i in set(computed)) for i in range(len(owners))], accelerator)
-    makers = made.argmax(0).tolist()
+    computed_by = _gather([int(i in set(computed)) for i in range(len(owners))], accelerator)
+    makers = computed_by.argmax(0).tolist()
     sources = [makers[i] if owner is None else owner for i, owner in enumerate(owners)]
-    _spread(work.paths, sources, accelerator)
+    _send_files(work.paths, sources, accelerator)
     return computed
 
 
 def share_file(path: Path, accelerator: Accelerator) -> None:
-    """Copy the main process's file to all others; if it has none, theirs are removed."""
-    if int(_gathered([_head(path)], accelerator)[0, 0]):
-        _spread([path], [0], accelerator)
+    """Copy the main process's file to all others; if it has none, remove theirs."""
+    if int(_gather([_head(path)], accelerator)[0, 0]):
+        _send_files([path], [0], accelerator)
     else:
         path.unlink(missing_ok=True)
 
@@ -87,11 +87,11 @@ def share_file(path: Path, accelerator: Accelerator) -> None:
 def share_folder(folder: Path, accelerator: Accelerator) -> None:
     """Copy the files of the main process's folder to all others."""
     names = json.dumps(sorted(path.name for path in folder.glob("*"))).encode()
-    paths = [folder / name for name in json.loads(_sent(names, 0, accelerator))]
-    _spread(paths, [0] * len(paths), accelerator)
+    paths = [folder / name for name in json.loads(_broadcast_bytes(names, 0, accelerator))]
+    _send_files(paths, [0] * len(paths), accelerator)
 
 
-def agreed(value: float, accelerator: Accelerator) -> float:
+def main_process_value(value: float, accelerator: Accelerator) -> float:
     """The ``value`` of the main process."""
     if accelerator.num_processes == 1:
         return value
@@ -100,33 +100,33 @@ def agreed(value: float, accelerator: Accelerator) -> float:
 
 
 def _owners(work: Work, accelerator: Accelerator) -> list[int | None]:
-    """For each result, one process that has it and alone checks it; None if no valid one exists."""
-    heads = _gathered([_head(path) for path in work.paths], accelerator)
+    """For each result, one process that has it and checks it; None if there is no valid one."""
+    heads = _gather([_head(path) for path in work.paths], accelerator)
     rank, owners = accelerator.process_index, []
     for index, column in enumerate(heads.T):
         holders = column.nonzero()[:, 0].tolist()
         owners.append(holders[index % len(holders)] if holders else None)
-    sound = _gathered(
+    sound = _gather(
         [int(owner == rank and work.valid(i)) for i, owner in enumerate(owners)], accelerator
     )
     return [owner if any(column) else None for owner, column in zip(owners, sound.T, strict=True)]
 
 
-def _spread(paths: Sequence[Path], sources: Sequence[int], accelerator: Accelerator) -> None:
-    """Send each file from its owner to the processes that do not have the same."""
+def _send_files(paths: Sequence[Path], sources: Sequence[int], accelerator: Accelerator) -> None:
+    """Send each file from its owner to the processes that lack it or have a different version."""
     if accelerator.num_processes == 1:
         return
-    heads = _gathered([_head(path) for path in paths], accelerator)
+    heads = _gather([_head(path) for path in paths], accelerator)
     rank = accelerator.process_index
     for path, owner, column in zip(paths, sources, heads.T, strict=True):
-        lacking = (column != column[owner]).nonzero()[:, 0].tolist()
-        if lacking:
-            data = _sent(path.read_bytes() if rank == owner else b"", owner, accelerator)
-            if rank in lacking:
+        receivers = (column != column[owner]).nonzero()[:, 0].tolist()
+        if receivers:
+            data = _broadcast_bytes(path.read_bytes() if rank == owner else b"", owner, accelerator)
+            if rank in receivers:
                 atomic_write(path, data)
 
 
-def _sent(data: bytes, owner: int, accelerator: Accelerator) -> bytes:
+def _broadcast_bytes(data: bytes, owner: int, accelerator: Accelerator) -> bytes:
     """The bytes of process ``owner``, in every process."""
     if accelerator.num_processes == 1:
         return data
@@ -138,17 +138,17 @@ def _sent(data: bytes, owner: int, accelerator: Accelerator) -> bytes:
     return bytes(broadcast(buffer, from_process=owner).cpu().numpy())
 
 
-def _gathered(values: Sequence[int], accelerator: Accelerator) -> Tensor:
-    """(processes, n) int64 on the CPU: the ``values`` of each."""
+def _gather(values: Sequence[int], accelerator: Accelerator) -> Tensor:
+    """(processes, n) int64 on the CPU: the ``values`` of each process."""
     local = torch.tensor(values, dtype=torch.int64)
     if accelerator.num_processes == 1:
         return local[None]
-    gathered: Tensor = accelerator.gather(local.to(accelerator.device))
-    return gathered.view(accelerator.num_processes, -1).cpu()
+    values_of_all: Tensor = accelerator.gather(local.to(accelerator.device))
+    return values_of_all.view(accelerator.num_processes, -1).cpu()
 
 
 def _head(path: Path) -> int:
-    """A number that tells two versions of a file apart, and is 0 if there is none."""
+    """A number that distinguishes versions of a file; 0 if the file does not exist."""
     try:
         with path.open("rb") as file:
             text = f"{os.fstat(file.fileno()).st_size}:".encode() + file.read(HEAD_BYTES)
@@ -158,7 +158,7 @@ def _head(path: Path) -> int:
 
 
 def _store(accelerator: Accelerator, name: str) -> Store | None:
-    """The store through which the process group has met; None if there is one process."""
+    """The process group's rendezvous store; None for a single process."""
     if accelerator.num_processes == 1:
         return None
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -166,5 +166,5 @@ def _store(accelerator: Accelerator, name: str) -> Store | None:
 
 
 def _add(store: Store | None, key: str, amount: int, alone: int) -> int:
-    """The sum of what all processes have added so far; ``alone``, if there is one."""
+    """The sum over all processes so far; ``alone`` if there is only one process."""
     return alone if store is None else int(store.add(key, amount))

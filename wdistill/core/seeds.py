@@ -1,4 +1,4 @@
-"""Random streams that depend on what is drawn, never on the order or on the process."""
+"""Random streams that depend on what is drawn, not on the order of draws or the process."""
 
 from __future__ import annotations
 

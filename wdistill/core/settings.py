@@ -1,4 +1,4 @@
-"""What a setting is: its help, flag, limits and checks; settings from files, as text and as a hash.
+"""Settings: help, flag, limits and checks of each; reading, formatting and hashing them.
 
 The settings themselves are in :mod:`wdistill.config`.
 """
@@ -44,11 +44,13 @@ NOT_NEGATIVE = Range("a finite number that is not negative", 0, 1e18)
 
 @dataclass(frozen=True)
 class Option:
-    """What people are told about a setting, and what it may be.
+    """Documentation and allowed values of a setting.
 
-    help: a sentence, and where the default comes from; flag: on the command line, None where only a
-    file or Python sets it; allowed: numbers in a range or some words, None leaves it to the type;
-    metavar: what the value is called in the help.
+    Attributes:
+        help: A sentence, and the source of the default.
+        flag: Command-line flag; None if only a file or Python can set it.
+        allowed: A range of numbers or a list of words; None if only the type matters.
+        metavar: Placeholder of the value in the help text.
     """
 
     help: str
@@ -82,39 +84,39 @@ def setting(
     metavar: str | None = None,
 ) -> D:
     """A field of a dataclass with its :class:`Option`."""
-    described: D = field(default=default, metadata={"option": Option(help, flag, allowed, metavar)})
-    return described
+    result: D = field(default=default, metadata={"option": Option(help, flag, allowed, metavar)})
+    return result
 
 
 def section(**options: str | Option) -> dict[str, dict[str, str | Option]]:
-    """Metadata of a field that holds settings: their flags ("" for none) or options there.
+    """Metadata of a field that holds a group of settings: their flags ("" for none) or options.
 
-    Settings that are not named have no effect there.
+    Settings that are not listed have no effect in that section.
     """
     return {"options": options}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A group of settings, checked whenever one is made, also by ``dataclasses.replace``."""
+    """A group of settings, validated on construction, also by ``dataclasses.replace``."""
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
     section: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
-            if described := setting.metadata.get("option"):
+            if option := setting.metadata.get("option"):
                 name = f"{self.section}.{setting.name}".lstrip(".")
-                described.check(name, getattr(self, setting.name))
+                option.check(name, getattr(self, setting.name))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
 def options_of(kind: type[Settings]) -> Iterator[tuple[str, Any, Option]]:
-    """(name, type, option) of each setting of ``kind``, by its full name such as barycenter.ipc.
+    """(name, type, option) of each setting of ``kind``, with full names such as barycenter.ipc.
 
-    Where a section says what its options are there, the others have no effect and are left out.
+    If a section lists its options (see :func:`section`), all others are left out.
     """
     hints = get_type_hints(kind)
     for setting in dataclasses.fields(kind):
@@ -122,37 +124,37 @@ def options_of(kind: type[Settings]) -> Iterator[tuple[str, Any, Option]]:
         if "option" in setting.metadata:
             yield name, hint, setting.metadata["option"]
         elif isinstance(hint, type) and issubclass(hint, Settings):
-            there: dict[str, str | Option] | None = setting.metadata.get("options")
-            for inner, inner_hint, described in options_of(hint):
-                if there is None:
-                    yield f"{name}.{inner}", inner_hint, described
-                elif isinstance(own := there.get(inner), Option):
-                    yield f"{name}.{inner}", inner_hint, own
-                elif own is not None:
-                    renamed = dataclasses.replace(described, flag=own or None)
-                    yield f"{name}.{inner}", inner_hint, renamed
+            overrides: dict[str, str | Option] | None = setting.metadata.get("options")
+            for inner, inner_hint, option in options_of(hint):
+                if overrides is None:
+                    yield f"{name}.{inner}", inner_hint, option
+                elif isinstance(override := overrides.get(inner), Option):
+                    yield f"{name}.{inner}", inner_hint, override
+                elif override is not None:
+                    with_flag = dataclasses.replace(option, flag=override or None)
+                    yield f"{name}.{inner}", inner_hint, with_flag
 
 
 def command_words(words: list[str], config: Settings, default: Settings) -> str:
-    words, before, with_file = ["wdistill", *words], flat(default.to_dict()), False
-    options = {name: described for name, _, described in options_of(type(config))}
+    words, defaults, needs_file = ["wdistill", *words], flat(default.to_dict()), False
+    options = {name: option for name, _, option in options_of(type(config))}
     for name, value in flat(config.to_dict()).items():
-        if value == before[name]:
+        if value == defaults[name]:
             continue
-        described = options.get(name)
-        if described is None or described.flag is None:
-            with_file = True
+        option = options.get(name)
+        if option is None or option.flag is None:
+            needs_file = True
         elif isinstance(value, bool):
-            words.append(described.flag)
-        elif described.metavar == "NAME,...":
-            words += [described.flag, ",".join(value) or "none"]
+            words.append(option.flag)
+        elif option.metavar == "NAME,...":
+            words += [option.flag, ",".join(value) or "none"]
         else:
             for item in value if isinstance(value, list) else [value]:
-                words += [described.flag, str(item)]
-    return shlex.join([*words, *(["--config", "settings.yaml"] if with_file else [])])
+                words += [option.flag, str(item)]
+    return shlex.join([*words, *(["--config", "settings.yaml"] if needs_file else [])])
 
 
-_WANTED = {
+_EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -161,14 +163,14 @@ _WANTED = {
     "tuple_type": "a list",
     "dataclass_type": "settings by name",
     "missing": "it",
-}  # by pydantic's types of errors
+}  # by pydantic error type
 
 
 def validated(kind: type[T], values: Any) -> T:
-    """``kind`` with ``values``, which may come from anyone; those that are missing are defaults.
+    """Build ``kind`` from untrusted ``values``; missing ones take their defaults.
 
     Args:
-        kind: The settings that are wanted.
+        kind: The class of the settings.
         values: Nested, with lists for tuples, as YAML and JSON have them.
 
     Raises:
@@ -179,9 +181,9 @@ def validated(kind: type[T], values: Any) -> T:
     if isinstance(values, dict):
         values = dict(values)
         for setting in dataclasses.fields(kind):
-            given = values.get(setting.name)
-            if setting.default_factory is not dataclasses.MISSING and isinstance(given, dict):
-                values[setting.name] = setting.default_factory().to_dict() | given
+            section = values.get(setting.name)
+            if setting.default_factory is not dataclasses.MISSING and isinstance(section, dict):
+                values[setting.name] = setting.default_factory().to_dict() | section
     try:
         return TypeAdapter(kind).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
@@ -199,8 +201,8 @@ def validated(kind: type[T], values: Any) -> T:
         choices = problem["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         hint = "; in YAML, write it in quotes" if isinstance(problem["input"], bool) else ""
         raise OptionError(f"{name} is {value}; choose one of {choices}{hint}")
-    wanted = _WANTED.get(problem["type"], problem["msg"])
-    raise OptionError(f"{name if place else 'what was read'} is {value}; give {wanted}")
+    expected = _EXPECTED.get(problem["type"], problem["msg"])
+    raise OptionError(f"{name if place else 'what was read'} is {value}; give {expected}")
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

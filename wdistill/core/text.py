@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Shown:
-    """Something whose text a notebook shows as it is."""
+    """Base class of objects that a notebook displays as preformatted text."""
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -30,17 +30,17 @@ def human_bytes(size: int) -> str:
 
 def human_seconds(seconds: float) -> str:
     """E.g. ``42 s``, ``3 min 20 s``, ``5 h 10 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def without_folders(value: Any) -> Any:
-    """``value`` with every path on this machine cut to its last part: the manifest is published."""
+    """``value`` with every local path reduced to its last component, safe to publish."""
     if isinstance(value, dict):
         return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -52,9 +52,9 @@ def without_folders(value: Any) -> Any:
 
 
 def _without_folder(value: str) -> str:
-    option, equals, rest = value.partition("=")
+    option, equals, argument = value.partition("=")
     if value.startswith("--") and equals:
-        return f"{option}={_without_folder(rest)}"
+        return f"{option}={_without_folder(argument)}"
     # A Hub id has at most one slash; a longer path, a pattern or a file is this machine's.
     local = value.startswith(("/", "~", ".")) or value.count("/") > 1 or os.path.exists(value)
     if local or "*" in value or value.endswith(".parquet"):
@@ -63,23 +63,23 @@ def _without_folder(value: str) -> str:
 
 
 def displayed(names: Iterable[str]) -> dict[str, str]:
-    """Each of ``names``, which differ, without local folders; equal ones are numbered."""
-    shown: dict[str, str] = {}
+    """Published form of each name, without local folders; duplicates are numbered."""
+    published: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for name in dict.fromkeys(names):
         short = str(without_folders(name))
         counts[short] += 1
-        shown[name] = short if counts[short] == 1 else f"{short} ({counts[short]})"
-    return shown
+        published[name] = short if counts[short] == 1 else f"{short} ({counts[short]})"
+    return published
 
 
 NO_BREAK = "\u00a0"
 
 
 def clean(value: Any) -> str:
-    """One line without letters that steer the text around them, such as right-to-left overrides."""
-    kept = (c if c.isprintable() or c == NO_BREAK else " " for c in str(value))
-    return " ".join(word for word in "".join(kept).split(" ") if word)
+    """One line without control characters, such as right-to-left overrides."""
+    printable = (c if c.isprintable() or c == NO_BREAK else " " for c in str(value))
+    return " ".join(word for word in "".join(printable).split(" ") if word)
 
 
 _LINK = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w./%#?=&~+-]*)?", re.ASCII)

@@ -1,4 +1,4 @@
-"""Work units: fixed groups of whole classes, each computed once, by whichever process takes it."""
+"""Work units: fixed groups of whole classes, each computed once, by any of the processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wdistill.core.processes import Work, share_out
 from wdistill.errors import OptionError, RunFolderError
 
 Tensors = dict[str, Tensor]
-GROUPS = 4  # [own] several processes can share even a small set; a single one takes 6 % longer
+GROUPS = 4  # [own] lets several processes share even a small set; costs one process 6 %
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def class_units(classes: int, ipc: int, images_per_step: int) -> tuple[Unit, ...
     """Consecutive classes in groups whose images fill about one optimisation step.
 
     There are at least GROUPS groups, or as many as there are classes; their sizes differ by at most
-    one. The groups depend on the settings alone, so any number of processes works on the same ones.
+    one. The groups depend only on the settings, so they are the same for any number of processes.
     """
     count = max(math.ceil(classes / max(1, images_per_step // ipc)), min(GROUPS, classes))
     ends = [classes * (index + 1) // count for index in range(count)]
@@ -59,7 +59,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """From ``2/8``. Raises OptionError."""
+        """Parse I/N such as ``2/8``. Raises OptionError."""
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         shard = cls(*map(int, match.groups())) if match else cls(0, 0)
         if not 1 <= shard.index <= shard.count <= 10_000:
@@ -70,8 +70,8 @@ class Shard:
 
 
 class UnitResult(Protocol):
-    """What a stage computes for one unit: a frozen object that becomes tensors in the unit's file
-    and nowhere else.
+    """What a stage computes for one unit: a frozen object that is stored as tensors in the unit's
+    file.
     """
 
     def to_tensors(self) -> Tensors: ...
@@ -81,7 +81,7 @@ class UnitResult(Protocol):
 
 
 R = TypeVar("R", bound=UnitResult)
-Advance = Callable[[int], object]  # called with the number of ticks that have been done
+Advance = Callable[[int], object]  # called with the number of completed ticks
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,11 @@ class Stage(Generic[R]):
     """A step of a run that computes one result per unit.
 
     Attributes:
-        name: Of the files and of the progress bar.
-        key: A hash of everything that the results depend on; files of another key are stale.
+        name: Name of the files and of the progress bar.
+        key: A hash of everything that the results depend on; files with another key are stale.
         result: The type of a unit's result.
-        ticks_per_class: Progress per class; ``tick_name`` is what a tick is called.
+        ticks_per_class: Progress ticks per class.
+        tick_name: Unit of the progress bar.
     """
 
     name: str
@@ -106,7 +107,7 @@ class Stage(Generic[R]):
         return folder / f"{self.name}-{unit.index:05d}.safetensors"
 
     def read(self, folder: Path, unit: Unit) -> R | None:
-        """The unit's result; None if it is absent, damaged, or of another key."""
+        """The unit's result; None if it is absent, damaged, or has another key."""
         try:
             tensors, metadata = read_tensors(self.path(folder, unit))
         except (FileNotFoundError, RunFolderError):
@@ -125,9 +126,10 @@ def compute_units(
     accelerator: Accelerator,
     quiet: bool,
 ) -> bool:
-    """Compute those of ``units`` whose files are missing in ``folder``, see :func:`share_out`.
+    """Compute the ``units`` whose files are missing in ``folder``, see :func:`share_out`.
 
-    ``function(unit, advance)`` returns the unit's result and calls ``advance(ticks)`` as it goes.
+    ``function(unit, advance)`` returns the unit's result and calls ``advance(ticks)`` as it
+    progresses.
     Returns whether this process computed anything.
     """
 
@@ -147,8 +149,8 @@ def compute_units(
 
 @dataclass(frozen=True)
 class StoredUnits(Sequence[R]):
-    """The results that :func:`compute_units` wrote, by the unit's index. Each is read whenever it
-    is used, so that memory does not grow with the number of units.
+    """The results that :func:`compute_units` wrote, by unit index. Each is read from disk on every
+    access, so that memory does not grow with the number of units.
     """
 
     stage: Stage[R]
@@ -179,7 +181,7 @@ class StoredUnits(Sequence[R]):
 
 @dataclass(frozen=True)
 class StageOutput(Generic[R]):
-    """What a stage hands to the next: its key, and the result of every unit in order."""
+    """Output of a stage: its key, and the result of every unit in order."""
 
     key: str
     units: Sequence[R]

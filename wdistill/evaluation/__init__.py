@@ -1,1 +1,1 @@
-"""Students on the set and on real images, and the page about it."""
+"""Train students on a set and on real images, and report the comparison."""

@@ -1,4 +1,4 @@
-"""What an evaluation compares: a set of images, real ones, a teacher and students."""
+"""What an evaluation compares: a set of images with real images, by a teacher and students."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ from wdistill.transport.plan import Atoms, stored_atoms, transport_key
 from wdistill.transport.survey import survey_class
 
 SURVEY_BATCH = 128
-SIZE_SAMPLE = 200  # real images whose mean size stands for that of all
+SIZE_SAMPLE = 200  # real images from which the mean size of all is estimated
 
 
 @dataclass(frozen=True)
 class Protocol:
     """Which students are trained, on what, and how.
 
-    equivalents: whether to train students on more and more random real images until they do as well
-    as the set; relabel: how the teacher labels real images where students see soft labels.
+    Attributes:
+        equivalents: Whether to train students on growing numbers of random real images until they
+            match the set.
+        relabel: How the teacher labels real images for students that learn soft labels.
     """
 
     students: StudentConfig
@@ -51,10 +53,13 @@ class Protocol:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationTeacher:
-    """A network that knows the classes.
+    """A network that classifies the dataset's classes.
 
-    name: as it is published; digest: of its weights; features_key: what its features of the real
-    images depend on; accuracy: on the test images, None where nobody has measured it yet.
+    Attributes:
+        name: Published name.
+        digest: SHA-256 of its weights.
+        features_key: A hash of everything that its features of the real images depend on.
+        accuracy: Top-1 on the test images; None if not yet measured.
     """
 
     name: str
@@ -66,12 +71,15 @@ class EvaluationTeacher:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Everything that an evaluation needs, open and checked.
+    """Everything an evaluation needs, opened and checked.
 
-    candidate: the images of the set; data_seed: of the hold-out, where the real data have no test
-    split; barycenter: how the set's atoms are computed; work: where its run has stored them, if it
-    is a run; label_bytes: of the files of its label views; weighted: whether its images came with
-    weights.
+    Attributes:
+        candidate: The images of the set.
+        data_seed: Seed of the hold-out split, for real data without a test split.
+        barycenter: Settings of the set's atoms.
+        work: Work folder of the set's run with the stored atoms; None if the set is not a run.
+        label_bytes: Size of the files of its label views.
+        weighted: Whether its images came with weights.
     """
 
     evaluated: EvaluatedSet
@@ -96,11 +104,11 @@ class Comparison:
 
     @property
     def counts(self) -> list[int]:
-        """Images of each class of the set."""
+        """Number of images of the set per class."""
         return torch.bincount(self.candidate.labels, minlength=self.classes).tolist()
 
     def rows(self, label: int) -> Tensor:
-        """Those of a class in the training split."""
+        """Rows of the training split that belong to class ``label``."""
         return (self.train.labels == label).nonzero()[:, 0]
 
     @cached_property
@@ -118,15 +126,15 @@ class Comparison:
 
     @cached_property
     def transport(self) -> list[Atoms]:
-        """The atoms of each class, as many as the set has images of it: those of its run where they
-        are stored and of these real images and this teacher, else computed again.
+        """The atoms of each class, one per image of the set. They are read from the set's run if it
+        stored them for the same real images and teacher, otherwise computed.
         """
         groups, config, seed = self.real.train.groups, self.barycenter, self.data_seed
         if self.work is not None and self.teacher is not None:
             key = transport_key(self.teacher.features_key, config, seed, groups)
-            stored = stored_atoms(self.work, key, self.classes)
-            if stored is not None:
-                return stored
+            atoms_of_run = stored_atoms(self.work, key, self.classes)
+            if atoms_of_run is not None:
+                return atoms_of_run
         atoms = []
         for c, features in enumerate(self.features):
             of_class = replace(config, ipc=min(self.counts[c], len(features)))
@@ -137,18 +145,18 @@ class Comparison:
 
     @cached_property
     def set_bytes(self) -> int:
-        """Of all images of the set, as PNG."""
+        """Size of all images of the set as PNG."""
         return sum(png_bytes(self.candidate.pixels))
 
     @cached_property
     def real_bytes(self) -> float:
-        """Of a real training image as PNG, the mean over a sample."""
+        """Mean size of a real training image as PNG, over a sample."""
         order = torch.randperm(len(self.train), generator=stream(0, "png"))[:SIZE_SAMPLE]
         return float(np.mean(png_bytes(self.train.get(order))))
 
 
 def check(comparison: Comparison) -> None:
-    """That students can be trained as the protocol says.
+    """Check that students can be trained as the protocol says.
 
     Raises:
         OptionError: the set has no such labels, or they need a teacher and there is none.
@@ -176,28 +184,32 @@ def check(comparison: Comparison) -> None:
             f"{needs[0]} needs a network that knows the classes; name one with `teacher`"
         )
     counts = np.bincount(comparison.real.train.labels, minlength=comparison.classes)
-    wanted = np.maximum(comparison.counts, candidate.ipc)  # random ones are as many of each class
-    least = int((counts - wanted).argmin())
-    if baselines and counts[least] < wanted[least]:
+    required = np.maximum(
+        comparison.counts, candidate.ipc
+    )  # random baselines have as many per class
+    least = int((counts - required).argmin())
+    if baselines and counts[least] < required[least]:
         raise DataError(
             f"class {comparison.real.class_names[least]!r} of {comparison.real.source.id!r} has "
-            f"{counts[least]} real images, fewer than the {wanted[least]} of the set; leave out "
+            f"{counts[least]} real images, fewer than the {required[least]} of the set; leave out "
             "`baselines` or choose another `against.dataset`"
         )
 
 
-def chosen_rows(comparison: Comparison) -> dict[str, tuple[Tensor, Tensor]]:
+def baseline_rows(comparison: Comparison) -> dict[str, tuple[Tensor, Tensor]]:
     """Rows of the training split and their weights, for the baselines that need features."""
-    chosen: dict[str, tuple[Tensor, Tensor]] = {}
+    selections: dict[str, tuple[Tensor, Tensor]] = {}
     if "herding" in comparison.protocol.baselines:
         features, counts = comparison.features, comparison.counts
         parts = [
             comparison.rows(c)[herding(features[c], counts[c])] for c in range(comparison.classes)
         ]
         rows = torch.cat(parts)
-        chosen["herding"] = rows, torch.ones(len(rows))
+        selections["herding"] = rows, torch.ones(len(rows))
     if "nearest" in comparison.protocol.baselines:
         atoms = comparison.transport
-        weights = torch.cat([each.weights * len(each.weights) for each in atoms]).float()
-        chosen["nearest"] = torch.cat([each.nearest for each in atoms]), weights
-    return chosen
+        weights = torch.cat(
+            [class_atoms.weights * len(class_atoms.weights) for class_atoms in atoms]
+        ).float()
+        selections["nearest"] = torch.cat([class_atoms.nearest for class_atoms in atoms]), weights
+    return selections

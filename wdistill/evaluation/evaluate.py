@@ -1,4 +1,4 @@
-"""Students on a set of images and on real ones beside it: of a run, and of any set of others."""
+"""Train students on a set of images, of a run or of any origin, and on real images."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from wdistill.core.devices import keep_freed_memory, less_precise, open_accelera
 from wdistill.core.files import IDENTITY, atomic_write, locked
 from wdistill.core.settings import stable_hash
 from wdistill.data.pixels import decoding_for, remove_pixels
-from wdistill.evaluation.comparison import Comparison, chosen_rows
+from wdistill.evaluation.comparison import Comparison, baseline_rows
 from wdistill.evaluation.metrics import EquivalentIpc, equivalent_ipc
 from wdistill.evaluation.opening import open_comparison
 from wdistill.evaluation.page.pictures import gallery, projection
 from wdistill.evaluation.page.report import render_report
-from wdistill.evaluation.results import Measured, build_report
+from wdistill.evaluation.results import Measurements, build_report
 from wdistill.evaluation.students import (
     Job,
     Jobs,
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 MOST_TIMES = 16
 PAGE_FILE = "report.html"
-OUTCOMES = "work/evaluate"  # in a run folder: its own students and those of its evaluations
+OUTCOMES = "work/evaluate"  # in a run folder: the students of the run and of its evaluations
 Pair = tuple[str, Labels]  # student, labels
 
 
@@ -64,18 +64,18 @@ def judge(
 ) -> Report:
     """Evaluate any set: train its students, write report.json and report.html to ``folder``.
 
-    Students that an earlier start has finished, or the run whose set it is, are not trained again.
+    Students that were finished by an earlier start or by the set's run are not trained again.
 
     Args:
-        folder: for the report; unless it is the default one, outcomes are stored in it as well.
-        command: what the user typed, for the report.
-        on_own_run: is told of a report in the default folder.
+        folder: Folder of the report; unless it is the default one, outcomes are stored in it too.
+        command: The command line, for the report.
+        on_own_run: Called with a report that is written to the default folder of a run.
 
     Returns:
         The report, on every process.
 
     Raises:
-        WdistillError: anything that the user can mend.
+        WdistillError: Any error that the user can fix.
     """
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
@@ -103,17 +103,17 @@ def judge(
     return report
 
 
-def measure(comparison: Comparison, work: Path) -> Measured:
-    """Train and test all students; outcomes that ``work`` holds already are taken from there.
+def measure(comparison: Comparison, work: Path) -> Measurements:
+    """Train and test all students; outcomes already stored in ``work`` are reused.
 
-    All processes call it and share the students; each gets all outcomes.
+    All processes must call it; they share the students, and each returns all outcomes.
     """
     trial = Trial(comparison, work)
     outcomes = trial.run(trial.base_jobs())
     equivalents: dict[Pair, EquivalentIpc] = {}
     if comparison.protocol.equivalents and "random" in comparison.protocol.baselines:
         outcomes, equivalents = trial.ladder(outcomes)
-    return Measured(tuple(outcomes), equivalents)
+    return Measurements(tuple(outcomes), equivalents)
 
 
 def _announce(comparison: Comparison) -> None:
@@ -133,7 +133,7 @@ def _announce(comparison: Comparison) -> None:
 
 
 class Trial:
-    """The students of one evaluation, trained as they are asked for."""
+    """The students of one evaluation, trained on demand."""
 
     def __init__(self, comparison: Comparison, work: Path) -> None:
         protocol, candidate = comparison.protocol, comparison.candidate
@@ -150,10 +150,10 @@ class Trial:
             device=comparison.accelerator.device,
             scratch=work,
             autocast=torch.bfloat16 if protocol.mixed_precision == "bf16" else None,
-            chosen=chosen_rows(comparison),
+            chosen=baseline_rows(comparison),
         )
-        shared = Path(constants.HF_HOME) / "wdistill" / "full"
-        self.place = Jobs(work, comparison.accelerator, comparison.quiet, shared)
+        cache = Path(constants.HF_HOME) / "wdistill" / "full"
+        self.place = Jobs(work, comparison.accelerator, comparison.quiet, cache)
         self._data = stable_hash(
             [
                 comparison.real.source.fingerprint,
@@ -175,65 +175,67 @@ class Trial:
         }
 
     def base_jobs(self) -> list[Job]:
-        """All sets of images at the IPC of the set that is judged."""
+        """The jobs for all sets of images at the IPC of the evaluated set."""
         comparison, protocol = self.comparison, self.comparison.protocol
-        every = jobs(
+        all_jobs = jobs(
             protocol.students,
             list(comparison.students),
             comparison.candidate.ipc,
             ("distilled", *protocol.baselines),
         )
-        whole = max(1, round(len(comparison.train) / comparison.classes))
-        every = [replace(job, ipc=whole) if job.images == "full" else job for job in every]
+        full_ipc = max(1, round(len(comparison.train) / comparison.classes))
+        all_jobs = [replace(job, ipc=full_ipc) if job.images == "full" else job for job in all_jobs]
         if protocol.augmentation_robust:
-            compared = [job for job in every if job.images in ("distilled", "random")]
-            every += [replace(job, augment=False) for job in compared]
-        return every
+            augmented = [job for job in all_jobs if job.images in ("distilled", "random")]
+            all_jobs += [replace(job, augment=False) for job in augmented]
+        return all_jobs
 
-    def run(self, every: Sequence[Job]) -> list[Outcome]:
-        keys = {job: self._key(job) for job in every}
-        return run_jobs(self.place, self.setting, every, keys, self.comparison.students)
+    def run(self, pending: Sequence[Job]) -> list[Outcome]:
+        keys = {job: self._key(job) for job in pending}
+        return run_jobs(self.place, self.setting, pending, keys, self.comparison.students)
 
     def _key(self, job: Job) -> str:
-        depends: list[Any] = [
+        inputs: list[Any] = [
             self._data,
             job_key(self.setting, job, self.comparison.students[job.student]),
         ]
         if job.images == "distilled":
-            depends += [self._images, self._stored.get(job.labels)]
+            inputs += [self._images, self._stored.get(job.labels)]
         elif job.images in self.setting.chosen:
-            depends.append(_digest(self.setting.chosen[job.images]))
-        if job.labels == "views":  # those of real images are as many and as coarse
-            depends.append(self._stored["views"])
+            inputs.append(_digest(self.setting.chosen[job.images]))
+        if job.labels == "views":  # real images get the same number of views and levels
+            inputs.append(self._stored["views"])
         if job.labels != "hard":
             teacher = self.comparison.teacher
-            depends.append([teacher and teacher.digest, vars(self.setting.relabel)])
-        return stable_hash(depends)
+            inputs.append([teacher and teacher.digest, vars(self.setting.relabel)])
+        return stable_hash(inputs)
 
     def ladder(
         self, outcomes: Sequence[Outcome]
     ) -> tuple[list[Outcome], dict[Pair, EquivalentIpc]]:
-        """Random real images at more and more (or fewer and fewer) images per class, by factors of
-        two, until they do better (or worse) than the set, for every student and labels.
+        """Double (or halve) the number of random real images per class until they do better (or
+        worse) than the set, for every student and kind of labels.
 
-        Up to MOST_TIMES as many as the set has: in a fixed number of steps, still more images
-        teach a student nothing.
+        At most MOST_TIMES the IPC of the set: in a fixed number of steps, a student does not
+        benefit from more images.
         """
         counts = torch.bincount(self.comparison.train.labels, minlength=self.comparison.classes)
-        most = min(int(counts.min()), MOST_TIMES * self.comparison.candidate.ipc)
-        pairs = dict.fromkeys((each.job.student, each.job.labels) for each in outcomes)
-        every = list(outcomes)
-        while wanted := [job for pair in pairs for job in self._rung(pair, every, most)]:
-            every += self.run(wanted)
-        return every, {pair: equivalent_ipc(*_scores(every, pair)) for pair in pairs}
+        largest_ipc = min(int(counts.min()), MOST_TIMES * self.comparison.candidate.ipc)
+        pairs = dict.fromkeys((outcome.job.student, outcome.job.labels) for outcome in outcomes)
+        all_outcomes = list(outcomes)
+        while next_jobs := [
+            job for pair in pairs for job in self._rung(pair, all_outcomes, largest_ipc)
+        ]:
+            all_outcomes += self.run(next_jobs)
+        return all_outcomes, {pair: equivalent_ipc(*_scores(all_outcomes, pair)) for pair in pairs}
 
-    def _rung(self, pair: Pair, outcomes: Sequence[Outcome], most: int) -> list[Job]:
-        distilled, random = _scores(outcomes, pair)
+    def _rung(self, pair: Pair, outcomes: Sequence[Outcome], largest_ipc: int) -> list[Job]:
+        set_scores, random = _scores(outcomes, pair)
         means = {ipc: float(np.mean(scores)) for ipc, scores in random.items()}
-        low, high, score = min(means), max(means), float(np.mean(distilled))
+        low, high, score = min(means), max(means), float(np.mean(set_scores))
         ipc = 0
-        if score > max(means.values()) and high < most:
-            ipc = min(2 * high, most)
+        if score > max(means.values()) and high < largest_ipc:
+            ipc = min(2 * high, largest_ipc)
         elif score < min(means.values()) and low > 1:
             ipc = low // 2
         seeds = range(self.comparison.protocol.students.seeds) if ipc else ()
@@ -241,7 +243,7 @@ class Trial:
 
 
 def _scores(outcomes: Sequence[Outcome], pair: Pair) -> tuple[list[float], dict[int, list[float]]]:
-    """Accuracies of the set, and those of random real images by IPC."""
+    """Accuracies of the set, and of random real images by IPC."""
     distilled: list[float] = []
     random: dict[int, list[float]] = {}
     for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""A network's score on test images."""
+"""Scores of networks and sets: accuracy, pixel distance, equivalent IPC, DD-Ranking."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Score:
-    """confusion: (C, C) int64 counts, row: true class, column: answer; top5: share of images whose
-    class is among the five highest logits, None where there are no more than five classes.
+    """Result of a network on test images.
+
+    Attributes:
+        confusion: (C, C) int64 counts; rows are true classes, columns predictions.
+        top5: Share of images whose class is among the five highest logits; None for five classes or
+            fewer.
     """
 
     confusion: Tensor
@@ -32,7 +36,7 @@ class Score:
 
     @property
     def top1(self) -> float:
-        """Share of images whose highest logit is their class."""
+        """Share of images whose highest logit is that of their class."""
         return float(self.confusion.diagonal().sum()) / float(self.confusion.sum())
 
     @property
@@ -47,14 +51,14 @@ def score_network(network: FeatureNetwork, store: PixelStore) -> Score:
     """Test ``network`` on all of ``store``."""
     classes, rows = network.num_classes, torch.arange(len(store))
     confusion = torch.zeros(classes * classes, dtype=torch.int64)
-    among = 0
+    top5_hits = 0
     for chunk, pixels in zip(rows.split(256), store.batches(rows, 256), strict=True):
         logits = network(to_float(pixels, network.device), moments=False).logits.cpu()
         true = store.labels[chunk]
         confusion += torch.bincount(true * classes + logits.argmax(1), minlength=classes**2)
         if classes > TOP:
-            among += int((logits.topk(TOP).indices == true[:, None]).any(1).sum())
-    top5 = among / len(store) if classes > TOP else None
+            top5_hits += int((logits.topk(TOP).indices == true[:, None]).any(1).sum())
+    top5 = top5_hits / len(store) if classes > TOP else None
     return Score(confusion.view(classes, classes), top5)
 
 
@@ -63,26 +67,31 @@ def nearest_real(
 ) -> tuple[Tensor, Tensor]:
     """argmin_i and min_i RMSE(s_j, real_i) of every distilled image s_j; pixels in [0, 1].
 
-    pixels: (n, 3, R, R) uint8; real: batches of uint8 images of the same class. Returns positions
-    among the real images, (n,) int64, and distances, (n,) float32.
+    Args:
+        pixels: (n, 3, R, R) uint8.
+        real: Batches of uint8 images of the same class.
+        device: Where to compute.
+
+    Returns:
+        Positions among the real images, (n,) int64, and distances, (n,) float32.
     """
-    ours = pixels.to(device).flatten(1).float() / 255
-    best = torch.full((len(ours),), math.inf, device=device)
-    where, seen = torch.zeros(len(ours), dtype=torch.int64, device=device), 0
+    distilled = pixels.to(device).flatten(1).float() / 255
+    best = torch.full((len(distilled),), math.inf, device=device)
+    positions, offset = torch.zeros(len(distilled), dtype=torch.int64, device=device), 0
     capacity = Capacity()
     for batch in real:
-        for chosen, distance, count in capacity.map(partial(_nearest, ours), batch):
-            where = torch.where(distance < best, chosen + seen, where)
+        for nearest, distance, count in capacity.map(partial(_nearest, distilled), batch):
+            positions = torch.where(distance < best, nearest + offset, positions)
             best = torch.minimum(best, distance)
-            seen += count
-    return where.cpu(), best.cpu() / math.sqrt(ours.shape[1])
+            offset += count
+    return positions.cpu(), best.cpu() / math.sqrt(distilled.shape[1])
 
 
-def _nearest(ours: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, int]:
-    theirs = batch.to(ours.device).flatten(1).float() / 255
-    # The product form is fast but inexact near zero: it chooses, the difference measures.
-    chosen = torch.cdist(ours, theirs).argmin(1)
-    return chosen, (ours - theirs[chosen]).norm(dim=1), len(batch)
+def _nearest(distilled: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, int]:
+    real = batch.to(distilled.device).flatten(1).float() / 255
+    # cdist is fast but inexact near zero, so it only selects; the distance is computed directly.
+    nearest = torch.cdist(distilled, real).argmin(1)
+    return nearest, (distilled - real[nearest]).norm(dim=1), len(batch)
 
 
 DRAWS = 1000
@@ -91,9 +100,14 @@ Bound = Literal["interpolated", "at_least", "at_most"]
 
 @dataclass(frozen=True)
 class EquivalentIpc:
-    """ipc: random real images per class that reach a set's accuracy; low, high: its 95 % interval,
-    None where the spread over seeds is unknown. at_least, at_most: the accuracy lies above or below
-    all that was measured, and ipc is the nearest one measured.
+    """The number of random real images per class that reach a set's accuracy.
+
+    Attributes:
+        ipc: Images per class.
+        low: Lower end of its 95 % interval; None if the spread over seeds is unknown.
+        high: Upper end, likewise.
+        bound: at_least or at_most if the accuracy lies above or below all measured ones; ipc is
+            then the nearest measured one.
     """
 
     ipc: float
@@ -105,29 +119,32 @@ class EquivalentIpc:
 def equivalent_ipc(scores: Sequence[float], random: Mapping[int, Sequence[float]]) -> EquivalentIpc:
     """The IPC at which random real images reach the mean of ``scores``.
 
-    scores: accuracies of the set, one per seed; random: those of random real images, by IPC.
-    Read off the means of ``random``, made monotone by isotonic regression and interpolated linearly
-    in log IPC. The interval is that of 1,000 draws of all the means, normal, with the deviation
-    pooled over the set and the curve: two or three seeds tell little of each point alone.
+    The means of ``random`` are made monotone by isotonic regression and interpolated linearly in
+    log IPC. The interval comes from 1,000 normal draws of all means, with the deviation pooled over
+    the set and the curve, because two or three seeds say little about a single point.
+
+    Args:
+        scores: Accuracies of the set, one per seed.
+        random: Accuracies of random real images, by IPC.
     """
     ipc = np.array(sorted(random), dtype=np.float64)
     groups = [np.asarray(random[int(k)], dtype=np.float64) for k in ipc]
-    own = np.asarray(scores, dtype=np.float64)
+    set_scores = np.asarray(scores, dtype=np.float64)
     means = np.array([group.mean() for group in groups])
-    value = float(_inverse(own.mean(), means, ipc))
-    deviation = _pooled([own, *groups])
+    value = float(_inverse(set_scores.mean(), means, ipc))
+    deviation = _pooled_deviation([set_scores, *groups])
     low = high = None
     if deviation is not None:
-        draw = np.random.default_rng(0)
-        noise = draw.standard_normal((DRAWS, 1 + len(groups))) * deviation
-        noise /= np.sqrt([len(own), *map(len, groups)])
-        found = [_inverse(own.mean() + e[0], means + e[1:], ipc) for e in noise]
-        low, high = (float(q) for q in np.quantile(found, (0.025, 0.975)))
+        generator = np.random.default_rng(0)
+        noise = generator.standard_normal((DRAWS, 1 + len(groups))) * deviation
+        noise /= np.sqrt([len(set_scores), *map(len, groups)])
+        samples = [_inverse(set_scores.mean() + z[0], means + z[1:], ipc) for z in noise]
+        low, high = (float(q) for q in np.quantile(samples, (0.025, 0.975)))
     smooth = isotonic_regression(means).x
     bound: Bound = "interpolated"
-    if own.mean() > smooth[-1]:
+    if set_scores.mean() > smooth[-1]:
         bound = "at_least"
-    elif own.mean() < smooth[0]:
+    elif set_scores.mean() < smooth[0]:
         bound = "at_most"
     return EquivalentIpc(value, low, high, bound)
 
@@ -137,11 +154,11 @@ def _inverse(score: float, means: NDArray[np.float64], ipc: NDArray[np.float64])
     if score > smooth[-1]:
         return float(ipc[-1])
     # The first of several equal points is where the accuracy is first reached.
-    kept = np.concatenate([[True], np.diff(smooth) > 0])
-    return float(np.exp(np.interp(score, smooth[kept], np.log(ipc[kept]))))
+    rising = np.concatenate([[True], np.diff(smooth) > 0])
+    return float(np.exp(np.interp(score, smooth[rising], np.log(ipc[rising]))))
 
 
-def _pooled(groups: Sequence[NDArray[np.float64]]) -> float | None:
+def _pooled_deviation(groups: Sequence[NDArray[np.float64]]) -> float | None:
     freedom = sum(len(group) - 1 for group in groups)
     if freedom == 0:
         return None
@@ -159,7 +176,7 @@ def label_robust_score(
     everything (IOR = acc_soft - acc_random,soft) and loses nothing to the full data with hard
     labels (HLR = acc_full,hard - acc_hard).
     """
-    return _scaled(balance * improvement_over_random - (1 - balance) * hard_label_recovery)
+    return _sigma(balance * improvement_over_random - (1 - balance) * hard_label_recovery)
 
 
 def augmentation_robust_score(
@@ -168,9 +185,9 @@ def augmentation_robust_score(
     """sigma(lambda g + (1 - lambda) g'): g and g' are the gains over random real images with and
     without augmentation of the students' images.
     """
-    return _scaled(balance * gain_with + (1 - balance) * gain_without)
+    return _sigma(balance * gain_with + (1 - balance) * gain_without)
 
 
-def _scaled(value: float) -> float:
+def _sigma(value: float) -> float:
     """sigma(x) = (e^x - e^-1) / (e - e^-1), from [-1, 1] to [0, 1]."""
     return (math.exp(value) - math.exp(-1)) / (math.exp(1) - math.exp(-1))

@@ -1,4 +1,4 @@
-"""From what a user names to a comparison: set, real images, teacher and students."""
+"""Open the set, the real images, the teacher and the students that a user names."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from wdistill.networks.teacher import (
     pixel_statistics,
 )
 
-STUDENT = "resnet10-w16"  # where nothing says which
+STUDENT = "resnet10-w16"  # default
 
 
 def open_comparison(
@@ -60,22 +60,22 @@ def open_comparison(
     accelerator: Accelerator,
     decoding: Decoding | None = None,
 ) -> Comparison:
-    """Everything that is needed, open and checked before any student is trained."""
+    """Open and check everything before any student is trained."""
     subject = open_subject(config.source, config.columns)
     check_options(subject, config.columns, config.against.resolution)
-    recorded = subject.manifest.config if subject.manifest else None
-    seed = recorded.seed if recorded else config.seed  # as its hold-out was drawn
+    run_config = subject.manifest.config if subject.manifest else None
+    seed = run_config.seed if run_config else config.seed  # the seed that drew its hold-out
     real = _real_data(config, subject, seed, runtime)
     subject = in_order_of(subject, real.class_names, real.source.id)
     source = _teacher_source(config, subject, real)
     resolution = _resolution(config, subject, real, source)
-    shown = source or find_backbone(STUDENT, resolution=resolution)
-    plain = preprocessing_for(shown, resolution, NO_NORMALISATION)
+    reference = source or find_backbone(STUDENT, resolution=resolution)
+    plain = preprocessing_for(reference, resolution, NO_NORMALISATION)
     train = PixelStore(real.train, plain, decoding, runtime.quiet)
     test = PixelStore(real.eval, plain, decoding, runtime.quiet)
-    whole = {"full", "nearest", "herding"} & {*config.baselines}
-    check_room({train: len(train) if whole else 0, test: len(test)})
-    pixels = _preprocessing(shown, train, seed)
+    needs_all_images = {"full", "nearest", "herding"} & {*config.baselines}
+    check_room({train: len(train) if needs_all_images else 0, test: len(test)})
+    pixels = _preprocessing(reference, train, seed)
     train, test = train.normalised(pixels), test.normalised(pixels)
     teacher = None
     if source is not None:
@@ -83,9 +83,9 @@ def open_comparison(
         teacher = _teacher(config, subject, real, backbone, seed, accelerator)
     candidate = _candidate(subject, pixels)
     comparison = Comparison(
-        evaluated=_evaluated(subject, candidate),
+        evaluated=_evaluated_set(subject, candidate),
         candidate=candidate,
-        protocol=_protocol(config, recorded),
+        protocol=_protocol(config, run_config),
         real=real,
         train=train,
         test=test,
@@ -94,7 +94,7 @@ def open_comparison(
         accelerator=accelerator,
         quiet=runtime.quiet,
         data_seed=seed,
-        barycenter=_barycenter(recorded, candidate.ipc),
+        barycenter=_barycenter(run_config, candidate.ipc),
         work=subject.folder / "work" if subject.folder else None,
         label_bytes=subject.label_bytes,
         weighted=subject.weights is not None,
@@ -131,16 +131,16 @@ def _teacher_source(
         )
     if subject.folder is not None and (subject.folder / "teacher").is_dir():
         return find_backbone(str(subject.folder / "teacher"), resolution=size)
-    recorded = subject.manifest.teacher if subject.manifest else None
-    if recorded is None or recorded.origin != "as_is":
+    record = subject.manifest.teacher if subject.manifest else None
+    if record is None or record.origin != "as_is":
         return None
-    if subject.folder is not None:  # the manifest names no folder of this machine, the run does
+    if subject.folder is not None:  # the manifest omits local folders, run.json does not
         name = read_json(subject.folder / IDENTITY)["teacher.backbone"]
-    elif recorded.revision is None:
+    elif record.revision is None:
         return None
     else:
-        name = remote(recorded.backbone, "teacher", "teacher")
-    revision = recorded.revision
+        name = remote(record.backbone, "teacher", "teacher")
+    revision = record.revision
     return find_backbone(
         name, resolution=size, revision=revision, trust_remote_code=trust, setting="teacher"
     )
@@ -170,20 +170,20 @@ def _teacher(
     seed: int,
     accelerator: Accelerator,
 ) -> EvaluationTeacher:
-    """The teacher under its published name, with the accuracy that its run has measured on these
-    test images.
+    """The teacher under its published name, with the accuracy that its run measured if that was on
+    the same test images.
     """
     if backbone.origin != "as_is":
         raise BackboneError(
             f"`teacher` {backbone.name!r} does not know the classes of {real.source.id!r}; give a "
             "network trained on them, such as the teacher folder of a run"
         )
-    recorded = subject.manifest if config.teacher is None else None
+    manifest = subject.manifest if config.teacher is None else None
     name, accuracy = str(without_folders(backbone.name)), None
-    if recorded:
-        name, source = recorded.teacher.backbone, recorded.source
-        same = real.is_of(source.fingerprint) and real.eval_split == source.eval_split
-        accuracy = recorded.teacher.accuracy if same and subject.folder else None
+    if manifest:
+        name, source = manifest.teacher.backbone, manifest.source
+        same_test_images = real.is_of(source.fingerprint) and real.eval_split == source.eval_split
+        accuracy = manifest.teacher.accuracy if same_test_images and subject.folder else None
     network = FeatureNetwork(backbone.model, backbone.preprocessing, accelerator.device)
     digest = weights_sha256(backbone.model)
     key = features_key(real, backbone, digest, seed)
@@ -199,11 +199,11 @@ def _candidate(subject: Subject, preprocessing: Preprocessing) -> Candidate:
     weights = torch.ones(len(labels))
     if subject.weights is not None:
         weights = mean_one(torch.from_numpy(subject.weights), labels)
-    stored = None if soft is None else torch.tensor(soft)
-    return Candidate(pixels, labels, weights, stored, subject.views)
+    soft_labels = None if soft is None else torch.tensor(soft)
+    return Candidate(pixels, labels, weights, soft_labels, subject.views)
 
 
-def _evaluated(subject: Subject, candidate: Candidate) -> EvaluatedSet:
+def _evaluated_set(subject: Subject, candidate: Candidate) -> EvaluatedSet:
     counts = torch.bincount(candidate.labels, minlength=len(subject.class_names))
     return EvaluatedSet(
         id=subject.id,
@@ -217,21 +217,21 @@ def _evaluated(subject: Subject, candidate: Candidate) -> EvaluatedSet:
     )
 
 
-def _protocol(config: EvaluateConfig, recorded: RunConfig | None) -> Protocol:
-    """Random real images get soft labels in the way that the set got its own."""
+def _protocol(config: EvaluateConfig, run_config: RunConfig | None) -> Protocol:
+    """The protocol; random real images get their soft labels in the same way as the set."""
     return Protocol(
         students=config.evaluate,
         baselines=config.baselines,
         augmentation_robust=config.augmentation_robust,
-        relabel=recorded.relabel if recorded else RelabelConfig(),
+        relabel=run_config.relabel if run_config else RelabelConfig(),
         seed=config.seed,
         mixed_precision=config.mixed_precision,
     )
 
 
-def _barycenter(recorded: RunConfig | None, ipc: int) -> BarycenterConfig:
-    """The settings of a set's barycenters as its manifest records them, else the defaults."""
-    return replace(recorded.barycenter if recorded else BarycenterConfig(), ipc=ipc)
+def _barycenter(run_config: RunConfig | None, ipc: int) -> BarycenterConfig:
+    """Barycenter settings from the set's manifest, otherwise the defaults."""
+    return replace(run_config.barycenter if run_config else BarycenterConfig(), ipc=ipc)
 
 
 def _students(

@@ -1,4 +1,4 @@
-"""From the outcomes of students to a report: rows, bytes and scores."""
+"""Build a report from the outcomes of students: rows, bytes and scores."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ from wdistill.networks.backbones import local_architectures
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The outcomes of all students, and the equivalent number for each student and labels."""
+class Measurements:
+    """The outcomes of all students, and the equivalent IPC for each student and kind of labels."""
 
     outcomes: tuple[Outcome, ...]
     equivalents: Mapping[tuple[str, Labels], EquivalentIpc]
 
 
-def build_report(comparison: Comparison, measured: Measured, command: str) -> Report:
-    """The report of an evaluation, but for the projection, which only its page shows."""
+def build_report(comparison: Comparison, measurements: Measurements, command: str) -> Report:
+    """The report of an evaluation, without the projection, which only its page shows."""
     names = displayed(comparison.students)
-    plain = list(_rows(comparison, measured.outcomes, names, augment=False))
-    rows = list(_rows(comparison, measured.outcomes, names, augment=True))
+    plain = list(_rows(comparison, measurements.outcomes, names, augment=False))
+    rows = list(_rows(comparison, measurements.outcomes, names, augment=True))
     real = comparison.real
     return Report(
         format_version=FORMAT_VERSION,
@@ -71,7 +71,7 @@ def build_report(comparison: Comparison, measured: Measured, command: str) -> Re
         plain_rows=tuple(plain),
         equivalents=tuple(
             Equivalent(student=names[student], labels=labels, **vars(equivalent))
-            for (student, labels), equivalent in measured.equivalents.items()
+            for (student, labels), equivalent in measurements.equivalents.items()
         ),
         scores=tuple(_scores(rows, plain)),
         local_students=local_architectures(comparison.students),
@@ -80,26 +80,26 @@ def build_report(comparison: Comparison, measured: Measured, command: str) -> Re
     )
 
 
-def joined(report: Report, earlier: Report) -> Report:
-    """``report`` with what an earlier one has beyond it, where both are of the same set, real data,
-    recipe, teacher, device and versions; else ``report`` alone.
+def merge_reports(report: Report, earlier: Report) -> Report:
+    """``report`` extended by the results of an earlier one, if both have the same set, real data,
+    recipe, teacher, device and versions; otherwise ``report`` itself.
 
-    Students of one kind with one kind of labels are taken from ``report`` unless the earlier one
-    has all their rows, from as many seeds, and their equivalent number.
+    The rows of a student and kind of labels are taken from ``report``, unless the earlier report
+    has all of them, from at least as many seeds, and their equivalent IPC.
     """
-    same = ("source", "against", "resolution", "recipe", "teacher", "device", "versions")
-    if any(getattr(report, name) != getattr(earlier, name) for name in same):
+    circumstances = ("source", "against", "resolution", "recipe", "teacher", "device", "versions")
+    if any(getattr(report, name) != getattr(earlier, name) for name in circumstances):
         return report
     pairs = list(dict.fromkeys([*panels(earlier), *panels(report)]))
-    chosen = {pair: earlier if _covers(earlier, report, pair) else report for pair in pairs}
-    rows = tuple(row for pair in pairs for row in panel_rows(chosen[pair], *pair))
+    report_of = {pair: earlier if _covers(earlier, report, pair) else report for pair in pairs}
+    rows = tuple(row for pair in pairs for row in panel_rows(report_of[pair], *pair))
     return report.model_copy(
         update={
             "rows": rows,
             "equivalents": tuple(
                 equivalent
                 for pair in pairs
-                for equivalent in chosen[pair].equivalents
+                for equivalent in report_of[pair].equivalents
                 if (equivalent.student, equivalent.labels) == pair
             ),
             "scores": tuple(_with_unaugmented(_scores(rows, ()), report, earlier)),
@@ -109,22 +109,22 @@ def joined(report: Report, earlier: Report) -> Report:
 
 
 def _with_unaugmented(scores: Iterable[Scores], *reports: Report) -> Iterable[Scores]:
-    """With the scores that rows without augmentation gave, which are not published."""
+    """Add the augmentation-robust scores of ``reports``: they need rows that are not published."""
     values = {
-        each.student: each.augmentation_robust_score
+        row.student: row.augmentation_robust_score
         for report in reversed(reports)
-        for each in report.scores
-        if each.augmentation_robust_score is not None
+        for row in report.scores
+        if row.augmentation_robust_score is not None
     }
-    for each in scores:
-        value = values.get(each.student)
-        yield each.model_copy(update={"augmentation_robust_score": value})
+    for row in scores:
+        value = values.get(row.student)
+        yield row.model_copy(update={"augmentation_robust_score": value})
 
 
 def _covers(earlier: Report, report: Report, pair: tuple[str, str]) -> bool:
     with_equivalent = [
-        pair in {(each.student, each.labels) for each in one.equivalents}
-        for one in (earlier, report)
+        pair in {(equivalent.student, equivalent.labels) for equivalent in candidate.equivalents}
+        for candidate in (earlier, report)
     ]
     if with_equivalent == [False, True]:
         return False
@@ -149,19 +149,19 @@ def _rows(
     names: Mapping[str, str],
     augment: bool,
 ) -> Iterable[ResultRow]:
-    kept = [outcome for outcome in outcomes if outcome.job.augment == augment]
-    for group in grouped(kept):
+    selected = [outcome for outcome in outcomes if outcome.job.augment == augment]
+    for group in group_by_row(selected):
         job = group[0].job
         yield result_row(group, names[job.student], _bytes(comparison, job))
 
 
-def grouped(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
-    """The outcomes of one row each, which differ in their seeds alone, ordered by seed. Rows of one
-    student and kind of labels follow each other.
+def group_by_row(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+    """Group the outcomes that differ only in their seeds, ordered by seed. Groups of one student
+    and kind of labels are adjacent.
     """
     outcomes = list(outcomes)
-    pairs = list(dict.fromkeys((each.job.student, each.job.labels) for each in outcomes))
-    outcomes.sort(key=lambda each: pairs.index((each.job.student, each.job.labels)))
+    pairs = list(dict.fromkeys((outcome.job.student, outcome.job.labels) for outcome in outcomes))
+    outcomes.sort(key=lambda outcome: pairs.index((outcome.job.student, outcome.job.labels)))
     groups: dict[tuple[object, ...], list[Outcome]] = {}
     for outcome in outcomes:
         job = outcome.job
@@ -171,11 +171,12 @@ def grouped(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
 
 
 def result_row(group: Sequence[Outcome], student: str, size: int) -> ResultRow:
-    """Mean and sample deviation over the seeds of ``group``; confusion matrices are added up.
+    """Mean and sample deviation over the seeds of ``group``; confusion matrices are summed.
 
     Args:
-        student: its published name.
-        size: bytes of the images and of what labels them.
+        group: Outcomes that differ only in their seeds.
+        student: Published name.
+        size: Bytes of the images and of what labels them.
     """
     first = group[0]
     top1 = [outcome.top1 for outcome in group]
@@ -197,7 +198,9 @@ def result_row(group: Sequence[Outcome], student: str, size: int) -> ResultRow:
         top5_std=_deviation(top5) if top5 else None,
         seeds=tuple(outcome.job.seed for outcome in group),
         seconds=round(sum(outcome.seconds for outcome in group), 2),
-        per_class=tuple(np.mean([each.per_class for each in group], axis=0).round(4).tolist()),
+        per_class=tuple(
+            np.mean([outcome.per_class for outcome in group], axis=0).round(4).tolist()
+        ),
         confusion=tuple(map(tuple, np.sum(counts, axis=0).tolist())) if counts else None,
         curve=Curve(step=first.curve.step, loss=tuple(losses.tolist())),
     )
@@ -208,8 +211,8 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _bytes(comparison: Comparison, job: Job) -> int:
-    """Of the images as PNG at the working resolution, of their weights and of what labels them:
-    8 for a class, 4 C for a soft label, and the teacher's weights where it is asked.
+    """Bytes of the images as PNG at the working resolution, of their weights and of their labels:
+    8 for a class, 4 C for a soft label, and the teacher's weights if it labels during training.
     """
     count = len(comparison.candidate.labels)
     views = comparison.label_bytes / count  # of one image
@@ -228,26 +231,26 @@ def _bytes(comparison: Comparison, job: Job) -> int:
 
 
 def _scores(rows: Sequence[ResultRow], plain: Sequence[ResultRow]) -> Iterable[Scores]:
-    """DD-Ranking's scores of each student, in percent; None where a part is missing."""
+    """DD-Ranking's scores of each student, in percent; None if an accuracy is missing."""
     for student in dict.fromkeys(row.student for row in rows):
         accuracy = _accuracies([row for row in rows if row.student == student])
         unaugmented = _accuracies([row for row in plain if row.student == student])
         kinds = ("soft", "views", "teacher", "hard")
         best = next((kind for kind in kinds if _gain(accuracy, kind) is not None), "hard")
-        improvement, plainly = _gain(accuracy, best), _gain(unaugmented, best)
+        improvement, improvement_unaugmented = _gain(accuracy, best), _gain(unaugmented, best)
         full, hard = accuracy.get(("full", "hard")), accuracy.get(("distilled", "hard"))
         recovery = None if full is None or hard is None else full - hard
-        robust = augmented = None
+        label_robust = augmentation_robust = None
         if improvement is not None and recovery is not None:
-            robust = label_robust_score(improvement, recovery)
-        if improvement is not None and plainly is not None:
-            augmented = augmentation_robust_score(improvement, plainly)
+            label_robust = label_robust_score(improvement, recovery)
+        if improvement is not None and improvement_unaugmented is not None:
+            augmentation_robust = augmentation_robust_score(improvement, improvement_unaugmented)
         yield Scores(
             student=student,
             improvement_over_random=_percent(improvement),
             hard_label_recovery=_percent(recovery),
-            label_robust_score=_percent(robust),
-            augmentation_robust_score=_percent(augmented),
+            label_robust_score=_percent(label_robust),
+            augmentation_robust_score=_percent(augmentation_robust),
         )
 
 
@@ -255,7 +258,7 @@ Accuracies = Mapping[tuple[str, str], float]  # by images and labels
 
 
 def _accuracies(rows: Sequence[ResultRow]) -> Accuracies:
-    """Of random real images those of the set's own number."""
+    """Mean accuracies; for random real images, only those at the IPC of the set."""
     ipcs = {row.ipc for row in rows if row.images == "distilled"}
     return {
         (row.images, row.labels): row.top1_mean

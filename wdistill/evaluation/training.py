@@ -24,11 +24,16 @@ from wdistill.networks.features import FeatureNetwork, fast_layout, number_of_cl
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """images: (n, 3, R, R) uint8, or a store of as many; targets: (n,) int64 classes, or (n, C)
-    float32 probabilities; weights: (n,) float32, mean 1 within each class; soft: whether the
-    targets are the teacher's; teacher: if given, it labels every batch as the student sees it, and
-    targets are not used; views: if given, the student sees these and nothing else; augment: whether
-    it sees crops, flips and CutMix, or the images as they are.
+    """Images and labels that a student is trained on.
+
+    Attributes:
+        images: (n, 3, R, R) uint8, or a store of n images.
+        targets: (n,) int64 classes, or (n, C) float32 probabilities.
+        weights: (n,) float32, mean 1 within each class.
+        soft: Whether the targets come from the teacher.
+        teacher: Labels every augmented batch; ``targets`` are then ignored.
+        augment: Whether to use crops, flips and CutMix.
+        views: The only views that the student is trained on, with their stored labels.
     """
 
     images: Tensor | PixelStore
@@ -42,8 +47,11 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Training:
-    """How and where a student is trained. seed: of its batches and views; autocast: the type that
-    its forward pass computes in, None for float32.
+    """How and where a student is trained.
+
+    Attributes:
+        seed: Seed of its batches and views.
+        autocast: Type of the forward pass; None for float32.
     """
 
     recipe: Recipe
@@ -53,7 +61,7 @@ class Training:
 
 
 def recipe_for(config: StudentConfig, images: int) -> Recipe:
-    """The recipe that ``config`` means for a set of ``images``, to be kept for sets of any size."""
+    """The recipe of ``config`` for a set of ``images``; all baselines use the same recipe."""
     steps, batch_size = config.budget(images)
     return Recipe(
         lr=config.lr,
@@ -87,10 +95,14 @@ def train_student(
     """Train ``model`` in place: AdamW, cosine to zero, crops, flips and CutMix, to the last step.
 
     Args:
-        on_step: is given each step's loss.
+        model: The student.
+        data: Its training images and labels.
+        preprocessing: Normalisation of its input.
+        training: Recipe, seed and device.
+        on_step: Called with the loss of each step.
 
     Raises:
-        NumericalError: the last loss is not finite.
+        NumericalError: The last loss is not finite.
     """
     recipe, device, autocast = training.recipe, training.device, training.autocast
     fast_layout(model.to(device)).train()
@@ -119,14 +131,14 @@ def train_student(
 
 
 def temperature_of(data: TrainingSet, recipe: Recipe) -> float:
-    """Labels that no teacher gave are learned at temperature 1."""
+    """The softmax temperature: the recipe's for a teacher's labels, otherwise 1."""
     return recipe.temperature if data.soft else 1.0
 
 
 def student_batches(
     data: TrainingSet, classes: int, training: Training
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Images in [0, 1] as a student sees them, with their targets and weights, without end."""
+    """Infinite batches: augmented images in [0, 1], their targets and weights."""
     recipe, device = training.recipe, training.device
     temperature = temperature_of(data, recipe)
     images = data.images.to(device) if isinstance(data.images, Tensor) else data.images
@@ -135,30 +147,31 @@ def student_batches(
     generator = stream(training.seed, "student")
     batch_size = min(recipe.batch_size, len(weights))
     if data.views is not None and isinstance(images, Tensor):
-        viewed = ViewedImages(data.views, images, data.weights, classes)
-        yield from replay(viewed, temperature, batch_size, generator)
+        viewed_images = ViewedImages(data.views, images, data.weights, classes)
+        yield from replay(viewed_images, temperature, batch_size, generator)
     while True:
         order = torch.randperm(len(weights), generator=generator)
         # Batches of nearly equal size: a last batch of one image would break BatchNorm.
         for part in torch.tensor_split(order, math.ceil(len(weights) / batch_size)):
             rows = part.to(device)
             pixels = images[rows] if isinstance(images, Tensor) else images.get(part)
-            batch, share = to_float(pixels, device), weights[rows]
-            wanted = targets[rows]
-            if wanted.dim() == 1:
-                wanted = F.one_hot(wanted, classes).float()
+            batch, weight = to_float(pixels, device), weights[rows]
+            target = targets[rows]
+            if target.dim() == 1:
+                target = F.one_hot(target, classes).float()
             elif data.soft:
-                wanted = soften(wanted, temperature)
+                target = soften(target, temperature)
             if data.augment:
                 views = random_views(len(part), recipe.crop_min, generator)
                 mix = random_mix(len(part), batch.shape[-1], generator)
                 batch = apply_mix(apply_views(batch, views), mix)
-                # A mixed image weighs what its two parts weigh, and so do their targets in its own.
-                share = mix_targets(weights[rows], mix)
-                mixed = mix_targets(weights[rows, None] * wanted, mix)
-                wanted = mixed / share.clamp(min=1e-12)[:, None]
+                # The weight of a mixed image is the area-weighted mean of both weights; its target
+                # is the weighted mean of both targets.
+                weight = mix_targets(weights[rows], mix)
+                weighted_target = mix_targets(weights[rows, None] * target, mix)
+                target = weighted_target / weight.clamp(min=1e-12)[:, None]
             if data.teacher is not None:
                 with torch.no_grad():
                     logits = data.teacher(batch, moments=False).logits
-                wanted = (logits / temperature).softmax(1)
-            yield batch, wanted, share
+                target = (logits / temperature).softmax(1)
+            yield batch, target, weight

@@ -1,6 +1,6 @@
-"""What a report says, in words that the card, the page and the terminal share.
+"""Wording of a report that the card, the page and the terminal share.
 
-As plain about a loss as about a gain.
+Losses are stated as plainly as gains.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def panels(report: Report) -> list[tuple[str, str]]:
 
 
 def verdicts(report: Report) -> list[str]:
-    """One sentence per student and labels, on the set beside as many random real images."""
+    """One sentence per student and kind of labels: the set against as many random real images."""
     sentences = []
     for student, labels in panels(report):
         rows = panel_rows(report, student, labels)
@@ -56,8 +56,8 @@ def verdicts(report: Report) -> list[str]:
 
 def _verdict(distilled: ResultRow, random: ResultRow) -> str:
     gain = gain_over(distilled, random)
-    several = min(distilled.n, random.n) > 1
-    doubt = "" if several else " (one seed, so the spread is unknown)"
+    has_spread = min(distilled.n, random.n) > 1
+    doubt = "" if has_spread else " (one seed, so the spread is unknown)"
     if is_even(distilled, random):
         points = f"{gain:+.1f}".replace("-", "−")
         return f"no clear difference ({points} points, within the spread over seeds)"
@@ -71,7 +71,9 @@ def _verdict(distilled: ResultRow, random: ResultRow) -> str:
     return f"the distilled images and random real images score the same{doubt}"
 
 
-def is_even(distilled: ResultRow, other: ResultRow) -> bool:
+def is_even(distilled: ResultRow, baseline: ResultRow) -> bool:
     """Whether the difference is within the spread over seeds, as far as that is known."""
-    known = min(distilled.n, other.n) > 1
-    return known and abs(gain_over(distilled, other)) <= 100 * (distilled.top1_std + other.top1_std)
+    has_spread = min(distilled.n, baseline.n) > 1
+    return has_spread and abs(gain_over(distilled, baseline)) <= 100 * (
+        distilled.top1_std + baseline.top1_std
+    )

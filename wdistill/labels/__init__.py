@@ -1,1 +1,1 @@
-"""What the teacher says of an image, once or view by view."""
+"""The teacher's labels of an image: averaged, or one per view."""

@@ -1,4 +1,4 @@
-"""The configuration ``soft_labels`` of a published set: label views as parquet."""
+"""Label views as parquet: the configuration ``soft_labels`` of a published set."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from wdistill.core.text import human_bytes
 from wdistill.errors import OptionError
 from wdistill.labels.views import LabelViews
 
-_SHARD_ROWS = 2 * 10**6  # below `push_to_hub`'s 500 MB, whatever is stored per row
+_SHARD_ROWS = 2 * 10**6  # below the 500 MB of `push_to_hub` for any number of logits
 _GROUP_ROWS = 10**4  # a few 100 kB, a page of the Hub's viewer
 _MAX_ROWS = 10**9
-_PROBE = (2, 8)  # numbers of views whose bytes tell about how many a number of them take
+_PROBE = (2, 8)  # numbers of views from whose sizes the bytes per view are extrapolated
 
 
 def label_features(topk: int, classes: int) -> datasets.Features:
-    """The columns as `datasets` describes them; ``classes`` and ``rest`` exist only if logits are
-    left out.
-    """
+    """The columns as `datasets` features; ``classes`` and ``rest`` only if logits are omitted."""
     number, row = datasets.Value("float32"), datasets.Value("int32")
     columns = {
         "image": row,
@@ -44,7 +42,7 @@ def label_features(topk: int, classes: int) -> datasets.Features:
 
 
 def encode(views: LabelViews, classes: int) -> bytes:
-    """One parquet file. Values repeat, so dictionaries and zstd make it small."""
+    """Encode as one parquet file. Repeated values make dictionaries and zstd effective."""
     topk = views.logits.shape[1]
     schema = label_features(topk, classes).arrow_schema
     columns = [_column(getattr(views, name), schema.field(name).type) for name in schema.names]
@@ -71,7 +69,7 @@ def _column(values: Tensor, kind: pa.DataType) -> pa.Array:
 
 
 def fit(views: LabelViews, classes: int, budget: int | None) -> tuple[LabelViews, int]:
-    """As many views of each image as a number of bytes allows.
+    """Keep as many views per image as a budget in bytes allows.
 
     Args:
         views: All views.
@@ -85,9 +83,11 @@ def fit(views: LabelViews, classes: int, budget: int | None) -> tuple[LabelViews
         OptionError: Not even one view of each image fits.
     """
     count = views.count
-    if budget is not None and count > _PROBE[1]:  # encoding many more than fit would take long
-        few, more = (sum(map(len, _encoded(views.first(n), classes))) for n in _PROBE)
-        per_view = (more - few) / (_PROBE[1] - _PROBE[0])
+    if budget is not None and count > _PROBE[1]:  # do not encode many more views than fit
+        size_of_few, size_of_more = (
+            sum(map(len, _encoded(views.first(n), classes))) for n in _PROBE
+        )
+        per_view = (size_of_more - size_of_few) / (_PROBE[1] - _PROBE[0])
         count = min(count, max(_PROBE[1], math.ceil(1.2 * budget / per_view)))
     while True:
         size = sum(map(len, _encoded(views.first(count), classes)))
@@ -110,8 +110,8 @@ def _table(path: Path, classes: int) -> pa.Table:
     file = pq.ParquetFile(path)
     if file.metadata.num_rows > _MAX_ROWS:
         raise ValueError(f"{file.metadata.num_rows} rows are more than {_MAX_ROWS}")
-    stored = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
-    topk = stored["logits"]["length"]
+    features = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    topk = features["logits"]["length"]
     if not (isinstance(topk, int) and 1 <= topk <= classes):
         raise ValueError(f"it has {topk} logits a row for {classes} classes")
     if not file.schema_arrow.equals(label_features(topk, classes).arrow_schema):
@@ -131,7 +131,7 @@ def _views(table: pa.Table, classes: int) -> LabelViews:
         return torch.from_numpy(flat.reshape(len(values), -1))
 
     logits = column("logits")
-    whole = logits.shape[1] == classes
+    has_all_logits = logits.shape[1] == classes
     all_classes = torch.arange(classes).expand(len(table), classes)
     return LabelViews(
         image=column("image").long(),
@@ -141,8 +141,8 @@ def _views(table: pa.Table, classes: int) -> LabelViews:
         flip=column("flip"),
         mix=column("mix").long(),
         logits=logits,
-        classes=all_classes if whole else column("classes").long(),
-        rest=torch.zeros(len(table)) if whole else column("rest"),
+        classes=all_classes if has_all_logits else column("classes").long(),
+        rest=torch.zeros(len(table)) if has_all_logits else column("rest"),
     )
 
 

@@ -39,8 +39,8 @@ def soft_labels(
     total = torch.zeros(len(pixels), network.num_classes, device=network.device)
     for _ in range(config.views):
         views = random_views(len(pixels), config.crop_min, generator)
-        for first in range(0, len(pixels), BATCH):
-            rows = slice(first, first + BATCH)
+        for start in range(0, len(pixels), BATCH):
+            rows = slice(start, start + BATCH)
             images = to_float(pixels[rows], network.device)
             total[rows] += network(apply_views(images, views.part(rows)), moments=False).logits
     finite = torch.ones((), dtype=torch.bool, device=total.device)

@@ -1,11 +1,11 @@
-"""Label views: crops and mixes of the distilled images with the teacher's answer to each.
+"""Label views: crops and mixes of the distilled images, each with the teacher's logits.
 
-One averaged label per image loses what a teacher says of its single views. Storing views (as FKD
-does; Shen and Xing, arXiv 2112.01528) keeps it: a student sees exactly what the teacher saw. View v
-crops all images alike, and pastes the same box of image i + s_v into image i (CutMix). So only the
-logits differ from row to row, and each is stored as one of a few values, chosen by
-:func:`codebook`, which makes the files small. In the same number of bytes, few views with sixteen
-values teach more than twice as many with four (tests/benchmarks).
+One averaged label per image loses the teacher's output for individual views. Storing the views (as
+FKD does; Shen and Xing, arXiv 2112.01528) keeps it: a student sees exactly what the teacher saw.
+View v crops all images alike, and pastes the same box of image i + s_v into image i (CutMix). So
+only the logits differ from row to row. Each is quantised to one of a few values by
+:func:`codebook`, which makes the files small. At the same size, few views with sixteen values give
+better students than twice as many views with four (tests/benchmarks).
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from wdistill.networks.features import FeatureNetwork
 from wdistill.transport.kmeans import k_means
 
 BATCH = 256
-_SAMPLE = 20_000  # logits that a codebook is computed from
+_SAMPLE = 20_000  # logits from which a codebook is computed
 
 
 @dataclass(frozen=True, eq=False)
 class LabelViews:
-    """M views. Row m shows image ``image[m]`` with a box of image ``partner[m]`` pasted in.
+    """M views. Row m is image ``image[m]`` with a box of image ``partner[m]`` pasted in.
 
     Attributes:
-        image: (M,) int64, row of the set.
-        partner: (M,) int64, likewise.
+        image: (M,) int64, row of the image in the set.
+        partner: (M,) int64, row of its partner.
         view: (M,) int64, the number of the view.
-        crop: (M, 4) float32, (top, left, height, width) of both images as shares of the side.
+        crop: (M, 4) float32, (top, left, height, width) of both images, as fractions of the side.
         flip: (M,) bool, whether both images are mirrored after the crop.
         mix: (M, 4) int64, (top, left, bottom, right) of the box in pixels after crop and flip.
-        logits: (M, K) float32, those of the teacher for ``classes``.
+        logits: (M, K) float32, the teacher's logits of ``classes``.
         classes: (M, K) int64.
         rest: (M,) float32, the logit of each class that is not among ``classes``.
     """
@@ -77,17 +77,17 @@ class LabelViews:
         return cls(**tensors)
 
     def first(self, views: int) -> LabelViews:
-        """The views below ``views``."""
+        """The first ``views`` views of each image."""
         return self.rows((self.view < views).nonzero()[:, 0])
 
 
 def view_shapes(images: int, size: int, view: int, crop_min: float, seed: int) -> LabelViews:
     """View number ``view`` of all images, without logits.
 
-    It does not depend on the number of views, so that fewer views are the first of more.
+    It does not depend on the number of views, so that fewer views are a prefix of more.
     """
     generator = stream(seed, "label-view", view)
-    drawn = random_views(1, crop_min, generator)
+    views = random_views(1, crop_min, generator)
     mix = random_mix(1, size, generator)
     shift = int(torch.randint(1, max(2, images), (), generator=generator))
     image = torch.arange(images)
@@ -95,8 +95,8 @@ def view_shapes(images: int, size: int, view: int, crop_min: float, seed: int) -
         image=image,
         partner=(image + shift) % images,
         view=torch.full((images,), view),
-        crop=drawn.box.expand(images, 4),
-        flip=drawn.flip.expand(images),
+        crop=views.box.expand(images, 4),
+        flip=views.flip.expand(images),
         mix=torch.tensor(mix.box).expand(images, 4),
         logits=torch.zeros(images, 0),
         classes=torch.zeros(images, 0, dtype=torch.int64),
@@ -109,17 +109,17 @@ def render(images: Tensor, partners: Tensor, views: LabelViews) -> Tensor:
 
     images, partners: (B, 3, R, R) float, those that ``views`` names row by row.
     """
-    cut = Views(views.crop, views.flip)
-    first, second = apply_views(images, cut), apply_views(partners, cut)
+    crops = Views(views.crop, views.flip)
+    base, overlay = apply_views(images, crops), apply_views(partners, crops)
     box = views.mix.to(images.device)[:, :, None, None]
     y = torch.arange(images.shape[2], device=images.device)[None, :, None]
     x = torch.arange(images.shape[3], device=images.device)[None, None, :]
     inside = (y >= box[:, 0]) & (y < box[:, 2]) & (x >= box[:, 1]) & (x < box[:, 3])
-    return torch.where(inside[:, None], second, first)
+    return torch.where(inside[:, None], overlay, base)
 
 
 def render_views(views: LabelViews, pixels: Tensor, device: torch.device) -> Tensor:
-    """What ``views`` show of a set: (B, 3, R, R) float in [0, 1] on ``device``.
+    """Render ``views`` of a set: (B, 3, R, R) float in [0, 1] on ``device``.
 
     pixels: (N, 3, R, R) uint8, all images of the set.
     """
@@ -134,7 +134,7 @@ def image_share(views: LabelViews, size: int) -> Tensor:
 
 
 def view_weights(views: LabelViews, weights: Tensor, size: int) -> Tensor:
-    """(B,) weights of the images and partners that ``views`` show, by their share of the area."""
+    """(B,) area-weighted means of the weights of image and partner in each view."""
     share = image_share(views, size)
     return share * weights[views.image] + (1 - share) * weights[views.partner]
 
@@ -144,9 +144,9 @@ class ViewRecipe:
     """How views are drawn and labelled.
 
     Attributes:
-        config: How many views, how they are cropped, and how many logits are kept of each.
-        temperature: At which the logits that are left out are summed up.
-        seed: Of the crops and mixes.
+        config: Number of views, their crops, and the number of logits kept per view.
+        temperature: Temperature at which the omitted logits are merged.
+        seed: Seed of the crops and mixes.
     """
 
     config: LabelViewsConfig
@@ -169,7 +169,7 @@ def label_views(
         pixels: (N, 3, R, R) uint8, all images of the set, because each is mixed with another.
         recipe: How views are drawn and labelled.
         rows: The images to label; None for all.
-        on_view: Called after each number of a view.
+        on_view: Called after each view of all images.
 
     Raises:
         NumericalError: A logit is not finite.
@@ -179,8 +179,8 @@ def label_views(
     rows = torch.arange(len(pixels)) if rows is None else rows
     parts = []
     for number in range(config.count):
-        drawn = view_shapes(len(pixels), size, number, config.crop_min, recipe.seed)
-        shapes = drawn.rows(rows)
+        all_shapes = view_shapes(len(pixels), size, number, config.crop_min, recipe.seed)
+        shapes = all_shapes.rows(rows)
         for index in torch.arange(len(rows)).split(BATCH):
             part = shapes.rows(index)
             images = render_views(part, pixels, device)
@@ -194,14 +194,14 @@ def label_views(
 
 def join(parts: list[LabelViews]) -> LabelViews:
     """All rows, ordered by view and then by image."""
-    joined = LabelViews(
+    views = LabelViews(
         **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LabelViews)}
     )
-    order = torch.argsort(joined.view * (int(joined.image.max()) + 1) + joined.image)
-    return joined.rows(order)
+    order = torch.argsort(views.view * (int(views.image.max()) + 1) + views.image)
+    return views.rows(order)
 
 
-def renamed(views: LabelViews, order: NDArray[np.int64], classes: NDArray[np.int64]) -> LabelViews:
+def reindex(views: LabelViews, order: NDArray[np.int64], classes: NDArray[np.int64]) -> LabelViews:
     """Views of a set whose images are put in ``order`` and whose class c becomes ``classes[c]``."""
     place = torch.from_numpy(np.argsort(order))
     image, partner = place[views.image], place[views.partner]
@@ -214,31 +214,31 @@ def _with_logits(
 ) -> LabelViews:
     """Keep the ``topk`` largest logits; None keeps all.
 
-    The n others become one value, that of equal logits with the same total probability at
-    ``temperature``:  T (logsumexp(z / T) - log n).
+    The n others are replaced by one value: equal logits with the same total probability at
+    ``temperature``,  T (logsumexp(z / T) - log n).
     """
     logits = logits - logits.mean(1, keepdim=True)
     count = min(topk or logits.shape[1], logits.shape[1])
-    kept, classes = logits.topk(count, dim=1)
+    largest, classes = logits.topk(count, dim=1)
     rest = torch.zeros(len(logits))
     if count < logits.shape[1]:
         others = logits.scatter(1, classes, float("-inf"))
-        left = torch.tensor(float(logits.shape[1] - count))
-        rest = temperature * ((others / temperature).logsumexp(1) - left.log())
+        count_left = torch.tensor(float(logits.shape[1] - count))
+        rest = temperature * ((others / temperature).logsumexp(1) - count_left.log())
     else:
         classes, order = classes.sort(dim=1)
-        kept = kept.gather(1, order)
-    return replace(views, logits=kept, classes=classes, rest=rest)
+        largest = largest.gather(1, order)
+    return replace(views, logits=largest, classes=classes, rest=rest)
 
 
 def all_logits(views: LabelViews, classes: int) -> Tensor:
-    """(B, classes): the stored logits, and ``rest`` for every class without one."""
+    """(B, classes): the stored logits, and ``rest`` for all other classes."""
     full: Tensor = views.rest[:, None].expand(-1, classes).scatter(1, views.classes, views.logits)
     return full
 
 
 def codebook(values: Tensor, levels: int) -> Tensor:
-    """The values that stand for ``values`` with the least mean squared error, by k-means.
+    """Quantisation levels of ``values`` with the least mean squared error, by k-means.
 
     Returns (at most ``levels``,) float32, sorted.
     """
@@ -258,7 +258,7 @@ def _borders(centres: Tensor) -> Tensor:
 
 
 def rounded(views: LabelViews, levels: int) -> LabelViews:
-    """The views with every logit, and every ``rest``, as one of ``levels`` values."""
+    """The views with every logit and every ``rest`` quantised to ``levels`` values."""
 
     def nearest(values: Tensor) -> Tensor:
         centres = codebook(values, levels)
@@ -270,7 +270,7 @@ def rounded(views: LabelViews, levels: int) -> LabelViews:
 
 @dataclass(frozen=True, eq=False)
 class ViewedImages:
-    """The images of a set and the labels of their views, as a student is trained on them.
+    """The images of a set and their label views, for training a student.
 
     Attributes:
         views: All views of the set.
@@ -288,10 +288,10 @@ class ViewedImages:
 def replay(
     images: ViewedImages, temperature: float, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches of views with targets (B, classes) and weights (B,), without end.
+    """Infinite batches of views with targets (B, classes) and weights (B,).
 
-    All rows are shown in random order, then again. Half of the batches are mirrored, which the
-    stored views leave open.
+    Each epoch shows all rows in random order. Half of the batches are mirrored, which the stored
+    views do not determine.
     """
     views, pixels, device = images.views, images.pixels, images.pixels.device
     while True:

@@ -1,1 +1,1 @@
-"""Run, resume, shards, reproduce; what it will cost."""
+"""Run, resume, shard, reproduce and estimate."""

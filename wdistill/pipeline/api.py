@@ -1,8 +1,8 @@
-"""The public functions: what a command of the command line does, one call each.
+"""The public functions: one for each command of the command line.
 
-Nothing of the process is taken over: no signal handlers, no exits, no environment; what libraries
-print and Accelerate's state are afterwards as they were. Progress is shown by tqdm, and what a run
-says goes to the logger ``wdistill``.
+They do not touch signal handlers or environment variables and never exit the process; the verbosity
+of libraries and Accelerate's state are restored afterwards. Progress is shown by tqdm, and messages
+go to the logger ``wdistill``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PREVIEW = "preview.png"
 
 @dataclass(frozen=True)
 class DistilledRun:
-    """A run in its folder. A notebook shows its picture and how well students learn from it."""
+    """A finished run. A notebook displays its preview and the accuracy of its students."""
 
     folder: Path
 
@@ -55,12 +55,12 @@ class DistilledRun:
 
     @property
     def manifest(self) -> Manifest:
-        """What was made, from what, how."""
+        """The manifest of the set: source, settings, teacher and environment."""
         return read_manifest(self.set_folder)
 
     @property
     def report(self) -> Report | None:
-        """How well students learn from the set; None if none were trained."""
+        """The evaluation of the set; None if no students were trained."""
         return read_report(self.set_folder)
 
     @property
@@ -70,7 +70,7 @@ class DistilledRun:
             return picture.copy()
 
     def images(self, *, temperature: float | None = None) -> DistilledImages:
-        """The set, ready to train on: see :func:`wdistill.load`."""
+        """Load the set for training, see :func:`wdistill.load`."""
         return load(self.set_folder, temperature=temperature)
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ def distill(
 ) -> DistilledRun:
     """Distil a dataset, evaluate the result, and write a folder that is ready to publish.
 
-    Stopped at any moment, the same call goes on where it was. Several processes, started by
+    If it is interrupted, the same call resumes where it stopped. Several processes, started by
     ``accelerate launch``, share the work if each makes the same call.
 
     Args:
@@ -106,14 +106,14 @@ def distill(
         backbone: Image classifier whose features are used: Hub id, folder or built-in name.
         ipc: Images per class.
         output: The run's folder; by default ``runs/<dataset>-ipc<n>``.
-        config: All settings that change the result. The arguments above win over it.
-        runtime: Device, workers, progress bars, tracking, streaming, part of a run.
+        config: All settings that change the result. The arguments above override it.
+        runtime: Device, workers, progress bars, tracking, streaming, shard.
 
     Returns:
-        The run: its folder, manifest, report, picture and images.
+        The run: its folder, manifest, report, preview and images.
 
     Raises:
-        WdistillError: Anything that the caller can mend, in one line.
+        WdistillError: Any error that the caller can fix, in one line.
 
     Example:
         >>> run = wdistill.distill("cifar10", backbone="resnet18", ipc=10)
@@ -123,7 +123,7 @@ def distill(
     config = _run_settings(config, dataset, backbone, ipc)
     shard = None if runtime.shard is None else Shard.parse(runtime.shard)
     folder = pipeline.default_output(config, shard) if output is None else Path(output)
-    with _as_before(runtime.quiet):
+    with _restore_libraries(runtime.quiet):
         pipeline.run(config, runtime, folder, runtime.command or config.command(), shard=shard)
     return DistilledRun(folder)
 
@@ -149,13 +149,13 @@ def estimate(
         Time, memory and disk space.
 
     Raises:
-        WdistillError: Anything that the caller can mend, as the run itself would.
+        WdistillError: Any error that the caller can fix, as for the run itself.
 
     Example:
         >>> wdistill.estimate("cifar10", backbone="resnet18", ipc=10)
     """
     runtime = runtime or RuntimeConfig()
-    with _as_before(runtime.quiet):
+    with _restore_libraries(runtime.quiet):
         return pipeline.estimate_run(_run_settings(config, dataset, backbone, ipc), runtime)
 
 
@@ -168,7 +168,7 @@ def evaluate(
     config: EvaluateConfig | None = None,
     runtime: RuntimeConfig | None = None,
 ) -> Report:
-    """Train students on a set of images and on real ones beside it, and write a report.
+    """Train students on a set of images and on real images, and write a report.
 
     Args:
         source: A run folder, a published folder, or any small labelled image dataset: Hub id,
@@ -177,14 +177,14 @@ def evaluate(
         students: Architectures to train; by default the teacher's.
         output: Folder of report.json and report.html; by default ``report`` in a run folder, else
             ``reports/<name>``.
-        config: All settings that change the result. The arguments above win over it.
+        config: All settings that change the result. The arguments above override it.
         runtime: Device, workers, progress bars.
 
     Returns:
         The report: a row for each student, labels and set of images.
 
     Raises:
-        WdistillError: Anything that the caller can mend, in one line.
+        WdistillError: Any error that the caller can fix, in one line.
 
     Example:
         >>> wdistill.evaluate("runs/cifar10-ipc10", students=["convnet"])
@@ -196,7 +196,7 @@ def evaluate(
     if students is not None:
         config = replace(config, evaluate=replace(config.evaluate, students=tuple(students)))
     folder = report_folder(config) if output is None else Path(output)
-    with _as_before(runtime.quiet):
+    with _restore_libraries(runtime.quiet):
         return judge(config, runtime, folder, runtime.command or config.command(), on_own_run)
 
 
@@ -209,31 +209,31 @@ def reproduce(
     trust_remote_code: bool = False,
     runtime: RuntimeConfig | None = None,
 ) -> Differences:
-    """Make a published set again from its settings, and compare the two.
+    """Reproduce a published set from its recorded settings, and compare the two.
 
     Args:
         source: Hub id of a dataset that wdistill pushed, a published folder or a run folder.
-        dataset: The real data, if they were on a disk; by default the source at its revision.
-        backbone: The backbone, if it was on a disk; by default as recorded, at its revision.
+        dataset: The real data, if they were local; by default the source at its revision.
+        backbone: The backbone, if it was local; by default as recorded, at its revision.
         output: The new run's folder; by default ``runs/reproduced-<name>``.
-        trust_remote_code: Whether to run code that a network's repository brings.
+        trust_remote_code: Whether to run code from a network's repository.
         runtime: Device, workers, progress bars.
 
     Returns:
-        How far the two sets are apart.
+        The differences between the two sets.
 
     Raises:
-        WdistillError: Anything that the caller can mend, in one line.
+        WdistillError: Any error that the caller can fix, in one line.
 
     Example:
         >>> print(wdistill.reproduce("you/cifar10-wdistill-ipc10"))
     """
     runtime, source = runtime or RuntimeConfig(), str(source)
-    given = reproduction.Given(_text(dataset), _text(backbone), trust_remote_code)
+    overrides = reproduction.Overrides(_text(dataset), _text(backbone), trust_remote_code)
     folder = reproduction.default_output(source) if output is None else Path(output)
     command = runtime.command or f"wdistill reproduce {source}"
-    with _as_before(runtime.quiet):
-        return reproduction.reproduce(source, given, runtime, folder, command)
+    with _restore_libraries(runtime.quiet):
+        return reproduction.reproduce(source, overrides, runtime, folder, command)
 
 
 class PushArguments(TypedDict, total=False):
@@ -251,18 +251,18 @@ def push(folder: str | Path, repo_id: str, **options: Unpack[PushArguments]) -> 
 
     Args:
         folder: The run's folder or its ``publish`` folder.
-        repo_id: The dataset repository, ``you/name``; it is made if there is none.
+        repo_id: The dataset repository, ``you/name``; created if it does not exist.
         **options: ``private``: visibility of a new repository, by default public, but private if
             the source is gated or private or its licence is unknown; ``revision``: the branch, by
             default main; ``create_pr``: open a pull request instead; ``commit_message``;
-            ``dry_run``: only say what would be sent, without a network.
+            ``dry_run``: only list what would be uploaded, without network access.
 
     Returns:
-        What was pushed, and the address of the commit or pull request.
+        What was pushed, and the URL of the commit or pull request.
 
     Raises:
         RunFolderError: There is no finished run in the folder.
-        HubError: The Hub refused, or cannot be reached; the push can be repeated as it is.
+        HubError: The Hub refused, or cannot be reached; the same push can be repeated.
 
     Example:
         >>> wdistill.push("runs/cifar10-ipc10", "you/cifar10-wdistill-ipc10", private=True)
@@ -276,7 +276,7 @@ def _run_settings(
     backbone: str | Path | None,
     ipc: int | None,
 ) -> RunConfig:
-    """``config`` with those arguments that are not None."""
+    """``config`` updated with the arguments that are not None."""
     config = config or RunConfig()
     if dataset is not None:
         config = replace(config, data=replace(config.data, dataset=str(dataset)))
@@ -292,20 +292,23 @@ def _text(path: str | Path | None) -> str | None:
 
 
 @contextmanager
-def _as_before(quiet: bool) -> Iterator[None]:
-    """Libraries keep to errors while it is open; then they are as they were.
+def _restore_libraries(quiet: bool) -> Iterator[None]:
+    """Silence libraries within the context, and restore their state afterwards.
 
-    Accelerate's state is global, and a second call may need another one, such as another precision.
+    Accelerate's state is global, and a later call may need another one, such as another precision.
     """
-    logs, foreign = transformers.logging, is_initialized()
+    logs, state_exists = transformers.logging, is_initialized()
     verbosity, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
     of_datasets = datasets.logging.get_verbosity()
-    shown = not datasets.are_progress_bars_disabled(), not hub_utils.are_progress_bars_disabled()
+    bars_enabled = (
+        not datasets.are_progress_bars_disabled(),
+        not hub_utils.are_progress_bars_disabled(),
+    )
     logs.set_verbosity_error()
     datasets.logging.set_verbosity_error()
     logs.disable_progress_bar()
-    hidden = quiet or not bars_shown()
-    if hidden:
+    hide_bars = quiet or not bars_shown()
+    if hide_bars:
         datasets.disable_progress_bars()
         hub_utils.disable_progress_bars()
     try:
@@ -315,10 +318,10 @@ def _as_before(quiet: bool) -> Iterator[None]:
         datasets.logging.set_verbosity(of_datasets)
         if bars:
             logs.enable_progress_bar()
-        if hidden and shown[0]:
+        if hide_bars and bars_enabled[0]:
             datasets.enable_progress_bars()
-        if hidden and shown[1]:
+        if hide_bars and bars_enabled[1]:
             hub_utils.enable_progress_bars()
-        if not foreign and is_initialized():
+        if not state_exists and is_initialized():
             for state in (AcceleratorState(), PartialState(), GradientState()):
-                vars(state).clear()  # each is a view of the state that all of its kind share
+                vars(state).clear()  # the state is shared by all instances of a class

@@ -1,18 +1,16 @@
-"""What a run is going to cost: the run itself, made small and timed.
+"""Estimate the cost of a run by timing reduced copies of it.
 
-Reduced copies of the run go through all of its stages in a scratch folder: a few classes with few
-images and steps, twice the classes, the same with more steps, and the first with more images of
-each class. What a stage takes is then
+Four copies go through all stages: a few classes with few images and steps, twice the classes, the
+same with more steps, and the first with more images per class. The time of a stage is modelled as
 
     seconds = constant + per_class * classes + per_image * images + per_step * steps
 
-with the terms >= 0 that fit the copies best (least squares), and the counts of the whole run.
+with non-negative coefficients fitted to the copies by least squares.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,8 +21,8 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from wdistill.core.devices import device_name
-from wdistill.core.log import silenced
+from wdistill.core.devices import device_name, peak_memory
+from wdistill.core.log import without_log
 from wdistill.core.units import Unit
 from wdistill.data.pixels import PixelStore, file_bytes, to_float
 from wdistill.data.splits import ImageSplit
@@ -38,12 +36,12 @@ from wdistill.pipeline.tables import Estimate, Sizes
 from wdistill.pipeline.teacher import Networks
 from wdistill.synthesis.targets import SPACE_SAMPLE
 
-Stages = Callable[[Run, Networks], Mapping[str, float]]  # does a run; seconds of each stage
+Stages = Callable[[Run, Networks], Mapping[str, float]]
 PROCESSES = (1, 2, 4, 8)
-PATIENCE = 0.5  # [own] seconds that the images of a copy take the teacher, there and back
-DEEPER, LONGER = 3, 4  # [own] how many times the images of a class, and the steps
-PNG_GROWTH = 1.2  # [own] of an image by synthesis, six sets of CIFAR-10 and Fashion-MNIST
-COPIES = 6  # of the distilled images in memory, when the pictures are drawn
+PATIENCE = 0.5  # [own] seconds of forward and backward passes for the images of a copy
+DEEPER, LONGER = 8, 8  # [own] factors on the images per class, and on the steps; 4 is noisy
+PNG_GROWTH = 1.2  # [own] PNG size after / before synthesis, six sets of CIFAR-10 and Fashion-MNIST
+COPIES = 6  # copies of the distilled images in memory while the pictures are drawn
 
 
 @dataclass(frozen=True)
@@ -54,38 +52,34 @@ class _Copy(Run):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        labels = range(len(self.data.class_names))
-        starts = enumerate(labels[:: self.group])
-        return tuple(Unit(index, tuple(labels[s : s + self.group])) for index, s in starts)
+        labels, group = range(len(self.data.class_names)), self.group
+        return tuple(Unit(s // group, tuple(labels[s : s + group])) for s in labels[::group])
 
 
 def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
-    """Estimate ``run``, whatever is already done of it, in this process, which must be alone.
+    """Estimate ``run`` from its beginning, in this process, which must be the only one.
 
-    The random state is left as it was, no network of the run is touched, and nothing stays.
+    The random state is restored, the networks of the run are not changed, and no files remain.
 
     Args:
-        run: The run that is to be estimated.
-        networks: The networks that it names.
-        stages: Does all stages of a run, and returns the seconds that each took.
+        run: The run to estimate.
+        networks: Its networks.
+        stages: Executes all stages of a run, and returns the seconds that each took.
     """
-    began, device, config = time.perf_counter(), run.accelerator.device, run.config
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), silenced():
-        afford, trained = _probe(run, networks)
+    start, device, config = time.perf_counter(), run.accelerator.device, run.config
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), without_log():
+        image_limit, trains_teacher = _probe(run, networks)
         with tempfile.TemporaryDirectory(prefix="wdistill-") as scratch:
-            copies = _copies(run, networks, afford, trained, Path(scratch))
+            copies = _copies(run, networks, image_limit, trains_teacher, Path(scratch))
             warm_up, *seconds = [stages(copy, networks) for copy in copies]
             disk = _disk(run, networks, copies[1], copies[2])
         run.accelerator.free_memory()
     classes, students = len(run.data.class_names), _students(run, networks)
-    images, peak = config.barycenter.ipc * classes, _peak()
-    counts = {
-        stage: [_work(each, networks, stage) for each in (run, *copies[1:])] for stage in warm_up
-    }
-    measured = {
-        stage: _seconds([each[stage] for each in seconds], works, whole)
-        for stage, (whole, *works) in counts.items()
-    }
+    images, peak = config.barycenter.ipc * classes, peak_memory()
+    fits = {}
+    for stage in warm_up:
+        full_work, *works = [_work(each, networks, stage) for each in (run, *copies[1:])]
+        fits[stage] = _seconds([each[stage] for each in seconds], works, full_work)
     return Estimate(
         classes=classes,
         train_images=len(run.data.train),
@@ -94,54 +88,55 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
         images=images,
         units=len(run.units),
         steps=config.synthesis.iterations,
-        training_steps=math.ceil(_training(run) / config.teacher.batch_size) if trained else 0,
+        training_steps=trains_teacher * math.ceil(_training(run) / config.teacher.batch_size),
         students=students,
         student_steps=config.evaluate.budget(images)[0] if students else 0,
         seconds={
             count: {
-                stage: constant + _share(run, networks, stage, count) * rest
-                for stage, (constant, rest) in measured.items()
+                stage: constant + _share(run, networks, stage, count) * shared
+                for stage, (constant, shared) in fits.items()
             }
             for count in PROCESSES
         },
-        memory=peak + _kept(run, networks) if peak else 0,
+        memory=peak + _images_in_memory(run, networks) if peak else 0,
         device_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         disk=disk,
         device=device_name(device),
         threads=torch.get_num_threads(),
-        calibrated=time.perf_counter() - began,
+        calibrated=time.perf_counter() - start,
     )
 
 
-def _copies(run: Run, networks: Networks, afford: int, trained: bool, scratch: Path) -> list[_Copy]:
-    """To warm up, then as the module says. A slow network gets fewer images."""
+def _copies(
+    run: Run, networks: Networks, image_limit: int, trains_teacher: bool, scratch: Path
+) -> list[_Copy]:
+    """A warm-up copy, then those that the module describes. A slow network gets fewer images."""
     config, classes = run.config, len(run.data.class_names)
-    ipc = min(config.barycenter.ipc, afford)
+    ipc, views = min(config.barycenter.ipc, image_limit), config.label_views.count
     batch = config.evaluate.budget(config.barycenter.ipc * classes)[1]
-    wanted = max(len(run.units[0].classes), math.ceil(batch / ipc))
-    few = max(1, min(wanted, classes // 2, afford // ipc))
-    steps = max(2, min(10, afford // (2 * few * ipc)))
+    group = len(run.units[0].classes)
+    target = max(group, math.ceil(batch / ipc))
+    base_classes = max(1, min(target, classes // 2, image_limit // ipc))
+    steps = max(2, min(10, image_limit // (2 * base_classes * ipc)))
 
     def copy(name: str, wider: int, deeper: int, longer: int) -> _Copy:
-        count = few * wider
-        train = _first(run.data.train, count, deeper * max(ipc, afford // few))
-        test = _first(run.data.eval, count, max(1, afford // few))
+        count = base_classes * wider
+        train = _subset(run.data.train, count, deeper * max(ipc, image_limit // base_classes))
+        test = _subset(run.data.eval, count, max(1, image_limit // base_classes))
         reduced = replace(
             config,
-            teacher=replace(config.teacher, epochs=longer * trained, allow_weak=True),
+            teacher=replace(config.teacher, epochs=longer * trains_teacher, allow_weak=True),
             barycenter=replace(config.barycenter, ipc=ipc),
             synthesis=replace(config.synthesis, iterations=steps * longer),
-            label_views=replace(
-                config.label_views, count=min(config.label_views.count, longer), budget=None
-            ),
+            label_views=replace(config.label_views, count=min(views, longer), budget=None),
             evaluate=replace(
                 config.evaluate, epochs=None, steps=steps * longer, batch_size=batch, seeds=1
             ),
         )
         names = run.data.class_names[:count]
         data = replace(run.data, train=train, eval=test if len(test) else train, class_names=names)
-        in_memory, group = replace(run.decoding, folder=None), len(run.units[0].classes)
-        return _Copy(reduced, data, scratch / name, run.accelerator, in_memory, True, group=group)
+        in_memory = replace(run.decoding, folder=None)
+        return _Copy(reduced, data, scratch / name, run.accelerator, in_memory, True, None, group)
 
     return [
         copy("warm-up", 1, 1, 1), copy("few", 1, 1, 1), copy("wide", 2, 1, 1),
@@ -149,13 +144,13 @@ def _copies(run: Run, networks: Networks, afford: int, trained: bool, scratch: P
     ]  # fmt: skip
 
 
-def _first(split: ImageSplit, classes: int, most: int) -> ImageSplit:
-    chosen = [np.flatnonzero(split.labels == label)[:most] for label in range(classes)]
-    return split.take(np.concatenate(chosen))
+def _subset(split: ImageSplit, classes: int, per_class: int) -> ImageSplit:
+    rows = [np.flatnonzero(split.labels == label)[:per_class] for label in range(classes)]
+    return split.take(np.concatenate(rows))
 
 
 def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
-    """How many images can be decoded, and pass the teacher there and back, in PATIENCE."""
+    """Images that the teacher can take in PATIENCE seconds, and whether it has to be trained."""
     device, train = run.accelerator.device, run.data.train
     preprocessing = preprocessing_for(networks.backbone, networks.resolution, NO_NORMALISATION)
     backbone = load_backbone(networks.backbone, run.data.class_names, preprocessing, 0)
@@ -163,32 +158,29 @@ def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
     rows = range(min(16, len(train)))
     times.append(time.perf_counter())
     images = to_float(PixelStore(train, preprocessing).get(rows), device)
+    times.append(time.perf_counter())
     for _ in range(3):
-        times.append(time.perf_counter())
         with torch.no_grad():
             float(network(images, moments=False).logits.sum())  # waits for the device
-    times.append(time.perf_counter())
-    decoded, *passes = np.diff(times).tolist()
-    slowest = max(3 * min(passes), decoded / run.decoding.threads) / len(rows)
+        times.append(time.perf_counter())
+    decode_seconds, *passes = np.diff(times).tolist()
+    slowest = max(3 * min(passes), decode_seconds / run.decoding.threads) / len(rows)
     return max(4, int(PATIENCE / slowest)), backbone.origin != "as_is"
 
 
 def _work(run: Run, networks: Networks, stage: str) -> list[float]:
-    """What a run, or a copy of it, has to do: classes, images, and images of all steps together."""
+    """The work of a stage in a run or copy: classes, images, and images summed over all steps."""
     config, data, classes = run.config, run.data, len(run.data.class_names)
     images, train, test = config.barycenter.ipc * classes, len(data.train), len(data.eval)
     students, (steps, size) = _students(run, networks), config.evaluate.budget(images)
-    seen = steps * images / math.ceil(images / size)
+    images_seen = steps * images / math.ceil(images / size)
+    sampled = min(SPACE_SAMPLE * classes, train)
     works: dict[str, list[float]] = {
         "teacher": [0, train + test, _training(run)],
         "transport": [classes, train, 0],
-        "synthesis": [
-            classes,
-            min(SPACE_SAMPLE * classes, train),
-            config.synthesis.iterations * images,
-        ],
+        "synthesis": [classes, sampled, config.synthesis.iterations * images],
         "relabel": [classes, train, config.label_views.count * images],
-        "evaluate": [students, students * test, students * seen],
+        "evaluate": [students, students * test, students * images_seen],
     }
     return works[stage]
 
@@ -202,68 +194,57 @@ def _training(run: Run) -> int:
 
 def _students(run: Run, networks: Networks) -> int:
     config = run.config.evaluate
-    every = jobs(config, list(networks.students), run.config.barycenter.ipc)
-    return len(every) if config.enabled else 0
+    return config.enabled * len(jobs(config, list(networks.students), run.config.barycenter.ipc))
 
 
 def _seconds(
-    times: list[float], works: list[list[float]], whole: list[float]
+    times: list[float], works: list[list[float]], full_work: list[float]
 ) -> tuple[float, float]:
-    """What each process takes, and what all share."""
-    constant, *each = nnls(np.column_stack([np.ones(len(times)), works]), times)[0].tolist()
-    return constant, float(np.dot(each, whole))
+    """Constant seconds of every process, and seconds that the processes share."""
+    constant, *rates = nnls(np.column_stack([np.ones(len(times)), works]), times)[0].tolist()
+    return constant, float(np.dot(rates, full_work))
 
 
 def _share(run: Run, networks: Networks, stage: str, processes: int) -> float:
-    """Of the busiest process."""
+    """The busiest process's share of the work."""
     if stage == "teacher":
         return 1 / processes
-    sizes = [len(unit.classes) for unit in run.units]
-    if stage == "evaluate":
-        sizes = [1] * max(1, _students(run, networks))
+    students = [1] * max(1, _students(run, networks))
+    sizes = students if stage == "evaluate" else [len(unit.classes) for unit in run.units]
     return max(sum(sizes[index::processes]) for index in range(processes)) / sum(sizes)
 
 
-def _disk(run: Run, networks: Networks, first: Run, wide: Run) -> Sizes:
-    """From the files of two copies, which grow with the classes."""
-    config, counts = run.config, [len(copy.data.class_names) for copy in (wide, first)]
-    classes = len(run.data.class_names)
-    images = config.barycenter.ipc / first.config.barycenter.ipc * classes
+def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
+    """Extrapolate the sizes of files from two copies with different numbers of classes."""
+    config, classes = run.config, len(run.data.class_names)
+    counts = [len(copy.data.class_names) for copy in (wide, narrow)]
+    images = config.barycenter.ipc / narrow.config.barycenter.ipc * classes
 
-    def whole(pattern: str, growth: float = 1.0) -> float:
+    def extrapolate(pattern: str, growth: float = 1.0) -> float:
         large, small = (
             sum(path.stat().st_size for path in copy.folder.glob(pattern) if path.is_file())
-            for copy in (wide, first)
+            for copy in (wide, narrow)
         )
-        each = max(0.0, (large - small) / (counts[0] - counts[1]))
-        return max(0.0, small - each * counts[1]) + each * images * growth
+        per_class = max(0.0, (large - small) / (counts[0] - counts[1]))
+        return max(0.0, small - per_class * counts[1]) + per_class * images * growth
 
-    views = config.label_views.count * whole("publish/*/soft_labels/*")
+    views = config.label_views.count * extrapolate("publish/*/soft_labels/*")
     views = min(views, config.label_views.budget or views)
-    labels = 4 * config.barycenter.ipc * classes * (classes - counts[1])  # copies have short ones
-    published = whole("publish/**/*", PNG_GROWTH) + labels + views
-    splits = (len(run.data.train), len(run.data.eval))
+    labels = 4 * config.barycenter.ipc * classes * (classes - counts[1])  # longer than the copies'
+    published = extrapolate("publish/**/*", PNG_GROWTH) + labels + views
     return Sizes(
-        run=round(whole("**/*") + 2 * (labels + views)),
+        run=round(extrapolate("**/*") + 2 * (labels + views)),
         published=round(published),
         label_views=round(views),
-        pixels=sum(file_bytes(count, networks.resolution) for count in splits),
+        pixels=sum(
+            file_bytes(len(s), networks.resolution) for s in (run.data.train, run.data.eval)
+        ),
     )
 
 
-def _kept(run: Run, networks: Networks) -> int:
-    """Bytes of the decoded splits and of the distilled images."""
-    splits = (len(run.data.train), len(run.data.eval))
-    decoded = sum(count for count in splits if not file_bytes(count, networks.resolution))
-    distilled = COPIES * run.config.barycenter.ipc * len(run.data.class_names)
-    return (decoded + distilled) * 3 * networks.resolution**2
-
-
-def _peak() -> int:
-    """Bytes of memory that this process has had at most; 0 where the system does not tell."""
-    try:
-        import resource  # noqa: PLC0415  # not on Windows
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def _images_in_memory(run: Run, networks: Networks) -> int:
+    """Bytes of the decoded splits and of the distilled images in memory."""
+    splits = len(run.data.train), len(run.data.eval)
+    images = sum(count for count in splits if not file_bytes(count, networks.resolution))
+    images += COPIES * run.config.barycenter.ipc * len(run.data.class_names)
+    return images * 3 * networks.resolution**2

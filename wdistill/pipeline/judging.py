@@ -1,4 +1,4 @@
-"""The evaluation at the end of a run, and what any evaluation of it changes on its card."""
+"""The evaluation at the end of a run, and publishing later evaluations on its card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wdistill.config import EvaluateConfig
 from wdistill.core.files import atomic_write
 from wdistill.errors import RunFolderError
 from wdistill.evaluation.comparison import Comparison, EvaluationTeacher, Protocol
-from wdistill.evaluation.results import joined
+from wdistill.evaluation.results import merge_reports
 from wdistill.evaluation.sets.subject import fingerprint_of
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.run_folder import Run
@@ -35,10 +35,10 @@ def own_comparison(
     distilled: DistilledSet,
     views: LabelViews | None,
 ) -> Comparison:
-    """A run's set beside random real images, of what the run has in memory.
+    """A comparison of a run's set with random real images, from what the run has in memory.
 
-    Equivalent numbers need more students, and would make a run take longer: `wdistill evaluate`
-    finds them, and takes the students of the run as they are.
+    The equivalent IPC needs more students and would make a run longer: `wdistill evaluate` computes
+    it, and reuses the students of the run.
     """
     config = run.config
     return Comparison(
@@ -80,28 +80,28 @@ def own_comparison(
 
 
 def publish_report(run: Path, report: Report) -> None:
-    """Put ``report`` beside the set of the run folder ``run``, and on its card.
+    """Write ``report`` to the published set of the run folder ``run`` and to its card.
 
-    What an earlier evaluation has measured beyond it, in the same circumstances, stays. Nothing is
-    written where the published report says as much already.
+    Additional results of an earlier evaluation under the same circumstances are kept. Nothing is
+    written if the published report already contains all results.
     """
     folder, root = one_set(run), publish_folder(run)
-    published = report.for_publication()
+    merged = report.for_publication()
     try:
         earlier = read_report(folder)
     except RunFolderError:
         earlier = None
     if earlier is not None:
-        published = joined(published, earlier)
-        same = {"created": earlier.created, "command": earlier.command}
-        if published.model_copy(update=same) == earlier:
+        merged = merge_reports(merged, earlier)
+        origin = {"created": earlier.created, "command": earlier.command}
+        if merged.model_copy(update=origin) == earlier:
             return
-    published.write(folder / REPORT_FILE)
+    merged.write(folder / REPORT_FILE)
     atomic_write(root / "README.md", render_card(root).encode())
 
 
 def on_own_run(config: EvaluateConfig, comparison: Comparison, report: Report) -> None:
-    """Publish what `wdistill evaluate` has found of a run's set with its own data and teacher."""
+    """Publish the report of `wdistill evaluate` on a run's set with its own data and teacher."""
     run = Path(config.source).expanduser()
     source = read_manifest(one_set(run)).source
     if config.teacher is not None or not comparison.real.is_of(source.fingerprint):

@@ -1,4 +1,4 @@
-"""The order of the stages, and what each hands to the next."""
+"""The stages of a run, in order, and what they pass on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wdistill.core.devices import (
     training_ends,
 )
 from wdistill.core.files import locked, write_json
-from wdistill.core.log import logged
+from wdistill.core.log import log_to_folder
 from wdistill.core.settings import flat
 from wdistill.core.units import Shard
 from wdistill.data.dataset import ImageData, load_data
@@ -33,7 +33,7 @@ from wdistill.pipeline.judging import own_comparison
 from wdistill.pipeline.run_folder import SECONDS, Run, claim, stage_times
 from wdistill.pipeline.shards import write_shard
 from wdistill.pipeline.stages.finish import (
-    Made,
+    RunResult,
     assemble,
     draw_pictures,
     manifest_of,
@@ -58,8 +58,10 @@ logger = logging.getLogger(__name__)
 
 
 def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
-    """runs/<last part of the dataset's name>-ipc<n>, and which part it is. A pattern has the name
-    of the folder that it is for; what is no letter, digit, ``_``, ``.`` or ``-`` becomes ``-``.
+    """runs/<last part of the dataset's name>-ipc<n>, plus the shard's name.
+
+    A glob pattern takes the name of its folder; characters other than letters, digits, ``_``, ``.``
+    and ``-`` become ``-``.
     """
     path = Path((config.data.dataset or "fashion-mnist-subset").rstrip("/"))
     while glob.has_magic(str(path)):
@@ -77,25 +79,28 @@ def run(
     check: Callable[[ImageData], object] = lambda _: None,
     shard: Shard | None = None,
 ) -> Path:
-    """Distil, evaluate and write the publishable folder, which is returned.
+    """Distil, evaluate and write the publishable folder, whose path is returned.
 
-    What an earlier start of the same run has finished is not computed again. ``check`` may refuse
-    the data before any work starts. A ``shard`` ends with its images and their labels, see
-    :func:`wdistill.pipeline.shards.merge`. Raises WdistillError on anything that the user can mend.
+    What an earlier start of the same run finished is not computed again. ``check`` may refuse the
+    data before any work starts. A ``shard`` ends with its images and their labels, see
+    :func:`wdistill.pipeline.shards.merge`.
+
+    Raises:
+        WdistillError: Any error that the user can fix.
     """
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device, runtime.track, folder)
     main = accelerator.is_main_process
     with accelerator.main_process_first():
-        scaled = scaling(config) if runtime.streaming else None
-        data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scaled)
+        scale = scaling(config) if runtime.streaming else None
+        data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scale)
         check(data)
         networks = find_networks(config, data)
     with training_ends(accelerator), locked(folder) if main else nullcontext():
         if main:
             claim(folder, config, data.source.fingerprint)
-        accelerator.wait_for_everyone()  # nobody works in a folder that is refused
-        with logged(folder, accelerator):
+        accelerator.wait_for_everyone()  # no process works in a folder that was refused
+        with log_to_folder(folder, accelerator):
             decoding = decoding_for(runtime, folder / "work", accelerator)
             run = Run(config, data, folder, accelerator, decoding, runtime.quiet, shard)
             _announce(run)
@@ -104,41 +109,41 @@ def run(
             if runtime.track is not None:
                 settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
                 accelerator.init_trackers("wdistill", settings)
-            _work(run, networks, command)
+            _run_stages(run, networks, command)
             remove_pixels(decoding, accelerator)
     return folder / PUBLISH
 
 
 def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate:
-    """Estimate a run of these settings, in one process. Nothing stays on the disk.
+    """Estimate a run with these settings, in one process. No files remain on the disk.
 
     Raises:
-        WdistillError: As the run itself would.
+        WdistillError: As for the run itself.
     """
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
-    scaled = scaling(config) if runtime.streaming else None
-    data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scaled)
+    scale = scaling(config) if runtime.streaming else None
+    data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scale)
     decoding = decoding_for(runtime, Path(), accelerator)
     run = Run(config, data, Path(), accelerator, decoding, runtime.quiet)
     return estimate(run, find_networks(config, data), stage_seconds)
 
 
 def _estimate(run: Run, networks: Networks) -> None:
-    """Say what the run will cost. A failure of this does not stop it."""
+    """Log an estimate of the run. If it fails, the run continues."""
     if run.accelerator.num_processes > 1:
         logger.info("estimate: none with several processes; `wdistill estimate` makes one")
         return
     try:
         logger.info(estimate_table(estimate(run, networks, stage_seconds)))
-    except Exception as error:  # not even for want of memory
+    except Exception as error:  # even if it is out of memory
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         logger.warning(f"warning: what the run costs cannot be estimated ({reason})")
 
 
 def stage_seconds(run: Run, networks: Networks) -> dict[str, float]:
-    """Do all stages of ``run``; the seconds that each took."""
-    _work(run, networks, "")
+    """Execute all stages of ``run``; returns the seconds that each took."""
+    _run_stages(run, networks, "")
     return stage_times(run)
 
 
@@ -155,15 +160,15 @@ def _announce(run: Run) -> None:
 
 @contextmanager
 def _timed(run: Run, stage: str) -> Iterator[None]:
-    """Add the time of ``stage`` to what earlier starts of this run have spent on it."""
-    began = time.perf_counter()
+    """Add the time of ``stage`` to that of earlier starts of this run."""
+    start = time.perf_counter()
     try:
         yield
-        logger.info(f"{stage}: finished after {time.perf_counter() - began:.1f} s")
+        logger.info(f"{stage}: finished after {time.perf_counter() - start:.1f} s")
     finally:
         if run.accelerator.is_main_process:
             seconds = stage_times(run)
-            seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
+            seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
             write_json(run.work / SECONDS, seconds)
 
 
@@ -181,12 +186,17 @@ def _teacher(run: Run, networks: Networks) -> Teacher:
     return teacher
 
 
-def _work(run: Run, networks: Networks, command: str) -> None:
+def _run_stages(run: Run, networks: Networks, command: str) -> None:
     teacher = _teacher(run, networks)
     with _timed(run, "transport"):
         transport = transport_stage(run, teacher)
     if run.shard is None:
-        w2 = np.array([[each.w2, each.w2_random] for each in transported_classes(transport)])
+        w2 = np.array(
+            [
+                [transported.w2, transported.w2_random]
+                for transported in transported_classes(transport)
+            ]
+        )
         logger.info(transport_table(run.data.class_names, w2))
         run.accelerator.log({"transport/w2": w2[:, 0].mean(), "transport/random": w2[:, 1].mean()})
     with _timed(run, "synthesis"):
@@ -195,7 +205,7 @@ def _work(run: Run, networks: Networks, command: str) -> None:
     with _timed(run, "relabel"):
         labels = relabel_stage(run, teacher, images)
         if run.shard is None:
-            _, stored = label_views_stage(run, teacher, images)
+            _, views = label_views_stage(run, teacher, images)
     if run.shard is not None:
         if run.accelerator.is_main_process:
             write_shard(run.work, run.shard, command)
@@ -203,15 +213,15 @@ def _work(run: Run, networks: Networks, command: str) -> None:
     distilled = assemble(run, transport, images, labels)
     if run.accelerator.is_main_process:
         draw_pictures(run, images.units)
-    evaluated = None
+    evaluation = None
     with _timed(run, "evaluate"):
         if run.config.evaluate.enabled:
-            comparison = own_comparison(run, teacher, networks, distilled, stored)
-            evaluated = comparison, measure(comparison, run.folder / OUTCOMES)
+            comparison = own_comparison(run, teacher, networks, distilled, views)
+            evaluation = comparison, measure(comparison, run.folder / OUTCOMES)
     if run.accelerator.is_main_process:
         nearest = torch.cat([unit.nearest for unit in labels.units]).numpy()
-        made = Made(distilled, stored, w2, nearest)
-        publish(run, made, partial(manifest_of, run, teacher, networks, made, command))
-        if evaluated is not None:
-            publish_own_report(run, *evaluated, command)
+        result = RunResult(distilled, views, w2, nearest)
+        publish(run, result, partial(manifest_of, run, teacher, networks, result, command))
+        if evaluation is not None:
+            publish_own_report(run, *evaluation, command)
     run.accelerator.wait_for_everyone()

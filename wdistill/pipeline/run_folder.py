@@ -1,4 +1,4 @@
-"""A run and its folder, which belongs to one run only."""
+"""A run and its folder, which belongs to exactly one run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECONDS = "seconds.json"
 
 @dataclass(frozen=True)
 class Run:
-    """What all stages need: the settings, the data, the folder, and where to compute."""
+    """What all stages need: settings, data, folder and devices."""
 
     config: RunConfig
     data: ImageData
@@ -61,8 +61,8 @@ class Run:
         )
 
     def compute(self, stage: Stage[R], function: Callable[[Unit, Advance], R]) -> StageOutput[R]:
-        """Compute the units of ``stage`` that are missing, those of this shard if the run has
-        shards; ``function`` as for :func:`compute_units`.
+        """Compute the missing units of ``stage``, of this shard only if the run is one;
+        ``function`` as for :func:`compute_units`.
         """
         units = self.shard.of(self.units) if self.shard else self.units
         compute_units(stage, units, self.work, function, self.accelerator, self.quiet)
@@ -70,23 +70,30 @@ class Run:
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
-    """What makes two runs the same: the data, variables that make float32 less precise, and all
-    settings except those of the evaluation and of label views.
+    """What identifies a run: the data, variables that make float32 less precise, and all settings
+    except those of the evaluation and of label views.
     """
     settings = flat(config.to_dict())
-    ignored = ("evaluate.", "label_views.", "teacher.allow_weak", "teacher.trust_remote_code")
-    kept = {key: value for key, value in settings.items() if not key.startswith(ignored)}
+    ignored_prefixes = (
+        "evaluate.",
+        "label_views.",
+        "teacher.allow_weak",
+        "teacher.trust_remote_code",
+    )
+    identifying = {
+        key: value for key, value in settings.items() if not key.startswith(ignored_prefixes)
+    }
     environment = {f"environment.{name}": value for name, value in less_precise().items()}
-    return {**kept, **environment, "data.fingerprint": fingerprint}
+    return {**identifying, **environment, "data.fingerprint": fingerprint}
 
 
 def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
-    """Mark ``folder`` as this run's, or recognise it.
+    """Mark ``folder`` as belonging to this run, or check that it does.
 
-    A run that got no further than its teacher gives way to another.
+    A run that has only a teacher may be replaced by another.
 
     Raises:
-        RunFolderError: The folder holds more of another run, or files that are no run at all.
+        RunFolderError: The folder holds results of another run, or files that are not a run.
     """
     current = identity(config, fingerprint)
     path = folder / IDENTITY
@@ -94,16 +101,16 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
         _check_empty(folder)
         write_json(path, current)
         return
-    recorded = read_json(path)
-    if not isinstance(recorded, dict):
+    previous = read_json(path)
+    if not isinstance(previous, dict):
         raise RunFolderError(f"{str(path)!r} is not this tool's; choose another `output`")
     different = sorted(
-        key for key in current.keys() | recorded.keys() if current.get(key) != recorded.get(key)
+        key for key in current.keys() | previous.keys() if current.get(key) != previous.get(key)
     )
-    begun = any((folder / "work").glob("transport-*")) or (folder / "publish").exists()
-    if different and begun:
+    has_results = any((folder / "work").glob("transport-*")) or (folder / "publish").exists()
+    if different and has_results:
         changes = ", ".join(
-            f"{key} was {recorded.get(key)!r} and is now {current.get(key)!r}"
+            f"{key} was {previous.get(key)!r} and is now {current.get(key)!r}"
             for key in different[:3]
         )
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""
@@ -115,7 +122,7 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
 
 
 def _check_empty(folder: Path) -> None:
-    # If writing is interrupted, a temporary file remains, which belongs to no run.
+    # An interrupted write may leave a temporary file, which belongs to no run.
     names = [entry.name for entry in folder.iterdir()]
     foreign = [n for n in names if n != ".lock" and not (n[0] == "." and n.endswith(".tmp"))]
     if foreign:
@@ -126,6 +133,6 @@ def _check_empty(folder: Path) -> None:
 
 
 def stage_times(run: Run) -> dict[str, float]:
-    """Seconds that each stage has taken, in all starts of the run together."""
+    """Seconds of each stage, summed over all starts of the run."""
     path = run.work / SECONDS
     return dict(read_json(path)) if path.exists() else {}

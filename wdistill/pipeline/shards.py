@@ -1,4 +1,4 @@
-"""Runs in parts that know nothing of each other (job arrays, spot machines), and their joining."""
+"""Shards of a run that need no communication (job arrays, spot machines), and merging them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
 
@@ -23,13 +22,17 @@ from wdistill.core.units import Shard
 from wdistill.errors import RunFolderError
 
 SHARD = "shard.json"
-ALONE = ("teacher-accuracy.json",)  # what a part has beside its units
+ALONE = ("teacher-accuracy.json",)  # files of a shard besides its units
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What :func:`merge` did: units in the folder, parts that were not among those given, and the
-    command of the whole run, without its folder.
+    """Result of :func:`merge`.
+
+    Attributes:
+        units: Number of merged units.
+        absent: Shards that were not among the parts.
+        command: The command of the full run, without its folder.
     """
 
     units: int
@@ -38,19 +41,20 @@ class Merged:
 
 
 def write_shard(work: Path, shard: Shard, command: str) -> None:
-    """Say in a part's work folder which one it is, and how it was made."""
-    told = {"index": shard.index, "count": shard.count, "command": command}
-    write_json(work / SHARD, told)
+    """Record the shard and its command in the shard's work folder."""
+    record = {"index": shard.index, "count": shard.count, "command": command}
+    write_json(work / SHARD, record)
 
 
 def merge(parts: Sequence[Path], folder: Path) -> Merged:
-    """Join the finished units of ``parts`` in the run folder ``folder``, which may hold some.
+    """Merge the finished units of ``parts`` into the run folder ``folder``, which may hold some.
 
-    Raises RunFolderError, before anything is written, if one is no part, or if they are parts of
-    different runs, of different numbers of parts, or have different teachers.
+    Raises:
+        RunFolderError: A folder is not a shard, or the shards are of different runs, numbers of
+            shards, or teachers. Nothing has been written then.
     """
-    told = [_told(part) for part in parts]
-    counts = sorted({each["count"] for each in told})
+    records = [_read_shard(part) for part in parts]
+    counts = sorted({shard.count for shard, _ in records})
     if len(counts) > 1:
         raise RunFolderError(f"the parts are of runs in {counts[0]} and in {counts[1]} parts")
     _check_same_run([*parts, *([folder] if (folder / IDENTITY).exists() else [])])
@@ -63,53 +67,55 @@ def merge(parts: Sequence[Path], folder: Path) -> Merged:
         for name in ALONE:
             with suppress(FileNotFoundError):
                 atomic_write(folder / "work" / name, (parts[0] / "work" / name).read_bytes())
-    given = {each["index"] for each in told}
-    absent = [Shard(i, counts[0]) for i in range(1, counts[0] + 1) if i not in given]
-    return Merged(len(units), tuple(absent), told[0]["command"])
+    present = {shard.index for shard, _ in records}
+    absent = [Shard(i, counts[0]) for i in range(1, counts[0] + 1) if i not in present]
+    return Merged(len(units), tuple(absent), records[0][1])
 
 
-def _told(part: Path) -> dict[str, Any]:
+def _read_shard(part: Path) -> tuple[Shard, str]:
+    """Which shard the run folder ``part`` holds, and the command that made it."""
     path = part / "work" / SHARD
     if not path.is_file() or not (part / IDENTITY).is_file():
         raise RunFolderError(
             f"{str(part)!r} is no part of a run; give folders of runs with `runtime.shard`"
         )
-    told = read_json(path)
+    record = read_json(path)
     with guarded(path):
-        shard = Shard.parse(f"{told['index']}/{told['count']}")
-        return {"index": shard.index, "count": shard.count, "command": str(told["command"])}
+        return Shard.parse(f"{record['index']}/{record['count']}"), str(record["command"])
 
 
 def _check_same_run(folders: Sequence[Path]) -> None:
-    first, *others = ((folder, read_json(folder / IDENTITY)) for folder in folders)
-    for folder, theirs in others:
+    reference, *others = ((folder, read_json(folder / IDENTITY)) for folder in folders)
+    for folder, other_identity in others:
         names = sorted(
-            k for k in first[1].keys() | theirs.keys() if first[1].get(k) != theirs.get(k)
+            k
+            for k in reference[1].keys() | other_identity.keys()
+            if reference[1].get(k) != other_identity.get(k)
         )
         if names:
             raise RunFolderError(
-                f"{str(first[0])!r} and {str(folder)!r} are not of the same run: {names[0]} is "
-                f"{first[1].get(names[0])!r} and {theirs.get(names[0])!r}"
+                f"{str(reference[0])!r} and {str(folder)!r} are not of the same run: {names[0]} is "
+                f"{reference[1].get(names[0])!r} and {other_identity.get(names[0])!r}"
             )
 
 
 def _units(parts: Sequence[Path]) -> list[Path]:
-    """The files of all finished units, one of each. Those of one stage must have one key, which
-    depends on the data, the teacher and every setting.
+    """The files of all finished units, without duplicates. All units of a stage must have the same
+    key, which depends on the data, the teacher and every setting.
     """
-    found: dict[str, Path] = {}
+    units: dict[str, Path] = {}
     keys: dict[str, tuple[str, Path]] = {}
     for part in parts:
         for path in sorted((part / "work").glob("*-[0-9][0-9][0-9][0-9][0-9].safetensors")):
             stage, key = path.name.rsplit("-", 1)[0], _key(path)
-            known, where = keys.setdefault(stage, (key, part))
-            if key != known:
+            stage_key, first_part = keys.setdefault(stage, (key, part))
+            if key != stage_key:
                 raise RunFolderError(
-                    f"{str(where)!r} and {str(part)!r} are not of the same run: their teachers, "
-                    "feature spaces or versions differ"
+                    f"{str(first_part)!r} and {str(part)!r} are not of the same run: their "
+                    "teachers, feature spaces or versions differ"
                 )
-            found.setdefault(path.name, path)
-    return list(found.values())
+            units.setdefault(path.name, path)
+    return list(units.values())
 
 
 def _key(path: Path) -> str:

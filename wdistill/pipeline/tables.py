@@ -1,4 +1,4 @@
-"""What a run costs and what it gave, as tables of text."""
+"""Text tables: transport distances, the estimate of a run, and differences of two sets."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from wdistill.core.text import Shown, clean, human_bytes, human_seconds
 from wdistill.pipeline.reproduction.differences import Accuracy, Differences, Gap
 
 
-def transport_table(class_names: Sequence[str], w2: Any, most: int = 20) -> str:
-    """W2^2 of the atoms and of random real images per class, as text; the mean comes last. Names of
-    classes may be anyone's: each stays one line, without control characters.
+def transport_table(class_names: Sequence[str], w2: Any, max_classes: int = 20) -> str:
+    """W2^2 of the atoms and of random real images per class; the mean comes last. Class names are
+    untrusted: each stays on one line, without control characters.
     """
     class_names = [clean(name) for name in class_names]
     width = min(28, max(len(name) for name in (*class_names, "mean of all classes")))
     lines = [f"{'W2^2 to the real features':{width}}  {'atoms':>9}  {'random':>9}  ratio"]
-    shown = [(name, *values) for name, values in zip(class_names[:most], w2, strict=False)]
-    if len(class_names) > most:
-        shown.append((f"... {len(class_names) - most} more", float("nan"), float("nan")))
-    for name, atoms, random in [*shown, ("mean of all classes", *w2.mean(0))]:
+    rows = [(name, *values) for name, values in zip(class_names[:max_classes], w2, strict=False)]
+    if len(class_names) > max_classes:
+        rows.append((f"... {len(class_names) - max_classes} more", float("nan"), float("nan")))
+    for name, atoms, random in [*rows, ("mean of all classes", *w2.mean(0))]:
         if np.isnan(atoms):
             lines.append(name)
             continue
@@ -33,8 +33,13 @@ def transport_table(class_names: Sequence[str], w2: Any, most: int = 20) -> str:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the finished run folder, of the published set in it, of the label views in that, and
-    of the decoded images that are on the disk while the run lasts.
+    """Sizes in bytes.
+
+    Attributes:
+        run: The finished run folder.
+        published: The published set in it.
+        label_views: The label views in the published set.
+        pixels: Decoded images on the disk while the run lasts.
     """
 
     run: int
@@ -45,16 +50,17 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Estimate(Shown):
-    """Of a run from its beginning.
+    """Estimated cost of a run from its beginning.
 
     Attributes:
-        resolution: Pixels of a side.
-        images: Distilled ones, in ``units`` groups that can be made at once, of ``steps`` steps.
-        training_steps: Of the teacher; 0 where it is used as it is.
+        resolution: Side of the images in pixels.
+        images: Number of distilled images, in ``units`` groups that can be computed in parallel,
+            with ``steps`` steps each.
+        training_steps: Steps of the teacher's training; 0 if it is used as it is.
         seconds: By number of processes and stage.
-        memory: Peak bytes of a process, 0 if unknown.
-        device_memory: Peak bytes of its GPU, None without one.
-        threads: Of this process.
+        memory: Peak memory of a process in bytes, 0 if unknown.
+        device_memory: Peak memory of its GPU in bytes, None without one.
+        threads: CPU threads of this process.
         calibrated: Seconds that the estimate took.
     """
 
@@ -81,7 +87,7 @@ class Estimate(Shown):
 
 
 def estimate_table(estimate: Estimate) -> str:
-    """What is to be done, seconds of each stage by number of processes, memory and bytes."""
+    """Amount of work, time of each stage by number of processes, memory and disk space."""
     counts = tuple(estimate.seconds)
     rows = [("", *(f"{n} process{'es' if n > 1 else ''}" for n in counts))]
     for stage in estimate.seconds[counts[0]]:
@@ -127,12 +133,12 @@ def _room(estimate: Estimate) -> list[str]:
         lines.append(
             f"  decoded images, on the disk until the run ends: {human_bytes(estimate.disk.pixels)}"
         )
-    each = "a GPU"
+    resource = "a GPU"
     if estimate.device_memory is None:
-        each = "a core" if estimate.threads == 1 else f"{estimate.threads} cores"
+        resource = "a core" if estimate.threads == 1 else f"{estimate.threads} cores"
     lines.append(
         f"  measured in {human_seconds(estimate.calibrated)} on {estimate.device}; "
-        f"several processes need {each} each"
+        f"several processes need {resource} each"
     )
     return lines
 
@@ -141,7 +147,7 @@ MOST_ROWS = 20
 
 
 def verdict(differences: Differences) -> str:
-    """Some lines: identical or how far from it, and what may explain it."""
+    """Whether the sets are identical, how they differ, and what may explain it."""
     lines = [_headline(differences), *(f"  {line}" for line in _details(differences))]
     lines += [f"  {change.name}: {change.now}, was {change.was}" for change in differences.changes]
     if not differences.identical:
@@ -169,27 +175,28 @@ def _details(differences: Differences) -> Iterator[str]:
         }
         for name, gap in gaps.items():
             if gap is not None:
-                yield f"{name}: {_apart(gap)}"
+                yield f"{name}: {_gap_text(gap)}"
     if not differences.same_teacher:
-        yield f"the teacher has other weights; its accuracy: {_moved(differences.teacher_accuracy)}"
+        change = _change(differences.teacher_accuracy)
+        yield f"the teacher has other weights; its accuracy: {change}"
     rows = differences.accuracies
     if rows and all(row.was == row.now for row in rows):
         yield f"accuracy of students: the same in all {len(rows)} rows of the report"
         return
     for row in rows[:MOST_ROWS]:
-        yield f"accuracy of {row.name}: {_moved(row)}"
+        yield f"accuracy of {row.name}: {_change(row)}"
     if len(rows) > MOST_ROWS:
         largest = max(rows, key=lambda row: abs(row.now - row.was))
-        yield f"... {len(rows) - MOST_ROWS} more rows; largest, {largest.name}: {_moved(largest)}"
+        yield f"... {len(rows) - MOST_ROWS} more rows; largest, {largest.name}: {_change(largest)}"
 
 
-def _apart(gap: Gap) -> str:
+def _gap_text(gap: Gap) -> str:
     if gap.largest == 0:
         return "the same"
     return f"{gap.mean:.2g} apart on average, {gap.largest:.2g} at most"
 
 
-def _moved(row: Accuracy) -> str:
+def _change(row: Accuracy) -> str:
     return f"{row.now:.1%}, was {row.was:.1%} ({100 * (row.now - row.was):+.1f})"
 
 
@@ -204,5 +211,5 @@ def _explanation(differences: Differences) -> str:
 
 
 def _plain(line: str) -> str:
-    """Names come from files that anyone may have written; a terminal obeys control characters."""
+    """Replace control characters, because names come from untrusted files."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)

@@ -1,4 +1,4 @@
-"""The teacher of a run: looked up, trained if its classes are not the dataset's, and tested."""
+"""The teacher of a run: find it, train it if its classes are not the dataset's, and test it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from wdistill.artifact.manifest import TeacherRecord
 from wdistill.config import RunConfig
 from wdistill.core.files import read_json, write_json
-from wdistill.core.processes import agreed, share_file, share_folder
+from wdistill.core.processes import main_process_value, share_file, share_folder
 from wdistill.core.seeds import stream_seed
 from wdistill.core.text import without_folders
 from wdistill.data.dataset import ImageData
@@ -73,7 +73,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Networks:
-    """All networks that a run names, looked up before any long work starts."""
+    """All networks of a run, resolved before any long work starts."""
 
     backbone: BackboneSource
     students: dict[str, BackboneSource]
@@ -104,7 +104,7 @@ def find_teacher(config: RunConfig, native_size: int) -> tuple[BackboneSource, i
 
 
 def scaling(config: RunConfig) -> Callable[[int], Scaling]:
-    """A function from the images' native size to how a stream of them is scaled."""
+    """A function from the images' native size to the scaling of a stream of them."""
 
     def scaling_of(native_size: int) -> Scaling:
         source, resolution = find_teacher(config, native_size)
@@ -144,13 +144,13 @@ def prepare_teacher(run: Run, networks: Networks) -> Teacher:
     backbone = load_backbone(source, data.class_names, preprocessing, seed)
     check_accepts(backbone)
     if backbone.origin != "as_is":
-        _check_whole(run, backbone)
-        backbone = _trained(run, backbone, train)
-    return _measured(run, backbone, train, test)
+        _check_not_shard(run, backbone)
+        backbone = _trained_backbone(run, backbone, train)
+    return _evaluate_teacher(run, backbone, train, test)
 
 
-def _check_whole(run: Run, backbone: Backbone) -> None:
-    """Raise OptionError if the run is a shard: each shard would train another teacher."""
+def _check_not_shard(run: Run, backbone: Backbone) -> None:
+    """Raise OptionError if the run is a shard: each shard would train a different teacher."""
     if run.shard is not None:
         raise OptionError(
             f"`runtime.shard` needs a teacher that is trained, and {backbone.name!r} is not: train "
@@ -160,19 +160,19 @@ def _check_whole(run: Run, backbone: Backbone) -> None:
         )
 
 
-def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
-    """The backbone as it was saved after training, now or by an earlier start of this run.
+def _trained_backbone(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
+    """The backbone after training, by this or an earlier start of the run.
 
-    It is always loaded again, because training leaves its model wrapped (mixed precision,
+    It is always loaded from the checkpoint, because training wraps the model (mixed precision,
     processes).
     """
     settings = run.config.teacher
     key = training_key(run.data, backbone, settings, run.config.seed, run.config.mixed_precision)
     folder, record = run.folder / "teacher", run.work / "teacher.json"
-    done = record.exists() and read_json(record).get("key") == key and folder.is_dir()
-    if not agreed(done, run.accelerator):
-        how = "from scratch" if backbone.origin == "from_scratch" else "with a new head"
-        logger.info(f"teacher: training {backbone.name} {how}, {settings.epochs} epochs")
+    finished = record.exists() and read_json(record).get("key") == key and folder.is_dir()
+    if not main_process_value(finished, run.accelerator):
+        initialisation = "from scratch" if backbone.origin == "from_scratch" else "with a new head"
+        logger.info(f"teacher: training {backbone.name} {initialisation}, {settings.epochs} epochs")
         checkpoint = run.work / "teacher-epoch.safetensors"
         share_file(checkpoint, run.accelerator)
         train_teacher(
@@ -184,22 +184,24 @@ def _trained(run: Run, backbone: Backbone, train: PixelStore) -> Backbone:
         checkpoint.unlink(missing_ok=True)
     share_folder(folder, run.accelerator)
     try:
-        kind = type(backbone.model)
-        saved = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+        model_class = type(backbone.model)
+        model = model_class.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     except Exception as error:
         raise RunFolderError(
             f"{str(folder)!r} is damaged; delete it and run the same command again"
         ) from error
-    return replace(backbone, model=saved)
+    return replace(backbone, model=model)
 
 
-def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore) -> Teacher:
+def _evaluate_teacher(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore) -> Teacher:
     digest = weights_sha256(backbone.model)
     network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
     key = features_key(run.data, backbone, digest, run.config.seed)
     record = run.work / "teacher-accuracy.json"
     cached = read_json(record) if record.exists() else {}
-    accuracy = agreed(cached["accuracy"] if cached.get("key") == key else nan, run.accelerator)
+    accuracy = main_process_value(
+        cached["accuracy"] if cached.get("key") == key else nan, run.accelerator
+    )
     if isnan(accuracy):
         accuracy = measure_accuracy(network, test, run.accelerator)
         if run.accelerator.is_main_process:
@@ -219,7 +221,7 @@ def _measured(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore)
 
 
 def open_pool(run: Run, teacher: Teacher, networks: Networks) -> list[FeatureSpace]:
-    """The feature spaces beside the teacher; they see its pixels, each normalised in its way."""
+    """The feature spaces besides the teacher; each normalises the same pixels in its own way."""
     pixels = teacher.train.preprocessing
     sources = [
         (source, count, preprocessing_for(source, pixels.resolution, (pixels.mean, pixels.std)))

@@ -1,1 +1,1 @@
-"""Pixels towards atoms."""
+"""Optimise pixels so that their features match the atoms."""

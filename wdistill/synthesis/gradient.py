@@ -1,11 +1,11 @@
-"""The loss of synthesis and its gradient, for as many images at once as fit.
+"""The synthesis loss and its gradient, for as many images at once as fit into memory.
 
-Classes are independent of each other, so a group of them that is too large is treated in parts. The
+Classes are independent of each other, so a group that is too large is processed in parts. The
 images of one class are coupled by its mean and its statistics, but only through a few numbers u_j
-of each image: features, logits, and moments at norm layers. If a single class is too large, two
-passes give the same gradient (Gao et al. 2021, "gradient cache", arXiv 2101.06983):
+per image: features, logits, and moments at norm layers. If a single class is too large, two passes
+give the same gradient (Gao et al. 2021, "gradient cache", arXiv 2101.06983):
 
-    1. u_j of every image, part by part, without gradients; then g_j = dL/du_j of all at once;
+    1. u_j of every image, part by part, without gradients; then g_j = dL/du_j, all at once;
     2. dL/ds_j = (du_j/ds_j)^T g_j, part by part.
 
 This is exact because networks are in evaluation mode, where u_j depends on image j alone.
@@ -64,7 +64,7 @@ Active = Sequence[tuple[FeatureSpace, Group]]
 
 
 def feature_losses(features: Tensor, group: Group) -> tuple[Tensor, Tensor]:
-    """The features and the mean term, summed over classes. features: (G * n, d)."""
+    """The feature term and the mean term, summed over classes. features: (G * n, d)."""
     difference = (features - group.atoms).view(*group.weights.shape, -1)
     weights = group.weights[:, :, None]
     single = (weights * difference**2).sum((1, 2))
@@ -90,14 +90,14 @@ def moment_loss(out: Activations, group: Group) -> Tensor:
 
 
 def _loss(terms: Terms, group: Group, out: Activations) -> tuple[Tensor, Tensor]:
-    """The weighted loss of one space, and its TERMS without weights, (4,); absent ones are 0."""
+    """The weighted loss of one space, and its unweighted TERMS, (4,); inactive ones are 0."""
     single, mean = feature_losses(out.features, group)
     zero = torch.zeros_like(mean)
     moments = moment_loss(out, group) if terms.moments > 0 else zero
     entropy = zero
     if terms.entropy > 0:
-        each = F.cross_entropy(out.logits, group.labels, reduction="none")
-        entropy = (group.weights.flatten() * each).sum()
+        losses = F.cross_entropy(out.logits, group.labels, reduction="none")
+        entropy = (group.weights.flatten() * losses).sum()
     values = torch.stack([single, mean, moments, entropy])
     weights = values.new_tensor([terms.features, terms.mean, terms.moments, terms.entropy])
     return (weights * values).sum(), values.detach()
@@ -109,33 +109,35 @@ def pixel_gradient(
     views: Views,
     share: float,
     autocast: torch.dtype | None,
-    most: int | None = None,
+    limit: int | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """dL/dx of a group of classes.
 
-    The gradient of the pool is scaled, image by image, to ``share`` times the length of the
-    teacher's, because the features of a random network have no natural unit.
+    The gradient of the pool's space is scaled, per image, to ``share`` times the norm of the
+    teacher's, because the features of a random network have no natural scale.
 
     Args:
         active: The teacher's space and its targets, and possibly one of the pool.
         pixels: (G * n, 3, R, R) float in [0, 1].
         views: One view of each image.
-        share: See above.
+        share: Norm of the pool's gradient relative to the teacher's.
         autocast: The dtype of the networks' passes; None for float32.
-        most: The number of images at once; None for all. The result is the same up to rounding.
+        limit: The number of images at once; None for all. The result is the same up to rounding.
 
     Returns:
         The gradient, with the shape of ``pixels``, and the unweighted TERMS of each active space.
     """
     ipc = active[0][1].weights.shape[1]
-    at_once = (most or len(pixels)) // ipc
-    if at_once == 0:
-        return _two_passes(active, pixels, views, share, autocast, most or len(pixels))
+    classes_at_once = (limit or len(pixels)) // ipc
+    if classes_at_once == 0:
+        return _two_passes(active, pixels, views, share, autocast, limit or len(pixels))
     parts = []
-    for first in range(0, len(pixels) // ipc, at_once):
-        some = [(space, group.part(slice(first, first + at_once))) for space, group in active]
-        images = slice(first * ipc, (first + at_once) * ipc)
-        parts.append(_one_pass(some, pixels[images], views.part(images), share, autocast))
+    for start in range(0, len(pixels) // ipc, classes_at_once):
+        active_part = [
+            (space, group.part(slice(start, start + classes_at_once))) for space, group in active
+        ]
+        images = slice(start * ipc, (start + classes_at_once) * ipc)
+        parts.append(_one_pass(active_part, pixels[images], views.part(images), share, autocast))
     if len(parts) == 1:
         return parts[0]
     sums = [torch.stack(terms).sum(0) for terms in zip(*(v for _, v in parts), strict=True)]
@@ -164,9 +166,9 @@ def _two_passes(
     views: Views,
     share: float,
     autocast: torch.dtype | None,
-    most: int,
+    limit: int,
 ) -> tuple[Tensor, list[Tensor]]:
-    parts = [slice(first, first + most) for first in range(0, len(pixels), most)]
+    parts = [slice(start, start + limit) for start in range(0, len(pixels), limit)]
     outputs: list[list[Activations]] = [[] for _ in active]
     with torch.no_grad():
         for part in parts:
@@ -175,9 +177,9 @@ def _two_passes(
                 of_space.append(_activations(space, images, autocast))
     output_gradients, values = [], []
     for (space, group), of_space in zip(active, outputs, strict=True):
-        whole = joined(of_space)
-        leaves = [tensor.requires_grad_() for tensor in whole.tensors]
-        loss, terms = _loss(space.terms, group, whole)
+        activations = joined(of_space)
+        leaves = [tensor.requires_grad_() for tensor in activations.tensors]
+        loss, terms = _loss(space.terms, group, activations)
         output_gradients.append(torch.autograd.grad(loss, leaves, allow_unused=True))
         values.append(terms)
 
@@ -188,7 +190,7 @@ def _two_passes(
             pairs = [
                 (tensor, gradient[part])
                 for tensor, gradient in zip(tensors, of_space, strict=True)
-                # Not all are in the loss, and some may not depend on the image.
+                # Some outputs are not in the loss, or do not depend on the image.
                 if gradient is not None and tensor.requires_grad
             ]
             out, grads = zip(*pairs, strict=True)
@@ -210,8 +212,8 @@ def _activations(space: FeatureSpace, images: Tensor, autocast: torch.dtype | No
 def _through_views(
     view_gradients: Callable[[Tensor], list[Tensor]], pixels: Tensor, views: Views, share: float
 ) -> Tensor:
-    """The gradient in the pixels; ``view_gradients`` gives those of each active space in the views
-    of the pixels.
+    """The gradient with respect to the pixels; ``view_gradients`` returns the gradients of each
+    active space with respect to the augmented views.
     """
     leaf = pixels.detach().requires_grad_()
     # Outside autocast: bf16 would blur the pixels.

@@ -1,4 +1,4 @@
-"""Pixels towards atoms and statistics, in one or several feature spaces.
+"""Optimise pixels to match atoms and statistics in one or several feature spaces.
 
 For the n images s_j of class c with weights b_j, the loss of a feature space with network f, atoms
 x_j and total class variance v (section 3.3 of the paper, where the teacher is the only space):
@@ -11,11 +11,10 @@ x_j and total class variance v (section 3.3 of the paper, where the teacher is t
 mean_l and var_l are the b-weighted per-channel moments of norm layer l's input over the class's
 images. Each step uses the teacher and one space of the pool, in turn. Departures from the paper:
 moments are exact per class (total variance); each image has its own view a, and half of the views
-are not cropped, because objects shrink where crops alone have to resemble whole real images;
-distances are measured in units of the class's variance, and statistics are divided by the number of
+are not cropped, because objects shrink if only crops have to resemble whole real images;
+distances are measured relative to the class's variance, and statistics are divided by the number of
 layers and the root of the number of channels, so that one set of weights suits any network; Adam
-moves the coefficients of the spectrum rather than pixels, which are clamped to [0, 1] after each
-step.
+updates spectral coefficients instead of pixels, which are clamped to [0, 1] after each step.
 """
 
 from __future__ import annotations
@@ -37,19 +36,19 @@ from wdistill.synthesis.gradient import Group, pixel_gradient
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget
 from wdistill.synthesis.spectrum import Spectrum
 
-LOOK_EVERY = 25  # steps between two looks at the loss; each waits for the device
+LOOK_EVERY = 25  # steps between two readings of the loss; each synchronises with the device
 TERMS = ("features", "mean", "moments", "entropy")
 
 
 @dataclass(frozen=True)
 class ClassTarget:
-    """What the n images of one class aim at.
+    """The target of the n images of one class.
 
     Attributes:
         label: The class.
         weights: (n,) float32, sum 1.
         spaces: One target per feature space, the teacher's first.
-        grey: Whether the images stay grey, because all real ones are.
+        grey: Whether the images stay grey, because all real images of the class are.
     """
 
     label: int
@@ -66,8 +65,8 @@ class DistilledUnit:
         pixels: (G, n, 3, R, R) uint8, after all steps.
         start: The same before the first step.
         middle: The same after half of the steps.
-        trace: (looks, 1 + 4 + 4) float32: the step, then the unweighted TERMS of the teacher and
-            those of the pool.
+        trace: (readings, 1 + 4 + 4) float32: the step, then the unweighted TERMS of the teacher
+            and those of the pool.
     """
 
     pixels: Tensor
@@ -85,11 +84,11 @@ class DistilledUnit:
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised, and in which coordinates; the same for all groups of classes.
+    """The objective and its coordinates; the same for all groups of classes.
 
     Attributes:
         spaces: The teacher first, then the pool.
-        spectrum: The coordinates in which the images move.
+        spectrum: The coordinates that are optimised.
         config: The settings of synthesis.
         autocast: The dtype of the networks' passes; None for float32.
     """
@@ -131,7 +130,7 @@ def synthesise(
         start: (G, n, 3, R, R) float in [0, 1].
         generators: One CPU generator per class, which draws the views of its images.
         on_step: Called after each step with the number of images.
-        capacity: How many images the device's memory holds at once, as far as is known.
+        capacity: How many images fit into the device's memory at once, as measured so far.
 
     Raises:
         NumericalError: The loss or a pixel is not finite.
@@ -144,31 +143,30 @@ def synthesise(
     ipc, count = len(targets[0].weights), start.shape[0] * start.shape[1]
     grey = torch.tensor([t.grey for t in targets], device=device).repeat_interleave(ipc)
     spectrum = objective.spectrum.to(device)
-    pixels = _greyed(start.flatten(0, 1).to(device), grey)
+    pixels = _desaturate(start.flatten(0, 1).to(device), grey)
     coefficients = spectrum.coefficients(pixels)
     optimizer = torch.optim.Adam([coefficients], lr=config.lr, betas=(0.5, 0.9))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.iterations))
     looks: list[Tensor] = []
     middle = to_uint8(pixels)
     for step in range(config.iterations):
-        # Never flipped, unlike in the paper: an image that is to look right both ways becomes
-        # symmetric, and students flip images themselves. [own] It makes no difference on CIFAR-10
-        # and Fashion-MNIST.
-        drawn = [
+        # No flips, unlike the paper: an image that has to match both ways becomes symmetric, and
+        # students flip images themselves. [own] No difference on CIFAR-10 and Fashion-MNIST.
+        class_views = [
             random_views(ipc, config.crop_min, generator, config.whole_share, flips=False)
             for generator in generators
         ]
-        views = concatenate(drawn)
-        turn = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
-        active = [(spaces[i], groups[i]) for i in turn]
+        views = concatenate(class_views)
+        space_indices = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
+        active = [(spaces[i], groups[i]) for i in space_indices]
         work = partial(
             pixel_gradient, active, pixels, views, config.space_weight, objective.autocast
         )
         gradient, values = capacity.run(work, count)
-        coefficients.grad = spectrum.gradient(_greyed(gradient, grey))
+        coefficients.grad = spectrum.gradient(_desaturate(gradient, grey))
         optimizer.step()
         schedule.step()
-        pixels = _greyed(spectrum.pixels(coefficients).clamp_(0, 1), grey)
+        pixels = _desaturate(spectrum.pixels(coefficients).clamp_(0, 1), grey)
         coefficients.copy_(spectrum.coefficients(pixels))
         if step + 1 == config.iterations // 2:
             middle = to_uint8(pixels)
@@ -186,8 +184,8 @@ def synthesise(
     )
 
 
-def _greyed(images: Tensor, grey: Tensor) -> Tensor:
-    """images (B, 3, R, R); those marked by grey (B,) lose their colour."""
+def _desaturate(images: Tensor, grey: Tensor) -> Tensor:
+    """Remove the colour of the images (B, 3, R, R) that the mask grey (B,) selects."""
     return torch.where(grey.view(-1, 1, 1, 1), images.mean(1, keepdim=True), images)
 
 

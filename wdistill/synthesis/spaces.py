@@ -1,13 +1,14 @@
-"""Feature spaces: networks in which distilled images should look like the real ones they stand for.
+"""Feature spaces: networks in whose features distilled images should match real ones.
 
-The transport plan T of a class says which real images each atom stands for. In any network with
-features Y' of the real images the matching atoms are the plan-weighted means
+The transport plan T of a class says which real images each atom represents. In any network with
+features Y' of the real images, the matching atoms are the plan-weighted means
 
     X' = diag(1/b) T Y'
 
-so one plan, computed in the teacher's features, serves many networks. This goes beyond the paper,
+so one plan, computed in the teacher's features, applies to any network. This extends the paper,
 where the teacher is the only network. The default pool consists of randomly initialised ConvNets;
-such networks as feature spaces come from distribution matching (Zhao and Bilen, arXiv 2110.04181).
+using such networks as feature spaces comes from distribution matching (Zhao and Bilen, arXiv
+2110.04181).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """A network and the weights of its terms; key: a hash of all that its features depend on."""
+    """A network and the weights of its terms; key: a hash of what its features depend on."""
 
     name: str
     network: FeatureNetwork
@@ -61,7 +62,7 @@ class FeatureSpace:
 
 @dataclass(frozen=True)
 class SpaceTarget:
-    """What the images of one class aim at in one space.
+    """The target of the images of one class in one space.
 
     Attributes:
         atoms: (n, d) float32.
@@ -89,7 +90,7 @@ def space_target(network: FeatureNetwork, store: PixelStore, plan: Plan) -> Spac
     parts = zip(plan.owner.split(SURVEY_BATCH), plan.mass.split(SURVEY_BATCH), batches, strict=True)
     for owner, mass, pixels in parts:
         features = network(to_float(pixels, network.device), moments=False).features
-        # A product, since index_add adds in any order on a GPU.
+        # A matrix product, because index_add is not deterministic on a GPU.
         part = F.one_hot(owner, plan.atoms).T * mass
         sums = sums + (part.to(network.device) @ features).cpu()
         squares += float(features.square().sum(1).cpu() @ mass)
@@ -123,14 +124,14 @@ def open_spaces(
     seed: int,
     device: torch.device,
 ) -> list[FeatureSpace]:
-    """The pool of feature spaces beside the teacher.
+    """The pool of feature spaces besides the teacher.
 
     Args:
-        sources: Networks, how many of each, and how their input is normalised. Those without
-            weights are randomly initialised, each differently.
+        sources: Networks, the number of each, and the normalisation of their input. Networks
+            without weights are randomly initialised, each differently.
         config: The weights of the terms.
-        class_names: Of the dataset.
-        seed: Of the random weights.
+        class_names: The classes of the dataset.
+        seed: Seed of the random weights.
         device: Where the networks run.
     """
     terms = Terms(features=1.0, mean=config.space_mean_weight)

@@ -1,17 +1,17 @@
 """Pixel coordinates in which real images vary equally.
 
 Real images are smooth: their energy falls with frequency, and their colour channels are correlated.
-A step of equal size in every pixel is mostly noise that no real image has. Here an image x is
-written as
+A step of equal size in every pixel is mostly noise that real images lack. Here an image x is
+parametrised by
 
     z = (C(x / p) - m) / s,   C(x)_a = D (sum_k U_ak x_k) D^T
 
 with the orthonormal cosine transform D along both axes, the principal colour axes U, the mean m and
-deviation s of each coefficient over the real images, and the deviation p of each place, scaled to a
-mean square of 1. A step in z moves each coefficient in proportion to how much it varies in reality,
-and places that are the same in all images, such as a black border, hardly at all. The spectra of
-natural images: Field 1987; images optimised in such coordinates: Olah et al. 2017, "Feature
-Visualization". The paper moves the pixels themselves.
+deviation s of each coefficient over the real images, and the deviation p of each pixel, scaled to a
+mean square of 1. A step in z changes each coefficient in proportion to its deviation in real
+images, and hardly changes pixels that are the same in all images, such as a black border. Spectra
+of natural images: Field 1987; images optimised in such coordinates: Olah et al. 2017, "Feature
+Visualization". The paper optimises the pixels themselves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from torch import Tensor
 
 from wdistill.data.pixels import to_float
 
-LEAST_DEVIATION = 1e-4  # in pixel units: what does not vary in reality hardly moves
+LEAST_DEVIATION = (
+    1e-4  # in pixel units: coefficients that are constant in real images hardly change
+)
 LEAST_PLACE = 0.1  # of p
 
 
@@ -52,8 +54,8 @@ class Spectrum:
 
     def coefficients(self, pixels: Tensor) -> Tensor:
         """z (B, 3, R, R) of pixels (B, 3, R, R) in [0, 1]."""
-        even = pixels / self.places
-        return (_cosine(even, self.transform, self.colours) - self.mean) / self.deviation
+        normalised = pixels / self.places
+        return (_cosine(normalised, self.transform, self.colours) - self.mean) / self.deviation
 
     def pixels(self, coefficients: Tensor) -> Tensor:
         """The inverse of :meth:`coefficients`; not clamped."""
@@ -62,13 +64,13 @@ class Spectrum:
 
     def gradient(self, pixel_gradient: Tensor) -> Tensor:
         """dL/dz from dL/dx."""
-        even = pixel_gradient * self.places
-        return _cosine(even, self.transform, self.colours) * self.deviation
+        normalised = pixel_gradient * self.places
+        return _cosine(normalised, self.transform, self.colours) * self.deviation
 
 
 def _cosine(images: Tensor, transform: Tensor, colours: Tensor) -> Tensor:
-    turned = torch.einsum("ak,bkhw->bahw", colours, images)
-    return transform @ turned @ transform.T
+    rotated = torch.einsum("ak,bkhw->bahw", colours, images)
+    return transform @ rotated @ transform.T
 
 
 def cosine_transform(size: int) -> Tensor:
@@ -86,12 +88,12 @@ def measure_spectrum(batches: Sequence[Tensor]) -> Spectrum:
     transform = cosine_transform(batches[0].shape[-1]).float()
     sums, products = torch.zeros(()), torch.zeros(())
     for batch in batches:
-        even = to_float(batch, torch.device("cpu")) / places
-        plain = _cosine(even, transform, torch.eye(3)).double()
+        normalised = to_float(batch, torch.device("cpu")) / places
+        plain = _cosine(normalised, transform, torch.eye(3)).double()
         sums = sums + plain.sum(0)
         products = products + torch.einsum("bihw,bjhw->ijhw", plain, plain)
     mean = sums / count
-    # Moments of all pairs of colours: those of the turned colours follow from them.
+    # The moments of all pairs of channels give those of the rotated channels.
     covariance = products / count - mean[:, None] * mean
     colours = _axes(covariance.sum((2, 3)))
     variance = torch.einsum("ai,ijhw,aj->ahw", colours, covariance, colours)
@@ -105,7 +107,7 @@ def measure_spectrum(batches: Sequence[Tensor]) -> Spectrum:
 
 
 def _places(batches: Sequence[Tensor], count: int) -> Tensor:
-    """(R, R) deviation of each place over all colours, in units of its root mean square."""
+    """(R, R) deviation of each pixel over images and channels, relative to its root mean square."""
     sums, squares = torch.zeros(()), torch.zeros(())
     for batch in batches:
         pixels = batch.double() / 255
@@ -117,6 +119,6 @@ def _places(batches: Sequence[Tensor], count: int) -> Tensor:
 
 
 def _axes(cross: Tensor) -> Tensor:
-    """Principal axes as rows, each with a positive largest entry, so that no machine flips them."""
+    """Principal axes as rows; the largest entry is positive, so that LAPACK does not set signs."""
     axes: Tensor = torch.linalg.eigh(cross).eigenvectors.T
     return axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()

@@ -1,4 +1,4 @@
-"""What the images of a class start from and aim at, given what transport says of the class."""
+"""Initial pixels and targets of a class, from its transport result."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, plan_means, spa
 from wdistill.synthesis.spectrum import Spectrum
 from wdistill.transport.plan import ClassTransport, Plan
 
-SPACE_SAMPLE = 300  # real images per class and space of the pool; its means need no more
-LEAST_VARIANCE = 1e-12  # of a class whose images are all alike
+SPACE_SAMPLE = 300  # real images per class and space of the pool; enough for its means
+LEAST_VARIANCE = 1e-12  # of a class of identical images
 
 
 def teacher_target(transport: ClassTransport) -> SpaceTarget:
@@ -30,7 +30,7 @@ def teacher_target(transport: ClassTransport) -> SpaceTarget:
 
 
 def sampled_plan(transport: ClassTransport, label: int, seed: int) -> Plan:
-    """The part of the class's plan that the spaces of the pool see."""
+    """The sample of the class's plan that the spaces of the pool use."""
     return transport.plan.sample(SPACE_SAMPLE, stream(seed, "space-rows", label))
 
 
@@ -57,9 +57,9 @@ def class_start(
     label: int,
     seed: int,
 ) -> Tensor:
-    """The pixels from which a class's images start, (n, 3, R, R) float in [0, 1].
+    """The initial pixels of a class, (n, 3, R, R) float in [0, 1].
 
-    Noise has the spectrum of real images; in the official code it has one deviation for all pixels.
+    Noise has the spectrum of real images; in the official code it is white with one deviation.
     """
     if init == "real":
         return to_float(store.get(transport.atoms.nearest), torch.device("cpu"))

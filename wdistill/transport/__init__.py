@@ -1,1 +1,1 @@
-"""A class of real images as a few weighted atoms."""
+"""Optimal transport: summarise the real images of a class by a few weighted atoms."""

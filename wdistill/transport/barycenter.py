@@ -30,18 +30,18 @@ from wdistill.transport.free_support import Measures, evaluate, free_support_bar
 from wdistill.transport.kmeans import Array, k_means, squared_distances
 
 Groups = NDArray[np.int64]
-RANDOM_DRAWS = 5  # random atoms are drawn this often, and their mean W2^2 is reported
+RANDOM_DRAWS = 5  # draws of random atoms over which their W2^2 is averaged
 
 
 @dataclass(frozen=True)
 class Barycenter:
-    """n weighted atoms that stand for N real features, and the optimal plan between them.
+    """n weighted atoms that represent N real features, and the optimal plan between them.
 
     Attributes:
         atoms: (n, d) float32.
         weights: (n,) float32, sum 1.
-        nearest: (n,) int64, one row of the features per atom, no row twice, such that the sum of
-            the squared distances is least.
+        nearest: (n,) int64, one distinct row of the features per atom, with the least sum of
+            squared distances.
         rows: (m,) int64, the feature of each nonzero entry of the plan T. Entries are ordered by
             row, then by owner.
         owner: (m,) int64, the atom of each entry.
@@ -103,11 +103,11 @@ def barycenter(
     - W_2^2 is the squared 2-Wasserstein distance with squared Euclidean cost.
 
     With one measure and free weights this is the k-means problem [2], searched from several
-    k-means++ starts and finished by Hartigan's moves of single points. Otherwise entropic plans at
-    a falling temperature choose among many starts, and the alternating descent with exact plans of
-    [1] (algorithm 2 for the atoms, algorithm 1 for free weights) finishes the best ones. This
-    departs from [1], and from ``ot.lp.free_support_barycenter``, which descend from one start and
-    keep the weights of the atoms as they are given.
+    k-means++ starts and refined by Hartigan's moves of single points. Otherwise entropic plans with
+    a decreasing temperature select among many starts, and the alternating descent with exact plans
+    of [1] (algorithm 2 for the atoms, algorithm 1 for free weights) refines the best ones. This
+    departs from [1], and from ``ot.lp.free_support_barycenter``, which descend from a single start
+    and keep the given weights of the atoms.
 
     Args:
         features: (N, d) real numbers, N >= n, as a tensor or an array.
@@ -116,11 +116,11 @@ def barycenter(
         groups: (N,) integers, the group of each feature; None for one measure.
         group_weights: ``equal`` gives each of the K groups lambda_k = 1/K, as in [1];
             ``proportional`` gives it N_k / N.
-        seed: Of the random starts. Equal arguments give equal results.
+        seed: Seed of the random starts. Equal arguments give equal results.
 
     Returns:
-        The atoms in float32, their weights, the optimal plan, the exact value reached (``w2``) and,
-        for comparison, that of random features (``w2_random``).
+        The atoms in float32, their weights, the optimal plan, the exact objective (``w2``) and, for
+        comparison, that of random features (``w2_random``).
 
     Raises:
         OptionError: ``n``, ``weights`` or ``group_weights`` is not allowed, or the shapes do not
@@ -163,16 +163,16 @@ def class_barycenter(
 
     Args:
         features: (N, d), N >= ``config.ipc``.
-        config: The number of atoms, the constraint on their weights, and the effort.
+        config: The number of atoms, the constraint on their weights, and the search effort.
         generator: Draws the starts.
-        groups: (N,) int64, the group of each feature in any numbering; None or one group only make
-            the class one measure.
+        groups: (N,) int64, arbitrary group ids of the features; None, or a single group, is one
+            measure.
 
     Raises:
         NumericalError: A feature is not finite.
         ValueError: There are fewer features than atoms, or ``groups`` has another length.
     """
-    y = _checked(features, config.ipc)
+    y = _as_array(features, config.ipc)
     if groups is None:
         return _of_one_measure(y, config, generator)
     if groups.shape != (len(y),):
@@ -190,7 +190,7 @@ def groups_of(groups: Groups | None, rows: Tensor) -> Tensor | None:
 
 
 def image_shares(count: int, groups: Tensor | None, group_weights: GroupWeights) -> Tensor:
-    """What each image of a class counts in its barycenter: the column sums of the plan.
+    """The share of each image of a class in its barycenter: the column sums of the plan.
 
     Args:
         count: The number of images, N.
@@ -221,7 +221,7 @@ class _Plan:
     mass: Array
 
 
-def _checked(features: Tensor, n: int) -> Array:
+def _as_array(features: Tensor, n: int) -> Array:
     y: Array = features.double().cpu().numpy()
     if not np.isfinite(y).all():
         raise NumericalError("features are not finite")
@@ -237,14 +237,14 @@ def _of_one_measure(y: Array, config: BarycenterConfig, generator: torch.Generat
     plan = _Plan(np.arange(count), owner, np.full(count, 1 / count))
     if config.weights == "uniform" and n > 1:
         measures = Measures([y], np.ones(1))
-        atoms, plan = _transported(measures, [np.arange(count)], (atoms, owner), config, generator)
+        atoms, plan = _optimal_plan(measures, [np.arange(count)], (atoms, owner), config, generator)
     return _result(atoms, plan, y, centre, _random_w2(y, config, generator))
 
 
 def _of_several_measures(
     y: Array, rows: list[NDArray[np.int64]], config: BarycenterConfig, generator: torch.Generator
 ) -> Barycenter:
-    """rows: those of y that belong to each measure."""
+    """rows: the rows of y in each measure."""
     sizes = np.array([len(part) for part in rows], dtype=np.float64)
     proportional = config.group_weights == "proportional"
     shares = sizes / sizes.sum() if proportional else np.full(len(rows), 1 / len(rows))
@@ -255,13 +255,13 @@ def _of_several_measures(
         centred[part] -= mean
     start = k_means(centred, config.ipc, config.restarts, config.max_iterations, generator)
     measures = Measures([centred[part] for part in rows], shares)
-    atoms, plan = _transported(measures, rows, start, config, generator)
+    atoms, plan = _optimal_plan(measures, rows, start, config, generator)
     y = y - centre
-    several = Measures([y[part] for part in rows], shares)
-    return _result(atoms, plan, y, centre, _random_w2(y, config, generator, several))
+    shifted = Measures([y[part] for part in rows], shares)
+    return _result(atoms, plan, y, centre, _random_w2(y, config, generator, shifted))
 
 
-def _transported(
+def _optimal_plan(
     measures: Measures,
     rows: list[NDArray[np.int64]],
     start: tuple[Array, NDArray[np.int64]],
@@ -300,19 +300,19 @@ def _random_w2(
     y: Array,
     config: BarycenterConfig,
     generator: torch.Generator,
-    several: Measures | None = None,
+    group_measures: Measures | None = None,
 ) -> float:
-    """Mean of sum_k lambda_k W2^2 over random atoms; without ``several`` measures, of W2^2.
+    """Mean of sum_k lambda_k W2^2 over random atoms; without ``group_measures``, of W2^2.
 
-    Where weights are free, the atoms have Voronoi masses, which for several measures are those of
-    all points together.
+    With free weights, the atoms get their Voronoi masses; for several measures, those of the pooled
+    points.
     """
     n, free, costs = config.ipc, config.weights == "free", []
-    measures = several or Measures([y], np.ones(1))
+    measures = group_measures or Measures([y], np.ones(1))
     for _ in range(RANDOM_DRAWS):
         atoms = y[torch.randperm(len(y), generator=generator)[:n].numpy()]
         squared = squared_distances(atoms, y)
-        if free and several is None:  # each point goes to its nearest atom
+        if free and group_measures is None:  # each point goes to its nearest atom
             costs.append(float(squared.min(0).mean()))
             continue
         masses = np.bincount(squared.argmin(0), minlength=n) / len(y)

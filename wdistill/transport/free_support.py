@@ -4,10 +4,10 @@
 
 with the weights b either free or all equal. There are two searches, one after the other:
 
-- Annealing, with entropic plans at a falling temperature and one scaling per move of the atoms. It
-  begins with many starts, of which the worse half is dropped now and then. Free weights follow from
-  iterative Bregman projections (Benamou et al. 2015). From the same start it reaches lower minima
-  than exact plans do.
+- Annealing, with entropic plans at a decreasing temperature and one Sinkhorn scaling per update of
+  the atoms. It begins with many starts, of which the worse half is dropped several times. Free
+  weights follow from iterative Bregman projections (Benamou et al. 2015). From the same start it
+  reaches lower minima than exact plans do.
 - Descent with exact plans T_k (``ot.emd``): atoms X = sum_k lambda_k diag(1/b) T_k Y_k (Cuturi and
   Doucet 2014, alg. 2), and free weights by mirror descent along the plans' duals (their alg. 1).
   Steps that raise F are undone.
@@ -29,16 +29,20 @@ from wdistill.transport.kmeans import Array, k_means, plus_plus, squared_distanc
 
 # [own] CIFAR-10 features, IPC 10 to 100: 0.1 to 2 % below the best exact descent from N(0, 1).
 HOTTEST, COLDEST = 0.1, 0.002  # temperatures, as shares of the starts' mean squared distance
-ANNEALING = 100  # moves of the atoms from the hottest to the coldest
+ANNEALING = 100  # updates of the atoms from the hottest to the coldest
 JITTER = 1e-3  # of the features' deviation
-HALVINGS = 4  # of the starts, evenly spread over these moves
-FIRST_FALL, PRICED_FALL, LAST_FALL = 1e-4, 1e-5, 1e-6  # share of F; a lesser gain ends a search
-FINALISTS = 3  # starts that are left at the end of a search
-FIRST_ROUNDS = 5  # of descent, before all others are dropped
+HALVINGS = 4  # of the starts, evenly spread over these updates
+FIRST_FALL, PRICED_FALL, LAST_FALL = (
+    1e-4,
+    1e-5,
+    1e-6,
+)  # relative decrease of F below which a search ends
+FINALISTS = 3  # starts that remain at the end of a search
+FIRST_ROUNDS = 5  # of descent, before all but the finalists are dropped
 NORMAL_STARTS = 3  # times the restarts, for several measures
-FINE_ATOMS = 200  # of a barycenter that is then coarsened
-LEAST_MASS = 1e-3  # of 1/n; an atom with less is moved to a better place
-TRIALS = 5  # halvings of a step on the weights before it is given up
+FINE_ATOMS = 200  # of the barycenter that is coarsened to a start
+LEAST_MASS = 1e-3  # of 1/n; an atom with less is moved to the heaviest one
+TRIALS = 5  # halvings of a step on the weights before it is abandoned
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,12 @@ def free_support_barycenter(
     starts: Sequence[tuple[Array, Array]],
     generator: torch.Generator,
 ) -> Optimum:
-    """The least F found from several kinds of starts, with ``config.ipc`` atoms.
+    """The barycenter of lowest F from several kinds of starts, with ``config.ipc`` atoms.
 
-    They are ``starts``, pairs of atoms (n, d) and weights (n,) (ignored where weights are uniform);
-    k-means++ starts on the pooled points (``starts_for``); for several measures, NORMAL_STARTS
-    times ``config.restarts`` normal ones; and for free weights a coarsened barycenter.
+    The starts are ``starts``, pairs of atoms (n, d) and weights (n,) (ignored if weights are
+    uniform); k-means++ starts on the pooled points (``starts_for``); for several measures,
+    NORMAL_STARTS times ``config.restarts`` normal ones; and for free weights the coarsening of a
+    barycenter with more atoms.
     """
     n, free = config.ipc, config.weights == "free"
     equal = np.full(n, 1 / n)
@@ -105,14 +110,14 @@ def free_support_barycenter(
         # Starts near 0 couple the measures by direction, which starts near the points do not.
         deviation = np.sqrt(np.mean([(points**2).mean() for points in measures.points]))
         count, dimension = NORMAL_STARTS * config.restarts, measures.points[0].shape[1]
-        drawn = torch.randn(count, n, dimension, generator=generator)
-        candidates += [(deviation * atoms, equal) for atoms in drawn.double().numpy()]
+        normal = torch.randn(count, n, dimension, generator=generator)
+        candidates += [(deviation * atoms, equal) for atoms in normal.double().numpy()]
     if free:
-        candidates.append(_coarsened(measures, config, generator))
+        candidates.append(_coarse_start(measures, config, generator))
     rounds = config.max_iterations
     exact = (evaluate(measures, atoms, weights) for atoms, weights in candidates)
-    begun = (descend(start, measures, free, FIRST_ROUNDS, FIRST_FALL) for start in exact)
-    finalists = nsmallest(FINALISTS, begun, key=lambda optimum: optimum.value)
+    first_descents = (descend(start, measures, free, FIRST_ROUNDS, FIRST_FALL) for start in exact)
+    finalists = nsmallest(FINALISTS, first_descents, key=lambda optimum: optimum.value)
     finalists = [descend(start, measures, free, rounds, FIRST_FALL) for start in finalists]
     best = min(finalists, key=lambda optimum: optimum.value)
     if not free:
@@ -120,7 +125,7 @@ def free_support_barycenter(
     return descend(best, measures, free, rounds, LAST_FALL)
 
 
-def _coarsened(
+def _coarse_start(
     measures: Measures, config: BarycenterConfig, generator: torch.Generator
 ) -> tuple[Array, Array]:
     """k-means of a barycenter of many equal atoms. On a line this is the optimum, since there
@@ -130,7 +135,7 @@ def _coarsened(
     largest = max(len(points) for points in measures.points)
     fine = max(min(FINE_ATOMS, largest), config.ipc)
     atoms, _ = _anneal(measures, fine, False, [], 1, generator)[0]
-    for _ in range(3):  # exact plans restore the spread that the last temperature still took
+    for _ in range(3):  # exact plans restore the spread that the final temperature shrank
         optimum = evaluate(measures, atoms, np.full(fine, 1 / fine))
         atoms = _projection(measures, optimum.plans, optimum.weights)
     coarse, owner = k_means(atoms, config.ipc, config.restarts, config.max_iterations, generator)
@@ -140,15 +145,15 @@ def _coarsened(
 def evaluate(measures: Measures, atoms: Array, weights: Array) -> Optimum:
     """Exact plans, duals and F for given atoms and weights, by network simplex (``ot.emd``)."""
     costs = [squared_distances(atoms, points) for points in measures.points]
-    solved = [_plan(weights, cost) for cost in costs]
-    plans = [plan for plan, _ in solved]
-    duals = sum(share * dual for share, (_, dual) in zip(measures.shares, solved, strict=True))
+    solutions = [_plan(weights, cost) for cost in costs]
+    plans = [plan for plan, _ in solutions]
+    duals = sum(share * dual for share, (_, dual) in zip(measures.shares, solutions, strict=True))
     value = _value(measures, costs, plans)
     return Optimum(atoms, weights, plans, np.asarray(duals), value)
 
 
 def _plan(weights: Array, cost: Array) -> tuple[Array, Array]:
-    """Optimal plan (n, N) and its duals (n,). In units of 1/(n N), equal weights make it whole."""
+    """Optimal plan (n, N) and its duals (n,). For equal weights, n N times the plan is integral."""
     n, count = cost.shape
     relative = n * weights
     equal = bool(np.allclose(relative, 1, rtol=1e-12))
@@ -159,14 +164,14 @@ def _plan(weights: Array, cost: Array) -> tuple[Array, Array]:
 
 
 def _value(measures: Measures, costs: Sequence[Array], plans: Sequence[Array]) -> float:
-    paired = zip(measures.shares, costs, plans, strict=True)
-    return float(sum(share * (cost * plan).sum() for share, cost, plan in paired))
+    terms = zip(measures.shares, costs, plans, strict=True)
+    return float(sum(share * (cost * plan).sum() for share, cost, plan in terms))
 
 
 def _projection(measures: Measures, plans: Sequence[Array], weights: Array) -> Array:
     """X = sum_k lambda_k diag(1/b) T_k Y_k: the best atoms for given plans."""
-    paired = zip(measures.shares, plans, measures.points, strict=True)
-    moment = sum(share * (plan @ points) for share, plan, points in paired)
+    terms = zip(measures.shares, plans, measures.points, strict=True)
+    moment = sum(share * (plan @ points) for share, plan, points in terms)
     result: Array = moment / weights[:, None]
     return result
 
@@ -174,8 +179,8 @@ def _projection(measures: Measures, plans: Sequence[Array], weights: Array) -> A
 def descend(
     start: Optimum, measures: Measures, free: bool, max_iterations: int, least_fall: float
 ) -> Optimum:
-    """Alternate atoms, exact plans and (if free) weights until F falls by less than a share of
-    ``least_fall`` in a round.
+    """Alternate atoms, exact plans and (if free) weights until F decreases by a fraction of less
+    than ``least_fall`` in a round.
     """
     best, step = start, 1.0
     for _ in range(max_iterations):
@@ -183,15 +188,16 @@ def descend(
         if free:
             best, step = _move_weights(best, measures, step)
         atoms = _projection(measures, best.plans, best.weights)
-        moved = evaluate(measures, atoms, best.weights)
-        best = moved if moved.value < best.value else best
+        candidate = evaluate(measures, atoms, best.weights)
+        best = candidate if candidate.value < best.value else best
         if best.value >= previous * (1 - least_fall):
             break
     return best
 
 
 def _move_weights(best: Optimum, measures: Measures, step: float) -> tuple[Optimum, float]:
-    """One mirror step b exp(-t g) along the duals g, with t halved until F falls; and the next t.
+    """One mirror-descent step b exp(-t g) along the duals g, with t halved until F falls; also
+    returns the next t.
 
     An atom that has lost its mass joins the heaviest one; exact plans then separate the two.
     """
@@ -201,35 +207,35 @@ def _move_weights(best: Optimum, measures: Measures, step: float) -> tuple[Optim
         atoms, weights = atoms.copy(), weights.copy()
         atoms[empty] = atoms[large]
         weights[[empty, large]] = (weights[empty] + weights[large]) / 2
-        shared = evaluate(measures, atoms, weights)
-        if shared.value < best.value * (1 + LAST_FALL):
-            best = shared
+        repaired = evaluate(measures, atoms, weights)
+        if repaired.value < best.value * (1 + LAST_FALL):
+            best = repaired
     slope = best.duals - best.duals @ best.weights
     scale = float(np.abs(slope).max())
     for _ in range(TRIALS if scale > 0 else 0):
         weights = best.weights * np.exp(-step * slope / scale)
-        moved = evaluate(measures, best.atoms, weights / weights.sum())
-        if moved.value < best.value:
-            return moved, min(2 * step, 1.0)
+        candidate = evaluate(measures, best.atoms, weights / weights.sum())
+        if candidate.value < best.value:
+            return candidate, min(2 * step, 1.0)
         step /= 2
     return best, step
 
 
 def _descend_at_prices(best: Optimum, measures: Measures, max_iterations: int) -> Optimum:
-    """Exact plans at Hartigan's prices, for as long as F falls; equal weights.
+    """Exact plans with Hartigan's costs, for as long as F falls; equal weights.
 
-    An atom of s points follows a point that leaves it, which saves s / (s - 1) of its squared
-    distance, and one that joins, which costs s / (s + 1). This leaves many local minima of the
-    descent with plain distances.
+    Because an atom of s points is their mean, a point that leaves it saves s / (s - 1) times its
+    squared distance, and one that joins costs s / (s + 1) times. These costs escape many local
+    minima of the descent with plain distances.
     """
     n, start = len(best.weights), best
     for _ in range(max_iterations):
         plans = []
         for share, points, plan in zip(measures.shares, measures.points, best.plans, strict=True):
             size = max(len(points) / (n * share), 1 + 1e-9)
-            owned = len(points) * plan  # share of each point that each atom owns
+            ownership = len(points) * plan  # share of each point that each atom owns
             price = squared_distances(best.atoms, points)
-            price *= owned * (size / (size - 1)) + (1 - owned) * (size / (size + 1))
+            price *= ownership * (size / (size - 1)) + (1 - ownership) * (size / (size + 1))
             plans.append(_plan(best.weights, price)[0])
         atoms = _projection(measures, plans, best.weights)
         costs = [squared_distances(atoms, points) for points in measures.points]
@@ -244,44 +250,44 @@ def _anneal(
     measures: Measures,
     n: int,
     free: bool,
-    first: Sequence[Array],
+    initial: Sequence[Array],
     restarts: int,
     generator: torch.Generator,
 ) -> list[tuple[Array, Array]]:
-    """Atoms and weights of the starts that are best when the temperature has fallen.
+    """Atoms and weights of the starts that are best at the final temperature.
 
-    The starts are ``first`` and ``restarts`` of k-means++ (``starts_for``).
+    The starts are ``initial`` and ``restarts`` of k-means++ (``starts_for``).
     """
     points = [torch.from_numpy(part).float() for part in measures.points]
     pooled = torch.cat(points)
-    starts = [torch.from_numpy(atoms).float() for atoms in first]
+    starts = [torch.from_numpy(atoms).float() for atoms in initial]
     starts += list(plus_plus(pooled, n, starts_for(n, restarts), generator))
     variance = float(pooled.var(0, unbiased=False).sum())
     costs = [torch.cdist(pooled, atoms).min(1).values.square().mean() for atoms in starts]
     spread = max(float(min(costs)), JITTER * variance)
-    # Two atoms in the same place would never part.
+    # Two coinciding atoms would never separate.
     noise = JITTER * (variance / pooled.shape[1]) ** 0.5
     starts = [atoms + noise * torch.randn(atoms.shape, generator=generator) for atoms in starts]
     equal = torch.full((n,), 1 / n)
     states = [_Annealed(atoms, torch.zeros(len(points), n), 0.0, equal) for atoms in starts]
     for step in range(ANNEALING if variance > 0 else 0):
         heat = spread * HOTTEST * (COLDEST / HOTTEST) ** (step / (ANNEALING - 1))
-        states = [_cooler(state, points, measures.shares, heat, free) for state in states]
+        states = [_anneal_step(state, points, measures.shares, heat, free) for state in states]
         if (step + 1) % (ANNEALING // HALVINGS) == 0:
-            left = max(len(states) // 2, FINALISTS)
-            states = sorted(states, key=lambda state: state.cost)[:left]
+            survivors = max(len(states) // 2, FINALISTS)
+            states = sorted(states, key=lambda state: state.cost)[:survivors]
     masses = [(state.masses if free else equal).double().numpy() for state in states]
     pairs = zip(states, masses, strict=True)
     return [(state.atoms.double().numpy(), mass / mass.sum()) for state, mass in pairs]
 
 
-def _cooler(
+def _anneal_step(
     state: _Annealed, points: Sequence[Tensor], shares: Array, heat: float, free: bool
 ) -> _Annealed:
-    """One scaling of the entropic plans at temperature ``heat``, then the atoms' move.
+    """One Sinkhorn scaling of the entropic plans at temperature ``heat``, then the atoms' update.
 
     A plan is softmax_j((v_kj - |y_ki - x_j|^2) / heat) / N_k. Scaling sets its masses per atom to
-    b: 1/n each, or, where free, the weighted geometric mean over k of those the plans have.
+    b: 1/n each, or, if free, the weighted geometric mean over k of the plans' masses.
     """
     count = len(state.atoms)
     plans, costs, masses = [], [], []

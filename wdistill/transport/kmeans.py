@@ -4,8 +4,8 @@
 
 For fixed atoms the best weights are the Voronoi masses. The search begins with several k-means++
 starts (Arthur and Vassilvitskii 2007), of which the worse half is dropped every few rounds. It ends
-with moves of single points that take into account how the atoms follow (Hartigan 1975): first many
-at a time, then one by one in float64 until no move helps.
+with moves of single points that account for the resulting change of the atoms (Hartigan 1975):
+first many at a time, then one by one in float64 until no move lowers the cost.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 RUNG = 5  # rounds between two halvings of the starts
-MOST_STARTS, MANY_ATOMS = 4, 80  # few atoms need more starts, and these cost less
-LEAST_GAIN = 1e-9  # share of its squared distance that a point must save to be moved
+MOST_STARTS, MANY_ATOMS = 4, 80  # few atoms need more starts, which are cheap for them
+LEAST_GAIN = 1e-9  # relative saving of squared distance below which a point is not moved
 
 
 def k_means(
@@ -29,11 +29,11 @@ def k_means(
     """Cluster points around n atoms.
 
     Args:
-        y: (N, d) float64 with N >= n and mean near 0, because float32 distances lose digits far
-            from it.
+        y: (N, d) float64 with N >= n and mean near 0, because float32 distances lose precision
+            far from it.
         n: The number of atoms.
-        restarts: k-means++ starts, up to four times as many if atoms are few (n < 80).
-        max_iterations: Of Lloyd's algorithm, and of the moves of many points.
+        restarts: Number of k-means++ starts, up to four times as many for few atoms (n < 80).
+        max_iterations: Iterations of Lloyd's algorithm, and of simultaneous moves.
         generator: Draws the starts.
 
     Returns:
@@ -58,7 +58,7 @@ def starts_for(n: int, restarts: int) -> int:
 def squared_distances(x: Array, y: Array, norms: Array | None = None) -> Array:
     """(len(x), len(y)) squared Euclidean distances by one matrix product; x and y near 0.
 
-    norms: (len(x),) squared norms of x, if they are known.
+    norms: (len(x),) squared norms of x; computed if None.
     """
     product: Array = x @ (-2 * y.T)
     product += ((x**2).sum(1) if norms is None else norms)[:, None]
@@ -71,21 +71,23 @@ def plus_plus(points: Tensor, n: int, starts: int, generator: torch.Generator) -
     distance from those already drawn.
     """
     count, half_norms = len(points), points.square().sum(1) / 2
-    chosen = torch.randint(count, (1, starts), generator=generator)
-    taken = torch.zeros(count, starts).scatter_(0, chosen, 1.0).bool()
+    centres = torch.randint(count, (1, starts), generator=generator)
+    is_centre = torch.zeros(count, starts).scatter_(0, centres, 1.0).bool()
     distance = torch.full((count, starts), torch.inf)
-    while len(chosen) < n:
-        new = points[chosen[-1]]
-        to_new = torch.addmm(half_norms[:, None] + new.square().sum(1) / 2, points, new.T, alpha=-1)
-        distance = torch.minimum(distance, to_new.clamp_(min=0))
-        # If all points coincide with chosen ones, no distance is left: any other point will do.
-        odds = (distance + 1e-12 * (1 + distance.amax(0))).masked_fill_(taken, 0.0)
+    while len(centres) < n:
+        newest = points[centres[-1]]
+        to_newest = torch.addmm(
+            half_norms[:, None] + newest.square().sum(1) / 2, points, newest.T, alpha=-1
+        )
+        distance = torch.minimum(distance, to_newest.clamp_(min=0))
+        # If all points coincide with centres, all distances are 0: any other point will do.
+        odds = (distance + 1e-12 * (1 + distance.amax(0))).masked_fill_(is_centre, 0.0)
         sums = odds.double().cumsum(0)
         draw = torch.rand(1, starts, generator=generator, dtype=torch.float64) * sums[-1]
         pick = torch.searchsorted(sums.T.contiguous(), draw.T, right=True).T.clamp_(max=count - 1)
-        chosen = torch.cat([chosen, pick])
-        taken.scatter_(0, pick, True)
-    return points[chosen.T]
+        centres = torch.cat([centres, pick])
+        is_centre.scatter_(0, pick, True)
+    return points[centres.T]
 
 
 def _search(
@@ -96,7 +98,7 @@ def _search(
     max_iterations: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Lloyd from all starts; (N,) labels of the best one, each atom with at least one point."""
+    """Lloyd's algorithm from all starts; (N,) labels of the best, with no empty cluster."""
     atoms = plus_plus(points, n, starts, generator)
     costs = [np.inf] * starts
     for step in range(max_iterations):
@@ -125,7 +127,7 @@ def _nearest(points: Tensor, half_norms: Tensor, atoms: Tensor) -> tuple[list[Te
     for label, distance in zip(labels, distances.T, strict=True):
         sizes = torch.bincount(label, minlength=n)
         for empty in (sizes == 0).nonzero()[:, 0].tolist():
-            # An empty atom takes the point that is farthest from its atom, never an atom's last.
+            # An empty cluster takes the point farthest from its atom, unless it is the last one.
             worst = int(distance.masked_fill(sizes[label] < 2, -torch.inf).argmax())
             sizes[label[worst]] -= 1
             label[worst], sizes[empty], distance[worst] = empty, 1, 0.0
@@ -141,10 +143,10 @@ def _means(points: Tensor, label: Tensor, n: int) -> Tensor:
 def _batch_moves(
     points: Tensor, half_norms: Tensor, label: Tensor, n: int, max_iterations: int
 ) -> Tensor:
-    """Lloyd at Hartigan's prices, for as long as W2^2 falls.
+    """Lloyd's algorithm with Hartigan's costs, for as long as W2^2 falls.
 
-    Taking a point away from its atom of s points saves s / (s - 1) of its squared distance; adding
-    it to another costs s / (s + 1). All points choose at once, so a round may also fail.
+    Removing a point from its atom of s points saves s / (s - 1) times its squared distance; adding
+    it to another costs s / (s + 1) times. All points move at once, so a round may raise W2^2.
     """
     best, lowest = label, np.inf
     for _ in range(max_iterations):
@@ -166,10 +168,10 @@ def _batch_moves(
 
 
 def _single_moves(y: Array, label: Labels, n: int) -> tuple[Array, Labels]:
-    """Move single points while that lowers W2^2, at the prices of :func:`_batch_moves`.
+    """Move single points while that lowers W2^2, with the costs of :func:`_batch_moves`.
 
-    Each round lists the moves that lower it, best first, and makes those that still do when it is
-    their turn; the last round finds none.
+    Each round lists the moves that lower W2^2, best first, and makes those that still do so when
+    their turn comes; the last round finds none.
     """
     rows, label = np.arange(len(y)), label.copy()
     sizes = np.bincount(label, minlength=n).astype(np.float64)
@@ -177,26 +179,29 @@ def _single_moves(y: Array, label: Labels, n: int) -> tuple[Array, Labels]:
     squared = squared_distances(y, atoms, norms)
     for _ in range(len(y)):
         size, current = sizes[label], squared[rows, label]
-        saved = np.where(size > 1, current * size / np.maximum(size - 1, 1), 0)
+        saving = np.where(size > 1, current * size / np.maximum(size - 1, 1), 0)
         price = squared * (sizes / (sizes + 1))
         price[rows, label] = np.inf
         target = price.argmin(1)
-        gain = saved - price[rows, target]
-        movable = np.flatnonzero(gain > LEAST_GAIN * saved)
-        touched = np.zeros(n, dtype=bool)
+        gain = saving - price[rows, target]
+        movable = np.flatnonzero(gain > LEAST_GAIN * saving)
+        changed = np.zeros(n, dtype=bool)
         for point in movable[np.argsort(-gain[movable], kind="stable")]:
-            old, new = label[point], target[point]
-            away, to = y[point] - atoms[old], y[point] - atoms[new]
-            leave, join = sizes[old] / max(sizes[old] - 1, 1), sizes[new] / (sizes[new] + 1)
-            if sizes[old] < 2 or away @ away * leave * (1 - LEAST_GAIN) <= to @ to * join:
+            source, destination = label[point], target[point]
+            away, to = y[point] - atoms[source], y[point] - atoms[destination]
+            leave = sizes[source] / max(sizes[source] - 1, 1)
+            join = sizes[destination] / (sizes[destination] + 1)
+            if sizes[source] < 2 or away @ away * leave * (1 - LEAST_GAIN) <= to @ to * join:
                 continue
-            atoms[old] -= away / (sizes[old] - 1)
-            atoms[new] += to / (sizes[new] + 1)
-            sizes[old], sizes[new], label[point] = sizes[old] - 1, sizes[new] + 1, new
-            touched[[old, new]] = True
-        if not touched.any():
+            atoms[source] -= away / (sizes[source] - 1)
+            atoms[destination] += to / (sizes[destination] + 1)
+            sizes[source] -= 1
+            sizes[destination] += 1
+            label[point] = destination
+            changed[[source, destination]] = True
+        if not changed.any():
             break
-        squared[:, touched] = squared_distances(y, atoms[touched], norms)
+        squared[:, changed] = squared_distances(y, atoms[changed], norms)
     return means(y, label, n), label
 
 

@@ -1,11 +1,11 @@
-"""What a class of real images is reduced to: its atoms and the plan that says whom they stand for.
+"""The transport result of a class: its atoms and the transport plan.
 
-The transport plan T of a class says which real images each atom stands for. In any network with
+The transport plan T of a class says which real images each atom represents. In any network with
 features Y' of the real images, the matching atoms are the plan-weighted means
 
     X' = diag(1/b) T Y'
 
-so one plan, computed in the teacher's features, serves many networks.
+so one plan, computed in the teacher's features, applies to any network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from wdistill.transport.barycenter import Barycenter, Groups
 from wdistill.transport.survey import ClassSurvey
 
 STAGE = "transport"
-LEAST_ENTRIES = 4  # of each atom that a sample of a plan keeps
+LEAST_ENTRIES = 4  # per atom in a sample of a plan
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Plan:
         rows: (m,) int64, the image of each entry, as a row of the training split.
         owner: (m,) int64, its atom.
         mass: (m,) float32, its mass; they sum to 1.
-        atoms: n.
+        atoms: The number of atoms, n.
     """
 
     rows: Tensor
@@ -47,28 +47,29 @@ class Plan:
     mass: Tensor
     atoms: int
 
-    def sample(self, most: int, generator: torch.Generator) -> Plan:
-        """About ``most`` entries, divided among the atoms by their mass, at least 4 of each.
+    def sample(self, size: int, generator: torch.Generator) -> Plan:
+        """A stratified sample of about ``size`` entries, allocated to the atoms by mass, at least
+        LEAST_ENTRIES each.
 
-        Stratified: every atom keeps its mass exactly, because the entries that are kept share the
-        mass of those of the same atom that are left out.
+        Every atom keeps its mass exactly: the mass of its omitted entries is redistributed to those
+        that are kept.
         """
-        chosen, mass = [], torch.zeros_like(self.mass)
+        parts, mass = [], torch.zeros_like(self.mass)
         for atom in range(self.atoms):
             entries = (self.owner == atom).nonzero()[:, 0]
             total = self.mass[entries].sum()
-            count = max(LEAST_ENTRIES, math.ceil(most * float(total)))
+            count = max(LEAST_ENTRIES, math.ceil(size * float(total)))
             if count < len(entries):
                 entries = entries[torch.randperm(len(entries), generator=generator)[:count]]
             mass[entries] = self.mass[entries] * (total / self.mass[entries].sum())
-            chosen.append(entries)
-        index = torch.cat(chosen)
+            parts.append(entries)
+        index = torch.cat(parts)
         return Plan(self.rows[index], self.owner[index], mass[index], self.atoms)
 
 
 @dataclass(frozen=True)
 class Atoms:
-    """The barycenter of one class, and the real images that come nearest to it.
+    """The barycenter of one class, and the real images nearest to its atoms.
 
     Attributes:
         positions: (n, d) float32.
@@ -84,11 +85,11 @@ class Atoms:
 
 @dataclass(frozen=True)
 class ClassTransport:
-    """Everything that later stages need to know about the real images of one class.
+    """What later stages need to know about the real images of one class.
 
     Attributes:
         atoms: The barycenter.
-        plan: Which real images its atoms stand for.
+        plan: Which real images its atoms represent.
         spread: E ||y - E y||^2 of the class's features, the total variance.
         means: Per norm layer (channels,) float32, the mean of the layer's input over the class;
             empty where the network has no norm layers.
@@ -108,7 +109,7 @@ class ClassTransport:
     w2_random: float
 
     def to_tensors(self, label: int) -> Tensors:
-        """As the file of a unit holds them, every name with the class's label in front."""
+        """Tensors for the file of a unit, every name prefixed by the class's label."""
         tensors = {
             "atoms": self.atoms.positions,
             "weights": self.atoms.weights,
@@ -150,13 +151,13 @@ class ClassTransport:
 def class_transport(
     survey: ClassSurvey, barycenter: Barycenter, rows: Tensor, shares: Tensor
 ) -> ClassTransport:
-    """Join a class's survey and barycenter.
+    """Combine the survey and the barycenter of a class.
 
     Args:
-        survey: Of the class's images.
-        barycenter: Of the survey's features.
+        survey: The survey of the class's images.
+        barycenter: The barycenter of the survey's features.
         rows: (N_c,) int64, the class's images as rows of the training split.
-        shares: (N_c,) float32, sum 1, what each image counts.
+        shares: (N_c,) float32, sum 1, the share of each image.
     """
     centre = shares @ survey.features
     spread = shares @ (survey.features - centre).square().sum(1)
@@ -206,10 +207,10 @@ def transport_key(
 def stored_atoms(work: Path, key: str, classes: int) -> list[Atoms] | None:
     """The atoms of every class as a run wrote them into its folder ``work``.
 
-    None if any are absent, damaged, or of another key. The files themselves say which classes they
-    hold, so that the run may have grouped them in any way.
+    None if any are absent, damaged, or have another key. The files record which classes they hold,
+    so the grouping of classes into units does not matter.
     """
-    stored: dict[int, Atoms] = {}
+    atoms: dict[int, Atoms] = {}
     for path in sorted(work.glob(f"{STAGE}-*.safetensors")):
         try:
             tensors, metadata = read_tensors(path)
@@ -218,7 +219,7 @@ def stored_atoms(work: Path, key: str, classes: int) -> list[Atoms] | None:
         if metadata.get("key") != key:
             continue
         unit = TransportUnit.from_tensors(tensors)
-        stored |= {label: transport.atoms for label, transport in unit.classes.items()}
-    if stored.keys() != set(range(classes)):
+        atoms |= {label: transport.atoms for label, transport in unit.classes.items()}
+    if atoms.keys() != set(range(classes)):
         return None
-    return [stored[label] for label in range(classes)]
+    return [atoms[label] for label in range(classes)]

@@ -51,7 +51,7 @@ class Moments:
         self.scatter = torch.zeros(0, dtype=torch.float64)
 
     def update(self, means: Tensor, variances: Tensor, shares: Tensor) -> None:
-        """means, variances: (B, channels), one row per image; shares: (B,), what each counts."""
+        """means, variances: (B, channels), one row per image; shares: (B,), their weights."""
         means, variances = means.cpu().double(), variances.cpu().double()
         column = shares.double()[:, None]
         count = float(column.sum())
@@ -78,7 +78,7 @@ def survey_class(network: FeatureNetwork, batches: Iterable[Tensor], shares: Ten
     Args:
         network: The teacher.
         batches: (b, 3, R, R) uint8, all N_c images of the class.
-        shares: (N_c,) float32, what each image counts in the moments.
+        shares: (N_c,) float32, the weight of each image in the moments.
 
     Raises:
         NumericalError: A feature is not finite.
@@ -95,23 +95,23 @@ def survey_class(network: FeatureNetwork, batches: Iterable[Tensor], shares: Ten
         for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
             layer.update(means, variances, part)
         count += len(batch)
-    stacked = torch.cat(features)
-    if not torch.isfinite(stacked).all():
+    all_features = torch.cat(features)
+    if not torch.isfinite(all_features).all():
         raise NumericalError("the teacher's features are not finite; try `mixed_precision=no`")
     return ClassSurvey(
-        features=stacked,
+        features=all_features,
         means=tuple(layer.mean.float() for layer in layers),
         variances=tuple(layer.variance.float() for layer in layers),
         grey=grey,
     )
 
 
-def surveyed(
+def survey_classes(
     network: FeatureNetwork,
     parts: Iterable[tuple[Iterable[Tensor], Tensor]],
     use: Callable[[int, ClassSurvey], T],
 ) -> Iterator[T]:
-    """Survey classes one after the other and use each survey while the next class is surveyed.
+    """Survey classes one by one, and process each survey while the next class is surveyed.
 
     ``use`` runs in a thread: on a GPU the network works while the CPU computes barycenters. At most
     two classes' features are in memory.
@@ -125,11 +125,11 @@ def surveyed(
         The results of ``use``, in order.
     """
     with ThreadPoolExecutor(1) as executor:
-        last: Future[T] | None = None
+        pending: Future[T] | None = None
         for index, part in enumerate(parts):
             survey = survey_class(network, *part)
-            if last is not None:
-                yield last.result()
-            last = executor.submit(use, index, survey)
-        if last is not None:
-            yield last.result()
+            if pending is not None:
+                yield pending.result()
+            pending = executor.submit(use, index, survey)
+        if pending is not None:
+            yield pending.result()

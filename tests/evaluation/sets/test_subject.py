@@ -95,6 +95,7 @@ def assert_whole(found: dict[str, Any], run: Path) -> None:
     assert tuple(found["class_names"]) == ours.class_names
 
 
+@pytest.mark.slow
 def test_a_published_set_is_known_by_its_manifest(published: Published, tmp_path: Path) -> None:
     hub, env = published.hub, published.env(tmp_path)
     hub.log.clear()
@@ -120,6 +121,7 @@ def test_a_published_set_is_known_by_its_manifest(published: Published, tmp_path
     assert not any("ipc9/data" in path for _, path, _ in hub.log)
 
 
+@pytest.mark.slow
 def test_a_set_of_others_brings_its_columns(published: Published, tmp_path: Path) -> None:
     found = subject_of(THEIRS, published.env(tmp_path))
     assert (found["kind"], found["id"]) == ("dataset", THEIRS)
@@ -127,6 +129,7 @@ def test_a_set_of_others_brings_its_columns(published: Published, tmp_path: Path
     assert_whole(found, published.run)
 
 
+@pytest.mark.slow
 def test_evaluate_needs_no_more_than_the_id(published: Published, tmp_path: Path) -> None:
     """Real images, teacher, resolution and soft labels are found by what is on the Hub."""
     hub = published.hub
@@ -155,6 +158,7 @@ def test_evaluate_needs_no_more_than_the_id(published: Published, tmp_path: Path
     assert f'href="{hub.url}/datasets/{OURS}"' in page
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_with_the_commit_that_it_read(published: Published) -> None:
     read = json.loads((one_set(published.run) / "wdistill.json").read_text())["source"]["revision"]
     subject = open_subject(str(published.run), DataConfig())
@@ -162,6 +166,7 @@ def test_a_run_is_judged_with_the_commit_that_it_read(published: Published) -> N
     assert against(subject, DataConfig(revision="main")).revision == "main"
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_that_of_the_content(published: Published, tmp_path: Path) -> None:
     """Where the set lies does not matter, what it says does."""
     publish = published.run / "publish"
@@ -175,6 +180,7 @@ def test_the_fingerprint_is_that_of_the_content(published: Published, tmp_path: 
         assert fingerprint_of(replace(stored, **{name: changed})) != run.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "network", "said"),
     [

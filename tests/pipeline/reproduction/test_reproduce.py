@@ -20,7 +20,7 @@ from wdistill.artifact.reading import open_published
 from wdistill.config import RunConfig
 from wdistill.errors import OptionError, RunFolderError, WdistillError
 from wdistill.pipeline.reproduction import reproduce
-from wdistill.pipeline.reproduction.reproduce import Given, default_output
+from wdistill.pipeline.reproduction.reproduce import Overrides, default_output
 
 TOKEN = "hf_aliceSecretWriteToken"
 SHA = "0123456789" * 4
@@ -74,10 +74,10 @@ def test_from_the_hub_it_is_bit_identical(
     written = json.loads((one_set(again) / "wdistill.json").read_text())
     assert written["source"]["revision"] == recorded
     assert TOKEN not in done.stdout + done.stderr
-    made = {path: path.stat().st_mtime_ns for path in (again / "work").rglob("*.safetensors")}
+    times = {path: path.stat().st_mtime_ns for path in (again / "work").rglob("*.safetensors")}
     once_more = run_wdistill("reproduce", "alice/fashion-distilled", env=env, cwd=tmp_path)
     assert "bit-identical: 20 images" in once_more.stdout
-    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 def test_from_a_published_folder_it_is_bit_identical(
@@ -126,6 +126,8 @@ OPEN = """
 import json
 from wdistill.errors import WdistillError
 from wdistill.artifact.reading import open_published
+
+pytestmark = pytest.mark.slow
 said = []
 for name in ("alice/fashion", "alice/nothing"):
     try:
@@ -154,21 +156,21 @@ def test_what_is_no_folder_of_a_set_is_refused(tmp_path: Path) -> None:
 
 def of_hub(**changes: Any) -> dict[str, Any]:
     """As a run with a Hub dataset and a Hub backbone writes it."""
-    told = {
+    hub_source = {
         "source__kind": "hub", "source__id": "alice/pets", "source__revision": SHA,
         "source__config_name": "small", "teacher__revision": SHA[::-1],
         "config__teacher__backbone": "lab/net",
     }  # fmt: skip
-    return manifest_json(**(told | changes))
+    return manifest_json(**(hub_source | changes))
 
 
-def settings_of(stored: dict[str, Any], given: Given) -> RunConfig:
+def settings_of(stored: dict[str, Any], overrides: Overrides) -> RunConfig:
     """Those of a file with the content ``stored``."""
-    return reproduce.settings_of(Manifest.parse(stored, Path("wdistill.json")), given)
+    return reproduce.settings_of(Manifest.parse(stored, Path("wdistill.json")), overrides)
 
 
 def test_data_and_backbone_are_those_of_the_recorded_revisions() -> None:
-    config = settings_of(of_hub(source__eval_is_holdout=True), Given())
+    config = settings_of(of_hub(source__eval_is_holdout=True), Overrides())
     data, teacher = config.data, config.teacher
     assert (data.dataset, data.config_name, data.revision) == ("alice/pets", "small", SHA)
     assert (data.image_column, data.label_column) == ("image", "label")
@@ -179,7 +181,7 @@ def test_data_and_backbone_are_those_of_the_recorded_revisions() -> None:
 
 
 def test_the_embedded_subset_and_a_built_in_network_need_nothing() -> None:
-    config = settings_of(manifest_json(), Given())
+    config = settings_of(manifest_json(), Overrides())
     assert config.data.dataset is None
     assert config.teacher.backbone == "resnet10-w16"
 
@@ -187,21 +189,21 @@ def test_the_embedded_subset_and_a_built_in_network_need_nothing() -> None:
 def test_what_was_on_a_disk_is_asked_for() -> None:
     local = of_hub(source__kind="imagefolder", source__id="photos", source__revision=None)
     with pytest.raises(OptionError, match=r"'photos' was on the disk .* with `data.dataset` PATH"):
-        settings_of(local, Given())
-    assert settings_of(local, Given(dataset="/here/photos")).data.dataset == "/here/photos"
+        settings_of(local, Overrides())
+    assert settings_of(local, Overrides(dataset="/here/photos")).data.dataset == "/here/photos"
     local = of_hub(teacher__revision=None)
     with pytest.raises(
         OptionError, match=r"'lab/net' was on the disk .* with `teacher.backbone` PATH"
     ):
-        settings_of(local, Given())
-    teacher = settings_of(local, Given(backbone="/here/net")).teacher
+        settings_of(local, Overrides())
+    teacher = settings_of(local, Overrides(backbone="/here/net")).teacher
     assert (teacher.backbone, teacher.backbone_revision) == ("/here/net", None)
 
 
 def test_only_the_user_can_trust_code() -> None:
-    told = of_hub(config__teacher__trust_remote_code=True)
-    assert not settings_of(told, Given()).teacher.trust_remote_code
-    assert settings_of(told, Given(trust_remote_code=True)).teacher.trust_remote_code
+    untrusted = of_hub(config__teacher__trust_remote_code=True)
+    assert not settings_of(untrusted, Overrides()).teacher.trust_remote_code
+    assert settings_of(untrusted, Overrides(trust_remote_code=True)).teacher.trust_remote_code
 
 
 @pytest.mark.parametrize(
@@ -224,7 +226,7 @@ def test_only_the_user_can_trust_code() -> None:
 )
 def test_hostile_settings_are_refused_in_one_line(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(RunFolderError) as caught:
-        settings_of(of_hub(**changes), Given())
+        settings_of(of_hub(**changes), Overrides())
     assert words in str(caught.value)
     assert "wdistill.json" in str(caught.value)
     assert str(caught.value).isprintable()
@@ -236,7 +238,7 @@ def test_a_folder_does_not_stand_in_for_what_is_on_the_hub(
     (tmp_path / "alice" / "pets").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WdistillError, match="there is a folder of that name here"):
-        settings_of(of_hub(), Given())
+        settings_of(of_hub(), Overrides())
 
 
 def test_the_output_is_named_after_the_set(tmp_path: Path) -> None:

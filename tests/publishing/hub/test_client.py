@@ -291,6 +291,7 @@ print(json.dumps({
     assert (Path(answer["snapshot"]) / "a" / "b" / "c.png").read_bytes() == image
 
 
+@pytest.mark.slow
 def test_clients_read_datasets_and_models_from_the_test_hub(
     hub: HubServer, rows: dict[str, list[Any]], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation's classes: pure functions of a report."""
+"""Per-class plots of an evaluation: pure functions of a report."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ MOST_BARS, MOST_CONFUSED, MOST_NAMED = 30, 20, 10
 
 
 def class_gains(report: Report, student: str, labels: str) -> Figure | None:
-    """Accuracy on each class over random real images of the same number, sorted; the best and the
-    worst 15 where there are more than 30. None without a random row or accuracies of classes.
+    """Gain of each class over the same number of random real images, sorted; only the best and the
+    worst 15 of more than 30 classes. None without a random row or per-class accuracies.
     """
     rows = panel_rows(report, student, labels)
     distilled, rival = row_of(rows, "distilled"), row_of(rows, "random")
@@ -42,11 +42,11 @@ def class_gains(report: Report, student: str, labels: str) -> Figure | None:
         return None
     gains = 100 * (np.asarray(distilled.per_class) - np.asarray(rival.per_class))
     order = np.argsort(gains, kind="stable")
-    left_out = len(order) - MOST_BARS
-    if left_out > 0:
+    hidden = len(order) - MOST_BARS
+    if hidden > 0:
         order = np.concatenate([order[: MOST_BARS // 2], order[-MOST_BARS // 2 :]])
     places = np.arange(len(order), dtype=float)
-    if left_out > 0:
+    if hidden > 0:
         places[MOST_BARS // 2 :] += 1  # a gap for those left out
     names = [plain(report.source.classes[index], 24) for index in order]
     figure, axes = panel(panel_title(student, labels), height=1.1 + 0.17 * (places[-1] + 1))
@@ -59,8 +59,8 @@ def class_gains(report: Report, student: str, labels: str) -> Figure | None:
     axes.grid(visible=False, axis="y")
     axes.set_ylim(-0.8, places[-1] + 0.8)
     axes.margins(x=0.08)
-    if left_out > 0:
-        words = f"{left_out:,} more between"
+    if hidden > 0:
+        words = f"{hidden:,} more between"
         axes.text(0, MOST_BARS // 2, words, fontsize=SMALL, color=FAINT, ha="center", va="center")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: signed(v, 0)))
@@ -69,8 +69,8 @@ def class_gains(report: Report, student: str, labels: str) -> Figure | None:
 
 
 def confusion(report: Report, student: str, labels: str) -> Figure | None:
-    """Of each true class (row), the share in percent taken for each class (column), for students
-    of the distilled images. None above 20 classes.
+    """Confusion matrix of students of the distilled images, in percent of each true class (row).
+    None for more than 20 classes.
     """
     row = row_of(panel_rows(report, student, labels), "distilled")
     if row is None or row.confusion is None or not 1 < len(row.confusion) <= MOST_CONFUSED:
@@ -80,13 +80,13 @@ def confusion(report: Report, student: str, labels: str) -> Figure | None:
     size = len(shares)
     side = max(WIDTH, 1.4 + 0.24 * size)
     figure, axes = panel(panel_title(student, labels), height=side, width=side)
-    # see-through where nothing is: white cells would glare on dark pages
+    # transparent where the share is 0: white cells would glare on dark pages
     fades = ListedColormap([to_rgba(COLOURS["random"], a) for a in np.linspace(0, 1, 101)])
     axes.pcolormesh(shares, cmap=fades, vmin=0, vmax=1, edgecolors=PAPER, linewidth=0.8)
-    for (true, taken), share in np.ndenumerate(shares):
+    for (true, predicted), share in np.ndenumerate(shares):
         if share >= 0.005:
             axes.text(
-                taken + 0.5, true + 0.5, f"{100 * share:.0f}", ha="center", va="center",
+                predicted + 0.5, true + 0.5, f"{100 * share:.0f}", ha="center", va="center",
                 fontsize=6.5 if size > 10 else 7.5, color=PAPER if share > 0.8 else INK,
             )  # fmt: skip
     names = [plain(name, 16) for name in report.source.classes]
@@ -101,8 +101,8 @@ def confusion(report: Report, student: str, labels: str) -> Figure | None:
 
 
 def projection(report: Report) -> Figure | None:
-    """Features in two dimensions: real images as dots, atoms and distilled images on top. Where
-    there are more than ten classes, ten are in colour and the others grey.
+    """Features in two dimensions: real images as dots, atoms and distilled images on top. Of more
+    than ten classes, ten are coloured and the others grey.
     """
     view = report.projection
     if view is None:
@@ -128,26 +128,26 @@ def projection(report: Report) -> Figure | None:
     method = plain(view.method, 40)
     name_axes(axes, f"{method}, first axis", f"{method}, second axis")
     marks = [("real image", ".", 4), ("atom", "x", 5), ("distilled image", "o", 6)]
-    drawn = [mark for mark, key in zip(marks, clouds, strict=True) if len(clouds[key])]
+    visible = [mark for mark, key in zip(marks, clouds, strict=True) if len(clouds[key])]
     handles = [
-        Line2D([], [], color=FAINT, marker=m, linestyle="", markersize=s) for _, m, s in drawn
+        Line2D([], [], color=FAINT, marker=m, linestyle="", markersize=s) for _, m, s in visible
     ]
     handles += [Line2D([], [], color=hue, linewidth=4) for hue in hues.values()]
-    words = [name for name, _, _ in drawn] + [plain(names[label], 18) for label in hues]
+    words = [name for name, _, _ in visible] + [plain(names[label], 18) for label in hues]
     legend(figure, handles=handles, labels=words)
     return figure
 
 
 def _clouds(axes: Axes, clouds: dict[str, NDArray[np.float64]], hues: dict[int, str]) -> None:
-    """clouds: x, y and class, (n, 3) each. Grey goes first, so that it hides no colour."""
+    """clouds: x, y and class, (n, 3) each. Grey points are drawn first, below the coloured ones."""
     forms: dict[str, dict[str, Any]] = {
         "real": {"s": 5, "alpha": 0.45, "linewidth": 0, "rasterized": True},
         "atoms": {"s": 34, "marker": "x", "linewidth": 1.4},
         "distilled": {"s": 38, "edgecolor": PAPER, "linewidth": 0.9},
     }
     for layer, (name, cloud) in enumerate(clouds.items()):
-        named = np.isin(cloud[:, 2], list(hues))
-        for rows, faint in ((cloud[~named], True), (cloud[named], False)):
+        in_colour = np.isin(cloud[:, 2], list(hues))
+        for rows, faint in ((cloud[~in_colour], True), (cloud[in_colour], False)):
             if len(rows) and not (faint and name != "real"):
                 colour = [hues.get(int(label), FAINT) for label in rows[:, 2]]
                 form = forms[name] | ({"alpha": 0.15} if faint else {})

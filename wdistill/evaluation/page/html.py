@@ -1,4 +1,4 @@
-"""Untrusted text and pictures in a page that loads nothing: all is escaped, all is inline."""
+"""Escaped text and inline pictures for a page that loads no external resources."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from wdistill.core.files import template_folders
 from wdistill.core.text import clean, is_url
 from wdistill.evaluation.page.plot_style import FAINT, INK, PAPER, RULE
 
-_PHONE = 300  # points: a wider figure scrolls on a phone, or its letters would be too small
+_PHONE = 300  # points; wider figures scroll on a phone, which keeps their text legible
 _EXACT, _LARGEST = 64, 160  # pixels of an image's longer side
-# the names of the template's variables, which are other colours on dark screens
+# CSS variables of the template, which have other values in dark mode
 _VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)", RULE: "var(--rule)", PAPER: "var(--paper)"}
 _DRAWING = re.compile(r'<svg [^>]*viewBox="([\d. ]+)"[^>]*>(.*)</svg>', re.DOTALL)
 _UNUSED = re.compile(r"<metadata>.*?</metadata>|<style .*?</style>", re.DOTALL)
@@ -30,7 +30,7 @@ _GROUP_ID = re.compile(r'(?<=<g) id="[^"]*"')
 
 
 def html_environment() -> Environment:
-    """Templates as those of the cards, with HTML's rules for escaping."""
+    """The template environment of the cards, with HTML escaping."""
     jinja = Environment(
         loader=FileSystemLoader(template_folders()),
         autoescape=True,
@@ -51,17 +51,17 @@ def link(text: str, url: str | None) -> Markup:
 
 
 def svg(figure: Figure, name: str, alt: str) -> Markup:
-    """The figure for the inside of a page, its letters as text in the page's font.
+    """The figure as inline SVG, with its text in the page's font.
 
-    ``name`` sets its ids apart from those of the page's other figures. Drawing ink becomes CSS
-    variables, so that a dark page has light ink.
+    ``name`` makes its ids unique on the page. Line and text colours become CSS variables, so that
+    they adapt to dark mode.
     """
     buffer = io.StringIO()
     with (
         matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}),
         warnings.catch_warnings(),
     ):
-        # The browser draws the letters, and has those that matplotlib's own font lacks.
+        # The browser draws the text, and has the glyphs that matplotlib's font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
     drawing = _DRAWING.search(buffer.getvalue())
@@ -75,14 +75,14 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
 
 
 def _restyle(tag: str) -> str:
-    """Ink as CSS variables, and no ids that several figures share. Text between tags stays."""
+    """Replace colours by CSS variables and remove group ids in a tag."""
     for colour, variable in _VARIABLES.items():
         tag = tag.replace(colour, variable)
     return _GROUP_ID.sub("", tag)
 
 
 def image_url(image: NDArray[np.uint8]) -> str:
-    """``image`` (H, W, 3) as a data URL: every pixel of a small one, a large one reduced."""
+    """``image`` (H, W, 3) as a data URL: lossless PNG if small, otherwise a JPEG thumbnail."""
     picture, buffer = Image.fromarray(image), io.BytesIO()
     if max(picture.size) <= _EXACT:
         picture.save(buffer, "PNG", optimize=True)

@@ -1,4 +1,4 @@
-"""What the page shows beside the report's numbers: the images, and their features in a plane."""
+"""Gallery of images and two-dimensional projection of their features for the report page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN_CLASSES, SHOWN_REAL = 10, 150  # in the projection
 
 @torch.no_grad()
 def projection(comparison: Comparison) -> Projection | None:
-    """The first two principal axes of the real features: real images, atoms and the set. None
+    """Real images, atoms and the set on the first two principal axes of the real features. None
     without a teacher.
     """
     if comparison.teacher is None:
@@ -28,9 +28,9 @@ def projection(comparison: Comparison) -> Projection | None:
     for c in classes:
         order = torch.randperm(len(comparison.features[c]), generator=draw)
         real.append(comparison.features[c][order[:SHOWN_REAL]])
-    everything = torch.cat(real).double()
-    centre = everything.mean(0)
-    axes = torch.linalg.svd(everything - centre, full_matrices=False)[2][:2]
+    features = torch.cat(real).double()
+    centre = features.mean(0)
+    axes = torch.linalg.svd(features - centre, full_matrices=False)[2][:2]
     axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
 
     def points(parts: list[Tensor]) -> tuple[Point, ...]:
@@ -40,7 +40,7 @@ def projection(comparison: Comparison) -> Projection | None:
             for x, y in (part.double() - centre) @ axes.T
         )
 
-    distilled = [
+    outputs = [
         network(to_float(candidate.pixels[candidate.labels == c], network.device), False)
         for c in classes
     ]
@@ -48,20 +48,22 @@ def projection(comparison: Comparison) -> Projection | None:
         method="principal components of the teacher's features of real images",
         real=points(real),
         atoms=points([comparison.transport[c].positions for c in classes]),
-        distilled=points([activations.features.cpu() for activations in distilled]),
+        distilled=points([activations.features.cpu() for activations in outputs]),
     )
 
 
 def gallery(comparison: Comparison) -> Gallery:
-    """The set's images and the real one nearest to each, within its class."""
+    """The images of the set, each with the nearest real image of its class."""
     candidate = comparison.candidate
     nearest = torch.zeros_like(candidate.pixels)
     distances = torch.zeros(len(candidate.labels))
     for c in range(comparison.classes):
-        mine, rows = (candidate.labels == c).nonzero()[:, 0], comparison.rows(c)
+        members, rows = (candidate.labels == c).nonzero()[:, 0], comparison.rows(c)
         real = comparison.train.batches(rows, 512)
-        places, distance = nearest_real(candidate.pixels[mine], real, comparison.accelerator.device)
-        nearest[mine], distances[mine] = comparison.train.get(rows[places]), distance
+        places, distance = nearest_real(
+            candidate.pixels[members], real, comparison.accelerator.device
+        )
+        nearest[members], distances[members] = comparison.train.get(rows[places]), distance
     shares = candidate.weights / torch.bincount(candidate.labels)[candidate.labels]
     return Gallery(
         images=candidate.pixels.permute(0, 2, 3, 1).contiguous().numpy(),

@@ -1,7 +1,7 @@
-"""Ink, colours and axes that the plots of a report share.
+"""Colours, fonts and axes that the plots of a report share.
 
-Every figure is as wide as a phone: a page puts several side by side where there is room, so that
-letters keep their size.
+Every figure is as wide as a phone's screen; a wider page puts several side by side, so that the
+font size stays the same.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from wdistill.artifact.report import ResultRow
 from wdistill.core.text import human_bytes
 
 INK, FAINT, RULE, PAPER = "#1b1d21", "#62666e", "#dddfe4", "#ffffff"
-# Six and ten colours that stay apart for colour-blind readers: Petroff, arXiv:2107.02270. Each set
-# of images has a mark of its own as well.
+# Palettes of six and ten colours that colour-blind readers can distinguish: Petroff,
+# arXiv:2107.02270. Each set of images also has its own marker.
 COLOURS = {
     "distilled": "#e42536",
     "random": "#5790fc",
@@ -47,7 +47,7 @@ _LETTERS, SMALL = 8.5, 7.5  # points
 
 
 def panel(title: tuple[str, ...], height: float = 3.1, width: float = WIDTH) -> tuple[Figure, Axes]:
-    """One plot on clear ground, the lines of its title above and to the left."""
+    """One plot with a transparent background and its title left-aligned above."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
     heading = "\n".join(plain(line, 44) for line in title)
@@ -68,26 +68,25 @@ def name_axes(axes: Axes, x: str, y: str) -> None:
 
 
 def legend(figure: Figure, columns: int = 3, **parts: Any) -> None:
-    """Under the plot, where it hides nothing; ``parts``: handles and labels if not the axes'."""
-    drawn = figure.legend(
+    """Add a legend below the plot; ``parts``: handles and labels, by default those of the axes."""
+    box = figure.legend(
         loc="outside lower left", ncols=columns, frameon=False, fontsize=_LETTERS, labelcolor=INK,
         handlelength=1.6, columnspacing=1.2, handletextpad=0.5, borderaxespad=0.2, **parts,
     )  # fmt: skip
-    drawn.set_in_layout(True)
+    box.set_in_layout(True)
 
 
 def plain(text: str, longest: int) -> str:
-    """``text`` on one line of at most ``longest`` letters, none of which matplotlib takes for
-    mathematics."""
+    """``text`` on one line of at most ``longest`` characters; ``$`` is escaped for matplotlib."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     short = line if len(line) <= longest else line[: longest - 1].rstrip(" ,;(") + "…"
     return short.replace("$", r"\$")
 
 
 def count(value: float) -> str:
-    """A number of images or steps as people write it: ``2.5``, ``60``, ``6,000``, ``1.2 million``.
+    """Format a number of images or steps: ``2.5``, ``60``, ``6,000``, ``1.2 million``.
 
-    Two significant digits where it is not whole.
+    A small number that is not whole gets two significant digits.
     """
     if value >= 1e6:
         return f"{value / 1e6:.3g} million"
@@ -103,9 +102,9 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def log_axis(axes: Axes, values: Iterable[float], words: str = "count") -> None:
-    """A logarithmic x axis over ``values``, with numbers or (words="bytes") sizes as its ticks."""
-    known = [value for value in values if value > 0] or [1.0]
-    low, high = min(known), max(known)
+    """Make the x axis logarithmic over ``values``; words="bytes" formats its ticks as sizes."""
+    positive = [value for value in values if value > 0] or [1.0]
+    low, high = min(positive), max(positive)
     axes.set_xscale("log")
     axes.set_xlim(low / 1.35, high * 1.35)
     decades = high * 1.35 / (low / 1.35)
@@ -123,7 +122,7 @@ def share_axis(axes: Axes, limits: tuple[float, float]) -> None:
 
 
 def share_limits(rows: Iterable[ResultRow]) -> tuple[float, float]:
-    """Where the accuracies of ``rows`` lie, spread included, with room above for words."""
+    """Range of the accuracies of ``rows`` including their spread, with room for annotations."""
     ends = [row.top1_mean + sign * row.top1_std for row in rows for sign in (-1, 1)]
     room = max(0.02, 0.12 * (max(ends) - min(ends)))
     return max(0.0, min(ends) - room), min(1.0, max(ends) + room)

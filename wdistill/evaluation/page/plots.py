@@ -1,6 +1,7 @@
-"""Pictures of an evaluation: pure functions of a report.
+"""Plots of an evaluation: pure functions of a report.
 
-A panel is one student with one kind of labels. Accuracies are shares in a report and percent here.
+A panel shows one student with one kind of labels. Accuracies are fractions in a report and percent
+here.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Axis = Literal["ipc", "bytes"]
 
 
 def place_of(row: ResultRow, x: Axis) -> int:
-    """Where ``row`` lies on an x axis."""
+    """Position of ``row`` on an x axis."""
     return row.ipc if x == "ipc" else row.bytes
 
 
@@ -50,8 +51,9 @@ def panel_title(student: str, labels: str) -> tuple[str, str]:
 
 
 def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
-    """Random real images as a curve with its spread over seeds, the other sets as points, all real
-    images as a line; an arrow from the distilled set to its equivalent number of random images.
+    """Accuracy over images per class: random real images as a curve with its spread over seeds, the
+    other sets as points, the full dataset as a line, and an arrow from the distilled set to its
+    equivalent IPC.
     """
     rows = panel_rows(report, student, labels)
     figure, axes = panel(panel_title(student, labels))
@@ -65,29 +67,34 @@ def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
     pair = (student, labels)
     equivalents = [e for e in report.equivalents if (e.student, e.labels) == pair]
     distilled = row_of(rows, "distilled")
-    inside += [each.ipc for each in equivalents[:1] if distilled]
+    inside += [equivalent.ipc for equivalent in equivalents[:1] if distilled]
     log_axis(axes, inside or [row.ipc for row in rows])
     share_axis(axes, share_limits(report.rows))
     if equivalents and distilled:
         _arrow(axes, distilled, equivalents[0])
     name_axes(axes, "images per class", "top-1 accuracy (%)")
-    handles, named = axes.get_legend_handles_labels()
-    drawn = dict(zip(named, handles, strict=True))
-    known = [words for words in SETS.values() if words in drawn]
-    legend(figure, columns=2, handles=[drawn[words] for words in known], labels=known)
+    handles, names = axes.get_legend_handles_labels()
+    handle_of = dict(zip(names, handles, strict=True))
+    labels_in_order = [words for words in SETS.values() if words in handle_of]
+    legend(
+        figure,
+        columns=2,
+        handles=[handle_of[words] for words in labels_in_order],
+        labels=labels_in_order,
+    )
     return figure
 
 
 def accuracy_by_bytes(report: Report, student: str) -> Figure:
-    """Every set of a student against what it takes to store it; the mark tells the labels."""
+    """Accuracy of every set of a student over its size in bytes; the marker shows the labels."""
     rows = [row for row in report.rows if row.student == student]
     figure, axes = panel((student,), height=3.4)
     regimes = list(dict.fromkeys(row.labels for row in rows))
     for labels in regimes:
         mark = _LABEL_MARKS.get(labels, "v")
-        mine = [row for row in rows if row.labels == labels]
-        _curve(axes, [row for row in mine if row.images == "random"], "bytes", mark)
-        for row in mine:
+        same_labels = [row for row in rows if row.labels == labels]
+        _curve(axes, [row for row in same_labels if row.images == "random"], "bytes", mark)
+        for row in same_labels:
             if row.images != "random":
                 _point(axes, row, "bytes", mark)
     log_axis(axes, [row.bytes for row in rows], "bytes")
@@ -105,13 +112,13 @@ def accuracy_by_bytes(report: Report, student: str) -> Figure:
 
 
 def learning_curves(report: Report, student: str, labels: str) -> Figure | None:
-    """Training loss over steps, a line for each set; random images of the distilled number only."""
+    """Training loss over steps, one line per set; random images only at the IPC of the set."""
     rows = panel_rows(report, student, labels)
-    kept = [row for name in SETS if (row := row_of(rows, name)) and row.curve.step]
-    if not kept:
+    with_curves = [row for name in SETS if (row := row_of(rows, name)) and row.curve.step]
+    if not with_curves:
         return None
     figure, axes = panel(panel_title(student, labels))
-    for row in kept:
+    for row in with_curves:
         axes.plot(
             row.curve.step, row.curve.loss, label=SETS[row.images],
             color=COLOURS[row.images], linewidth=1.5,
@@ -163,7 +170,7 @@ def _level(axes: Axes, row: ResultRow) -> None:
 
 
 def _arrow(axes: Axes, distilled: ResultRow, equivalent: Equivalent) -> None:
-    """From the distilled set to the number of random images with its accuracy, interval beside."""
+    """Arrow from the distilled set to its equivalent IPC, with the 95 % interval."""
     start, end, height = float(distilled.ipc), float(equivalent.ipc), 100 * distilled.top1_mean
     colour = COLOURS["distilled"]
     if equivalent.low is not None and equivalent.high is not None:

@@ -1,4 +1,4 @@
-"""An evaluation report as one page of HTML that needs nothing else: no network, no script."""
+"""An evaluation report as one self-contained page of HTML, without network access or scripts."""
 
 from __future__ import annotations
 
@@ -41,10 +41,14 @@ Panel = Callable[[Report, str, str], Figure | None]
 
 @dataclass(frozen=True)
 class Gallery:
-    """The evaluated images and the nearest real one of each.
+    """The evaluated images, each with its nearest real image.
 
-    images: (n, H, W, 3), labels: (n,), weights: (n,) shares of their class, nearest: (n, H, W, 3),
-    distances: (n,) root mean squares over pixels from 0 to 1.
+    Attributes:
+        images: (n, H, W, 3).
+        labels: (n,).
+        weights: (n,), sum 1 within each class.
+        nearest: (n, H, W, 3).
+        distances: (n,) root mean squared differences of pixels in [0, 1].
     """
 
     images: NDArray[np.uint8]
@@ -55,7 +59,7 @@ class Gallery:
 
 
 def render_report(report: Report, gallery: Gallery) -> str:
-    """The page of ``report``, whose names and ids are untrusted."""
+    """Render the page of ``report``; its names and ids are untrusted."""
     groups = results_groups(report)
     view = {
         "report": report,
@@ -110,53 +114,53 @@ def _learning(report: Report) -> list[View]:
 
 def _classes(report: Report) -> list[View]:
     gains = _each_panel(report, class_gains, "Gain over random real images by class")
-    confused = _each_panel(report, confusion, "Confusion matrix of students of distilled images")
+    matrices = _each_panel(report, confusion, "Confusion matrix of students of distilled images")
     return _pictures(
         ("Gain by class", "Accuracy on each class: distilled images less the same number of "
          "random real ones, in percentage points; blue where random ones do better.", gains),
         ("Confusion", "For students of the distilled images: of each true class, the percentage "
-         "taken for each class.", confused),
+         "taken for each class.", matrices),
     )  # fmt: skip
 
 
 def _features(report: Report) -> list[View]:
     figure = projection(report)
-    drawn = [svg(figure, "projection", "Features in two dimensions by class")] if figure else []
+    figures = [svg(figure, "projection", "Features in two dimensions by class")] if figure else []
     text = (
         "Real images, the atoms that stand for them and the distilled images in two dimensions "
         "of the feature space. Distances on paper only hint at distances there."
     )
-    return _pictures(("Feature space", text, drawn))
+    return _pictures(("Feature space", text, figures))
 
 
 def _each_panel(report: Report, draw: Panel, alt: str) -> list[Markup]:
-    drawn = [(pair, draw(report, *pair)) for pair in panels(report)]
+    figures = [(pair, draw(report, *pair)) for pair in panels(report)]
     return [
         svg(figure, f"{draw.__name__}{i}", f"{alt}, {', '.join(panel_title(*pair))}")
-        for i, (pair, figure) in enumerate(drawn)
+        for i, (pair, figure) in enumerate(figures)
         if figure is not None
     ]
 
 
 def _pictures(*kinds: tuple[str, str, Sequence[Markup]]) -> list[View]:
-    """Title, text, and figures: the first few, and the others to be folded."""
+    """Title, text and figures; figures beyond the first few are collapsed."""
     return [
-        {"title": title, "text": text, "first": drawn[:_SHOWN], "folded": drawn[_SHOWN:]}
-        for title, text, drawn in kinds
-        if drawn
+        {"title": title, "text": text, "first": figures[:_SHOWN], "folded": figures[_SHOWN:]}
+        for title, text, figures in kinds
+        if figures
     ]
 
 
 def _gallery_view(gallery: Gallery, names: Sequence[str]) -> View:
-    """Evenly spaced classes where there are too many, the first images of each."""
+    """The first images of each class, or of evenly spaced ones if there are too many."""
     present = np.unique(gallery.labels)
-    at = np.linspace(0, len(present) - 1, min(MOST_CLASSES, len(present))).round().astype(int)
+    shown = np.linspace(0, len(present) - 1, min(MOST_CLASSES, len(present))).round().astype(int)
     height, width = gallery.images.shape[1:3]
-    classes = [_class_view(gallery, int(label), names[label]) for label in present[at]]
+    classes = [_class_view(gallery, int(label), names[label]) for label in present[shown]]
     return {
         "classes": classes[:_OPEN],
         "folded": classes[_OPEN:],
-        "more_classes": len(present) - len(at),
+        "more_classes": len(present) - len(shown),
         "nearest": gallery.nearest is not None,
         "weights": gallery.weights is not None,
         "size": f"{width} × {height}",

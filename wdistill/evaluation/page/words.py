@@ -1,6 +1,6 @@
-"""An evaluation report in words and tables, as plain about a loss as about a gain.
+"""Text and tables of the report page; losses are stated as plainly as gains.
 
-Pure functions of a report; nothing here is escaped, and only links are HTML.
+Pure functions of a report. Nothing here is escaped, and only links are HTML.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _SCORES = {
 
 @dataclass(frozen=True)
 class Headline:
-    """lead: one sentence on what the set is worth; tone: of that; more: how it was measured."""
+    """lead: the result in one sentence; tone: its verdict; details: how it was measured."""
 
     lead: str
     tone: Literal["gain", "even", "loss", "unknown"]
-    more: str
+    details: str
 
 
 def headline(report: Report) -> Headline:
@@ -59,44 +59,46 @@ def headline(report: Report) -> Headline:
         lead = "No student was trained on the distilled images, so nothing is known of their worth."
         return Headline(lead, "unknown", "")
     seeds = f"{distilled.n} seed{'s' if distilled.n != 1 else ''}"
-    more = f"Student {pair[0]}, {_labels(pair[1])}, {seeds}."
-    every = report.equivalents
-    if len(every) > 1:
-        tones = Counter(tone(each, own_ipc(report, each)) for each in every)
+    details = f"Student {pair[0]}, {_labels(pair[1])}, {seeds}."
+    equivalents = report.equivalents
+    if len(equivalents) > 1:
+        tones = Counter(tone(equivalent, own_ipc(report, equivalent)) for equivalent in equivalents)
         counts = (
-            f"{words} in {tones[key]} of {len(every)}"
+            f"{words} in {tones[key]} of {len(equivalents)}"
             for key, words in _TONES.items()
             if tones[key]
         )
-        more += f" Over all combinations of student and labels: {', '.join(counts)}."
-    for each in every:
-        if (each.student, each.labels) == pair:
-            lead = _equivalent_sentence(report, each, distilled.ipc)
-            return Headline(lead, tone(each, distilled.ipc), more)
-    return _by_accuracy(distilled, row_of(rows, "random"), more)
+        details += f" Over all combinations of student and labels: {', '.join(counts)}."
+    for equivalent in equivalents:
+        if (equivalent.student, equivalent.labels) == pair:
+            lead = _equivalent_sentence(report, equivalent, distilled.ipc)
+            return Headline(lead, tone(equivalent, distilled.ipc), details)
+    return _by_accuracy(distilled, row_of(rows, "random"), details)
 
 
 def main_panel(report: Report) -> tuple[str, str] | None:
-    """The student and labels that the headline speaks of: the first with an equivalent number,
-    else the first that distilled images were tried on.
+    """The student and labels of the headline: the first with an equivalent IPC, otherwise the first
+    with a row for the distilled images.
     """
-    tried = [pair for pair in panels(report) if row_of(panel_rows(report, *pair), "distilled")]
-    equivalents = [(each.student, each.labels) for each in report.equivalents]
-    return next((pair for pair in equivalents if pair in tried), tried[0] if tried else None)
+    candidates = [pair for pair in panels(report) if row_of(panel_rows(report, *pair), "distilled")]
+    equivalents = [(equivalent.student, equivalent.labels) for equivalent in report.equivalents]
+    return next(
+        (pair for pair in equivalents if pair in candidates), candidates[0] if candidates else None
+    )
 
 
 def tiles(report: Report) -> list[View]:
-    """The few numbers of the main panel that matter most."""
+    """Accuracies of the distilled, random and full sets in the main panel."""
     pair = main_panel(report)
     rows = panel_rows(report, *pair) if pair else []
-    shown = [(images, row_of(rows, images)) for images in ("distilled", "random", "full")]
+    sets = [(images, row_of(rows, images)) for images in ("distilled", "random", "full")]
     return [
         {
             "set": images,
             "name": f"{SETS[images]}, {_per_class(row.ipc)}",
             "value": spread(row.top1_mean, row.top1_std, row.n),
         }
-        for images, row in shown
+        for images, row in sets
         if row
     ]
 
@@ -111,7 +113,10 @@ def results_groups(report: Report) -> list[View]:
 
 
 def equivalent_rows(report: Report) -> list[View]:
-    return [_equivalent_row(report, each, own_ipc(report, each)) for each in report.equivalents]
+    return [
+        _equivalent_row(report, equivalent, own_ipc(report, equivalent))
+        for equivalent in report.equivalents
+    ]
 
 
 def _equivalent_row(report: Report, equivalent: Equivalent, ipc: float) -> View:
@@ -128,7 +133,7 @@ def _equivalent_row(report: Report, equivalent: Equivalent, ipc: float) -> View:
 
 
 def score_table(report: Report) -> View:
-    """names: of the scores that some student has; rows: a student and its scores in percent."""
+    """names: scores that any student has; rows: students and their scores in percent."""
     values = [row.model_dump() for row in report.scores]
     keys = [key for key in _SCORES if any(row[key] is not None for row in values)]
     rows = [
@@ -142,7 +147,7 @@ def score_table(report: Report) -> View:
 
 
 def provenance(report: Report) -> list[tuple[str, str | Markup]]:
-    """What was evaluated against what, with what; lines without a value are left out."""
+    """Set, real data, teacher and environment; lines without a value are omitted."""
     source, against, teacher = report.source, report.against, report.teacher
     rows: list[tuple[str, str | Markup | None]] = [
         ("Evaluated", link(source.id, source.url)),
@@ -156,7 +161,10 @@ def provenance(report: Report) -> list[tuple[str, str | Markup]]:
         ("Test split", f"{against.eval_split}, {against.eval_images:,} images"),
         ("Resolution", f"{report.resolution} × {report.resolution} pixels"),
         ("Teacher", f"{teacher.name}, {percent(teacher.accuracy)} top-1" if teacher else None),
-        *((f"Student {name}", what) for name, what in report.local_students.items()),
+        *(
+            (f"Student {name}", architecture)
+            for name, architecture in report.local_students.items()
+        ),
         ("Device", report.device),
         ("Versions", ", ".join(f"{name} {v}" for name, v in report.versions.items())),
         ("Created", report.created),
@@ -165,7 +173,7 @@ def provenance(report: Report) -> list[tuple[str, str | Markup]]:
 
 
 def accuracy_words(rows: Sequence[ResultRow], by: Axis) -> str:
-    """Each set's accuracy at its place on the x axis, for those who cannot see the plot."""
+    """Alternative text of a plot: the accuracy of each set at its place on the x axis."""
     write = human_bytes if by == "bytes" else _per_class
     ordered = sorted(rows, key=lambda row: (row.images, place_of(row, by)))
     return "; ".join(
@@ -237,19 +245,19 @@ def _equivalent_sentence(report: Report, equivalent: Equivalent, ipc: float) -> 
     return f"{upper} a student {only}as well as about {real}{ends}{end}."
 
 
-def _by_accuracy(distilled: ResultRow, random: ResultRow | None, more: str) -> Headline:
-    """Where no equivalent number is known."""
+def _by_accuracy(distilled: ResultRow, random: ResultRow | None, details: str) -> Headline:
+    """The headline for a report without an equivalent IPC."""
     these = f"{_images(distilled.ipc)} bring{'s' if distilled.ipc == 1 else ''} a student"
     lead = f"{these} to {score(distilled)} top-1 accuracy"
     if random is None:
         lead = f"{lead}; random real images were not tried beside them."
-        return Headline(lead, "unknown", more)
+        return Headline(lead, "unknown", details)
     points = gain_over(distilled, random)
     beside = f"as many random real images: {score(random)}"
     if is_even(distilled, random):
-        return Headline(f"{lead}, {beside}. That is no clear difference.", "even", more)
+        return Headline(f"{lead}, {beside}. That is no clear difference.", "even", details)
     if points == 0:
-        return Headline(f"{lead}, {beside}.", "even", more)
+        return Headline(f"{lead}, {beside}.", "even", details)
     word, end = ("better", "") if points > 0 else ("worse", _WORSE)
     lead = f"{lead}, {abs(points):.1f} points {word} than {beside}{end}."
-    return Headline(lead, "gain" if points > 0 else "loss", more)
+    return Headline(lead, "gain" if points > 0 else "loss", details)

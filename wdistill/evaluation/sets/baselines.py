@@ -1,4 +1,4 @@
-"""Real images chosen by a rule, to be compared with distilled ones."""
+"""Baselines: real images selected by a rule, to compare with distilled ones."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ def herding(features: Tensor, count: int) -> Tensor:
     """
     x = features.double()
     mean, total = x.mean(0), torch.zeros(x.shape[1], dtype=torch.float64)
-    left = torch.ones(len(x), dtype=torch.bool)
-    picked = []
+    available = torch.ones(len(x), dtype=torch.bool)
+    picks = []
     squares = x.square().sum(1)
     for k in range(1, count + 1):
-        # || k mu - total - x ||^2, up to what is the same for all x.
-        wanted = k * mean - total
-        distance = (squares - 2 * x @ wanted).masked_fill(~left, torch.inf)
+        # || k mu - total - x ||^2, up to terms that do not depend on x.
+        target = k * mean - total
+        distance = (squares - 2 * x @ target).masked_fill(~available, torch.inf)
         best = int(distance.argmin())
-        left[best] = False
+        available[best] = False
         total += x[best]
-        picked.append(best)
-    return torch.tensor(picked)
+        picks.append(best)
+    return torch.tensor(picks)
 
 
 def random_rows(labels: Tensor, classes: int, ipc: int, seed: int, draw: int) -> Tensor:
-    """``ipc`` rows of each class, drawn anew for each ``draw``, class by class.
+    """``ipc`` random rows of each class, class by class, independent for each ``draw``.
 
-    Those of a smaller ``ipc`` are among those of a larger one.
+    The rows for a smaller ``ipc`` are a subset of those for a larger one.
     """
-    chosen = []
+    selections = []
     for label in range(classes):
         rows = (labels == label).nonzero()[:, 0]
         order = torch.randperm(len(rows), generator=stream(seed, "random-real", draw, label))
-        chosen.append(rows[order[:ipc]])
-    return torch.cat(chosen)
+        selections.append(rows[order[:ipc]])
+    return torch.cat(selections)

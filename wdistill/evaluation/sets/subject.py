@@ -27,7 +27,7 @@ from wdistill.data.source_errors import ALLOWED, missing_source
 from wdistill.data.sources import is_only_local
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import DataError, OptionError, RunFolderError
-from wdistill.labels.views import LabelViews, renamed
+from wdistill.labels.views import LabelViews, reindex
 
 logger = logging.getLogger(__name__)
 
@@ -37,30 +37,43 @@ WEIGHT, SOFT_LABEL = "weight", "soft_label"  # the columns of a published set
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """Images to judge. weights: (n,), sum 1 within each class, or None; soft_labels: (n, C), or
-    None; folder: the run folder, if it is one; manifest: of a run or a published set.
+    """A set of images to evaluate.
+
+    Attributes:
+        kind: run, published or dataset.
+        named: Whether the classes have names; otherwise the names are the labels as numbers.
+        images: An image split, or (n, H, W, 3) uint8 for a set of this tool.
+        weights: (n,), sum 1 within each class, or None.
+        soft_labels: (n, C), or None.
+        label_bytes: Size of the files of ``views``.
+        folder: The run folder, if it is a run.
+        manifest: Of a run or a published set.
     """
 
-    kind: str  # run, published, dataset
+    kind: str
     id: str
     url: str | None
     revision: str | None
     fingerprint: str | None
     class_names: tuple[str, ...]
-    named: bool  # False: the labels are numbers, and so are the names
+    named: bool
     labels: np.ndarray
-    images: ImageSplit | np.ndarray  # (n, H, W, 3) uint8 where they are this tool's own
+    images: ImageSplit | np.ndarray
     weights: np.ndarray | None
     soft_labels: np.ndarray | None
     views: LabelViews | None = None
-    label_bytes: int = 0  # of the files that the views are in
+    label_bytes: int = 0
     folder: Path | None = None
     manifest: Manifest | None = None
 
 
 def open_subject(source: str, config: DataConfig) -> Subject:
-    """``source``: a run folder, a published folder, the Hub id of a published set, or whatever
-    a run reads; config: columns and split, for the last.
+    """Open the set to evaluate.
+
+    Args:
+        source: A run folder, a published folder, the Hub id of a published set, or any dataset
+            that a run can read.
+        config: Columns and split, for the last.
     """
     path = Path(source).expanduser()
     if (path / IDENTITY).is_file():
@@ -68,9 +81,9 @@ def open_subject(source: str, config: DataConfig) -> Subject:
             raise RunFolderError(
                 f"the run in {source!r} is not finished; run its command again, then evaluate"
             )
-        return _own(one_set(path), "run", path)
+        return _published_set(one_set(path), "run", path)
     if (path / MANIFEST_FILE).is_file() or any(path.glob(f"ipc*/{MANIFEST_FILE}")):
-        return _own(one_set(path), "published", None)
+        return _published_set(one_set(path), "published", None)
     config = replace(config, dataset=source)
     if path.exists() or glob.has_magic(source):
         return _dataset(config)
@@ -79,23 +92,23 @@ def open_subject(source: str, config: DataConfig) -> Subject:
     try:
         return _of_the_hub(config, source)
     except DataError as error:
-        missing = missing_source(source, error)
-        if missing is None:
+        not_found = missing_source(source, error)
+        if not_found is None:
             raise
-        raise missing from error
+        raise not_found from error
 
 
 def _of_the_hub(config: DataConfig, name: str) -> Subject:
-    found = fetch_set(name)
-    if found is None:
+    hub_set = fetch_set(name)
+    if hub_set is None:
         return _dataset(config)
-    own = _own(found.folder, "published", None)
-    return replace(own, id=found.id, url=found.url, revision=found.revision)
+    subject = _published_set(hub_set.folder, "published", None)
+    return replace(subject, id=hub_set.id, url=hub_set.url, revision=hub_set.revision)
 
 
-def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
-    found = read_published(publish)
-    distilled: DistilledSet = found.distilled
+def _published_set(publish: Path, kind: str, folder: Path | None) -> Subject:
+    published = read_published(publish)
+    distilled: DistilledSet = published.distilled
     return Subject(
         kind=kind,
         id=(folder or publish.parent).resolve().name,
@@ -108,18 +121,18 @@ def _own(publish: Path, kind: str, folder: Path | None) -> Subject:
         images=distilled.images,
         weights=distilled.weights,
         soft_labels=distilled.soft_labels,
-        views=found.views,
+        views=published.views,
         label_bytes=sum(path.stat().st_size for path in label_shards(publish)),
         folder=folder,
-        manifest=found.manifest,
+        manifest=published.manifest,
     )
 
 
 def fingerprint_of(distilled: DistilledSet) -> str:
     """SHA-256 over class names, pixels, labels, weights and soft labels."""
     digest = hashlib.sha256(json.dumps(distilled.class_names).encode())
-    given = (distilled.images, distilled.labels, distilled.weights, distilled.soft_labels)
-    for array in given:
+    arrays = (distilled.images, distilled.labels, distilled.weights, distilled.soft_labels)
+    for array in arrays:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
@@ -149,8 +162,8 @@ def _dataset(config: DataConfig) -> Subject:
 
 
 def _are_shares(values: np.ndarray | None, labels: np.ndarray | None) -> bool:
-    """Whether values sum to 1, within each class or (labels None) within each row: a column of
-    another set may have the same name and mean something else.
+    """Whether values are shares: they sum to 1 within each class, or within each row if labels is
+    None. A column of another tool may have the same name and another meaning.
     """
     if values is None or not (np.isfinite(values).all() and (values >= 0).all()):
         return False
@@ -158,31 +171,32 @@ def _are_shares(values: np.ndarray | None, labels: np.ndarray | None) -> bool:
     return bool(np.allclose(sums, 1, atol=1e-3))
 
 
-def against(subject: Subject, given: DataConfig) -> DataConfig:
-    """The real data to judge with: as ``given``, else those that the set was made from, of which
-    ``given`` may choose another configuration, revision or split.
+def against(subject: Subject, config: DataConfig) -> DataConfig:
+    """The real data to compare with: those of ``config``, otherwise the source of the set, of which
+    ``config`` may select another configuration, revision or split.
 
-    Raises OptionError where nothing says which, RunFolderError if a published manifest names what
-    is not on the Hub.
+    Raises:
+        OptionError: The set does not record its source.
+        RunFolderError: A published manifest names a source that is not on the Hub.
     """
-    if given.dataset is not None:
-        return given
-    chosen = {name: getattr(given, name) for name in CHOICES}
-    known = {name: value for name, value in chosen.items() if value is not None}
-    return replace(_made_from(subject), **known)
+    if config.dataset is not None:
+        return config
+    settings = {name: getattr(config, name) for name in CHOICES}
+    overrides = {name: value for name, value in settings.items() if value is not None}
+    return replace(_source_config(subject), **overrides)
 
 
-def _made_from(subject: Subject) -> DataConfig:
+def _source_config(subject: Subject) -> DataConfig:
     source = subject.manifest.source if subject.manifest else None
     if subject.folder is not None:
-        told = read_json(subject.folder / IDENTITY)
+        run_identity = read_json(subject.folder / IDENTITY)
         names = {f"data.{field.name}": field.name for field in fields(DataConfig)}
-        known = {names[key]: value for key, value in told.items() if key in names}
+        values = {names[key]: value for key, value in run_identity.items() if key in names}
         if source is not None and source.kind == "hub":
-            known["revision"] = source.revision  # the branch may have moved on since
-        return DataConfig(**known)
+            values["revision"] = source.revision  # the branch may have moved on since
+        return DataConfig(**values)
     if subject.manifest is not None and source is not None and source.kind in ("embedded", "hub"):
-        stored = DataConfig(
+        columns = DataConfig(
             image_column=source.image_column,
             label_column=source.label_column,
             group_column=subject.manifest.config.data.group_column,
@@ -190,9 +204,9 @@ def _made_from(subject: Subject) -> DataConfig:
             eval_split=None if source.eval_is_holdout else source.eval_split,
         )
         if source.kind == "embedded":
-            return stored
+            return columns
         return replace(
-            stored,
+            columns,
             dataset=remote(source.id, "source", "against.dataset"),
             config_name=source.config_name,
             revision=source.revision,
@@ -204,45 +218,49 @@ def _made_from(subject: Subject) -> DataConfig:
 
 
 def check_options(subject: Subject, columns: DataConfig, resolution: int | None) -> None:
-    """Raises OptionError if the user says how to read a set that says so itself."""
-    given = {
+    """Raise OptionError if the user sets columns or the split of a set that records them."""
+    settings = {
         "columns.train_split": columns.train_split,
         "columns.image_column": columns.image_column,
         "columns.label_column": columns.label_column,
         "against.resolution": resolution,
     }
-    named = [f"`{setting}`" for setting, value in given.items() if value is not None]
-    if subject.manifest is not None and named:
+    conflicts = [f"`{setting}`" for setting, value in settings.items() if value is not None]
+    if subject.manifest is not None and conflicts:
         raise OptionError(
-            f"{' and '.join(named)} cannot apply to {subject.id!r}, which is a set of wdistill and "
-            "says itself how to read it; leave out what is for sets of others"
+            f"{' and '.join(conflicts)} cannot apply to {subject.id!r}, which is a set of wdistill "
+            "and says itself how to read it; leave out what is for sets of others"
         )
 
 
-def in_order_of(subject: Subject, names: tuple[str, ...], where: str) -> Subject:
-    """The subject with its classes in the order of ``names``, those of the real data, matched by
-    name or, where only one is meant, but for case and spaces; numbers that are no such names are
-    positions in ``names``. Raises DataError naming a class that only one of them has.
+def in_order_of(subject: Subject, names: tuple[str, ...], dataset_id: str) -> Subject:
+    """Reorder the classes of a set to ``names``, the classes of the real data.
+
+    Classes are matched by name, or, where only one class is meant, ignoring case and surrounding
+    spaces; numeric names that do not match are positions in ``names``.
+
+    Raises:
+        DataError: A class exists in only one of the two; the message names it.
     """
-    own = _names_among(subject, names)
-    present = {own[label] for label in np.unique(subject.labels)}
-    strange = [name for name in own if name in present and name not in set(names)]
-    if strange:
+    subject_names = _names_among(subject, names)
+    present = {subject_names[label] for label in np.unique(subject.labels)}
+    unknown = [name for name in subject_names if name in present and name not in set(names)]
+    if unknown:
         raise DataError(
-            f"{subject.id!r} has class {strange[0]!r}, which {where!r} lacks (it has "
-            f"{_some(names)}); choose another `against.dataset`"
+            f"{subject.id!r} has class {unknown[0]!r}, which {dataset_id!r} lacks (it has "
+            f"{_listed(names)}); choose another `against.dataset`"
         )
     missing = [name for name in names if name not in present]
     if missing:
         raise DataError(
-            f"{subject.id!r} has no image of class {missing[0]!r} of {where!r}; "
+            f"{subject.id!r} has no image of class {missing[0]!r} of {dataset_id!r}; "
             "a set is judged on all classes of the real data: choose another `against.dataset`"
         )
-    place = {name: index for index, name in enumerate(names)}
-    target = np.array([place.get(name, -1) for name in own], dtype=np.int64)
+    index_of = {name: index for index, name in enumerate(names)}
+    target = np.array([index_of.get(name, -1) for name in subject_names], dtype=np.int64)
     soft = subject.soft_labels
     if soft is not None:
-        columns = np.array([own.index(name) for name in names])
+        columns = np.array([subject_names.index(name) for name in names])
         soft = soft[:, columns]
     labels = target[subject.labels]
     order = np.argsort(labels, kind="stable")
@@ -254,39 +272,42 @@ def in_order_of(subject: Subject, names: tuple[str, ...], where: str) -> Subject
         images=images.take(order) if isinstance(images, ImageSplit) else images[order],
         weights=None if subject.weights is None else subject.weights[order],
         soft_labels=None if soft is None else soft[order],
-        views=None if subject.views is None else renamed(subject.views, order, target),
+        views=None if subject.views is None else reindex(subject.views, order, target),
     )
 
 
 def _names_among(subject: Subject, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The subject's class names, as ``names`` has them."""
-    own = subject.class_names
-    known = subject.named and {own[label] for label in np.unique(subject.labels)} <= set(names)
-    if own == names or known:
-        return own
-    if numbers := _positions(own):
-        return tuple(names[n] if n < len(names) else own[i] for i, n in enumerate(numbers))
-    groups = [Counter(map(folded, kind)) for kind in (own, names)]
-    alike = {folded(name): name for name in names}
-    matched = tuple(
-        alike.get(folded(name), name) if all(group[folded(name)] <= 1 for group in groups) else name
-        for name in own
+    """The class names of ``subject``, spelled as in ``names``."""
+    subject_names = subject.class_names
+    present = {subject_names[label] for label in np.unique(subject.labels)}
+    if subject_names == names or (subject.named and present <= set(names)):
+        return subject_names
+    if numbers := _positions(subject_names):
+        pairs = zip(numbers, subject_names, strict=True)
+        return tuple(names[n] if n < len(names) else name for n, name in pairs)
+    counts = [Counter(map(folded, group)) for group in (subject_names, names)]
+    by_folded_name = {folded(name): name for name in names}
+    matches = tuple(
+        by_folded_name.get(folded(name), name)
+        if all(count[folded(name)] <= 1 for count in counts)
+        else name
+        for name in subject_names
     )
-    changed = [(one, other) for one, other in zip(own, matched, strict=True) if one != other]
-    if changed:
-        pairs = _some(tuple(f"{one!r} as {other!r}" for one, other in changed))
-        logger.info(f"{len(changed)} classes are matched but for case and spaces: {pairs}")
-    return matched
+    respelled = [pair for pair in zip(subject_names, matches, strict=True) if pair[0] != pair[1]]
+    if respelled:
+        listing = _listed(tuple(f"{one!r} as {other!r}" for one, other in respelled))
+        logger.info(f"{len(respelled)} classes are matched but for case and spaces: {listing}")
+    return matches
 
 
 def _positions(names: tuple[str, ...]) -> list[int]:
-    """Numbers in place of names, as those write who leave the names out; else nothing. ``new007``
-    is the folder of class 7 in the sets of SRe2L, ``00007`` in those of RDED.
+    """The class indices that ``names`` are, or nothing if one is no index: labels stored without
+    class names, ``new007`` as SRe2L names its folders, ``00007`` as RDED does.
     """
     numbers = [re.fullmatch(r"(?:new)?(\d+)", name) for name in names]
     return [int(number[1]) for number in numbers if number] if all(numbers) else []
 
 
-def _some(names: tuple[str, ...], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _listed(names: tuple[str, ...], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

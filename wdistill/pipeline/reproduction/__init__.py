@@ -1,1 +1,1 @@
-"""A published set made again and compared."""
+"""Reproduce a published set and compare the two."""

@@ -1,4 +1,4 @@
-"""How far a set that was made again is from the published one. Pure: no files, no networks."""
+"""Differences between a published set and its reproduction; pure functions without I/O."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from wdistill.artifact.report import Report
 from wdistill.core.text import Shown
 from wdistill.labels.views import LabelViews, all_logits
 
-SHAPES = ("image", "partner", "view", "crop", "flip", "mix")  # of a view: all but its labels
+SHAPES = ("image", "partner", "view", "crop", "flip", "mix")  # fields of a view without its labels
 NOT_RECORDED = "not recorded"
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Between two arrays of one shape: the largest and the mean absolute difference."""
+    """The largest and the mean absolute difference of two arrays of the same shape."""
 
     largest: float
     mean: float
@@ -30,7 +30,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of the students of one row of the report, which ``name`` tells; mean over seeds."""
+    """Mean accuracy of the students in one row of the report, described by ``name``."""
 
     name: str
     was: float
@@ -39,7 +39,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Change:
-    """A version, device or number that was another when the published set was made."""
+    """A version, device or count that differs from that of the published set."""
 
     name: str
     was: str
@@ -48,11 +48,21 @@ class Change:
 
 @dataclass(frozen=True)
 class Differences(Shown):
-    """Of a set made again from the published one.
+    """Differences between a reproduced set and the published one.
 
-    identical: whether images, labels, weights, soft labels and label views are, bit by bit; other:
-    what cannot be compared, in words; same_images: number of identical images of ``images``;
-    pixels: of 255; views: of the logits. A gap is None where ``other`` says why.
+    Attributes:
+        identical: Whether images, labels, weights, soft labels and label views are bit-identical.
+        other: What cannot be compared, in words.
+        images: Number of published images.
+        same_images: Number of identical images.
+        pixels: Gap of the pixels, from 0 to 255. A gap is None if ``other`` says why.
+        weights: Gap of the weights.
+        soft_labels: Gap of the soft labels.
+        views: Gap of the logits of the label views.
+        same_teacher: Whether the teachers have the same weights.
+        teacher_accuracy: Accuracies of the two teachers.
+        accuracies: Accuracies of the students.
+        changes: Versions, devices and counts that differ.
     """
 
     identical: bool
@@ -75,23 +85,25 @@ class Differences(Shown):
 
 
 def compare(was: PublishedSet, now: PublishedSet) -> Differences:
-    """``was``: the published set, ``now``: the one made again from its settings."""
+    """Compare ``was``, the published set, with ``now``, its reproduction."""
     old, new = was.distilled, now.distilled
-    other = [*_other_shape(was, now), *_other_views(was.views, now.views)]
-    alike = old.images.shape == new.images.shape and old.class_names == new.class_names
+    incomparable = [*_other_shape(was, now), *_other_views(was.views, now.views)]
+    same_shape = old.images.shape == new.images.shape and old.class_names == new.class_names
     same_views = _same_views(was.views, now.views)
     arrays = ("images", "labels", "weights", "soft_labels")
-    same = alike and all(np.array_equal(getattr(old, n), getattr(new, n)) for n in arrays)
+    same_arrays = same_shape and all(
+        np.array_equal(getattr(old, n), getattr(new, n)) for n in arrays
+    )
     teachers = was.manifest.teacher, now.manifest.teacher
     return Differences(
-        identical=same and same_views,
-        other=tuple(other),
+        identical=same_arrays and same_views,
+        other=tuple(incomparable),
         images=len(old),
-        same_images=int((old.images == new.images).all((1, 2, 3)).sum()) if alike else 0,
-        pixels=_gap(old.images, new.images) if alike else None,
-        weights=_gap(old.weights, new.weights) if alike else None,
-        soft_labels=_gap(old.soft_labels, new.soft_labels) if alike else None,
-        views=_views_gap(was.views, now.views, len(old.class_names)) if alike else None,
+        same_images=int((old.images == new.images).all((1, 2, 3)).sum()) if same_shape else 0,
+        pixels=_gap(old.images, new.images) if same_shape else None,
+        weights=_gap(old.weights, new.weights) if same_shape else None,
+        soft_labels=_gap(old.soft_labels, new.soft_labels) if same_shape else None,
+        views=_views_gap(was.views, now.views, len(old.class_names)) if same_shape else None,
         same_teacher=teachers[0].weights_sha256 == teachers[1].weights_sha256,
         teacher_accuracy=Accuracy("teacher", *(teacher.accuracy for teacher in teachers)),
         accuracies=tuple(_accuracies(was.report, now.report)),
@@ -100,8 +112,8 @@ def compare(was: PublishedSet, now: PublishedSet) -> Differences:
 
 
 def _gap(was: NDArray[Any], now: NDArray[Any]) -> Gap:
-    apart = np.abs(was.astype(np.float64) - now)
-    return Gap(float(apart.max()), float(apart.mean()))
+    difference = np.abs(was.astype(np.float64) - now)
+    return Gap(float(difference.max()), float(difference.mean()))
 
 
 def _other_shape(was: PublishedSet, now: PublishedSet) -> Iterator[str]:
@@ -128,18 +140,18 @@ def _other_views(was: LabelViews | None, now: LabelViews | None) -> Iterator[str
         yield "the label views are other crops or mixes"
 
 
-def _same(was: LabelViews, now: LabelViews, names: tuple[str, ...]) -> bool:
+def _equal_fields(was: LabelViews, now: LabelViews, names: tuple[str, ...]) -> bool:
     return all(torch.equal(getattr(was, name), getattr(now, name)) for name in names)
 
 
 def _same_shapes(was: LabelViews, now: LabelViews) -> bool:
-    return _same(was, now, SHAPES)
+    return _equal_fields(was, now, SHAPES)
 
 
 def _same_views(was: LabelViews | None, now: LabelViews | None) -> bool:
     if was is None or now is None:
         return was is now
-    return _same(was, now, tuple(vars(was)))
+    return _equal_fields(was, now, tuple(vars(was)))
 
 
 def _views_gap(was: LabelViews | None, now: LabelViews | None, classes: int) -> Gap | None:
@@ -149,7 +161,7 @@ def _views_gap(was: LabelViews | None, now: LabelViews | None, classes: int) -> 
 
 
 def _accuracies(was: Report | None, now: Report | None) -> Iterator[Accuracy]:
-    """Of the rows that both have."""
+    """Accuracies of the rows that both reports have."""
     old, new = _rows(was), _rows(now)
     for key in sorted(old.keys() & new.keys()):
         student, labels, images, ipc = key
@@ -171,7 +183,7 @@ def _changes(was: Manifest, now: Manifest) -> Iterator[Change]:
 
 
 def _circumstances(manifest: Manifest) -> dict[str, str]:
-    """What a result may depend on beside its settings."""
+    """What a result may depend on besides its settings."""
     return {
         **manifest.versions,
         "device": manifest.device,

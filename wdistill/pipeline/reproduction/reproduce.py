@@ -1,8 +1,7 @@
-"""Make a published set again with the settings that it was made with, and compare the two.
+"""Reproduce a published set with its recorded settings, and compare the two.
 
-The settings may have been written by anyone: they are checked as those of the command line are,
-they name no folder of this machine, and code of a network's repository runs only if the user says
-so.
+The settings are untrusted: they are validated like those of the command line, they cannot name
+local folders, and code from a network's repository runs only if the user allows it.
 """
 
 from __future__ import annotations
@@ -26,8 +25,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Given:
-    """What the user says beside the set: where its source and its backbone are on this machine."""
+class Overrides:
+    """What the user sets for a reproduction.
+
+    Attributes:
+        dataset: The real data; None for the recorded source.
+        backbone: The backbone; None for the recorded one.
+        trust_remote_code: Whether to run code from a network's repository.
+    """
 
     dataset: str | None = None
     backbone: str | None = None
@@ -45,39 +50,47 @@ def default_output(source: str) -> Path:
 
 def reproduce(
     source: str,
-    given: Given,
+    overrides: Overrides,
     runtime: RuntimeConfig,
     folder: Path,
     command: str,
 ) -> Differences:
-    """Run the set ``source`` again in ``folder``, or go on with that, and compare.
+    """Run the set ``source`` again in ``folder``, or resume that run, and compare.
 
-    source: see :func:`open_published`. Raises WdistillError on anything that the user can mend.
+    Args:
+        source: See :func:`open_published`.
+        overrides: What replaces the recorded settings.
+        runtime: Device, workers, progress bars.
+        folder: The folder of the new run.
+        command: The command line, for the manifest.
+
+    Raises:
+        WdistillError: Any error that the user can fix.
     """
-    known = open_published(source)
-    if folder.resolve() in known.folder.resolve().parents:
+    original = open_published(source)
+    if folder.resolve() in original.folder.resolve().parents:
         raise RunFolderError(f"{str(folder)!r} holds the set itself; choose another `output`")
-    config = settings_of(known.manifest, given)
-    recorded = read_json(known.folder / MANIFEST_FILE)["config"]
-    missing = sorted(flat(config.to_dict()).keys() - flat(recorded).keys())
+    config = settings_of(original.manifest, overrides)
+    recorded_settings = read_json(original.folder / MANIFEST_FILE)["config"]
+    missing = sorted(flat(config.to_dict()).keys() - flat(recorded_settings).keys())
     if missing:
         logger.info(
             f"{MANIFEST_FILE} does not say {', '.join(missing)}: using what is the default today"
         )
 
     def check(data: ImageData) -> None:
-        check_data(data, known.manifest.source)
+        check_data(data, original.manifest.source)
 
     publish = pipeline.run(config, runtime, folder, command, check)
-    return compare(known, read_published(one_set(publish)))
+    return compare(original, read_published(one_set(publish)))
 
 
-def settings_of(manifest: Manifest, given: Given) -> RunConfig:
+def settings_of(manifest: Manifest, overrides: Overrides) -> RunConfig:
     """The settings of the run that wrote ``manifest``, with data and backbone at their revisions.
 
     Raises:
-        RunFolderError: a network or the source has no name that the Hub could know.
-        OptionError: the user has to say more.
+        RunFolderError: The name of a network or of the source is not a valid Hub id.
+        OptionError: The source or the backbone was local and has to be given.
     """
     config = manifest.config
     for name in (*config.evaluate.students, *(name for name, _ in config.synthesis.pool())):
@@ -85,16 +98,16 @@ def settings_of(manifest: Manifest, given: Given) -> RunConfig:
             remote(name, "network")
     return replace(
         config,
-        data=_data(config.data, manifest.source, given.dataset),
-        teacher=_teacher(config.teacher, manifest.teacher.revision, given),
+        data=_data(config.data, manifest.source, overrides.dataset),
+        teacher=_teacher(config.teacher, manifest.teacher.revision, overrides),
     )
 
 
-def _data(stored: DataConfig, source: SourceRecord, given: str | None) -> DataConfig:
-    """Columns and splits as they were found, so that nothing is inferred anew."""
-    found = replace(
-        stored,
-        dataset=given,
+def _data(config: DataConfig, source: SourceRecord, dataset: str | None) -> DataConfig:
+    """Columns and splits as recorded, so that nothing is inferred again."""
+    resolved = replace(
+        config,
+        dataset=dataset,
         config_name=source.config_name,
         revision=None,
         image_column=source.image_column,
@@ -102,29 +115,31 @@ def _data(stored: DataConfig, source: SourceRecord, given: str | None) -> DataCo
         train_split=source.train_split,
         eval_split=None if source.eval_is_holdout else source.eval_split,
     )
-    if given is not None:
-        return found
+    if dataset is not None:
+        return resolved
     if source.kind == "embedded":
-        return replace(found, config_name=None)
+        return replace(resolved, config_name=None)
     if source.kind == "hub" and source.revision:
         name = remote(source.id, "source", "data.dataset")
-        return replace(found, dataset=name, revision=source.revision)
+        return replace(resolved, dataset=name, revision=source.revision)
     raise OptionError(
         f"the source {source.id[:100]!r} was on the disk of who made this set; "
         "say where your copy is with `data.dataset` PATH"
     )
 
 
-def _teacher(stored: TeacherConfig, revision: str | None, given: Given) -> TeacherConfig:
-    named = replace(stored, trust_remote_code=given.trust_remote_code, backbone_revision=None)
-    if given.backbone is not None:
-        return replace(named, backbone=given.backbone)
-    if stored.backbone in BUILT_IN:
-        return named
+def _teacher(config: TeacherConfig, revision: str | None, overrides: Overrides) -> TeacherConfig:
+    resolved = replace(
+        config, trust_remote_code=overrides.trust_remote_code, backbone_revision=None
+    )
+    if overrides.backbone is not None:
+        return replace(resolved, backbone=overrides.backbone)
+    if config.backbone in BUILT_IN:
+        return resolved
     if revision:
-        name = remote(stored.backbone, "backbone", "teacher.backbone")
-        return replace(named, backbone=name, backbone_revision=revision)
+        name = remote(config.backbone, "backbone", "teacher.backbone")
+        return replace(resolved, backbone=name, backbone_revision=revision)
     raise OptionError(
-        f"the backbone {stored.backbone[:100]!r} was on the disk of who made this set; "
+        f"the backbone {config.backbone[:100]!r} was on the disk of who made this set; "
         "say where your copy is with `teacher.backbone` PATH"
     )

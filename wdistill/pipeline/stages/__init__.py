@@ -1,1 +1,1 @@
-"""The stages after the teacher: each computes the units that are missing and reads the rest."""
+"""The stages after the teacher: each computes its missing units and reads the others."""

@@ -1,4 +1,4 @@
-"""The end of a run: the set put together, its pictures, manifest, card and report."""
+"""The end of a run: assemble the set, draw pictures, write manifest, card and report."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from wdistill.core.text import without_folders
 from wdistill.core.units import StageOutput
 from wdistill.errors import RunFolderError
 from wdistill.evaluation.comparison import Comparison
-from wdistill.evaluation.results import Measured, build_report
+from wdistill.evaluation.results import Measurements, build_report
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.judging import publish_report
 from wdistill.pipeline.run_folder import Run, stage_times
@@ -69,20 +69,25 @@ from wdistill.transport.plan import ClassTransport, TransportUnit
 logger = logging.getLogger(__name__)
 
 PICTURES = "pictures"
-SHOWN_IMAGES = 3  # of a class, on their way through synthesis
+SHOWN_IMAGES = 3  # images per class in the picture of synthesis
 VOLATILE = {  # fields of the manifest that differ between equal runs
     "created", "command", "seconds", "processes", "threads", "bytes",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """What a run is for. stored: labels of views; w2: (classes, 2), of the barycenter and of random
-    real images; nearest: (classes, ipc), pixel distance of each image to the nearest real one.
+class RunResult:
+    """The result of a run.
+
+    Attributes:
+        distilled: Images, labels, weights and soft labels.
+        views: The label views; None if they are turned off.
+        w2: (classes, 2), W2^2 of the barycenter and of random real images.
+        nearest: (classes, ipc), pixel distance of each image to the nearest real one.
     """
 
     distilled: DistilledSet
-    stored: LabelViews | None
+    views: LabelViews | None
     w2: NDArray[np.float64]
     nearest: NDArray[np.float32]
 
@@ -98,7 +103,7 @@ def assemble(
     images: StageOutput[DistilledUnit],
     labels: StageOutput[LabelledUnit],
 ) -> DistilledSet:
-    """All units together, on the disk: fifty images of each of ImageNet's classes are 7.5 GB."""
+    """Assemble all units on the disk: fifty images of each ImageNet class are 7.5 GB."""
     ipc, names = run.config.barycenter.ipc, run.data.class_names
     classes, side = len(names), images.units[0].pixels.shape[-1]
     pixels = (unit.pixels.flatten(0, 1).permute(0, 2, 3, 1).numpy() for unit in images.units)
@@ -106,23 +111,25 @@ def assemble(
     return DistilledSet(
         images=on_disk(pixels, (ipc * classes, side, side, 3), np.uint8, run.work),
         labels=np.repeat(np.arange(classes, dtype=np.int64), ipc),
-        weights=torch.cat([each.atoms.weights for each in transported_classes(transport)]).numpy(),
+        weights=torch.cat(
+            [transported.atoms.weights for transported in transported_classes(transport)]
+        ).numpy(),
         soft_labels=on_disk(soft, (ipc * classes, classes), np.float32, run.work),
         class_names=names,
     )
 
 
 def draw_pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
-    """How synthesis went, for people: images on their way, and the terms of the loss."""
-    names, traces, on_the_way = run.data.class_names, [], []
-    shown = evenly(len(names), MOST_CLASSES)
+    """Draw the progress of synthesis: images at three times, and the terms of the loss."""
+    names, traces, progress = run.data.class_names, [], []
+    labels_shown = evenly(len(names), MOST_CLASSES)
     for unit, distilled in zip(run.units, images, strict=True):
         traces.append(distilled.trace)
         stages = torch.stack([distilled.start, distilled.middle, distilled.pixels], 2)
-        kept = [index for index, label in enumerate(unit.classes) if label in shown]
-        on_the_way.append(stages[kept, :SHOWN_IMAGES])
-    grid = torch.cat(on_the_way).permute(0, 1, 2, 4, 5, 3).contiguous().numpy()
-    save_png(run.folder / PICTURES / "synthesis.png", progress_grid(grid, shown, names))
+        visible = [index for index, label in enumerate(unit.classes) if label in labels_shown]
+        progress.append(stages[visible, :SHOWN_IMAGES])
+    grid = torch.cat(progress).permute(0, 1, 2, 4, 5, 3).contiguous().numpy()
+    save_png(run.folder / PICTURES / "synthesis.png", progress_grid(grid, labels_shown, names))
     trace = torch.stack(traces).mean(0).numpy()
     terms = [f"{space}: {term}" for space in ("teacher", "pool") for term in TERMS]
     curves = {name: row for name, row in zip(terms, trace.T[1:], strict=True) if row.any()}
@@ -134,9 +141,9 @@ def draw_pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
 
 
 def manifest_of(
-    run: Run, teacher: Teacher, networks: Networks, made: Made, command: str, sizes: Sizes
+    run: Run, teacher: Teacher, networks: Networks, result: RunResult, command: str, sizes: Sizes
 ) -> Manifest:
-    """What was made and how, without any folder of this machine."""
+    """The manifest, without any local folder."""
     config = run.config
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -150,17 +157,17 @@ def manifest_of(
         classes=run.data.class_names,
         ipc=config.barycenter.ipc,
         resolution=teacher.train.preprocessing.resolution,
-        images=len(made.distilled),
+        images=len(result.distilled),
         teacher=teacher.description,
         revisions=networks.revisions,
         local_students=networks.local_students,
         barycenter=BarycenterRecord(
-            w2=tuple(made.w2[:, 0].tolist()), w2_random=tuple(made.w2[:, 1].tolist())
+            w2=tuple(result.w2[:, 0].tolist()), w2_random=tuple(result.w2[:, 1].tolist())
         ),
         distances=Distances(
-            nearest_real_rmse=tuple(map(tuple, made.nearest.astype(float).round(4).tolist()))
+            nearest_real_rmse=tuple(map(tuple, result.nearest.astype(float).round(4).tolist()))
         ),
-        label_views=_stored_views(config, made.stored),
+        label_views=_stored_views(config, result.views),
         seconds={stage: round(value, 2) for stage, value in stage_times(run).items()},
         versions=versions(),
         environment=less_precise(),
@@ -182,20 +189,20 @@ def _stored_views(config: RunConfig, views: LabelViews | None) -> StoredViews | 
     )
 
 
-def publish(run: Run, made: Made, describe: Callable[[Sizes], Manifest]) -> None:
-    """Write the set's folder and the card, unless they are there already."""
+def publish(run: Run, result: RunResult, describe: Callable[[Sizes], Manifest]) -> None:
+    """Write the set's folder and the card, unless they are already up to date."""
     root = run.folder / PUBLISH
     folder = root / set_name(run.config.barycenter.ipc)
-    if _is_published(folder, made.distilled, describe):
+    if _is_published(folder, result.distilled, describe):
         return
-    removed = remove_other_report(folder, made.distilled, made.stored)
-    if removed and not run.config.evaluate.enabled:
+    removed_report = remove_other_report(folder, result.distilled, result.views)
+    if removed_report and not run.config.evaluate.enabled:
         logger.info(
             f"{REPORT_FILE} was about other images or labels and is gone; the same run "
             "with students has it again"
         )
-    sizes = write_data(folder, made.distilled, made.stored)
-    save_png(folder / "preview.png", preview_grid(made.distilled))
+    sizes = write_data(folder, result.distilled, result.views)
+    save_png(folder / "preview.png", preview_grid(result.distilled))
     describe(sizes).write(folder / MANIFEST_FILE)
     atomic_write(root / "README.md", render_card(root).encode())
 
@@ -203,9 +210,9 @@ def publish(run: Run, made: Made, describe: Callable[[Sizes], Manifest]) -> None
 def _is_published(
     folder: Path, distilled: DistilledSet, describe: Callable[[Sizes], Manifest]
 ) -> bool:
-    """Whether ``folder`` holds this very set: then it stays, and a second push sends nothing."""
+    """Whether ``folder`` holds the same set: it is then kept, and a second push uploads nothing."""
     try:
-        recorded = read_manifest(folder)
+        manifest = read_manifest(folder)
         same_pixels = np.array_equal(read_distilled(folder).images, distilled.images)
     except (FileNotFoundError, RunFolderError):
         return False
@@ -213,8 +220,8 @@ def _is_published(
     return (
         same_pixels
         and (folder.parent / "README.md").exists()
-        and views_size == recorded.bytes.label_views
-        and _stable(recorded) == _stable(describe(recorded.bytes))
+        and views_size == manifest.bytes.label_views
+        and _stable(manifest) == _stable(describe(manifest.bytes))
     )
 
 
@@ -222,10 +229,12 @@ def _stable(manifest: Manifest) -> dict[str, Any]:
     return manifest.model_dump(exclude=VOLATILE)
 
 
-def publish_own_report(run: Run, comparison: Comparison, measured: Measured, command: str) -> None:
+def publish_own_report(
+    run: Run, comparison: Comparison, measurements: Measurements, command: str
+) -> None:
     folder = run.folder / PUBLISH / set_name(run.config.barycenter.ipc)
     label_bytes = sum(path.stat().st_size for path in label_shards(folder))
-    report = build_report(replace(comparison, label_bytes=label_bytes), measured, command)
+    report = build_report(replace(comparison, label_bytes=label_bytes), measurements, command)
     for row in report.rows:
         name = f"students/{row.student}/{row.labels}/{row.images}"
         run.accelerator.log({name: row.top1_mean})

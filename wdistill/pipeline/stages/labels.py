@@ -1,4 +1,4 @@
-"""What the teacher says of the distilled images, and how near they are to real ones."""
+"""The teacher's labels of the distilled images, and their distance to real images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LabelledUnit:
-    """What the teacher says of the G * n images of a unit.
+    """The teacher's labels of the G * n images of a unit.
 
     Attributes:
         soft_labels: (G * n, C) float32, rows sum to 1.
@@ -69,7 +69,7 @@ def relabel_stage(
 def label_views_stage(
     run: Run, teacher: Teacher, images: StageOutput[DistilledUnit]
 ) -> tuple[str, LabelViews | None]:
-    """The key of the labels of single views, and the labels; None if none are wanted."""
+    """The key of the label views and the views; None if they are turned off."""
     config, classes = run.config.label_views, len(run.data.class_names)
     if config.count == 0:
         return "", None
@@ -79,7 +79,7 @@ def label_views_stage(
     recipe = ViewRecipe(config, temperature, run.config.seed)
     ipc, side = run.config.barycenter.ipc, teacher.train.preprocessing.resolution
 
-    @cache  # not before a unit is missing
+    @cache  # computed only if a unit is missing
     def pixels() -> Tensor:
         parts = (unit.pixels.flatten(0, 1).numpy() for unit in images.units)
         return torch.from_numpy(on_disk(parts, (ipc * classes, 3, side, side), np.uint8, run.work))
@@ -91,9 +91,9 @@ def label_views_stage(
 
     output = run.compute(Stage("views", key, LabelViews, config.count, "view"), compute)
     views = rounded(join(list(output.units)), config.levels)
-    kept, size = fit(views, classes, config.budget)
+    selection, size = fit(views, classes, config.budget)
     logger.info(
-        f"label views: {kept.count} of each image, {kept.logits.shape[1]} logits a view: "
+        f"label views: {selection.count} of each image, {selection.logits.shape[1]} logits a view: "
         f"{human_bytes(size)}"
     )
-    return stable_hash([key, kept.count]), kept
+    return stable_hash([key, selection.count]), selection

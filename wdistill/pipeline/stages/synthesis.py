@@ -1,4 +1,4 @@
-"""The distilled images of each unit, from the targets that transport gives."""
+"""Synthesise the images of each unit from the targets of the transport stage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wdistill.transport.plan import TransportUnit
 
 logger = logging.getLogger(__name__)
 
-SPECTRUM_SAMPLE = 2000  # real images; each deviation is then known to about 2 %
+SPECTRUM_SAMPLE = 2000  # real images; estimates each standard deviation to about 2 %
 
 
 def real_spectrum(run: Run, teacher: Teacher) -> Spectrum:
@@ -45,7 +45,7 @@ def synthesis_stage(
     spaces = [FeatureSpace("teacher", teacher.network, terms, teacher.key), *pool]
     capacity = Capacity()
 
-    @cache  # not before a unit is missing
+    @cache  # computed only if a unit is missing
     def objective() -> Objective:
         return Objective(spaces, real_spectrum(run, teacher), config, run.autocast)
 
@@ -62,9 +62,9 @@ def synthesis_stage(
 
     steps = config.iterations * run.config.barycenter.ipc
     output = run.compute(Stage("synthesis", key, DistilledUnit, steps, "img"), compute)
-    if capacity.most is not None:
+    if capacity.limit is not None:
         logger.info(
-            f"synthesis: the device's memory holds {capacity.most} images at once; steps of more "
+            f"synthesis: the device's memory holds {capacity.limit} images at once; steps of more "
             "were taken in parts, which is the same up to rounding"
         )
     return output

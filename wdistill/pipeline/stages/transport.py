@@ -14,7 +14,7 @@ from wdistill.transport.plan import (
     class_transport,
     transport_key,
 )
-from wdistill.transport.survey import ClassSurvey, surveyed
+from wdistill.transport.survey import ClassSurvey, survey_classes
 
 SURVEY_BATCH = 128
 
@@ -28,8 +28,8 @@ def transport_stage(run: Run, teacher: Teacher) -> StageOutput[TransportUnit]:
         members = [teacher.class_rows(label) for label in unit.classes]
         class_groups = [groups_of(groups, rows) for rows in members]
         shares = [
-            image_shares(len(rows), grouped, config.group_weights)
-            for rows, grouped in zip(members, class_groups, strict=True)
+            image_shares(len(rows), image_groups, config.group_weights)
+            for rows, image_groups in zip(members, class_groups, strict=True)
         ]
 
         def transport(index: int, survey: ClassSurvey) -> ClassTransport:
@@ -39,7 +39,7 @@ def transport_stage(run: Run, teacher: Teacher) -> StageOutput[TransportUnit]:
 
         parts = zip(teacher.train.parts(members, SURVEY_BATCH), shares, strict=True)
         classes = {}
-        results = surveyed(teacher.network, parts, transport)
+        results = survey_classes(teacher.network, parts, transport)
         for label, result in zip(unit.classes, results, strict=True):
             classes[label] = result
             advance(1)
