@@ -145,7 +145,7 @@ VIEWS = {"views": 2, "topk": 3, "levels": 16, "temperature": 20.0}
         (_rewrite(MANIFEST_FILE, "[]"), "wdistill.json"),
         (_rewrite(MANIFEST_FILE, '{"model": "another tool"}'), "wdistill.json"),
         (_rewrite("report.json", "not JSON"), "report.json' is damaged"),
-        (_truncate, "is damaged"),
+        (_truncate, "bytes of parquet, but"),
         (lambda folder: shutil.rmtree(folder / "data"), "data"),
         (_manifest(resolution=32), f"its images and its {MANIFEST_FILE} disagree"),
         (_manifest(names=("a", "b", "c")), f"its images and its {MANIFEST_FILE} disagree"),
