@@ -126,10 +126,15 @@ def split_card(card: str) -> tuple[str, dict[str, Any], str]:
     try:
         parsed = DatasetCard(card)
     except (ValueError, TypeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise HubError(f"README.md has a damaged YAML block ({reason}); repair it there") from None
+        raise damaged_header(error) from None
     text = str(parsed.text)
     return card[: len(card) - len(text)], dict(parsed.data.to_dict()), text
+
+
+def damaged_header(error: Exception) -> HubError:
+    """The error for a card whose YAML block cannot be read, because of ``error``."""
+    reason = " ".join(str(error).replace(' in "<unicode string>"', "").split())
+    return HubError(f"README.md has a damaged YAML block ({reason}); repair it there")
 
 
 def listed(value: Any) -> list[Any]:

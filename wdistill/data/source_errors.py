@@ -130,7 +130,7 @@ def _other(name: str | None, chain: list[BaseException], text: str) -> str:
     if any(sign in text for sign in EMPTY):
         return f"dataset {name!r} has a split without rows; remove or fill it"
     if any(map(_of_the_card, chain)):
-        problem = " ".join(str(chain[-1]).split())[:200]
+        problem = " ".join(str(chain[-1]).replace(' in "<unicode string>"', "").split())[:200]
         return (
             f"dataset {name!r} has a README.md whose YAML header cannot be read ({problem}); "
             "it has to be repaired there, or read its files from a folder without it"

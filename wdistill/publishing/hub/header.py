@@ -21,8 +21,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 from ruamel.yaml.resolver import VersionedResolver
 
-from wdistill.artifact.layout import entry_name, listed
-from wdistill.errors import HubError
+from wdistill.artifact.layout import damaged_header, entry_name, listed
 
 # Of an earlier push: ours name those of every set that is there now.
 _OLD_TAG = re.compile(r"ipc-\d+")
@@ -48,8 +47,7 @@ def merged_header(ours: str, theirs: str) -> str:
     try:
         return _merged(ours, theirs)
     except (YAMLError, yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise HubError(f"README.md has a damaged YAML block ({reason}); repair it there") from None
+        raise damaged_header(error) from None
 
 
 def line_break(text: str) -> str:
