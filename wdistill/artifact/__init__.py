@@ -1,1 +1,1 @@
-"""The set on disk and on the Hub, to be read: the only format."""
+"""The format of a distilled set: writing, reading and checking it."""

@@ -1,8 +1,8 @@
-"""The publishable folder, and (from :mod:`wdistill.core.files`) how every file of a run is written.
+"""Write and read the folder of a distilled set.
 
-Output is byte-identical for identical input. Reads trust nothing: a folder may come from the Hub,
-so types, shapes, names and sizes are checked, and a damaged or hostile one is a
-:class:`RunFolderError`, never a crash and never code that runs.
+Output is byte-identical for identical input. Nothing that is read is trusted, because a folder may
+come from the Hub: types, shapes, names and sizes are checked, and a damaged or hostile folder
+raises :class:`RunFolderError`. No code from the folder is ever executed.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ class DistilledSet:
 def write_data(folder: Path, distilled: DistilledSet, views: LabelViews | None = None) -> Sizes:
     """Write the parquet files of a set into ``folder`` and remove those of an earlier one.
 
-    The manifest goes first and is to be written last: a folder that has one is whole. What was
-    written is read again and compared.
+    The manifest is removed first and must be written last, so that a folder with a manifest is
+    complete. Every file is read back and compared with ``distilled``.
 
     Raises:
-        NumericalError: a value is not what its column means; nothing is written then.
-        RunFolderError: the files cannot be written, or do not hold what was written.
+        NumericalError: a value is impossible for its column; then nothing is written.
+        RunFolderError: the files cannot be written, or do not contain what was written.
     """
     _refuse_impossible(folder, distilled)
     pictures, names = Pictures(distilled.images, folder), distilled.class_names
@@ -131,7 +131,7 @@ def _refuse_impossible(folder: Path, distilled: DistilledSet) -> None:
 
 
 def _verify(path: Path, size: int, distilled: DistilledSet, rows: NDArray[np.int64]) -> None:
-    """Raises RunFolderError unless ``path`` holds these rows, bit for bit, in ``size`` bytes."""
+    """Raise RunFolderError unless ``path`` has ``size`` bytes and exactly these rows."""
     with guarded(path):
         if path.stat().st_size != size:
             raise ValueError(f"it has {path.stat().st_size} bytes instead of {size}")
@@ -151,9 +151,12 @@ def _verify(path: Path, size: int, distilled: DistilledSet, rows: NDArray[np.int
 
 
 def remove_other_report(folder: Path, distilled: DistilledSet, views: LabelViews | None) -> bool:
-    """Remove the report in ``folder``, to be called before a set is written there, where it is
-    about another set than ``distilled``, or about students that saw other label views than
-    ``views``, or cannot be read. Returns whether it was removed.
+    """Remove the report in ``folder`` unless it is about ``distilled`` and ``views``.
+
+    To be called before the set is written to ``folder``. A report that cannot be read is removed.
+
+    Returns:
+        Whether a report was removed.
     """
     path = folder / REPORT_FILE
     if not path.exists() or _is_report_of(folder, distilled, views):
@@ -183,7 +186,11 @@ def _equal(one: DistilledSet | LabelViews | None, other: DistilledSet | LabelVie
 
 
 def shards(folder: Path) -> list[Path]:
-    """The parquet files of ``folder``: all of ``train-*-of-K``, in order."""
+    """The parquet files of ``folder``, in order.
+
+    Raises:
+        RunFolderError: one of ``train-*-of-K.parquet`` is missing.
+    """
     paths = whole_shards(folder, DATA)
     if not paths:
         raise lacking(folder, DATA)
@@ -191,7 +198,11 @@ def shards(folder: Path) -> list[Path]:
 
 
 def read_distilled(folder: Path) -> DistilledSet:
-    """Read back exactly what :func:`write_data` wrote."""
+    """The set that :func:`write_data` wrote to ``folder``.
+
+    Raises:
+        RunFolderError: a file is missing or damaged, or a value is impossible for its column.
+    """
     parts = []
     for path in shards(folder):
         with guarded(path):
@@ -232,14 +243,14 @@ def _read_shard(path: Path) -> DistilledSet:
 
 
 def read_report(folder: Path) -> Report | None:
-    """None if the set was not evaluated."""
+    """The report in ``folder``; None if the set was not evaluated."""
     path = folder / REPORT_FILE
     return Report.read(path) if path.exists() else None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The images that are judged.
+    """The images that are evaluated.
 
     pixels: (n, 3, R, R) uint8; labels: (n,) int64; weights: (n,) float32, mean 1 within each class;
     soft: (n, C) float32 probabilities, or None if there are none; views: likewise.
@@ -258,7 +269,7 @@ class Candidate:
 
 
 def mean_one(weights: Tensor, labels: Tensor) -> Tensor:
-    """Weights (n,) of sum 1 within each class as weights of mean 1."""
+    """Rescale weights (n,) from sum 1 to mean 1 within each class."""
     return weights * torch.bincount(labels)[labels]
 
 

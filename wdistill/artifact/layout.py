@@ -1,5 +1,6 @@
-"""A published set from outside: where its files are, its id on the Hub, and the configurations that
-its card names. A push needs no more than this, so nothing heavy is imported.
+"""Where the files of published sets are, repository ids, and the configurations on a card.
+
+A push needs only this of the room, so nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ def set_name(ipc: int) -> str:
 
 
 def publish_folder(path: Path, required: Sequence[str] = (f"ipc*/{MANIFEST_FILE}",)) -> Path:
-    """The publishable folder that ``path`` is or, being a run folder, has in ``publish/``.
+    """The publishable folder of ``path``: its subfolder ``publish`` if there is one, else itself.
 
-    Raises RunFolderError unless there is a file for each pattern of ``required``.
+    Raises:
+        RunFolderError: no file matches one of the patterns ``required``.
     """
     root = path / PUBLISH if (path / PUBLISH).is_dir() else path
     for pattern in required:
@@ -51,9 +53,10 @@ def set_folders(root: Path) -> list[Path]:
 
 
 def one_set(path: Path) -> Path:
-    """The folder of the only set in a publishable folder, or of the set that ``path`` is.
+    """The folder of the only set in ``path``, which may itself be the folder of a set.
 
-    Raises RunFolderError unless there is exactly one.
+    Raises:
+        RunFolderError: there is no set, or there are several.
     """
     if (path / MANIFEST_FILE).is_file():
         return path
@@ -75,15 +78,16 @@ def inside(folder: Path, path: Path) -> Path:
 
 
 def shard_files(folder: Path, name: str) -> list[Path]:
-    """The parquet files in the subfolder ``name``, of however many and whatever writing."""
+    """The parquet files in the subfolder ``name``, complete or not."""
     paths = folder.glob(f"{name}/train-*.parquet")
     return sorted(path for path in paths if SHARD_NAME.fullmatch(path.name))
 
 
 def whole_shards(folder: Path, name: str) -> list[Path]:
-    """All of ``train-*-of-K`` in the subfolder ``name``, in order; none if there are none.
+    """All files ``train-*-of-K.parquet`` in the subfolder ``name``, in order.
 
-    Raises RunFolderError if one is missing, or a link that leads elsewhere.
+    Raises:
+        RunFolderError: one of them is missing, or is a link that leads out of ``folder``.
     """
     paths = [inside(folder, path) for path in shard_files(folder, name)]
     if [path.name for path in paths] != shard_names(len(paths)):
@@ -100,7 +104,7 @@ def lacking(folder: Path, name: str) -> RunFolderError:
 
 
 def check_id(repo_id: str) -> None:
-    """Raises `HubError` unless ``repo_id`` is 'name' or 'user/name'."""
+    """Raise HubError unless ``repo_id`` is 'name' or 'user/name' as the Hub allows it."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError:
@@ -113,14 +117,18 @@ def check_id(repo_id: str) -> None:
 
 
 def default_config(card: str) -> str | None:
-    """The configuration that ``card`` has loaded without a name, if it says so."""
+    """The configuration that ``card`` marks as its default; None if it marks none."""
     entries = listed(split_card(card)[1].get("configs"))
     defaults = [entry for entry in entries if isinstance(entry, dict) and entry.get("default")]
     return str(entry_name(defaults[0])) if defaults else None
 
 
 def split_card(card: str) -> tuple[str, dict[str, Any], str]:
-    """The YAML block with its fences, what it says, and the text below it."""
+    """Split a card into its YAML block with fences, the content of the block, and the text below.
+
+    Raises:
+        HubError: the YAML block cannot be read.
+    """
     if not REGEX_YAML_BLOCK.match(card):  # of which the client would warn
         return "", {}, card
     try:

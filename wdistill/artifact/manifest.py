@@ -54,7 +54,7 @@ class SourceRecord(Record):
 
     @classmethod
     def of(cls, data: ImageData) -> Self:
-        """What the manifest tells of ``data``."""
+        """The record of ``data`` in the manifest."""
         source, groups = data.source, data.train.groups
         return cls(
             id=source.id,
@@ -216,9 +216,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_bytes(folder: Path, recorded: Sizes) -> None:
-    """Raises RunFolderError unless the parquet files of the set in ``folder`` have as many bytes as
-    were written.
-    """
+    """Raise RunFolderError unless the parquet files in ``folder`` have the ``recorded`` sizes."""
     for name, size in (("data", recorded.parquet), ("soft_labels", recorded.label_views)):
         present = sum(path.stat().st_size for path in shard_files(folder, name))
         if present != size:

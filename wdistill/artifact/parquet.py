@@ -1,5 +1,6 @@
-"""The published parquet: images as PNG, with their labels, written a row group at a time; and what
-its values must be, when they are written and when they are read.
+"""The parquet files of a set: images as PNG with their labels, written one row group at a time.
+
+The values are checked by the same functions when they are written and when they are read.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class LabelColumns:
-    """What stands beside the images of a set: (N,), (N,) and (N, classes)."""
+    """The columns beside the images of a set: (N,), (N,) and (N, classes)."""
 
     labels: NDArray[np.int64]
     weights: NDArray[np.float32]
@@ -82,9 +83,14 @@ ROUNDING = 1e-4
 
 
 def check_columns(columns: LabelColumns, first: int = 0) -> None:
-    """Raises ValueError, naming the column and the row, if a value is not what its column means.
+    """Check that labels are classes, and that probabilities are finite and sum to 1.
 
-    first: number of the first row.
+    Args:
+        columns: Some rows of a set.
+        first: Number of the first of these rows.
+
+    Raises:
+        ValueError: a value is impossible; the message names the column and the row.
     """
     classes = columns.soft_labels.shape[1]
     values = {"weight": columns.weights[:, None], "soft_label": columns.soft_labels}
@@ -108,7 +114,7 @@ def check_columns(columns: LabelColumns, first: int = 0) -> None:
 
 
 def check_weights(labels: NDArray[np.int64], weights: NDArray[np.float32]) -> None:
-    """Raises ValueError, naming the class, unless the weights of each class sum to 1."""
+    """Raise ValueError, naming the class, unless the weights of each class sum to 1."""
     sums = np.bincount(labels, weights.astype(np.float64))
     present = np.bincount(labels) > 0
     label = _where(present & (abs(sums - 1) > ROUNDING))
@@ -119,7 +125,7 @@ def check_weights(labels: NDArray[np.int64], weights: NDArray[np.float32]) -> No
 
 
 def _where(wrong: NDArray[np.bool_]) -> int | None:
-    """The first position that is wrong."""
+    """The first True position; None if there is none."""
     return int(wrong.argmax()) if wrong.any() else None
 
 
@@ -130,7 +136,7 @@ def write_rows(
     columns: LabelColumns,
     class_names: Sequence[str],
 ) -> None:
-    """Some ``rows`` of a set as one file."""
+    """Write the rows numbered ``rows`` of a set to one file."""
     schema, classes = image_features(class_names).arrow_schema, len(class_names)
     largest = max(pictures.sizes[row] for row in rows) + 4 * classes
     size = max(1, min(GROUP_ROWS, GROUP_BYTES // largest))
@@ -149,7 +155,11 @@ def write_rows(
 
 
 def open_rows(path: Path) -> tuple[pq.ParquetFile, tuple[str, ...]]:
-    """A file that :func:`write_rows` wrote, and its class names."""
+    """Open a file written by :func:`write_rows`. Returns it with its class names.
+
+    Raises:
+        ValueError: its columns are not those of a set.
+    """
     file = pq.ParquetFile(path)
     if file.metadata.num_rows > MAX_ROWS:
         raise ValueError(f"{file.metadata.num_rows} rows are more than {MAX_ROWS}")
@@ -163,10 +173,15 @@ def open_rows(path: Path) -> tuple[pq.ParquetFile, tuple[str, ...]]:
 
 
 def read_rows(table: pa.Table, first: int) -> tuple[NDArray[Any], ...]:
-    """Images, labels, weights and soft labels of a table whose first row has the number ``first``.
+    """Decode a table into images, labels, weights and soft labels.
 
-    Raises ValueError, naming the column, if a value is missing or an image is not a PNG like the
-    others.
+    Args:
+        table: Some rows of a set.
+        first: Number of the first of these rows.
+
+    Raises:
+        ValueError: a value is missing, an image is not a PNG, or images differ in size; the message
+            names the column.
     """
     for name, column in zip(table.column_names, table.columns, strict=True):
         inner = column.combine_chunks().flatten() if name == "soft_label" else column
@@ -207,7 +222,11 @@ FOLDER = "soft_labels"
 
 
 def write_label_views(folder: Path, views: LabelViews | None, classes: int) -> int:
-    """Write the files of ``views`` under ``folder``, remove others; returns their bytes."""
+    """Write the files of ``views`` to ``folder`` and remove those of an earlier set.
+
+    Returns:
+        The number of bytes written.
+    """
     data = [] if views is None else _encoded(views, classes)
     names = shard_names(len(data))
     remove(*(path for path in shard_files(folder, FOLDER) if path.name not in names))
@@ -217,14 +236,15 @@ def write_label_views(folder: Path, views: LabelViews | None, classes: int) -> i
 
 
 def label_shards(folder: Path) -> list[Path]:
-    """The files of the label views, in order; none if there are none."""
+    """The files of the label views, in order."""
     return whole_shards(folder, FOLDER)
 
 
 def read_label_views(folder: Path, images: int, classes: int, size: int) -> LabelViews | None:
-    """What :func:`write_label_views` wrote for ``images`` of ``size`` pixels; None if nothing.
+    """Read the label views of ``images`` images of ``size`` pixels; None if there are none.
 
-    Raises RunFolderError if a value is not what the columns mean.
+    Raises:
+        RunFolderError: a file is damaged, or a value is impossible for its column.
     """
     paths = label_shards(folder)
     if not paths:

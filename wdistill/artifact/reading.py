@@ -1,4 +1,4 @@
-"""A published set as a whole, from a folder or from the Hub; the one place that finds its files."""
+"""Read a complete published set from a folder or from the Hub."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ IN_A_SET = ("data/train-*.parquet", "soft_labels/train-*.parquet", "report.json"
 
 @dataclass(frozen=True, eq=False)
 class PublishedSet:
-    """Everything that students can be trained from, and how it was made.
+    """A set with its label views, manifest and report.
 
-    folder: where it lies on this machine; report: None if it was not evaluated.
+    folder: on this machine; report: None if the set was not evaluated.
     """
 
     folder: Path
@@ -52,12 +52,17 @@ class PublishedSet:
 
 
 def open_published(source: str | Path, revision: str | None = None) -> PublishedSet:
-    """``source``: a run folder, a published folder, or the id of a dataset on the Hub, of which
-    ``revision`` is a branch, tag or commit. A folder wins over an id of the same name. Where there
-    are several sets, the folder of one, or on the Hub id/ipcN; an id alone means the set that
-    `load_dataset` takes without a name.
+    """Open a published set.
 
-    Raises DataError if the Hub has no such dataset, RunFolderError if it is none of wdistill's.
+    Args:
+        source: A run folder, a published folder, the folder of one set, or an id on the Hub, which
+            may end in ``/ipcN``. A folder takes precedence over an id. An id without ``/ipcN``
+            means the set that `load_dataset` loads without a name.
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        DataError: the Hub has no such dataset.
+        RunFolderError: wdistill did not write the dataset.
     """
     path, name = Path(source).expanduser(), str(source)
     if path.exists():
@@ -73,7 +78,11 @@ def open_published(source: str | Path, revision: str | None = None) -> Published
 
 
 def read_published(folder: Path) -> PublishedSet:
-    """The set in a set's folder. Raises RunFolderError if its files are damaged or disagree."""
+    """Read the set in ``folder``.
+
+    Raises:
+        RunFolderError: a file is damaged, or files contradict each other.
+    """
     manifest = read_manifest(folder)
     check_bytes(folder, manifest.bytes)
     distilled = read_distilled(folder)
@@ -109,11 +118,18 @@ class HubSet:
 
 
 def fetch_set(name: str, revision: str | None = None) -> HubSet | None:
-    """The dataset ``name`` as it is on the Hub now, or was when it could last be reached; None if
-    there is one, but not of this tool, or if that cannot be told. Of several sets the one that
-    `load_dataset` takes without a name, or that of ``name``/ipcN.
+    """Download a set from the Hub, or find an earlier download if the Hub cannot be reached.
 
-    Raises DataError if there is no such dataset or set, or no access to it.
+    Args:
+        name: Id of the dataset, which may end in ``/ipcN``; without it, the set that
+            `load_dataset` loads without a name.
+        revision: Branch, tag or commit.
+
+    Returns:
+        The set; None if wdistill did not write the dataset, or if that cannot be known offline.
+
+    Raises:
+        DataError: there is no such dataset or set, or no access to it.
     """
     name, set_name = split_name(name)
     with Explained(DataConfig(dataset=name, revision=revision)):
@@ -133,7 +149,7 @@ def fetch_set(name: str, revision: str | None = None) -> HubSet | None:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """``you/set/ipc10`` as the id of a dataset and the name of a set in it."""
+    """Split ``you/set/ipc10`` into the id of a dataset and the name of a set in it."""
     repo, _, last = name.rpartition("/")
     return (repo, last) if repo.count("/") == 1 and SET_NAME.fullmatch(last) else (name, None)
 
@@ -161,7 +177,7 @@ def _snapshot(
 
 
 def _folder_of(name: str, root: Path, set_name: str | None) -> Path:
-    """The folder of the set that is meant."""
+    """The folder of the set ``set_name``, else of the card's default, else of the largest set."""
     sets = {folder.name: folder for folder in set_folders(root)}
     card = root / "README.md"
     default = default_config(card.read_text(errors="replace")) if card.is_file() else None
@@ -177,10 +193,15 @@ def _hub_set(name: str, folder: Path) -> HubSet:
 
 
 def remote(name: str, what: str, setting: str | None = None) -> str:
-    """``name``, which may only mean something on the Hub; a local folder would win over it.
+    """Check that ``name`` can only mean a repository on the Hub, and return it.
 
-    what: the role of ``name``; setting: that with which the user says what is meant. Raises
-    RunFolderError if it is no id of the Hub, or also the name of a folder here.
+    Args:
+        name: An id that a manifest records.
+        what: The role of ``name``, for the error.
+        setting: The setting that replaces ``name``, for the error.
+
+    Raises:
+        RunFolderError: ``name`` is not an id, or there is a local folder of that name.
     """
     try:
         check_id(name)
@@ -196,9 +217,7 @@ def remote(name: str, what: str, setting: str | None = None) -> str:
 
 
 def check_data(data: ImageData, recorded: SourceRecord, advice: str = "") -> None:
-    """Raises DataError, ending in ``advice``, unless ``data`` are those that the set with the
-    source ``recorded`` was made from.
-    """
+    """Raise DataError, ending in ``advice``, unless ``data`` is the ``recorded`` source."""
     now, was = data.source.fingerprint, recorded.fingerprint
     if was and not data.is_of(was):
         raise DataError(

@@ -60,8 +60,14 @@ class SetFiles:
 
 
 def read_set(folder: Path, with_data: bool = True) -> SetFiles:
-    """The files of the set in ``folder``; with_data: whether its parquet files are there as well,
-    to be compared with. Raises RunFolderError where they disagree.
+    """Read the files of the set in ``folder`` that its card describes.
+
+    Args:
+        folder: The folder of one set.
+        with_data: Whether to compare the manifest with the parquet files.
+
+    Raises:
+        RunFolderError: a file is damaged, or files contradict each other.
     """
     manifest = read_manifest(folder)
     if folder.name != set_name(manifest.ipc):
@@ -78,11 +84,16 @@ def render_card(
     folder: Path, repo_id: str = PLACEHOLDER_REPO, others: Sequence[SetFiles] = (),
     default: str | None = None,
 ) -> str:  # fmt: skip
-    """README.md for the sets in ``folder``; ``repo_id`` is what its examples load.
+    """Render README.md for the sets in ``folder``.
 
-    others: sets that are in the repository already; default: the configuration that is loaded
-    without a name, else the largest set. Raises RunFolderError, also if sets differ in their source
-    or classes.
+    Args:
+        folder: A publishable folder.
+        repo_id: The repository that the examples of the card load.
+        others: Sets that are already in the repository.
+        default: The configuration to load without a name; by default the largest set.
+
+    Raises:
+        RunFolderError: a file is damaged, or the sets differ in their source or classes.
     """
     if not is_hub_id(repo_id):
         raise HubError(f"'{repo_id}' is not a repository id; give one such as '{PLACEHOLDER_REPO}'")
@@ -195,7 +206,7 @@ def _make(manifest: Manifest) -> Json:
 
 
 def _groups(manifest: Manifest) -> Json | None:
-    """By what each class was split into several measures; None if it was not."""
+    """The column that split each class into several measures; None if there was none."""
     column, count = manifest.config.data.group_column, manifest.source.groups
     if not column or not count:
         return None

@@ -26,16 +26,16 @@ Json = dict[str, Any]
 
 
 def header(manifests: Sequence[Manifest], default: str) -> str:
-    """The YAML block for sets of one source, of which ``default`` is loaded without a name.
+    """The YAML block of the card for sets of one source; ``default`` is loaded without a name.
 
-    Names are text to readers of YAML 1.1 and 1.2 alike, be they ``no``, ``007`` or ``1e3``.
+    Class names such as ``no``, ``007`` and ``1e3`` are quoted where YAML 1.1 or 1.2 needs it.
     """
     fields = _metadata(manifests, default).to_dict()
     return str(yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True)).rstrip()
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what only YAML 1.2 takes for a number, and line breaks that plain text would lose."""
+    """Also quotes what only YAML 1.2 reads as a number, and the line break U+0085."""
 
 
 def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -47,7 +47,7 @@ _Dumper.add_representer(str, _quoted)
 
 
 def _metadata(manifests: Sequence[Manifest], default: str) -> DatasetCardData:
-    """What :func:`header` says."""
+    """The content of the YAML block."""
     source, count = manifests[0].source, sum(m.images for m in manifests)
     real = [m.untouched for m in manifests]  # their labels are those of the source
     data = DatasetCardData(

@@ -1,4 +1,4 @@
-"""Calls of the Hub: tried again where that helps, refused in one line, allowed to this token."""
+"""Calls of the Hub: retries, errors in one line, and the rights of the token."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOGIN = "run `hf auth login` or set HF_TOKEN to a token that may write"
 
 @contextmanager
 def explained(repo_id: str | None = None) -> Iterator[None]:
-    """Raises `HubError` for whatever the client raises."""
+    """Turn every error of the client into a HubError."""
     try:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
@@ -89,10 +89,18 @@ CUT = NOT_SENT | {"TimeoutException", "NetworkError", "RemoteProtocolError"}
 
 
 def retry(call: Callable[[], T], once: bool = False, also: tuple[int, ...] = ()) -> T:
-    """What ``call`` returns, tried again with growing pauses or those that the Hub asks for.
+    """Call a function of the client, and again after errors that may pass.
 
-    ``once`` is for what must not happen twice: it is repeated only where it surely did not happen.
-    ``also`` names further statuses that are worth another try. Raises what the last try raises.
+    Args:
+        call: The function.
+        once: Whether it must not take effect twice; then it is repeated only if it had no effect.
+        also: Further HTTP statuses to retry.
+
+    Returns:
+        The result of ``call``.
+
+    Raises:
+        HTTPError: the last attempt failed, or the error will not pass.
     """
     statuses, cuts = (TURNED_AWAY, NOT_SENT) if once else (UNDONE, CUT)
     for wait in WAITS:
@@ -137,11 +145,13 @@ Json = dict[str, Any]
 
 
 def check_access(repo_id: str, pull_request: bool = False) -> str:
-    """``repo_id`` with the user's name if it had none; the token may write there.
+    """Check that the token may write to ``repo_id``, and return the id with its owner.
 
-    Of a dataset that exists the Hub says whether it may. Of a new one, what it tells about the
-    token must do, and what it does not tell passes: the push itself will show. A pull request needs
-    no right to write. Raises `HubError` if there is no token or it will not do.
+    For an existing dataset the Hub answers that. For a new one the rights of the token are checked
+    as far as the Hub tells them. A pull request needs no right to write.
+
+    Raises:
+        HubError: there is no token, or it has no right to write there.
     """
     check_id(repo_id)
     identity = _identity()
@@ -162,7 +172,7 @@ def check_access(repo_id: str, pull_request: bool = False) -> str:
 
 
 def _may_write(repo_id: str) -> bool | None:
-    """What the Hub says; None if there is no such dataset yet, or the client cannot ask."""
+    """The Hub's answer; None if the dataset does not exist yet, or the client cannot ask."""
     if "write" not in signature(HfApi.auth_check).parameters:  # huggingface_hub 1.0
         return None
     try:
@@ -194,7 +204,7 @@ def _covers(scope: Json, repo_id: str) -> bool:
 
 
 def _objection(identity: Json, token: Json, repo_id: str) -> str | None:
-    """Why the token may not write there, from what the Hub tells about it."""
+    """Why the token may not write to the repository; None if it may."""
     user, namespace = identity["name"], repo_id.partition("/")[0]
     scopes = (token.get("fineGrained") or {}).get("scoped")
     if isinstance(scopes, list):

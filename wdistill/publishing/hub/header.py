@@ -1,9 +1,9 @@
-"""The YAML header of the card on the Hub, brought up to date with ours.
+"""Merge the YAML header of the card on the Hub with the generated one.
 
-Fields that we do not write, and ours where they say the same already, stay letter by letter with
-their comments: no scalar is resolved, so that ``no``, ``1.10`` and ``007`` are never rewritten. Of
-the other fields the values are replaced, except for lists that people extend, which are united:
-tags, task categories, and the configurations by name.
+Fields that are not generated, and generated fields whose value has not changed, keep every letter
+and comment: no scalar is resolved, so ``no``, ``1.10`` and ``007`` are never rewritten. Other
+values are replaced, except for lists that people extend (tags, task categories, configurations),
+which are merged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _AFTER_FIELD = re.compile(r"(?:^(?:#.*|[ \t]*)\r?\n)*\Z", re.MULTILINE)
 
 
 class _AsWritten(VersionedResolver):
-    """Takes every plain scalar for text, and so writes it as it was."""
+    """Reads every plain scalar as text, which is then written unchanged."""
 
     @property
     def versioned_resolver(self) -> dict[str, Any]:
@@ -40,9 +40,14 @@ class _AsWritten(VersionedResolver):
 
 
 def merged_header(ours: str, theirs: str) -> str:
-    """``theirs``, brought up to date with ``ours``: two YAML mappings, each ending in a line break.
+    """Update the header on the Hub.
 
-    Raises HubError if ``theirs`` is not a mapping that can be read.
+    Args:
+        ours: The generated YAML mapping, ending in a line break.
+        theirs: The YAML mapping on the Hub, ending in a line break.
+
+    Raises:
+        HubError: ``theirs`` cannot be read or is not a mapping.
     """
     try:
         return _merged(ours, theirs)
@@ -51,7 +56,7 @@ def merged_header(ours: str, theirs: str) -> str:
 
 
 def line_break(text: str) -> str:
-    """With which the lines of ``text`` end."""
+    """The line break that ``text`` uses."""
     return "\r\n" if "\r\n" in text else "\n"
 
 
@@ -72,7 +77,7 @@ def _merged(ours: str, theirs: str) -> str:
 
 
 def _fields(block: str) -> list[tuple[str | None, str]]:
-    """Each field's key and text; comments and blank lines between fields have no key."""
+    """Split a header into (key, text) of each field, and (None, text) of what is between them."""
     root = _yaml(block).compose(block)
     if root is None:
         return [(None, block)]
@@ -99,14 +104,14 @@ def _fields(block: str) -> list[tuple[str | None, str]]:
 
 
 def _as_lines(block: str) -> str:
-    """The mapping ``{a: b, ...}`` with a line for each field."""
+    """Rewrite the mapping ``{a: b, ...}`` with one line per field."""
     data = _yaml(block).load(block)
     data.fa.set_block_style()
     return _dumped(data, block)
 
 
 def _updated(key: str, theirs: str, ours: str) -> str:
-    """The text of a field with the value that it is to have."""
+    """The text of a field with its new value."""
     field, own = _yaml(theirs).load(theirs), _yaml(ours).load(ours)
     before = _dumped(field, theirs)
     field[key] = _UNITED.get(key, _replaced)(own[key], field[key])
@@ -119,7 +124,7 @@ def _replaced(ours: Any, theirs: Any) -> Any:
 
 
 def _united(ours: Any, theirs: Any) -> Any:
-    """All values: theirs in their order, without those that an earlier push left."""
+    """The values of both lists, in their order, without outdated tags of earlier pushes."""
     values = theirs if isinstance(theirs, CommentedSeq) else CommentedSeq(listed(theirs))
     missing = [value for value in listed(ours) if value not in values]
     for index in reversed(range(len(values))):
@@ -134,7 +139,7 @@ def _united(ours: Any, theirs: Any) -> Any:
 
 
 def _by_name(ours: Any, theirs: Any) -> Any:
-    """All entries: theirs in their order, of which ours replace those of the same name."""
+    """The entries of both lists, in their order; ours replace entries of the same name."""
     entries = theirs if isinstance(theirs, CommentedSeq) else CommentedSeq(listed(theirs))
     own = {str(entry_name(entry)): entry for entry in listed(ours)}
     for index in reversed(range(len(entries))):
@@ -154,7 +159,7 @@ def _by_name(ours: Any, theirs: Any) -> Any:
 
 
 def _refresh(entry: CommentedMap, ours: CommentedMap) -> None:
-    """Take what ours says; added keys stay, except for ``default``, which is ours to give."""
+    """Take over the values of ours. Keys that people added stay, except for ``default``."""
     if "default" in entry and "default" not in ours:
         del entry["default"]
     for key, value in ours.items():
@@ -177,7 +182,7 @@ _UNITED = {
 
 
 def _yaml(text: str) -> YAML:
-    """As ``text`` is indented."""
+    """A reader and writer that keeps comments, quotes and the indentation of ``text``."""
     parser = YAML()
     parser.Resolver = _AsWritten
     parser.preserve_quotes = True

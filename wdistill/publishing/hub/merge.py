@@ -1,13 +1,13 @@
-"""A generated card and the one that is on the Hub, made one: nothing written by hand is lost.
+"""Merge a generated card with the card on the Hub without losing anything written by hand.
 
-What this package generates stands between two HTML comments, which pages do not show:
+Generated text is between two HTML comments, which pages do not show:
 
-- Between them each push writes anew; text above and below belongs to people and stays.
-- A card without them that was there before the first push stays, and ours goes below it.
-- A card from which somebody took them (or one of them) out has become that person's own: all its
-  text stays, and only the YAML block is brought up to date, because loading depends on it.
+- Each push replaces the text between them; text above and below stays.
+- If the card existed before the first push, it stays, and the generated text follows it.
+- If somebody removed one or both comments, the whole text belongs to that person and stays. Only
+  the YAML block is updated, because loading depends on it.
 
-The YAML block at the top is the business of :mod:`wdistill.publishing.hub.header`.
+The YAML block is merged by :mod:`wdistill.publishing.hub.header`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MARKERS = re.compile(r"<!-- wdistill:(begin|end)\b[^>]*-->")
 
 
 def marked(card: str) -> str:
-    """``card`` with its text between the two marks, unless it has them already."""
+    """Put the text of ``card`` between the two comments, unless they are there already."""
     head, text = _halves(card)
     return head + (text if _parts(text) else _wrapped(text))
 
@@ -38,10 +38,16 @@ def _halves(card: str) -> tuple[str, str]:
 
 
 def merge_cards(ours: str, theirs: str, pushed_before: bool) -> str:
-    """``theirs``, brought up to date with ``ours``; merging twice changes nothing more.
+    """Update the card on the Hub. Merging a second time changes nothing.
 
-    ``pushed_before`` tells a card from which the marks were taken from one that never had them.
-    Raises `HubError` if the YAML block of ``theirs`` cannot be read.
+    Args:
+        ours: The generated card.
+        theirs: The card on the Hub.
+        pushed_before: Whether the repository has a set already. It distinguishes a card whose
+            comments were removed from one that never had them.
+
+    Raises:
+        HubError: the YAML block of ``theirs`` cannot be read.
     """
     head, _, text = split_card(theirs.removeprefix(_BYTE_ORDER_MARK))
     own_head, own_text = _halves(marked(ours))
@@ -68,7 +74,7 @@ def _merged_text(ours: str, theirs: str, pushed_before: bool) -> str:
 
 
 def _parts(text: str) -> tuple[str, str, str] | None:
-    """Above, from mark to mark, and below; None unless there is one of each, in order."""
+    """The text above the comments, from one to the other, and below; None if one is missing."""
     marks = list(_MARKERS.finditer(text))
     if [mark[1] for mark in marks] != ["begin", "end"]:
         return None

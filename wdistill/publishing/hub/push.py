@@ -1,6 +1,6 @@
-"""Publish a finished folder on the Hugging Face Hub. Only this writes there, through `repo`.
+"""Publish a finished folder on the Hugging Face Hub.
 
-It reads files: no torch, no model, and for a dry run no network.
+It only reads files: torch is not imported, and a dry run needs no network.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ IN_A_SET = (
 
 @dataclass(frozen=True)
 class PushOptions:
-    """What ``wdistill push`` was asked for. ``private=None`` follows the source's terms."""
+    """Options of a push. ``private=None``: as the terms of the source ask for."""
 
     private: bool | None = None
     revision: str | None = None
@@ -72,11 +72,19 @@ class PushResult(PushPlan):
 
 
 def push(folder: Path, repo_id: str, options: PushOptions | None = None) -> PushResult:
-    """Uploads the publishable files of ``folder`` to the dataset ``repo_id`` in one commit.
+    """Upload the publishable files of ``folder`` to the dataset ``repo_id`` in one commit.
 
-    ``folder`` is a run folder or its ``publish/``. Files that are on the Hub already are not sent
-    again, other people's files and words there stay. The main branch gets a tag that names the
-    format. Raises `RunFolderError` or `HubError`; the push can then be repeated as it is.
+    Files that the Hub has already are not sent again; files and text of other people stay. The
+    commit on the main branch gets a tag that names the format.
+
+    Args:
+        folder: A run folder, or its subfolder ``publish``.
+        repo_id: Id of the dataset, with or without its owner.
+        options: How to push.
+
+    Raises:
+        RunFolderError: ``folder`` is not complete.
+        HubError: the Hub refused or could not be reached; the same push can be repeated.
     """
     options = options or PushOptions()
     root = publish_folder(folder, REQUIRED).resolve()
@@ -89,7 +97,7 @@ def push(folder: Path, repo_id: str, options: PushOptions | None = None) -> Push
 
 
 def check_target(repo_id: str) -> None:
-    """Raises `HubError` if a push to ``repo_id`` would surely fail; cheap, call it early."""
+    """Raise HubError if a push to ``repo_id`` is certain to fail. Cheap enough to call early."""
     full = check_access(repo_id)
     with explained(full):
         head = read_head(HfApi(), full)
@@ -98,7 +106,7 @@ def check_target(repo_id: str) -> None:
 
 
 def push_finished(folder: Path, repo_id: str) -> PushResult:
-    """`push` at the end of a run: what it raises says how to go on, for the run is done."""
+    """Push at the end of a run; an error also says how to push the finished run later."""
     try:
         return push(folder, repo_id)
     except (HubError, RunFolderError) as error:
@@ -156,7 +164,7 @@ def _files(root: Path) -> list[str]:
 
 
 def _manifests(root: Path) -> list[Manifest]:
-    """Of all sets, whose files have the bytes that were written."""
+    """The manifests of all sets, after the sizes of their files were checked."""
     manifests = []
     for folder in set_folders(root):
         manifests.append(read_manifest(folder))
@@ -165,7 +173,7 @@ def _manifests(root: Path) -> list[Manifest]:
 
 
 def _terms(source: SourceRecord) -> str | None:
-    """Why a new repository is private unless asked otherwise: the source's terms ask for it."""
+    """Why the terms of the source ask for a private repository; None if they do not."""
     if source.access == "unknown":
         reason = f"source {source.id!r} was read offline and may be gated"
     elif source.access != "open":
@@ -201,7 +209,7 @@ def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
 
 
 def _card(api: HfApi, root: Path, head: Head) -> str:
-    """The card of the folder; with other sets in the repository, that of all of them."""
+    """The card for the sets in the folder and those in the repository."""
     own = {folder.name for folder in set_folders(root)}
     others = [name for name in head.sets if name not in own]
     if not others:
@@ -222,7 +230,7 @@ def _card(api: HfApi, root: Path, head: Head) -> str:
 
 
 def _open_branch(api: HfApi, plan: PushPlan, options: PushOptions) -> Head:
-    """The branch that the push builds on; it and the repository are made if there are none."""
+    """The head of the branch to push to. Branch and repository are created if necessary."""
     branch = None
     try:
         head = read_head(api, plan.repo_id, options.revision)
@@ -259,7 +267,7 @@ def _create(api: HfApi, plan: PushPlan) -> Head:
 
 
 def _tag(api: HfApi, repo_id: str, name: str, done: CommitInfo) -> None:
-    """Whoever reads one format finds its newest set under the tag, also after a later format."""
+    """Tag the commit, so that the newest set of this format is found after the format changes."""
     try:
         with explained(repo_id):
             set_tag(api, repo_id, name, done.oid)

@@ -1,4 +1,4 @@
-"""The repository that a push goes to: what is in it, and one commit on top of that."""
+"""The repository that a push goes to: its contents, and one commit on top of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DOCUMENTS = {".md", ".rst", ".bib", ".cff", ".gitattributes", ".gitignore"}
 
 @dataclass(frozen=True)
 class Head:
-    """A branch of the repository as it is now."""
+    """The current state of a branch of the repository."""
 
     repo_id: str
     sha: str
@@ -36,7 +36,7 @@ class Head:
 
     @property
     def sets(self) -> list[str]:
-        """Folders of the sets that are there."""
+        """Folders of the sets in the repository."""
         paths = [PurePosixPath(path) for path in self.contents]
         return [
             path.parts[0]
@@ -50,14 +50,15 @@ class Head:
         return bool(self.sets)
 
     def download(self, api: HfApi, path: str) -> str:
-        """``path`` of this very commit, in the client's cache."""
+        """Download ``path`` of this commit to the client's cache."""
         return str(api.hf_hub_download(self.repo_id, path, repo_type="dataset", revision=self.sha))
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one push commits: files by their path in the repository, the card as it is to be on top
-    of a head, and where to.
+    """What one push commits.
+
+    files: by path in the repository; card: makes the card for a head; revision: the branch.
     """
 
     repo_id: str
@@ -69,7 +70,7 @@ class Change:
 
 
 def read_head(api: HfApi, repo_id: str, revision: str | None = None) -> Head | None:
-    """None if there is no such dataset. Raises what the client raises."""
+    """The head of a branch; None if there is no such dataset."""
     try:
         info = retry(lambda: api.dataset_info(repo_id, revision=revision, files_metadata=True))
     except RepositoryNotFoundError:
@@ -82,7 +83,7 @@ def read_head(api: HfApi, repo_id: str, revision: str | None = None) -> Head | N
 
 
 def refuse_other_contents(head: Head) -> None:
-    """Raises `HubError` if the dataset is somebody's work and not a set that was pushed here."""
+    """Raise HubError if the dataset has contents but no set of wdistill."""
     if head.pushed_before:
         return
     for path in sorted(head.contents):
@@ -95,10 +96,12 @@ def refuse_other_contents(head: Head) -> None:
 
 
 def commit(api: HfApi, change: Change, first: Head) -> CommitInfo:
-    """Commits ``change`` on top of the branch, whose head was ``first`` when the push began.
+    """Commit ``change`` on top of the branch, whose head was ``first`` when the push began.
 
-    If somebody else commits meanwhile, the change is made anew on top of theirs, as long as they
-    left its files alone. Raises `HubError` if they did not, and what the client raises.
+    If somebody else commits in the meantime, the change is applied on top of that commit.
+
+    Raises:
+        HubError: the other commit changed files of this push.
     """
     heads = [first]
 
@@ -140,7 +143,7 @@ def _left_over(change: Change, head: Head) -> list[CommitOperationDelete]:
 
 
 def _refuse_conflict(first: Head, head: Head, adds: list[CommitOperationAdd]) -> None:
-    """The card is left out: it is merged. A commit of ours whose answer was lost is no conflict."""
+    """Raise HubError if files of this push, other than the card, were changed since ``first``."""
     for add in adds:
         path, now = add.path_in_repo, head.contents.get(add.path_in_repo)
         if now != first.contents.get(path) and not _is(add, now):
@@ -160,7 +163,7 @@ def _is(add: CommitOperationAdd, content: str | None) -> bool:
 
 
 def set_tag(api: HfApi, repo_id: str, name: str, sha: str) -> None:
-    """Makes the tag ``name`` point to ``sha``, wherever it pointed before."""
+    """Create the tag ``name`` at ``sha``, or move it there."""
 
     def attempt() -> None:
         refs = api.list_repo_refs(repo_id, repo_type="dataset")
