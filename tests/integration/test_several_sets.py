@@ -19,6 +19,7 @@ from wdistill.artifact.layout import one_set, set_folders
 from wdistill.errors import RunFolderError
 from wdistill.publishing.card.card import render_card
 
+pytestmark = pytest.mark.slow
 ID = "alice/shapes"
 
 
@@ -102,8 +103,6 @@ def test_a_second_set_joins_the_first(hub: HubServer, env: dict[str, str], tmp_p
         f"""
 import json
 from datasets import load_dataset
-
-pytestmark = pytest.mark.slow
 print(json.dumps([len(load_dataset({ID!r}, *name, split="train"))
     for name in ([], ["ipc1"], ["ipc4"])]))
 """,

@@ -22,6 +22,7 @@ from wdistill.errors import OptionError, RunFolderError, WdistillError
 from wdistill.pipeline.reproduction import reproduce
 from wdistill.pipeline.reproduction.reproduce import Overrides, default_output
 
+pytestmark = pytest.mark.slow
 TOKEN = "hf_aliceSecretWriteToken"
 SHA = "0123456789" * 4
 
@@ -126,8 +127,6 @@ OPEN = """
 import json
 from wdistill.errors import WdistillError
 from wdistill.artifact.reading import open_published
-
-pytestmark = pytest.mark.slow
 said = []
 for name in ("alice/fashion", "alice/nothing"):
     try:
