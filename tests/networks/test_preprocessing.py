@@ -10,7 +10,7 @@ from helpers.backbones import IDENTITY, SIZE, assert_same_input, collage, found,
 from transformers import AutoImageProcessor, ConvNextImageProcessor, ViTImageProcessor
 
 from wdistill.errors import BackboneError
-from wdistill.networks.backbones import BackboneSource, find_backbone
+from wdistill.networks.checkpoints.source import BackboneSource, find_backbone
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]

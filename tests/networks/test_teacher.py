@@ -36,13 +36,9 @@ from transformers import (
 
 from wdistill.data.pixels import Preprocessing
 from wdistill.networks.architectures import built_in_config
-from wdistill.networks.backbones import (
-    Backbone,
-    architecture,
-    find_backbone,
-    load_backbone,
-    weights_sha256,
-)
+from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
+from wdistill.networks.checkpoints.description import architecture
+from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import classification_heads
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
 from wdistill.networks.teacher import save_checkpoint

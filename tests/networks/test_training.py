@@ -21,13 +21,8 @@ from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import NumericalError, WeakTeacherError
 from wdistill.networks.architectures import ConvNetConfig
-from wdistill.networks.backbones import (
-    Backbone,
-    BackboneSource,
-    find_backbone,
-    load_backbone,
-    weights_sha256,
-)
+from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
+from wdistill.networks.checkpoints.source import BackboneSource, find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.training import (
     Checkpoint,

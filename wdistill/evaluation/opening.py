@@ -34,14 +34,8 @@ from wdistill.evaluation.sets.subject import (
     in_order_of,
     open_subject,
 )
-from wdistill.networks.backbones import (
-    Backbone,
-    BackboneSource,
-    find_backbone,
-    load_backbone,
-    new_network,
-    weights_sha256,
-)
+from wdistill.networks.backbones import Backbone, load_backbone, new_network, weights_sha256
+from wdistill.networks.checkpoints.source import BackboneSource, find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
 from wdistill.networks.teacher import (

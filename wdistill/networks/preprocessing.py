@@ -9,7 +9,8 @@ from PIL import Image
 from wdistill.config import BUILT_IN
 from wdistill.data.pixels import Preprocessing
 from wdistill.errors import BackboneError
-from wdistill.networks.backbones import BackboneSource
+from wdistill.networks.checkpoints.configuration import image_size
+from wdistill.networks.checkpoints.source import BackboneSource
 
 PixelStatistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 LARGE_IMAGE = 224  # working size for images above the small-stem limit, the ImageNet convention
@@ -23,9 +24,9 @@ def working_resolution(source: BackboneSource, requested: int | None, native_siz
         return requested
     if source.processor is not None:
         return _processor_sizes(source.processor)[0]
-    image_size = getattr(source.config, "image_size", None)
-    if source.name not in BUILT_IN and isinstance(image_size, int):
-        return image_size
+    side = image_size(source.config)
+    if source.name not in BUILT_IN and side is not None:
+        return side
     return native_size if native_size <= SMALL_IMAGES_UP_TO else LARGE_IMAGE
 
 

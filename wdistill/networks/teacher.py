@@ -12,11 +12,12 @@ import torch
 from wdistill.config import FORMAT_VERSION, TeacherConfig
 from wdistill.core.seeds import stream
 from wdistill.core.settings import Precision, stable_hash
+from wdistill.core.text import clean
 from wdistill.data.dataset import ImageData
 from wdistill.data.pixels import PixelStore
-from wdistill.errors import BackboneError
+from wdistill.errors import BackboneError, WdistillError
 from wdistill.networks.backbones import Backbone, weights_sha256
-from wdistill.networks.features import FeatureNetwork
+from wdistill.networks.features import FeatureNetwork, number_of_classes
 from wdistill.networks.preprocessing import PixelStatistics
 
 STATISTICS_SAMPLE = 5000  # training images behind the normalisation of a network without processor
@@ -36,20 +37,33 @@ def pixel_statistics(store: PixelStore, seed: int) -> PixelStatistics:
 
 
 def check_accepts(backbone: Backbone) -> None:
-    """Raise BackboneError unless the network maps one image to one logit per class."""
-    size = backbone.preprocessing.resolution
+    """Raise BackboneError unless the network maps images to one finite logit per class."""
+    size, classes = backbone.preprocessing.resolution, number_of_classes(backbone.model)
     network = FeatureNetwork(backbone.model, backbone.preprocessing, torch.device("cpu"))
     try:
         with torch.no_grad():
-            network(torch.zeros(2, 3, size, size))
-    except (RuntimeError, ValueError, TypeError) as error:
-        first = str(error).strip().split("\n")[0]
+            logits = network(torch.zeros(2, 3, size, size)).logits
+    except WdistillError:
+        raise
+    except Exception as error:
+        first = clean(str(error).strip().split("\n")[0]) or type(error).__name__
         raise BackboneError(
             f"{backbone.name!r} does not take images of {size} px: {first}; "
             "choose another `data.resolution`, or leave it out"
         ) from error
     finally:
         backbone.model.requires_grad_(True)
+    if logits.shape != (2, classes):
+        shape = " x ".join(map(str, logits.shape[1:]))
+        raise BackboneError(
+            f"{backbone.name!r} gives {shape} outputs an image for {classes} classes, whatever its "
+            "configuration says; choose another network"
+        )
+    if not bool(logits.isfinite().all()):
+        raise BackboneError(
+            f"{backbone.name!r} gives outputs for a black image that are no finite numbers; choose "
+            "another network"
+        )
 
 
 def _network_settings(backbone: Backbone) -> dict[str, Any]:

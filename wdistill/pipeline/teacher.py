@@ -20,15 +20,9 @@ from wdistill.data.dataset import ImageData
 from wdistill.data.pixels import PixelStore, check_room
 from wdistill.data.streaming import Scaling
 from wdistill.errors import OptionError, RunFolderError
-from wdistill.networks.backbones import (
-    Backbone,
-    BackboneSource,
-    architecture,
-    find_backbone,
-    load_backbone,
-    local_architectures,
-    weights_sha256,
-)
+from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
+from wdistill.networks.checkpoints.description import architecture, local_architectures
+from wdistill.networks.checkpoints.source import BackboneSource, find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
 from wdistill.networks.teacher import (

@@ -25,7 +25,8 @@ from wdistill.core.seeds import stream_seed
 from wdistill.core.settings import stable_hash
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.errors import NumericalError
-from wdistill.networks.backbones import BackboneSource, load_backbone, weights_sha256
+from wdistill.networks.backbones import load_backbone, weights_sha256
+from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.features import FeatureNetwork
 from wdistill.transport.plan import Plan
 
