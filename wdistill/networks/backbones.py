@@ -113,7 +113,7 @@ def _pretrained(
     absent = frozenset((set(report["missing_keys"]) | other_shapes) & parameters)
     if absent >= parameters or other_shapes - _head_parameters(model):
         raise BackboneError(
-            f"`teacher.backbone` {source.name!r}: its weights are those of another architecture "
+            f"{source.subject}: its weights are those of another architecture "
             "than its config.json describes; choose another checkpoint"
         )
     return model, absent
@@ -138,7 +138,7 @@ def _named(source: BackboneSource) -> Iterator[None]:
     except (BackboneError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise BackboneError(load_failure(source.name, "teacher.backbone", False, error)) from error
+        raise BackboneError(load_failure(source.subject, False, error)) from error
 
 
 def _check_finite(source: BackboneSource, model: nn.Module) -> None:
@@ -149,7 +149,7 @@ def _check_finite(source: BackboneSource, model: nn.Module) -> None:
     broken += [n for n, value in model.named_parameters() if bool(value.isinf().any())]
     if broken:
         raise BackboneError(
-            f"`teacher.backbone` {source.name!r}: {len(set(broken))} of its {len(tensors)} tensors "
+            f"{source.subject}: {len(set(broken))} of its {len(tensors)} tensors "
             f"have values that are not finite numbers ({clean(broken[0])}); choose another "
             "checkpoint"
         )

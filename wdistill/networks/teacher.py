@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from wdistill.core.seeds import stream
 from wdistill.core.settings import Precision, stable_hash
 from wdistill.core.text import clean
 from wdistill.data.dataset import ImageData
-from wdistill.data.pixels import PixelStore
+from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.errors import BackboneError, WdistillError
-from wdistill.networks.backbones import Backbone, weights_sha256
+from wdistill.networks.backbones import Backbone, new_network, weights_sha256
+from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.features import FeatureNetwork, number_of_classes
 from wdistill.networks.preprocessing import PixelStatistics
 
@@ -36,8 +38,18 @@ def pixel_statistics(store: PixelStore, seed: int) -> PixelStatistics:
     return tuple(round(v, 4) for v in mean.tolist()), tuple(round(v, 4) for v in std.tolist())
 
 
-def check_accepts(backbone: Backbone) -> None:
+def check_new_network(
+    source: BackboneSource, class_names: Sequence[str], preprocessing: Preprocessing
+) -> None:
+    """Raise BackboneError unless a network of ``source`` with random weights takes the images."""
+    model = new_network(source, class_names, preprocessing.resolution, 0)
+    backbone = Backbone(source.name, model, preprocessing, "from_scratch", source.revision)
+    check_accepts(backbone, source.setting)
+
+
+def check_accepts(backbone: Backbone, setting: str = "teacher.backbone") -> None:
     """Raise BackboneError unless the network maps images to one finite logit per class."""
+    subject = f"`{setting}` {backbone.name!r}"
     size, classes = backbone.preprocessing.resolution, number_of_classes(backbone.model)
     network = FeatureNetwork(backbone.model, backbone.preprocessing, torch.device("cpu"))
     try:
@@ -48,7 +60,7 @@ def check_accepts(backbone: Backbone) -> None:
     except Exception as error:
         first = clean(str(error).strip().split("\n")[0]) or type(error).__name__
         raise BackboneError(
-            f"{backbone.name!r} does not take images of {size} px: {first}; "
+            f"{subject} does not take images of {size} px: {first}; "
             "choose another `data.resolution`, or leave it out"
         ) from error
     finally:
@@ -56,12 +68,12 @@ def check_accepts(backbone: Backbone) -> None:
     if logits.shape != (2, classes):
         shape = " x ".join(map(str, logits.shape[1:]))
         raise BackboneError(
-            f"{backbone.name!r} gives {shape} outputs an image for {classes} classes, whatever its "
+            f"{subject} gives {shape} outputs an image for {classes} classes, whatever its "
             "configuration says; choose another network"
         )
     if not bool(logits.isfinite().all()):
         raise BackboneError(
-            f"{backbone.name!r} gives outputs for a black image that are no finite numbers; choose "
+            f"{subject} gives outputs for a black image that are no finite numbers; choose "
             "another network"
         )
 

@@ -39,7 +39,7 @@ STUDENTS = "evaluate.students"  # they start from random weights
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """What the name of a network refers to, before any weight is loaded."""
+    """What the name of a network refers to, before any weight is loaded. setting: that names it."""
 
     name: str
     config: PretrainedConfig
@@ -47,6 +47,12 @@ class BackboneSource:
     has_weights: bool
     revision: str | None
     trust_remote_code: bool
+    setting: str = "teacher.backbone"
+
+    @property
+    def subject(self) -> str:
+        """With which messages about it begin."""
+        return f"`{self.setting}` {self.name!r}"
 
 
 def find_backbone(
@@ -65,7 +71,7 @@ def find_backbone(
     """
     if name in BUILT_IN:
         config = built_in_config(name, resolution)
-        return BackboneSource(name, config, None, False, None, trust_remote_code)
+        return BackboneSource(name, config, None, False, None, trust_remote_code, setting)
     subject, folder = f"`{setting}` {name!r}", Path(name).expanduser()
     local = folder.is_dir()
     if local:
@@ -82,13 +88,13 @@ def find_backbone(
     except BackboneError:
         raise
     except Exception as error:
-        message = unreadable_folder(files, subject) or load_failure(name, setting, local, error)
+        message = unreadable_folder(files, subject) or load_failure(subject, local, error)
         raise BackboneError(message) from error
     check_usable(config, subject)
     weights = True
     if setting != STUDENTS and files and not (sha and has_pickled(files)):  # the Hub converts those
         weights = has_weights(files, subject)
-    return BackboneSource(path, config, processor, weights, sha, trust_remote_code)
+    return BackboneSource(path, config, processor, weights, sha, trust_remote_code, setting)
 
 
 def _check_classifies(config: PretrainedConfig, subject: str) -> None:
@@ -140,9 +146,9 @@ def _processor(path: str, load: dict[str, Any]) -> dict[str, Any] | None:
     return dict(values)
 
 
-def load_failure(name: str, setting: str, local: bool, error: Exception) -> str:
+def load_failure(subject: str, local: bool, error: Exception) -> str:
     """One line about what a library has raised over a checkpoint."""
-    text, subject = str(error), f"`{setting}` {name!r}"
+    text = str(error)
     if "gated repo" in text:
         return f"{subject} is gated; accept its terms on its page, then run `hf auth login`"
     if "trust_remote_code" in text or "contains custom code" in text:
