@@ -92,10 +92,13 @@ def save_checkpoint(backbone: Backbone, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     backbone.model.save_pretrained(partial)
     size, resize = backbone.preprocessing.resolution, backbone.preprocessing.resize
+    kind = "DeiTImageProcessor" if backbone.preprocessing.warp else "CLIPImageProcessor"
+    by_shorter_side = resize and not backbone.preprocessing.warp
+    side = resize or size
     processor = {
-        "image_processor_type": "CLIPImageProcessor" if resize else "ViTImageProcessor",
+        "image_processor_type": kind if resize else "ViTImageProcessor",
         "do_resize": True,
-        "size": {"shortest_edge": resize} if resize else {"height": size, "width": size},
+        "size": {"shortest_edge": side} if by_shorter_side else {"height": side, "width": side},
         "do_center_crop": bool(resize),
         "crop_size": {"height": size, "width": size},
         "resample": backbone.preprocessing.resample,

@@ -104,7 +104,7 @@ def scaling(config: RunConfig) -> Callable[[int], Scaling]:
     def scaling_of(native_size: int) -> Scaling:
         source, resolution = find_teacher(config, native_size)
         preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
-        name = f"{resolution}-{preprocessing.resize}-{preprocessing.resample}"
+        name = "-".join(str(int(value)) for value in preprocessing.geometry)
         return Scaling(name, preprocessing.scaled)
 
     return scaling_of
