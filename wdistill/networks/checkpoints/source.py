@@ -160,7 +160,7 @@ def load_failure(subject: str, local: bool, error: Exception) -> str:
         needs = f"the package {package!r}; pip install {package}" if package else clean(text)
         return f"{subject} needs {needs}, or choose another network"
     first = clean(text.strip().split("\n")[0]) or type(error).__name__
-    if isinstance(error, TypeError | AttributeError | KeyError | AssertionError):
+    if isinstance(error, TypeError | AttributeError | LookupError | AssertionError):
         first = f"transformers cannot build what its config.json describes ({first})"
     if local:
         return f"{subject} cannot be read as a Hugging Face model folder: {first}"
