@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.families import NOT_ENOUGH, SETTINGS, SIDE, tiny_family
+from helpers.hub_server import HubServer, hub_env, run_python
 from safetensors.torch import load_file, save_file
 from transformers import (
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
@@ -337,3 +338,51 @@ def test_parts_of_the_body_that_start_at_random_are_counted(
     with caplog.at_level(logging.INFO, "wdistill"):
         assert opened(copy).origin == "fine_tuned"
     assert f"teacher: {len(lost)} tensors of {copy} are not among its weights" in caplog.text
+
+
+ON_THE_HUB = {  # the file beside config.json, and what is said of the repository
+    "model.safetensors": "ok fine_tuned",
+    "pytorch_model.bin": "'me/net-1' cannot be loaded: ",
+    "tf_model.h5": "only weights of another framework (tf_model.h5)",
+    "onnx/model.onnx": "only weights of another framework (onnx/model.onnx)",
+    "README.md": "ok from_scratch",
+}
+TRY = """
+import sys
+from wdistill.errors import BackboneError
+from wdistill.networks.backbones import load_backbone
+from wdistill.networks.checkpoints.source import find_backbone
+from wdistill.data.pixels import Preprocessing
+
+for name in sys.argv[1:]:
+    try:
+        source = find_backbone(name, resolution=32)
+        pixels = Preprocessing(32, 0, (0.0,) * 3, (1.0,) * 3)
+        print("ok", load_backbone(source, ("red", "green", "blue"), pixels, 0).origin)
+    except BackboneError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_repositories_of_the_hub_are_told_apart_by_their_files(
+    network: Path, tmp_path: Path
+) -> None:
+    config = (network / "config.json").read_bytes()
+    weights = (network / "model.safetensors").read_bytes()
+    with HubServer() as hub:
+        for index, file in enumerate(ON_THE_HUB):
+            hub.create_repo("model", f"me/net-{index}")
+            content = weights if file == "model.safetensors" else b"---\nlicense: mit\n---\n"
+            files = {"config.json": config, file: content}
+            hub.commit_files("model", f"me/net-{index}", files)
+        hub.create_repo("model", "me/none")
+        hub.commit_files("model", "me/none", {"model.safetensors": weights})
+        names = [*(f"me/net-{index}" for index in range(len(ON_THE_HUB))), "me/none"]
+        code = TRY.replace("sys.argv[1:]", repr(names))
+        done = run_python(code, hub_env(hub, tmp_path / "home", None))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(names)
+    for line, expected in zip(lines, [*ON_THE_HUB.values(), "config.json"], strict=True):
+        assert expected in line
