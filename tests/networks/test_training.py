@@ -281,7 +281,7 @@ def test_a_damaged_checkpoint_is_ignored(train: Recorder, tmp_path: Path, damage
 def test_a_loss_that_is_not_finite_stops_the_training(train: Recorder) -> None:
     backbone = fresh()
     backbone.model.classifier.weight.data[0, 0] = float("nan")
-    with pytest.raises(NumericalError, match=r"not finite in epoch 1; use `mixed_precision=no`"):
+    with pytest.raises(NumericalError, match=r"not finite in epoch 1; choose another network"):
         train(backbone)
     assert not train.path.exists()  # nothing worth going on from
 
