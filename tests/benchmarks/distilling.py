@@ -25,7 +25,8 @@ from wdistill.data.pixels import PixelStore, to_float
 from wdistill.evaluation.metrics import score_network
 from wdistill.evaluation.sets.baselines import random_rows
 from wdistill.evaluation.training import Training, TrainingSet, recipe_for, train_student
-from wdistill.networks.backbones import find_backbone, load_backbone, new_network
+from wdistill.networks.backbones import load_backbone, new_network
+from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import Activations, FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
 from wdistill.synthesis.optimise import ClassTarget, Objective, synthesise

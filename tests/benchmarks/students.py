@@ -46,7 +46,8 @@ from wdistill.evaluation.training import (
     student_batches,
     train_student,
 )
-from wdistill.networks.backbones import BackboneSource, find_backbone, new_network
+from wdistill.networks.backbones import new_network
+from wdistill.networks.checkpoints.source import BackboneSource, find_backbone
 
 CLASSES = tuple("abcdefghij")
 CROP_RATIO = math.log(4 / 3)

@@ -25,7 +25,8 @@ from wdistill.config import SynthesisConfig
 from wdistill.core.devices import device_name, keep_freed_memory, versions
 from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing
-from wdistill.networks.backbones import find_backbone, new_network
+from wdistill.networks.backbones import new_network
+from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.synthesis.optimise import ClassTarget, Objective, synthesise
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms

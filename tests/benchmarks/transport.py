@@ -30,7 +30,8 @@ from wdistill.config import BarycenterConfig, DataConfig, Weights
 from wdistill.core.seeds import stream
 from wdistill.data.dataset import load_data
 from wdistill.data.pixels import PixelStore, to_float
-from wdistill.networks.backbones import find_backbone, load_backbone
+from wdistill.networks.backbones import load_backbone
+from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
 from wdistill.transport.barycenter import Barycenter, class_barycenter, wasserstein2

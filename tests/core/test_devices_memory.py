@@ -24,7 +24,8 @@ from wdistill.errors import MemoryLimitError
 from wdistill.evaluation.metrics import nearest_real, score_network
 from wdistill.labels.soft import soft_labels
 from wdistill.labels.views import ViewRecipe, label_views
-from wdistill.networks.backbones import find_backbone, new_network
+from wdistill.networks.backbones import new_network
+from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.synthesis.gradient import pixel_gradient
 from wdistill.synthesis.optimise import ClassTarget, DistilledUnit, Objective, _group, synthesise

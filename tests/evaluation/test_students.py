@@ -34,7 +34,8 @@ from wdistill.evaluation.students import (
 )
 from wdistill.evaluation.training import recipe_for
 from wdistill.networks.architectures import ConvNetConfig
-from wdistill.networks.backbones import BackboneSource, new_network, weights_sha256
+from wdistill.networks.backbones import new_network, weights_sha256
+from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.features import FeatureNetwork
 
 SIZE, IPC, PER_CLASS = 28, 3, 100

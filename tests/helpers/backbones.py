@@ -20,7 +20,8 @@ from transformers import (
 from helpers.datasets_on_disk import picture
 from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing
-from wdistill.networks.backbones import Backbone, BackboneSource, find_backbone, load_backbone
+from wdistill.networks.backbones import Backbone, load_backbone
+from wdistill.networks.checkpoints.source import BackboneSource, find_backbone
 from wdistill.networks.features import classification_heads
 
 SIZE = 32

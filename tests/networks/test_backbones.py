@@ -28,7 +28,9 @@ from transformers import (
 
 from wdistill.data.pixels import Preprocessing
 from wdistill.errors import BackboneError
-from wdistill.networks.backbones import find_backbone, load_backbone, match_classes, new_network
+from wdistill.networks.backbones import load_backbone, new_network
+from wdistill.networks.checkpoints.classes import match_classes
+from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.teacher import check_accepts, save_checkpoint
 
 # --- weights ------------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ def test_a_revision_is_resolved_on_the_hub_and_ignored_elsewhere(tmp_path: Path)
             files = {"config.json": (tmp_path / kind / "config.json").read_bytes()}
             commits.append(hub.commit_files("model", "lab/net", files))
         code = f"""
-from wdistill.networks.backbones import find_backbone
+from wdistill.networks.checkpoints.source import find_backbone
 for revision in (None, "main", "{commits[0]}"):
     source = find_backbone("lab/net", resolution=32, revision=revision)
     print(source.config.model_type, source.revision)

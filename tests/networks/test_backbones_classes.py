@@ -8,7 +8,7 @@ from helpers.backbones import (
     NAMES,
 )
 
-from wdistill.networks.backbones import match_classes
+from wdistill.networks.checkpoints.classes import match_classes
 
 
 def match(theirs: tuple[str, ...], ours: tuple[str, ...]) -> list[int] | None:

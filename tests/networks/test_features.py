@@ -23,7 +23,12 @@ from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing
 from wdistill.errors import BackboneError
 from wdistill.networks.architectures import built_in_config
-from wdistill.networks.features import FeatureNetwork, classification_heads, number_of_classes
+from wdistill.networks.features import (
+    FeatureNetwork,
+    classification_heads,
+    fast_layout,
+    number_of_classes,
+)
 
 SIZE, CLASSES = 32, 7
 CPU = torch.device("cpu")
@@ -166,7 +171,7 @@ def test_moments_can_be_left_out(name: str) -> None:
     without, full = network(pictures(), moments=False), network(pictures())
     assert without.means == without.variances == ()
     assert len(full.means) == len(full.variances) == len(network.norms) > 0
-    assert torch.equal(without.features, full.features)
+    torch.testing.assert_close(without.features, full.features)
 
 
 @pytest.mark.parametrize("name", ["resnet", "vit", "convnext"])
@@ -214,3 +219,29 @@ def test_no_linear_head_is_refused() -> None:
 def test_number_of_classes() -> None:
     assert number_of_classes(tiny("vit")) == CLASSES
     assert network_of(tiny("vit")).num_classes == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "norm", "stays"),
+    [
+        (8, 1, 2, True, True),
+        (15, 1, 2, True, True),
+        (16, 1, 2, True, False),
+        (8, 1, 1, True, False),
+        (8, 3, 2, True, False),
+        (16, 1, 2, False, True),
+    ],
+)
+def test_small_shortcuts_stay_out_of_channels_last(
+    channels: int, kernel: int, stride: int, norm: bool, stays: bool
+) -> None:
+    """There oneDNN ends the process when the weights get their gradient."""
+    norms = [nn.BatchNorm2d(16)] if norm else []
+    model = nn.Sequential(nn.Conv2d(channels, 16, kernel, stride), *norms, nn.Conv2d(16, 4, 3))
+    fast_layout(model)
+    last = model.get_parameter(f"{len(model) - 1}.weight")
+    assert last.is_contiguous() is stays
+    shape = (12, channels, 32, 32)
+    x = torch.rand(shape, generator=stream(0, "pictures"))
+    model(x).square().mean().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)

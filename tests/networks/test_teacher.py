@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,13 +37,9 @@ from transformers import (
 
 from wdistill.data.pixels import Preprocessing
 from wdistill.networks.architectures import built_in_config
-from wdistill.networks.backbones import (
-    Backbone,
-    architecture,
-    find_backbone,
-    load_backbone,
-    weights_sha256,
-)
+from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
+from wdistill.networks.checkpoints.description import architecture
+from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import classification_heads
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
 from wdistill.networks.teacher import save_checkpoint
@@ -140,6 +137,15 @@ def test_the_saved_processor_prepares_images_as_the_teacher_saw_them(
     assert_same_input(backbone.preprocessing, processor, collage(6, 3))
 
 
+def test_a_square_before_the_crop_is_saved_as_one(tmp_path: Path) -> None:
+    backbone = save_built_in(tmp_path / "net", "convnet")
+    warped = replace(backbone.preprocessing, resize=36, warp=True)
+    save_checkpoint(replace(backbone, preprocessing=warped), tmp_path / "net")
+    assert preprocessing_for(found(tmp_path / "net"), 28, IDENTITY) == warped
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "net")
+    assert_same_input(warped, processor, collage(6, 3))
+
+
 def test_saving_replaces_an_older_checkpoint(tmp_path: Path) -> None:
     save_built_in(tmp_path / "net", "convnet")
     (tmp_path / "net" / "leftover.bin").write_bytes(b"old")
@@ -151,6 +157,7 @@ def test_saving_replaces_an_older_checkpoint(tmp_path: Path) -> None:
 
 ELSEWHERE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 class Refuse:

@@ -21,13 +21,8 @@ from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import NumericalError, WeakTeacherError
 from wdistill.networks.architectures import ConvNetConfig
-from wdistill.networks.backbones import (
-    Backbone,
-    BackboneSource,
-    find_backbone,
-    load_backbone,
-    weights_sha256,
-)
+from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
+from wdistill.networks.checkpoints.source import BackboneSource, find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.training import (
     Checkpoint,
@@ -286,7 +281,7 @@ def test_a_damaged_checkpoint_is_ignored(train: Recorder, tmp_path: Path, damage
 def test_a_loss_that_is_not_finite_stops_the_training(train: Recorder) -> None:
     backbone = fresh()
     backbone.model.classifier.weight.data[0, 0] = float("nan")
-    with pytest.raises(NumericalError, match=r"not finite in epoch 1; use `mixed_precision=no`"):
+    with pytest.raises(NumericalError, match=r"not finite in epoch 1; choose another network"):
         train(backbone)
     assert not train.path.exists()  # nothing worth going on from
 

@@ -16,7 +16,8 @@ from wdistill.core.units import Stage, StageOutput
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import Decoding, PixelStore
 from wdistill.networks import teacher as network_teacher
-from wdistill.networks.backbones import find_backbone, load_backbone, weights_sha256
+from wdistill.networks.backbones import load_backbone, weights_sha256
+from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.preprocessing import preprocessing_for
 from wdistill.networks.teacher import NO_NORMALISATION, features_key
 from wdistill.pipeline.run_folder import Run, identity

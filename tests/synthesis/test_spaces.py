@@ -15,7 +15,7 @@ from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing
 from wdistill.errors import NumericalError, OptionError
 from wdistill.networks.architectures import built_in_config
-from wdistill.networks.backbones import find_backbone
+from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.synthesis.spaces import open_spaces, plan_means, space_target
 from wdistill.transport.barycenter import class_barycenter

@@ -45,6 +45,7 @@ class Preprocessing:
                 ``resolution``, whatever the aspect ratio
     mean, std:  per channel, for pixels in [0, 1]
     resample:   PIL's filter code
+    warp:       both sides go to ``resize`` before the centre crop, whatever the aspect ratio
     """
 
     resolution: int
@@ -52,19 +53,21 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resample: int = int(Image.Resampling.BILINEAR)
+    warp: bool = False
 
     @property
-    def geometry(self) -> tuple[int, int, int]:
+    def geometry(self) -> tuple[int, int, int, bool]:
         """What the pixels depend on: all but the normalisation."""
-        return self.resolution, self.resize, self.resample
+        return self.resolution, self.resize, self.resample, self.warp
 
     def scaled(self, image: Image.Image) -> Image.Image:
         """An RGB image whose centre is what the network sees. Scaled again it stays as it is."""
         size = self.resolution
         if image.size == (size, size) and self.resize <= size:
             return image
-        sides = (size, size)
-        if self.resize:
+        side = self.resize if self.warp else size
+        sides = (side, side)
+        if self.resize and not self.warp:
             short = min(image.size)  # the longer side is cut, not rounded, as processors do
             width, height = (max(size, self.resize * side // short) for side in image.size)
             sides = (width, height)

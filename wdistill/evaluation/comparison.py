@@ -22,7 +22,7 @@ from wdistill.data.pixels import PixelStore, png_bytes
 from wdistill.errors import DataError, OptionError
 from wdistill.evaluation.sets.baselines import herding
 from wdistill.evaluation.students import STORED
-from wdistill.networks.backbones import BackboneSource
+from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.features import FeatureNetwork
 from wdistill.transport.barycenter import class_barycenter, groups_of
 from wdistill.transport.plan import Atoms, stored_atoms, transport_key

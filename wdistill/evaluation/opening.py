@@ -34,19 +34,14 @@ from wdistill.evaluation.sets.subject import (
     in_order_of,
     open_subject,
 )
-from wdistill.networks.backbones import (
-    Backbone,
-    BackboneSource,
-    find_backbone,
-    load_backbone,
-    new_network,
-    weights_sha256,
-)
+from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
+from wdistill.networks.checkpoints.source import STUDENTS, BackboneSource, find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
 from wdistill.networks.teacher import (
     NO_NORMALISATION,
     check_accepts,
+    check_new_network,
     features_key,
     pixel_statistics,
 )
@@ -80,6 +75,7 @@ def open_comparison(
     teacher = None
     if source is not None:
         backbone = load_backbone(source, real.class_names, pixels, 0)
+        check_accepts(backbone, "teacher")
         teacher = _teacher(config, subject, real, backbone, seed, accelerator)
     candidate = _candidate(subject, pixels)
     comparison = Comparison(
@@ -248,9 +244,8 @@ def _students(
     trust, students = config.trust_remote_code, {}
     for name in names:
         source = find_backbone(
-            name, resolution=resolution, trust_remote_code=trust, setting="evaluate.students"
+            name, resolution=resolution, trust_remote_code=trust, setting=STUDENTS
         )
-        model = new_network(source, real.class_names, resolution, 0)
-        check_accepts(Backbone(name, model, pixels, "from_scratch", None))
+        check_new_network(source, real.class_names, pixels)
         students[name] = source
     return students

@@ -32,7 +32,7 @@ from wdistill.evaluation.metrics import (
 from wdistill.evaluation.students import Job, Outcome
 from wdistill.evaluation.training import recipe_for
 from wdistill.evaluation.wording import panels
-from wdistill.networks.backbones import local_architectures
+from wdistill.networks.checkpoints.description import local_architectures
 
 
 @dataclass(frozen=True)

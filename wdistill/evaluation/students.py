@@ -30,7 +30,8 @@ from wdistill.evaluation.sets.baselines import random_rows
 from wdistill.evaluation.training import Training, TrainingSet, train_student
 from wdistill.labels.soft import soft_labels
 from wdistill.labels.views import LabelViews, ViewRecipe, label_views, rounded
-from wdistill.networks.backbones import BackboneSource, new_network
+from wdistill.networks.backbones import new_network
+from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.features import FeatureNetwork
 
 STORED: tuple[Labels, ...] = ("soft", "views")  # labels that are made for a small set

@@ -126,7 +126,8 @@ def train_student(
         schedule.step()
         on_step(loss.detach())
     if not bool(torch.isfinite(loss)):
-        raise NumericalError("a student's loss is not finite; use `mixed_precision=no`")
+        way_out = "use `mixed_precision=no`" if autocast else "choose another network"
+        raise NumericalError(f"a student's loss is not finite; {way_out}")
     return model.eval()
 
 

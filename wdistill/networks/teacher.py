@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from wdistill.config import FORMAT_VERSION, TeacherConfig
 from wdistill.core.devices import less_precise
 from wdistill.core.seeds import stream
 from wdistill.core.settings import Precision, stable_hash
+from wdistill.core.text import clean
 from wdistill.data.dataset import ImageData
-from wdistill.data.pixels import PixelStore
-from wdistill.errors import BackboneError
-from wdistill.networks.backbones import Backbone, weights_sha256
-from wdistill.networks.features import FeatureNetwork
+from wdistill.data.pixels import PixelStore, Preprocessing
+from wdistill.errors import BackboneError, WdistillError
+from wdistill.networks.backbones import Backbone, new_network, weights_sha256
+from wdistill.networks.checkpoints.source import BackboneSource
+from wdistill.networks.features import FeatureNetwork, number_of_classes
 from wdistill.networks.preprocessing import PixelStatistics
 
 STATISTICS_SAMPLE = 5000  # training images behind the normalisation of a network without processor
@@ -36,21 +39,44 @@ def pixel_statistics(store: PixelStore, seed: int) -> PixelStatistics:
     return tuple(round(v, 4) for v in mean.tolist()), tuple(round(v, 4) for v in std.tolist())
 
 
-def check_accepts(backbone: Backbone) -> None:
-    """Raise BackboneError unless the network maps one image to one logit per class."""
-    size = backbone.preprocessing.resolution
+def check_new_network(
+    source: BackboneSource, class_names: Sequence[str], preprocessing: Preprocessing
+) -> None:
+    """Raise BackboneError unless a network of ``source`` with random weights takes the images."""
+    model = new_network(source, class_names, preprocessing.resolution, 0)
+    backbone = Backbone(source.name, model, preprocessing, "from_scratch", source.revision)
+    check_accepts(backbone, source.setting)
+
+
+def check_accepts(backbone: Backbone, setting: str = "teacher.backbone") -> None:
+    """Raise BackboneError unless the network maps images to one finite logit per class."""
+    subject = f"`{setting}` {backbone.name!r}"
+    size, classes = backbone.preprocessing.resolution, number_of_classes(backbone.model)
     network = FeatureNetwork(backbone.model, backbone.preprocessing, torch.device("cpu"))
     try:
         with torch.no_grad():
-            network(torch.zeros(2, 3, size, size))
-    except (RuntimeError, ValueError, TypeError) as error:
-        first = str(error).strip().split("\n")[0]
+            logits = network(torch.zeros(2, 3, size, size)).logits
+    except WdistillError:
+        raise
+    except Exception as error:
+        first = clean(str(error).strip().split("\n")[0]) or type(error).__name__
         raise BackboneError(
-            f"{backbone.name!r} does not take images of {size} px: {first}; "
+            f"{subject} does not take images of {size} px: {first}; "
             "choose another `data.resolution`, or leave it out"
         ) from error
     finally:
         backbone.model.requires_grad_(True)
+    if logits.shape != (2, classes):
+        shape = " x ".join(map(str, logits.shape[1:]))
+        raise BackboneError(
+            f"{subject} gives {shape} outputs an image for {classes} classes, whatever its "
+            "configuration says; choose another network"
+        )
+    if not bool(logits.isfinite().all()):
+        raise BackboneError(
+            f"{subject} gives outputs for a black image that are no finite numbers; choose "
+            "another network"
+        )
 
 
 def _network_settings(backbone: Backbone) -> dict[str, Any]:
@@ -67,10 +93,13 @@ def save_checkpoint(backbone: Backbone, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     backbone.model.save_pretrained(partial)
     size, resize = backbone.preprocessing.resolution, backbone.preprocessing.resize
+    kind = "DeiTImageProcessor" if backbone.preprocessing.warp else "CLIPImageProcessor"
+    by_shorter_side = resize and not backbone.preprocessing.warp
+    side = resize or size
     processor = {
-        "image_processor_type": "CLIPImageProcessor" if resize else "ViTImageProcessor",
+        "image_processor_type": kind if resize else "ViTImageProcessor",
         "do_resize": True,
-        "size": {"shortest_edge": resize} if resize else {"height": size, "width": size},
+        "size": {"shortest_edge": side} if by_shorter_side else {"height": side, "width": side},
         "do_center_crop": bool(resize),
         "crop_size": {"height": size, "width": size},
         "resample": backbone.preprocessing.resample,

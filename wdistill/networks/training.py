@@ -151,9 +151,10 @@ def train_teacher(
                 step += 1
                 bar.update()
             if not math.isfinite(value := float(loss.detach())):
+                lower = accelerator.mixed_precision != "no"
+                way_out = "use `mixed_precision=no`" if lower else "choose another network"
                 raise NumericalError(
-                    f"the teacher's loss is not finite in epoch {epoch + 1}; "
-                    "use `mixed_precision=no`"
+                    f"the teacher's loss is not finite in epoch {epoch + 1}; {way_out}"
                 )
             bar.describe(f"loss {value:.3f} in epoch {epoch + 1}")
             accelerator.log({"teacher/loss": value}, step=epoch + 1)

@@ -30,7 +30,7 @@ from wdistill.evaluation.students import jobs
 from wdistill.networks.backbones import load_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for
-from wdistill.networks.teacher import NO_NORMALISATION
+from wdistill.networks.teacher import NO_NORMALISATION, check_accepts
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.tables import Estimate, Sizes
 from wdistill.pipeline.teacher import Networks
@@ -154,6 +154,7 @@ def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
     device, train = run.accelerator.device, run.data.train
     preprocessing = preprocessing_for(networks.backbone, networks.resolution, NO_NORMALISATION)
     backbone = load_backbone(networks.backbone, run.data.class_names, preprocessing, 0)
+    check_accepts(backbone)
     network, times = FeatureNetwork(backbone.model, preprocessing, device), []
     rows = range(min(16, len(train)))
     times.append(time.perf_counter())

@@ -17,23 +17,18 @@ from wdistill.core.processes import main_process_value, share_file, share_folder
 from wdistill.core.seeds import stream_seed
 from wdistill.core.text import without_folders
 from wdistill.data.dataset import ImageData
-from wdistill.data.pixels import PixelStore, check_room
+from wdistill.data.pixels import PixelStore, Preprocessing, check_room
 from wdistill.data.streaming import Scaling
 from wdistill.errors import OptionError, RunFolderError
-from wdistill.networks.backbones import (
-    Backbone,
-    BackboneSource,
-    architecture,
-    find_backbone,
-    load_backbone,
-    local_architectures,
-    weights_sha256,
-)
+from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
+from wdistill.networks.checkpoints.description import architecture, local_architectures
+from wdistill.networks.checkpoints.source import STUDENTS, BackboneSource, find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
 from wdistill.networks.teacher import (
     NO_NORMALISATION,
     check_accepts,
+    check_new_network,
     features_key,
     pixel_statistics,
     save_checkpoint,
@@ -109,23 +104,30 @@ def scaling(config: RunConfig) -> Callable[[int], Scaling]:
     def scaling_of(native_size: int) -> Scaling:
         source, resolution = find_teacher(config, native_size)
         preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
-        name = f"{resolution}-{preprocessing.resize}-{preprocessing.resample}"
+        name = "-".join(str(int(value)) for value in preprocessing.geometry)
         return Scaling(name, preprocessing.scaled)
 
     return scaling_of
 
 
 def find_networks(config: RunConfig, data: ImageData) -> Networks:
-    """Raises BackboneError if the backbone, a student or a feature space is not there."""
+    """Raises BackboneError if the backbone, a student or a feature space is not there, or if one
+    that starts from random weights does not take the images or give an output for each class.
+    """
     backbone, resolution = find_teacher(config, data.native_size)
 
     def find(name: str, setting: str) -> BackboneSource:
         trust = config.teacher.trust_remote_code
         return find_backbone(name, resolution=resolution, trust_remote_code=trust, setting=setting)
 
-    students = {name: find(name, "evaluate.students") for name in config.evaluate.students}
+    students = {name: find(name, STUDENTS) for name in config.evaluate.students}
+    students = students or {config.teacher.backbone: backbone}
     pool = tuple((find(name, "synthesis.feature_spaces"), n) for name, n in config.synthesis.pool())
-    return Networks(backbone, students or {config.teacher.backbone: backbone}, pool, resolution)
+    pixels = Preprocessing(resolution, 0, *NO_NORMALISATION)
+    new = [source for source, _ in pool if not source.has_weights]
+    for source in [*(students.values() if config.evaluate.enabled else ()), *new]:
+        check_new_network(source, data.class_names, pixels)
+    return Networks(backbone, students, pool, resolution)
 
 
 def prepare_teacher(run: Run, networks: Networks) -> Teacher:

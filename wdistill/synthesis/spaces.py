@@ -26,8 +26,10 @@ from wdistill.core.seeds import stream_seed
 from wdistill.core.settings import stable_hash
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.errors import NumericalError
-from wdistill.networks.backbones import BackboneSource, load_backbone, weights_sha256
+from wdistill.networks.backbones import load_backbone, weights_sha256
+from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.features import FeatureNetwork
+from wdistill.networks.teacher import check_accepts
 from wdistill.transport.plan import Plan
 
 SURVEY_BATCH = 128
@@ -139,7 +141,9 @@ def open_spaces(
     for source, count, preprocessing in sources:
         for index in range(count):
             draw = stream_seed(seed, "space", source.name, index) % 2**31
-            model = load_backbone(source, class_names, preprocessing, draw).model
+            backbone = load_backbone(source, class_names, preprocessing, draw)
+            check_accepts(backbone, source.setting)
+            model = backbone.model
             network = FeatureNetwork(model, preprocessing, device)
             key = stable_hash([weights_sha256(model), vars(preprocessing)])
             pool.append(FeatureSpace(f"{source.name}:{index}", network, terms, key))
