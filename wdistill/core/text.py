@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
@@ -86,3 +87,8 @@ _LINK = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w./%#?=&~+-]*)?", re.ASCII)
 
 def is_url(text: str) -> bool:
     return bool(_LINK.fullmatch(text))
+
+
+def folded(name: str) -> str:
+    """The same for names that differ only in case, in spaces around or in their Unicode form."""
+    return unicodedata.normalize("NFC", name.strip().casefold())

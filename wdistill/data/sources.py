@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,10 @@ from huggingface_hub import DatasetCard, HfApi, constants, try_to_load_from_cach
 
 from wdistill.config import DataConfig
 from wdistill.data.columns import candidates
+from wdistill.data.local.reading import read_files, read_folder
 from wdistill.data.source_errors import ALLOWED, Explained, explain, is_network, no_copy
 from wdistill.data.streaming import Scaling, Stream
 from wdistill.errors import DataError
-
-# What names of folders and files say of a split, as `datasets` reads them.
-SPLIT_WORDS = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "dev": "validation", "val": "validation",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,7 @@ class Opened:
     names: tuple[str, ...]
     read: Callable[[str], Any]  # split name -> datasets.Dataset
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)  # rows of splits, where they are known
     stream: Stream | None = None  # what ``read`` is, if the dataset is not stored
 
 
@@ -121,41 +116,38 @@ def _local(path: Path, config: DataConfig) -> Opened:
     ):
         saved = datasets.load_from_disk(str(path))
         splits = dict(saved) if isinstance(saved, datasets.DatasetDict) else {"train": saved}
-        return Opened(Source(label, "saved"), tuple(splits), splits.__getitem__)
-    if path.is_dir():
-        builder = datasets.load_dataset_builder(str(path.resolve()), name=config.config_name)
-        source = Source(label, builder.name, config.config_name, **local_card(path))
-        return Opened(source, _split_names(builder), _prepared(builder, config))
-    found = (
-        [path] if path.exists() else [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
-    )
-    if not found:
-        raise DataError(f"{str(path)!r} matches no files; give {ALLOWED}")
-    if any(file.suffix != ".parquet" for file in found):
-        other = next(str(file) for file in found if file.suffix != ".parquet")
-        raise DataError(f"{other!r} is no parquet file; give {ALLOWED}")
-    groups = _by_split(found, _fixed_part(path))
-    splits = dict(datasets.DatasetDict.from_parquet(groups))
-    label = found[0].stem if len(found) == 1 else found[0].resolve().parent.name
-    return Opened(Source(label, "parquet"), tuple(splits), splits.__getitem__)
+        sizes = {name: len(rows) for name, rows in splits.items()}
+        return Opened(Source(label, "saved"), tuple(splits), splits.__getitem__, sizes=sizes)
+    if path.is_dir() and (config.config_name or says_how(path)):
+        return _built(path, label, config)
+    local = read_folder(path, config) if path.is_dir() else read_files(path, config)
+    if local is None:  # csv, json and the like, or nothing
+        return _built(path, label, config)
+    source = Source(local.name or label, local.kind, **(local_card(path) if path.is_dir() else {}))
+    return Opened(source, tuple(local.splits), local.read, local.notes, local.sizes)
 
 
-def _fixed_part(pattern: Path) -> Path:
-    """The folders above the first wildcard."""
-    fixed = [part for part in pattern.parents if not glob.has_magic(str(part))]
-    return fixed[0] if fixed else Path()
+def _built(path: Path, label: str, config: DataConfig) -> Opened:
+    """A folder that `datasets` reads as it likes."""
+    builder = datasets.load_dataset_builder(str(path.resolve()), name=config.config_name)
+    source = Source(label, builder.name, config.config_name, **local_card(path))
+    return Opened(source, _split_names(builder), _prepared(builder, config), _unread(path, builder))
 
 
-def _by_split(found: list[Path], root: Path) -> dict[str, list[str]]:
-    """Files grouped by the split that folder or file name speaks of, as `datasets` does."""
-    groups: dict[str, list[str]] = {}
-    for file in found:
-        relative = file.relative_to(root)
-        words = [word for part in relative.parts[:-1] for word in re.split(r"[-._ 0-9]+", part)]
-        words += re.split(r"[-._ 0-9]+", relative.stem)
-        split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
-        groups.setdefault(split, []).append(glob.escape(str(file.resolve())))
-    return groups
+def _unread(path: Path, builder: Any) -> tuple[str, ...]:
+    """What of the files of a kind is in no split, because of their names."""
+    files = {
+        os.path.realpath(file) for group in (builder.config.data_files or {}).values()
+        for file in group
+    }  # fmt: skip
+    kinds = {Path(file).suffix for file in files}
+    beside = sorted(
+        file.name for file in path.rglob("*")
+        if file.suffix in kinds and os.path.realpath(file) not in files
+    )  # fmt: skip
+    if not beside or says_how(path):
+        return ()
+    return (f"Left out {len(beside):,} files whose names say no split, such as {beside[0]!r}.",)
 
 
 def _hub(
@@ -288,3 +280,15 @@ def card_fields(card: Any) -> dict[str, Any]:
         for name, value in found.items()
         if value
     }
+
+
+def says_how(path: Path) -> bool:
+    """Whether the card of a folder says which files are which split, or what columns mean."""
+    readme = path / "README.md"
+    if not readme.is_file():
+        return False
+    try:
+        card = DatasetCard.load(readme, ignore_metadata_errors=True).data
+    except Exception:  # no dataset card
+        return False
+    return bool(card.get("configs") or card.get("dataset_info"))
