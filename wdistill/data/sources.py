@@ -14,10 +14,17 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import DatasetCard, HfApi, constants, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
 from wdistill.config import DataConfig
 from wdistill.data.columns import candidates
+from wdistill.data.local.card import (
+    card_fields,
+    has_untyped_names,
+    local_card,
+    says_how,
+    with_text_names,
+)
 from wdistill.data.local.reading import read_files, read_folder
 from wdistill.data.source_errors import ALLOWED, Explained, explain, is_network, no_copy
 from wdistill.data.streaming import Scaling, Stream
@@ -131,7 +138,18 @@ def _built(path: Path, label: str, config: DataConfig) -> Opened:
     """A folder that `datasets` reads as it likes."""
     builder = datasets.load_dataset_builder(str(path.resolve()), name=config.config_name)
     source = Source(label, builder.name, config.config_name, **local_card(path))
-    return Opened(source, _split_names(builder), _prepared(builder, config), _unread(path, builder))
+    read = _named(_prepared(builder, config), lambda: path / "README.md")
+    return Opened(source, _split_names(builder), read, _unread(path, builder))
+
+
+def _named(read: Callable[[str], Any], readme: Callable[[], Path | None]) -> Callable[[str], Any]:
+    """The same with class names that are text, also those that YAML took for something else."""
+
+    def named(split: str) -> Any:
+        rows = read(split)
+        return with_text_names(rows, readme()) if has_untyped_names(rows.features) else rows
+
+    return named
 
 
 def _unread(path: Path, builder: Any) -> tuple[str, ...]:
@@ -177,17 +195,24 @@ def _hub(
         **card_fields(info.card_data),
     )
     notes = () if info.id == name else (f"The Hub's name for {name!r} is {info.id!r}.",)
+
+    def readme() -> Path:
+        with Explained(config, info.sha):
+            file = hf_hub_download(info.id, "README.md", repo_type="dataset", revision=info.sha)
+        return Path(file)
+
     if scaling is None:
-        read = _prepared(builder, config, info.id, info.sha)
-        return Opened(source, _split_names(builder), read, notes)
-    sizes = {str(name): split.num_examples for name, split in (builder.info.splits or {}).items()}
+        read = _named(_prepared(builder, config, info.id, info.sha), readme)
+        return Opened(source, _split_names(builder), read, notes, _known_sizes(builder))
+    sizes = _known_sizes(builder)
     stream = Stream(info.id, info.sha or "main", config, sizes, scaling, quiet)
 
     def streamed(split: str) -> Any:
         with Explained(config, info.sha):
             return stream(split)
 
-    return Opened(source, _split_names(builder), streamed, notes, stream)
+    names = _split_names(builder)
+    return Opened(source, names, _named(streamed, readme), notes, sizes, stream)
 
 
 def _offline(name: str, config: DataConfig, unreachable: Exception) -> Opened:
@@ -213,7 +238,15 @@ def _offline(name: str, config: DataConfig, unreachable: Exception) -> Opened:
         **(local_card(Path(readme).parent) if isinstance(readme, str) else {}),
     )
     note = f"The Hub is out of reach: using the copy of {name!r} prepared before."
-    return Opened(source, _split_names(builder), _prepared(builder, config), (note,))
+    read = _named(
+        _prepared(builder, config), lambda: Path(readme) if isinstance(readme, str) else None
+    )
+    return Opened(source, _split_names(builder), read, (note,))
+
+
+def _known_sizes(builder: Any) -> dict[str, int]:
+    """Rows of each split, where the card or a prepared copy says so."""
+    return {str(name): split.num_examples for name, split in (builder.info.splits or {}).items()}
 
 
 def _named_config(builder: Any) -> str | None:
@@ -255,40 +288,3 @@ def _is_prepared(builder: Any) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def local_card(path: Path) -> dict[str, Any]:
-    readme = path / "README.md"
-    if not readme.is_file():
-        return {}
-    try:
-        card = DatasetCard.load(readme, ignore_metadata_errors=True).data
-    except Exception:  # a README that is no dataset card says nothing about the licence
-        return {}
-    return card_fields(card)
-
-
-def card_fields(card: Any) -> dict[str, Any]:
-    """Licence and name from a dataset card's metadata, where they are there."""
-    if card is None:
-        return {}
-    found = {
-        name: card.get(name) for name in ("license", "license_name", "license_link", "pretty_name")
-    }
-    return {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in found.items()
-        if value
-    }
-
-
-def says_how(path: Path) -> bool:
-    """Whether the card of a folder says which files are which split, or what columns mean."""
-    readme = path / "README.md"
-    if not readme.is_file():
-        return False
-    try:
-        card = DatasetCard.load(readme, ignore_metadata_errors=True).data
-    except Exception:  # no dataset card
-        return False
-    return bool(card.get("configs") or card.get("dataset_info"))

@@ -16,6 +16,7 @@ from wdistill.data.local.tree import Parts, Tree
 from wdistill.errors import DataError
 
 IMAGE, LABEL = "image", "label"
+Readers = dict[str, Callable[[], Any]]
 
 
 def has_classes(tree: Tree) -> bool:
@@ -31,7 +32,7 @@ def has_classes(tree: Tree) -> bool:
 
 def read_images(
     root: Path, tree: Tree, label_column: str | None
-) -> tuple[dict[str, Callable[[], Any]], dict[str, int], tuple[str, ...]]:
+) -> tuple[Readers, dict[str, int], tuple[str, ...]]:
     """Readers of the splits, the number of images of each, and what should be known of them.
 
     The columns are ``image`` and ``label``. Where folders lie in several levels, ``folder_1`` is
@@ -41,7 +42,7 @@ def read_images(
     if not layout.is_labelled:
         raise _flat(root, tree)
     columns, notes = _columns(layout, label_column)
-    readers = {
+    readers: Readers = {
         split: partial(_dataset, tree, folders, columns) for split, folders in layout.splits.items()
     }
     sizes = {
@@ -128,6 +129,6 @@ def dataset_of(arrays: list[pa.Array], features: dict[str, Any]) -> datasets.Dat
 def _flat(root: Path, tree: Tree) -> DataError:
     beside = f" (beside them: {tree.left_out()})" if tree.others else ""
     return DataError(
-        f"the {tree.images:,} images in {root.name!r} lie in no folders of classes{beside}; {SHAPE}; "
-        "or their classes stand in a metadata.csv with columns file_name and label"
+        f"the {tree.images:,} images in {root.name!r} lie in no folders of classes{beside}; "
+        f"{SHAPE}; or their classes stand in a metadata.csv with columns file_name and label"
     )

@@ -7,7 +7,6 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wdistill.data.local.images import IMAGE, dataset_of, file_cells
+from wdistill.data.local.images import IMAGE, Readers, dataset_of, file_cells
 from wdistill.data.local.layout import split_folders
 from wdistill.data.local.tree import Tree
 from wdistill.errors import DataError
@@ -27,18 +26,20 @@ Rows = list[dict[str, Any]]
 
 def metadata_columns(tree: Tree) -> tuple[str, ...]:
     """Of the first file, without that of the files' names; none where there is no such column."""
-    columns = list(_rows(tree.metadata[0])[:1] or [{}])[0]
+    columns = next(iter(_rows(tree.metadata[0])), {})
     return tuple(name for name in columns if name != FILE_NAME) if FILE_NAME in columns else ()
 
 
 def read_metadata(
     tree: Tree,
-) -> tuple[dict[str, Callable[[], Any]], dict[str, int], tuple[str, ...]]:
+) -> tuple[Readers, dict[str, int], tuple[str, ...]]:
     """Readers of the splits, the number of rows of each, and what should be known of them."""
     places = {
-        os.path.normpath(path): parts for parts, images in tree.folders.items() for _, path in images
+        os.path.normpath(path): split
+        for split, inner in split_folders(tree.folders).items()
+        for parts in inner
+        for _, path in tree.folders[parts]
     }
-    split_of = {parts: split for split, inner in split_folders(tree.folders).items() for parts in inner}
     splits: dict[str, Rows] = {}
     columns: dict[str, None] = {}
     for file in tree.metadata:
@@ -50,13 +51,15 @@ def read_metadata(
                     "no image beside it; mend the row or remove it"
                 )
             columns |= dict.fromkeys(name for name in row if name != FILE_NAME)
-            splits.setdefault(split_of[places[path]], []).append(row | {FILE_NAME: path})
+            splits.setdefault(places[path], []).append(row | {FILE_NAME: path})
     _check_twice([row for rows in splits.values() for row in rows])
-    readers = {split: partial(_dataset, rows, list(columns)) for split, rows in splits.items()}
+    readers: Readers = {
+        split: partial(_dataset, rows, list(columns)) for split, rows in splits.items()
+    }
     sizes = {split: len(rows) for split, rows in splits.items()}
     rest = tree.images - sum(sizes.values())
-    notes = (f"Left out {rest:,} images that no metadata file names.",) if rest else ()
-    return readers, sizes, notes
+    note = f"Left out {rest:,} images that no metadata file names."
+    return readers, sizes, (note,) if rest else ()
 
 
 def _check_twice(rows: Rows) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,9 +48,7 @@ def read_folder(path: Path, config: DataConfig) -> LocalFiles | None:
         return _tables({"train": tree.metadata}, _left_out(tree.others))
     if not tree.images:
         if any(kind not in (".csv", ".json", ".jsonl", ".arrow", ".txt") for kind in tree.others):
-            raise DataError(
-                f"no images in {str(path)!r}; found {tree.left_out()}; give {ALLOWED}"
-            )
+            raise DataError(f"no images in {str(path)!r}; found {tree.left_out()}; give {ALLOWED}")
         return None
     if tree.metadata and _says_labels(tree, config):
         splits, sizes, notes = read_metadata(tree)

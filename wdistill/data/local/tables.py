@@ -87,8 +87,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def _difference(files: list[Path]) -> str | None:
-    """How the columns of a file differ from those of the first, in one line; None if they do not.
-    """
+    """How the columns of a file differ from those of the first, in a line; None if they do not."""
     first = pq.read_schema(files[0])
     for file in files[1:]:
         schema = pq.read_schema(file)

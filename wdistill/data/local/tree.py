@@ -37,7 +37,7 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(s for s, kind in known if kind in Image.OPEN and kind not in NO_PIXELS)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tree:
     """What lies below a folder.
 
@@ -63,6 +63,7 @@ class Tree:
 
 def counted(kinds: Counter[str]) -> str:
     """How many files, and the most frequent kinds of them."""
+    kinds = +kinds  # without those of which there are none
     total, common = sum(kinds.values()), kinds.most_common(6)
     if not total:
         return ""
@@ -118,7 +119,6 @@ def _walk(folder: Path, parts: Parts, tree: Tree, above: frozenset[str]) -> None
             tree.others["links that lead nowhere"] += 1
         else:
             _file(path, parts, tree)
-    tree.others += Counter()  # without kinds of which there are none
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
@@ -165,7 +165,7 @@ def _is_webdataset(path: Path) -> bool:
 
 
 def _unpacked(path: Path) -> Path:
-    """The folder of what is in an archive, in the cache of `datasets`; once for each state of it."""
+    """The folder of what is in an archive, kept in the cache of `datasets`."""
     state = path.stat()
     key = stable_hash([str(path.resolve()), state.st_size, state.st_mtime_ns])[:32]
     cache_folder = Path(datasets.config.HF_DATASETS_CACHE) / "wdistill-unpacked"
