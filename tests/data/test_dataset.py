@@ -35,7 +35,9 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 def test_class_smaller_than_ipc_is_named(tmp_path: Path) -> None:
     path = save(
-        tmp_path / "s", train=dataset_of([0] * 5 + [1] * 3 + [2] * 4), test=dataset_of([0, 1, 2])
+        tmp_path / "s",
+        train=dataset_of([0] * 5 + [1] * 3 + [2] * 4),
+        test=dataset_of([0, 1, 2], first=20),
     )
     assert message(path, ipc=10) == (
         "class 'coat' has 3 images but `barycenter.ipc` is 10; lower `barycenter.ipc` to 3 or less"
@@ -51,9 +53,20 @@ def test_class_that_is_too_small_after_the_holdout(tmp_path: Path) -> None:
     )
 
 
-def test_class_without_images_is_named(tmp_path: Path) -> None:
-    path = save(tmp_path / "s", train=dataset_of([0, 1] * 4), test=dataset_of([0, 1]))
-    assert message(path) == "class 'dress' has no images in split 'train'; remove the class"
+def test_names_without_images_are_left_out_and_told(tmp_path: Path) -> None:
+    path = save(tmp_path / "s", train=dataset_of([0, 2] * 4), test=dataset_of([0, 2], first=20))
+    data = load(path)
+    assert data.class_names == ("boot", "dress")
+    assert data.train.labels.tolist() == [0, 1] * 4
+    assert data.eval.labels.tolist() == [0, 1]
+    assert (
+        "Left out 1 of 3 class names: no image of split 'train' is of these classes." in data.notes
+    )
+    more = save(tmp_path / "t", train=dataset_of([0, 2] * 4), test=dataset_of([0, 1], first=20))
+    assert message(more) == (
+        "split 'test' has class 'coat' which the training split lacks; "
+        "choose another `data.eval_split`"
+    )
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:

@@ -144,12 +144,13 @@ def _read_splits(opened: Opened, config: DataConfig) -> _Read:
         raise DataError(f"split {name!r} is empty; choose another with `data.train_split`")
     columns = choose_columns(dataset, config)
     train, labels = labelled_split(dataset, name, columns)
+    if not (train.labels >= 0).any():
+        raise DataError(f"split {name!r} has no labels; choose another `data.train_split`")
     train, class_names = only_used(train, labels.names)
     if config.group_column is not None:
         train = replace(train, groups=read_groups(dataset, config.group_column))
-    read = _Read(
-        [train], class_names, *columns, notes=labels.notes + _no_images(name, labels, train)
-    )
+    notes = labels.notes + _no_images(name, labels, train)
+    read = _Read([train], class_names, *columns, notes=notes)
     for other in eval_names(opened, config, name):
         stored, tested = rows_of(opened, other, "data.eval_split")
         check_apart(name, pieces, other, tested)
@@ -210,7 +211,7 @@ def _check_classes(
 ) -> None:
     counts = np.bincount(train.labels, minlength=len(names))
     if not len(train):
-        raise DataError(f"split {train.name!r} has no labels; choose another `data.train_split`")
+        raise DataError(f"split {train.name!r} has no image that can be decoded; choose another")
     if len(names) < 2:
         raise DataError(f"the dataset has one class, {names[0]!r}; two or more are needed")
     smallest = int(counts.argmin())
