@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from PIL import Image, ImageOps
 
 WHITE = (255, 255, 255, 255)
+STRIP = 2**22  # pixels of a large image that are converted at once
 # The pixels are fine, and large photo collections hold many such files.
 warnings.filterwarnings("ignore", message="Corrupt EXIF data", module=r"PIL\.")
 # Up to twice that size an image is read like any other, and beyond it PIL raises an error.
@@ -59,35 +61,63 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_eight_bits(image)).convert("RGB")
-    if image.mode == "La":
-        image = image.convert("LA")
-    if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "RGBa"):
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, WHITE), layer).convert("RGB")
+        return _joined(image, _eight_bits(image))
+    if "transparency" in image.info or image.mode in ("La", "LA", "PA", "RGBA", "RGBa"):
+        return _joined(image, map(_on_white, _strips(image)))
     return image.convert("RGB")
 
 
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, WHITE), layer).convert("RGB")
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    """Parts from top to bottom, so that what is made of them need not fit into memory twice."""
+    rows = max(1, STRIP // image.width)
+    if rows >= image.height:
+        yield image
+        return
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _joined(image: Image.Image, strips: Iterator[Image.Image]) -> Image.Image:
+    """An image of the same size as ``image`` of strips from top to bottom."""
+    result, top = Image.new("RGB", image.size), 0
+    for strip in strips:
+        result.paste(strip.convert("RGB"), (0, top))
+        top += strip.height
+    return result
+
+
 def _upright(image: Image.Image) -> Image.Image:
+    """Turned in place: a copy of a large image may take gigabytes."""
     try:
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
     except Exception:  # damaged EXIF says nothing about the pixels, and PIL raises many kinds
         return image
 
 
-def _eight_bits(image: Image.Image) -> np.ndarray:
+def _eight_bits(image: Image.Image) -> Iterator[Image.Image]:
     """Grey levels of the wide modes on the scale 0..255.
 
     I;16 is 16-bit. I (32-bit) and F hold whatever the file held: the range tells which, 0..1
     (F only), 0..255 or 0..65535.
     """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=65535.0)
-    highest = values.max(initial=0.0)
-    if image.mode == "F" and highest <= 1.0:
-        values = values * 255.0
-    elif image.mode.startswith("I;") or highest > 255.0:
-        values = values / 257.0
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    highest = max(float(_wide(strip).max(initial=0.0)) for strip in _strips(image))
+    for strip in _strips(image):
+        values = _wide(strip)
+        if image.mode == "F" and highest <= 1.0:
+            values = values * 255.0
+        elif image.mode.startswith("I;") or highest > 255.0:
+            values = values / 257.0
+        yield Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+
+
+def _wide(image: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=65535.0)
 
 
 def digest_of_images(dataset: Any, column: str) -> bytes:

@@ -53,7 +53,7 @@ def read_images(
 
 
 def _layout(tree: Tree) -> Layout:
-    return arrange({parts: len(images) for parts, images in tree.folders.items()})
+    return arrange({parts: images[0][0] for parts, images in tree.folders.items()})
 
 
 @dataclass(frozen=True)

@@ -42,15 +42,15 @@ def split_word(name: str) -> str | None:
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
 
 
-def arrange(folders: Mapping[Parts, int]) -> Layout:
-    """The layout of folders with so many images each.
+def arrange(folders: Mapping[Parts, str]) -> Layout:
+    """The layout of folders, each with the path of one of its images.
 
     Raises DataError where images lie at different depths, of which none is known to be the class.
     """
     skipped = _common(folders)
     below = {parts: parts[skipped:] for parts in folders}
     splits, notes = _splits(below)
-    named = {split: _named(split, inner) for split, inner in splits.items()}
+    named = {split: _named(split, inner, folders) for split, inner in splits.items()}
     leading = _leading(named)
     levels = len(next(iter(named[leading].values())))
     classes = {folded(names[-1]) for names in named[leading].values() if names}
@@ -148,24 +148,22 @@ def _leading(named: Mapping[str, Mapping[Parts, Parts]]) -> str:
     return max(labelled or named, key=lambda split: len(named[split]))
 
 
-def _named(split: str, inner: Mapping[Parts, Parts]) -> dict[Parts, Parts]:
+def _named(
+    split: str, inner: Mapping[Parts, Parts], shown: Mapping[Parts, str]
+) -> dict[Parts, Parts]:
     """The names of each folder at the levels that differ; none where all images lie flat."""
-    depths = {len(names): names for names in inner.values()}
+    depths = {len(names): shown[parts] for parts, names in inner.items()}
     if set(depths) == {0}:
         return dict.fromkeys(inner, ())
     if len(depths) > 1:
         shallow, deep = depths[min(depths)], depths[max(depths)]
         raise DataError(
-            f"images of split {split!r} lie at different depths, some in {_path(shallow)}, some in "
-            f"{_path(deep)}; {SHAPE}: move or remove those that do not"
+            f"images of split {split!r} lie at different depths, such as {shallow!r} and {deep!r}; "
+            f"{SHAPE}: move or remove the others"
         )
     columns = list(zip(*inner.values(), strict=True))
     levels = [level for level, names in enumerate(columns) if len(set(names)) > 1] or [0]
     return {parts: tuple(names[level] for level in levels) for parts, names in inner.items()}
-
-
-def _path(parts: Parts) -> str:
-    return repr("/".join(parts)) if parts else "no folder of a class"
 
 
 def _outside(parts: Parts) -> DataError:

@@ -57,11 +57,12 @@ def read_tables(groups: dict[str, list[Path]]) -> dict[str, Any]:
         for split, files in groups.items()
     }
     files = [file for group in groups.values() for file in group]
+    _check_columns(files)
     features = _plain_features(files[0])
     try:
         return dict(datasets.DatasetDict.from_parquet(patterns, features=features))
     except Exception as error:
-        message = _difference(files)
+        message = _other_types(files)
         if message is None:
             raise
         raise DataError(message) from error
@@ -86,29 +87,31 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _difference(files: list[Path]) -> str | None:
-    """How the columns of a file differ from those of the first, in a line; None if they do not."""
+def _check_columns(files: list[Path]) -> None:
+    """Raise DataError if not all files have the same columns."""
+    first = pq.read_schema(files[0]).names
+    for file in files[1:]:
+        names = pq.read_schema(file).names
+        more = [name for name in names if name not in first]
+        less = [name for name in first if name not in names]
+        if more or less:
+            has, lacks = (file, files[0]) if more else (files[0], file)
+            raise DataError(
+                f"parquet files differ: {has.name!r} has column {(more or less)[0]!r}, which "
+                f"{lacks.name!r} lacks; give all files the same columns"
+            )
+
+
+def _other_types(files: list[Path]) -> str | None:
+    """Which column of a file is of another type than in the first, in a line; None if none is."""
     first = pq.read_schema(files[0])
     for file in files[1:]:
         schema = pq.read_schema(file)
-        more = [name for name in schema.names if name not in first.names]
-        less = [name for name in first.names if name not in schema.names]
-        kinds = [
-            name
-            for name in first.names
-            if name in schema.names and schema.field(name).type != first.field(name).type
-        ]
-        one, other = repr(file.name), repr(files[0].name)
-        if more or less:
-            has, lacks = (one, other) if more else (other, one)
-            return (
-                f"parquet files differ: {has} has column {(more or less)[0]!r}, which {lacks} "
-                "lacks; give all files the same columns"
-            )
-        if kinds:
-            column = kinds[0]
-            return (
-                f"parquet files differ: column {column!r} is {schema.field(column).type} in {one} "
-                f"and {first.field(column).type} in {other}; give all files the same types"
-            )
+        for name in first.names:
+            kind, other = first.field(name).type, schema.field(name).type
+            if kind != other:
+                return (
+                    f"parquet files differ: column {name!r} is {kind} in {files[0].name!r} and "
+                    f"{other} in {file.name!r}; give all files the same types"
+                )
     return None
