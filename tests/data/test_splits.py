@@ -41,7 +41,7 @@ def test_unlabelled_test_split_is_skipped(tmp_path: Path) -> None:
     assert data.eval_is_holdout
     assert data.eval_split == "train"
     assert data.unlabelled == 0
-    assert "Split 'test' has no labels and is not used." in data.notes
+    assert "Split 'test' (5 images) has no labels and is not used." in data.notes
     assert message(path, eval_split="test") == (
         "split 'test' has no labels; choose another `data.eval_split`"
     )

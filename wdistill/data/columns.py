@@ -211,7 +211,7 @@ def read_labels(
         found = [value for value in found if not _is_missing(value, found, column, trained)]
         labels = _filled(pc.index_in(values, value_set=pa.array(found, values.type)))
         names = tuple(map(str, found))
-    return Labels(labels, *clean_names(names))
+    return Labels(labels, *clean_names(names, np.unique(labels[labels >= 0])))
 
 
 def _is_missing(
@@ -244,17 +244,21 @@ def _whole(values: pa.ChunkedArray, column: str, feature: Any) -> pa.ChunkedArra
         raise DataError(_no_label(column, feature)) from error
 
 
-def clean_names(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def clean_names(
+    names: tuple[str, ...], used: np.ndarray
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names without the characters that files of names and cards do not keep, and what to say.
 
-    Control characters and line breaks become a space, spaces at the ends go.
+    Control characters and line breaks become a space, spaces at the ends go. Those of ``used``, the
+    classes that occur, must then still differ.
     """
     cleaned = tuple(
         "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in name).strip()
         for name in names
     )
     first: dict[str, int] = {}
-    for index, name in enumerate(cleaned):
+    for index in used:
+        name = cleaned[index]
         if not name:
             raise DataError(f"class {index} has the name {names[index]!r}; give it a name")
         same = first.setdefault(unicodedata.normalize("NFC", name), index)
@@ -265,7 +269,7 @@ def clean_names(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...
                 f"{names[index]!a}; make them one class, or give one another name"
             )
     notes = []
-    changed = [index for index, name in enumerate(cleaned) if name != names[index]]
+    changed = [index for index in used if cleaned[index] != names[index]]
     if changed:
         before, after = names[changed[0]], cleaned[changed[0]]
         notes.append(
@@ -273,7 +277,7 @@ def clean_names(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...
             f"{before!r}, now {after!r}."
         )
     alike: dict[str, str] = {}
-    for name in cleaned:
+    for name in (cleaned[index] for index in used):
         other = alike.setdefault(folded(name), name)
         if other != name:
             notes.append(f"Classes {other!r} and {name!r} differ only in case, and are two.")

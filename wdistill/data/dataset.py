@@ -114,10 +114,7 @@ def load_data(
             *_notes(config, read, (unlabelled, broken), (train, evaluation)),
             *read.notes,
             *leak,
-            *unused_splits(
-                opened,
-                {*names_in(train.name), *names_in(evaluation.name), *read.skipped},
-            ),
+            *unused_splits(opened, {name for piece in read.names for name in names_in(piece)}),
             *([opened.stream.note()] if opened.stream else []),
         ),
         native_size=opened.stream.native_size() if opened.stream else _native_size(train),
@@ -133,8 +130,13 @@ class _Read:
     class_names: tuple[str, ...]
     image_column: str
     label_column: str
-    skipped: tuple[str, ...] = ()  # evaluation splits without labels
+    skipped: tuple[tuple[str, int], ...] = ()  # evaluation splits without labels, their rows
     notes: tuple[str, ...] = ()  # what was made of the classes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All splits that were looked at."""
+        return *(split.name for split in self.splits), *(name for name, _ in self.skipped)
 
 
 def _read_splits(opened: Opened, config: DataConfig) -> _Read:
@@ -159,7 +161,7 @@ def _read_splits(opened: Opened, config: DataConfig) -> _Read:
             if (evaluation.labels >= 0).any():
                 evaluation, differing = renamed(evaluation, found.names, class_names)
                 return replace(read, splits=[train, evaluation], notes=read.notes + differing)
-        read = replace(read, skipped=(*read.skipped, other))
+        read = replace(read, skipped=(*read.skipped, (other, len(stored))))
     if config.eval_split is not None:
         raise DataError(
             f"split {config.eval_split!r} has no labels; choose another `data.eval_split`"
@@ -274,7 +276,10 @@ def _notes(
         notes.append(
             f"Images are in column {read.image_column!r}, labels in column {read.label_column!r}."
         )
-    notes += [f"Split {name!r} has no labels and is not used." for name in read.skipped]
+    notes += [
+        f"Split {name!r} ({rows:,} images) has no labels and is not used."
+        for name, rows in read.skipped
+    ]
     if len(read.splits) == 1:
         notes.append(
             f"No evaluation split with labels beside {train.name!r}: {len(evaluation)} of its "

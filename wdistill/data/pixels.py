@@ -85,10 +85,10 @@ def _middle(image: Image.Image) -> Image.Image:
     without the ends, whose scaled pixels might take gigabytes. Others stay as they are.
     """
     keep = LONGEST * min(image.size)
-    cuts = [max(0, side - keep) // 2 for side in image.size]  # the same on both ends
-    if not any(cuts):
+    left, top = (max(0, side - keep) // 2 for side in image.size)  # as much as on the other end
+    if not left and not top:
         return image
-    return image.crop((*cuts, *(side - cut for side, cut in zip(image.size, cuts, strict=True))))
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def unused_splits(opened: Opened, used: set[str]) -> tuple[str, ...]:
     """A line about splits that nobody asked for, with their rows where they are known."""
     rest = [
         f"{name!r}" + (f" ({opened.sizes[name]:,} images)" if opened.sizes.get(name) else "")
-        for name in opened.names
+        for name in sorted(opened.names)
         if name not in used
     ]
     return (f"Splits that are not used: {', '.join(rest)}.",) if rest else ()

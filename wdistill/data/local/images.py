@@ -39,8 +39,9 @@ def read_images(
     the outermost; the inner one is the label if no two of them share a name.
     """
     layout = _layout(tree)
-    if not layout.is_labelled:
-        raise _flat(root, tree)
+    classes = {names for inner in layout.splits.values() for names in inner.values() if names}
+    if len(classes) < 2:
+        raise _flat(root, tree, classes)
     columns, notes = _columns(layout, label_column)
     readers: Readers = {
         split: partial(_dataset, tree, folders, columns) for split, folders in layout.splits.items()
@@ -126,9 +127,10 @@ def dataset_of(arrays: list[pa.Array], features: dict[str, Any]) -> datasets.Dat
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=datasets.Features(features)))
 
 
-def _flat(root: Path, tree: Tree) -> DataError:
+def _flat(root: Path, tree: Tree, classes: set[Parts]) -> DataError:
+    where = f"one folder, {classes.pop()[-1]!r}" if classes else "no folders of classes"
     beside = f" (beside them: {tree.left_out()})" if tree.others else ""
     return DataError(
-        f"the {tree.images:,} images in {root.name!r} lie in no folders of classes{beside}; "
+        f"the {tree.images:,} images in {root.name!r} lie in {where}{beside}; "
         f"{SHAPE}; or their classes stand in a metadata.csv with columns file_name and label"
     )

@@ -77,7 +77,7 @@ def _unnamed(files: list[Path]) -> Counter[str]:
 
 def _left_out(kinds: Counter[str]) -> tuple[str, ...]:
     text = counted(+kinds)
-    return (f"Left out {text} that are of other kinds.",) if text else ()
+    return (f"Left out {text}.",) if text else ()
 
 
 def read_files(path: Path, config: DataConfig) -> LocalFiles | None:

@@ -21,7 +21,10 @@ from wdistill.core.settings import stable_hash
 from wdistill.errors import DataError
 
 Parts = tuple[str, ...]  # names of folders, from below the root
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ARCHIVES = {
+    ".tar.gz": "gztar", ".tar.bz2": "bztar", ".tar.xz": "xztar", ".tgz": "gztar",
+    ".tar": "tar", ".zip": "zip",
+}  # fmt: skip
 PACKED = (".rar", ".7z")  # archives that Python does not unpack
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 PAPERS = ("readme", "license", "licence")  # say something about the data, whatever their suffix
@@ -86,14 +89,17 @@ def read_tree(root: Path) -> Tree:
 
 
 def is_archive(path: Path) -> bool:
-    return path.name.lower().endswith(ARCHIVES)
+    return path.name.lower().endswith(tuple(ARCHIVES))
 
 
 def archive_stem(name: str) -> str:
     """``train`` of ``train.tar.gz``, and of ``train-00003-of-00010.tar`` as well."""
-    suffix = next(s for s in sorted(ARCHIVES, key=len)[::-1] if name.lower().endswith(s))
-    stem = name[: -len(suffix)]
+    stem = name[: -len(_archive_suffix(name))]
     return re.sub(r"[-_.]+\d+([-_.]of[-_.]\d+)?$", "", stem) or stem
+
+
+def _archive_suffix(name: str) -> str:
+    return next(suffix for suffix in ARCHIVES if name.lower().endswith(suffix))
 
 
 def _walk(folder: Path, parts: Parts, tree: Tree, above: frozenset[str]) -> None:
@@ -176,9 +182,9 @@ def _unpacked(path: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache_folder) as scratch:
         part = Path(scratch) / "part"
         part.mkdir()
-        options = {} if path.suffix.lower() == ".zip" else {"filter": "data"}
+        kind = ARCHIVES[_archive_suffix(path.name)]
         try:
-            shutil.unpack_archive(path, part, **options)  # type: ignore[arg-type]
+            shutil.unpack_archive(path, part, kind, filter=None if kind == "zip" else "data")
         except OSError as error:
             if error.errno is not None and not isinstance(error, shutil.ReadError):
                 raise  # a full disk, say
