@@ -25,7 +25,8 @@ class SourceRecord(Record):
 
     kind: embedded, hub, imagefolder, parquet or saved; access: of the source on the Hub, unknown
     where it was read offline; groups: into how many measures each class was split, 0 for none;
-    unlabelled, broken: images that were left out, and why.
+    unlabelled, broken: images that were left out, and why; shared: of training, as they are also in
+    the evaluation split.
     """
 
     id: str
@@ -49,6 +50,7 @@ class SourceRecord(Record):
     eval_images: Count
     unlabelled: Count = 0
     broken: Count = 0
+    shared: Count = 0
 
     @classmethod
     def of(cls, data: ImageData) -> Self:
@@ -76,6 +78,7 @@ class SourceRecord(Record):
             eval_images=len(data.eval),
             unlabelled=data.unlabelled,
             broken=data.broken,
+            shared=data.shared,
         )
 
 

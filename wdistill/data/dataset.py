@@ -54,6 +54,7 @@ class ImageData:
     label_column: str
     unlabelled: int  # rows left out of the two splits because they have no label
     broken: int  # rows left out because their image cannot be decoded
+    shared: int  # rows left out of training because their image is in the evaluation split too
     notes: tuple[str, ...]  # what was inferred or left out, one sentence each
     native_size: int  # median of the longer side over a sample, in pixels
     by_revision: str  # fingerprint as that of a stream; empty where there is no commit
@@ -96,6 +97,7 @@ def load_data(
     if is_holdout:
         splits = hold_out(splits[0], len(read.class_names), seed)
     train, evaluation, leak = without_shared(splits[0], splits[1], is_holdout)
+    shared = len(splits[0]) - len(train)
     _check_classes(train, evaluation, read.class_names, ipc, is_holdout)
     return ImageData(
         source=replace(opened.source, fingerprint=fingerprint),
@@ -109,6 +111,7 @@ def load_data(
         label_column=read.label_column,
         unlabelled=unlabelled,
         broken=broken,
+        shared=shared,
         notes=(
             *opened.notes,
             *_notes(config, read, (unlabelled, broken), (train, evaluation)),
