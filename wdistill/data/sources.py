@@ -139,6 +139,8 @@ def _built(path: Path, label: str, config: DataConfig) -> Opened:
     builder = datasets.load_dataset_builder(str(path.resolve()), name=config.config_name)
     source = Source(label, builder.name, config.config_name, **local_card(path))
     read = _named(_prepared(builder, config), lambda: path / "README.md")
+    if builder.name == "webdataset":
+        read = _flat(read)
     return Opened(source, _split_names(builder), read, _unread(path, builder))
 
 
@@ -150,6 +152,11 @@ def _named(read: Callable[[str], Any], readme: Callable[[], Path | None]) -> Cal
         return with_text_names(rows, readme()) if has_untyped_names(rows.features) else rows
 
     return named
+
+
+def _flat(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The same with a column for each field of a json file: ``json.label``."""
+    return lambda split: read(split).flatten()
 
 
 def _unread(path: Path, builder: Any) -> tuple[str, ...]:

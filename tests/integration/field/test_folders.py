@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,22 @@ def test_a_text_that_is_called_jpg_is_named(tmp_path: Path) -> None:
     assert data.broken == 1
 
 
+def test_empty_folders_are_told(tmp_path: Path) -> None:
+    root = Path(write(tmp_path / "d", classes(("cat", "dog"))))
+    (root / "bird").mkdir()
+    assert "Folders with nothing in them: 1, 'bird'." in load(str(root)).notes
+
+
+def test_what_is_no_file_and_names_that_are_no_text(tmp_path: Path) -> None:
+    root = Path(write(tmp_path / "d", classes(("cat", "dog"))))
+    os.mkfifo(root / "cat" / "pipe.png")
+    data = load(str(root))
+    assert per_class(data) == {"cat": 4, "dog": 4}
+    assert "Left out 1 file (1 pipes or devices)." in data.notes
+    (root / "cat" / os.fsdecode(b"\xff.png")).write_bytes(tiny(90))
+    assert "the name '\\udcff.png' in " in message(str(root))
+
+
 # --- links and archives --------------------------------------------------------------------------
 
 
@@ -306,10 +323,9 @@ def test_webdataset(tmp_path: Path, about: str) -> None:
         content = {"cls": b"%d", "txt": b"class %d", "json": b'{"label": %d}'}[about] % (row % 3)
         files |= {f"{row:04d}.png": tiny(row), f"{row:04d}.{about}": content}
     tarred(tmp_path / "d" / "train-0000.tar", files)
-    if about == "json":
-        assert "label" in message(str(tmp_path / "d"))
-    else:
-        assert sorted(per_class(load(str(tmp_path / "d"))).values()) == [4, 4, 4]
+    data = load(str(tmp_path / "d"))
+    assert sorted(per_class(data).values()) == [4, 4, 4]
+    assert data.train.image(0).size == (6, 5)
 
 
 # --- metadata ------------------------------------------------------------------------------------

@@ -57,6 +57,8 @@ def read_folder(path: Path, config: DataConfig) -> LocalFiles | None:
         if tree.metadata:
             named = ", ".join(metadata_columns(tree)) or "no names of files"
             notes = (*notes, f"Classes are the folders; metadata files ({named}) are not used.")
+    if tree.empty:
+        notes = (*notes, f"Folders with nothing in them: {len(tree.empty):,}, {tree.empty[0]!r}.")
     beside = tree.others + Counter({".parquet": len(tree.tables)})
     return LocalFiles("imagefolder", splits, (*notes, *_left_out(beside)), sizes)
 

@@ -46,7 +46,7 @@ class Tree:
 
     folders: the images of each folder, as path in the tree and path on the disk, which differ where
     there is an archive between; tables, metadata, shards: files of these kinds; others: how many
-    files of each other kind.
+    files of each other kind; empty: folders with nothing in them.
     """
 
     folders: dict[Parts, list[tuple[str, str]]] = field(default_factory=dict)
@@ -54,6 +54,7 @@ class Tree:
     metadata: list[Path] = field(default_factory=list)
     shards: list[Path] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+    empty: list[str] = field(default_factory=list)
 
     @property
     def images(self) -> int:
@@ -111,8 +112,11 @@ def _walk(folder: Path, parts: Parts, tree: Tree, above: frozenset[str]) -> None
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"cannot read folder {str(folder)!r}: {error.strerror}") from error
+    if not entries:
+        tree.empty.append("/".join(parts))
     for entry in entries:
         path = Path(entry.path)
+        _check_text(path)
         hidden = entry.name.startswith(".") or entry.name in ("__pycache__", "__MACOSX")
         if entry.is_dir():
             if hidden:
@@ -123,8 +127,19 @@ def _walk(folder: Path, parts: Parts, tree: Tree, above: frozenset[str]) -> None
             tree.others["hidden"] += path.suffix.lower() in image_suffixes()
         elif not path.exists():
             tree.others["links that lead nowhere"] += 1
+        elif not path.is_file():
+            tree.others["pipes or devices"] += 1
         else:
             _file(path, parts, tree)
+
+
+def _check_text(path: Path) -> None:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the name {path.name!a} in {str(path.parent)!r} is no UTF-8; rename it"
+        ) from error
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
