@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +35,7 @@ from wdistill.data.splits import (
 from wdistill.data.streaming import SIZE_SAMPLE, Scaling
 from wdistill.errors import DataError
 
+logger = logging.getLogger(__name__)
 __all__ = ["ImageData", "ImageSplit", "Source", "load_data", "to_rgb"]
 FINGERPRINT_ALL = 100_000  # rows up to which every image enters the fingerprint
 FINGERPRINT_SAMPLE = 10_000
@@ -206,6 +208,8 @@ def load_rows(config: DataConfig) -> Rows:
         raise DataError(
             f"split {name!r} has no labelled images; choose another with `columns.train_split`"
         )
+    for note in (*opened.notes, *labels.notes):
+        logger.info(f"{name}: {note}")
     read = _Read([split], labels.names, split.column, "")
     source = replace(opened.source, fingerprint=_fingerprint(read))
     return Rows(source, split, table, labels.names, is_named(table.features[columns[1]]))

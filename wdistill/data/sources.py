@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -160,19 +160,30 @@ def _flat(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _unread(path: Path, builder: Any) -> tuple[str, ...]:
-    """What of the files of a kind is in no split, because of their names."""
-    files = {
-        os.path.realpath(file) for group in (builder.config.data_files or {}).values()
-        for file in group
-    }  # fmt: skip
-    kinds = {Path(file).suffix for file in files}
-    beside = sorted(
-        file.name for file in path.rglob("*")
-        if file.suffix in kinds and os.path.realpath(file) not in files
-    )  # fmt: skip
-    if not beside or says_how(path):
+    """What of a folder is in no split, because of its names."""
+    if says_how(path):
         return ()
-    return (f"Left out {len(beside):,} files whose names say no split, such as {beside[0]!r}.",)
+    root = path.resolve()
+    listed = [str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()]
+    return _unnamed(listed, _data_files(builder, f"{root}/"))
+
+
+def _data_files(builder: Any, root: str) -> set[str]:
+    """Files of all splits, from below ``root``."""
+    files = (builder.config.data_files or {}).values()
+    return {str(file).partition(root)[2] for group in files for file in group}
+
+
+def _unnamed(listed: Iterable[str], used: set[str]) -> tuple[str, ...]:
+    """A line about files of the kinds of those that are used, which are in no split: `datasets`
+    goes by words in names, and takes only those that have one where others do.
+    """
+    kinds = {Path(name).suffix for name in used}
+    rest = sorted(name for name in listed if Path(name).suffix in kinds and name not in used)
+    rest = [name for name in rest if not any(part.startswith(".") for part in Path(name).parts)]
+    if not rest:
+        return ()
+    return (f"Left out {len(rest):,} files whose names say no split, such as {rest[0]!r}.",)
 
 
 def _hub(
@@ -201,13 +212,18 @@ def _hub(
         url=f"{constants.ENDPOINT}/datasets/{info.id}",
         **card_fields(info.card_data),
     )
-    notes = () if info.id == name else (f"The Hub's name for {name!r} is {info.id!r}.",)
+    notes: tuple[str, ...] = (
+        () if info.id == name else (f"The Hub's name for {name!r} is {info.id!r}.",)
+    )
 
     def readme() -> Path:
         with Explained(config, info.sha):
             file = hf_hub_download(info.id, "README.md", repo_type="dataset", revision=info.sha)
         return Path(file)
 
+    if config.config_name is None and not (info.card_data or {}).get("configs"):
+        listed = [file.rfilename for file in info.siblings or ()]
+        notes += _unnamed(listed, _data_files(builder, f"@{info.sha}/"))
     if scaling is None:
         read = _named(_prepared(builder, config, info.id, info.sha), readme)
         return Opened(source, _split_names(builder), read, notes, _known_sizes(builder))
