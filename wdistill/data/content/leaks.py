@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,8 @@ from wdistill.data.splits import ImageSplit
 from wdistill.errors import DataError
 
 TAIL = 4096  # bytes at the end of a file, where those of different images differ
-Key = tuple[int, bytes]
+THREADS = 16  # that wait for the disk
+PIECE = 500  # files that a thread looks at
 
 
 def without_shared(
@@ -55,48 +58,81 @@ def without_shared(
 def shared_rows(split: ImageSplit, other: ImageSplit) -> np.ndarray:
     """Rows of ``split`` whose image stands in ``other`` too, byte for byte.
 
-    Lengths and last bytes of all files are compared, and all bytes of those that agree in them:
-    nothing is decoded, and of large datasets only a small part is read. An image that was encoded
-    anew is not found, as its pixels are mostly others too.
+    Lengths are compared, of files of the same length the last bytes, and all bytes of those that
+    agree in them: nothing is decoded, and of large datasets only a small part is read. An image
+    that was encoded anew is not found, as its pixels are mostly others too.
     """
-    keys, others = _keys(split), _keys(other)
-    common = set(keys) & set(others)
-    if not common:
-        return np.zeros(0, np.int64)
-    wanted = {_digest(other, row) for row, key in enumerate(others) if key in common}
-    rows = [row for row, key in enumerate(keys) if key in common and _digest(split, row) in wanted]
+    with ThreadPoolExecutor(THREADS) as pool:
+        files, others = (_mapped(pool, _measured, _stored(part)) for part in (split, other))
+        lengths = {file.length for file in files} & {file.length for file in others} - {0}
+        ended = partial(_ended, lengths)
+        files, others = (_mapped(pool, ended, part) for part in (files, others))
+    common = {file for file in files if file.end} & {file for file in others if file.end}
+    wanted = {_digest(other, row) for row, file in enumerate(others) if file in common}
+    rows = [
+        row for row, file in enumerate(files) if file in common and _digest(split, row) in wanted
+    ]
     return np.array(rows, np.int64)
 
 
-def _keys(split: ImageSplit) -> list[Key | None]:
-    """Length and last bytes of each image; None where there is none."""
-    stored = list(_stored_keys(split.dataset, split.column))
-    return [stored[row] for row in split.rows]
+class _File(NamedTuple):
+    """length: in bytes, 0 where there is no image; end: a hash of the last bytes, empty where it is
+    not needed; path: where the bytes are, until they are read.
+    """
+
+    length: int = 0
+    end: bytes = b""
+    path: str = ""
 
 
-def _stored_keys(dataset: Any, column: str) -> Iterator[Key | None]:
-    for batch in dataset.with_format("arrow").iter(batch_size=1000):
-        for chunk in batch.column(column).chunks:
+def _stored(split: ImageSplit) -> list[_File]:
+    """What the table says of each image, without a look into files."""
+    files = []
+    for batch in split.dataset.with_format("arrow").iter(batch_size=1000):
+        for chunk in batch.column(split.column).chunks:
             content = chunk.field("bytes").cast(pa.large_binary())
             lengths = pc.binary_length(content).to_pylist()
-            tails = pc.binary_slice(content, -TAIL).to_pylist()
-            cells = chunk.to_pylist() if content.null_count else [None] * len(chunk)
-            for length, tail, cell in zip(lengths, tails, cells, strict=True):
-                yield (length, tail) if length else _file_key(cell)
+            ends = pc.binary_slice(content, -TAIL).to_pylist()
+            for length, end, path in zip(
+                lengths, ends, chunk.field("path").to_pylist(), strict=True
+            ):
+                files.append(_File(length, _hash(end)) if length else _File(path=path or ""))
+    return [files[row] for row in split.rows]
 
 
-def _file_key(cell: dict[str, Any] | None) -> Key | None:
-    """Of a file that is not in the table; what cannot be read is told when it is asked for."""
-    path = str((cell or {}).get("path") or "")
+def _measured(file: _File) -> _File:
+    """What cannot be read is told when it is asked for."""
+    if not file.path:
+        return file
     with suppress(OSError, ValueError):
-        if "://" in path:
-            data = encoded_bytes(cell)
-            return len(data), data[-TAIL:]
-        with Path(path).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL))
-            return (size, file.read()) if size else None
-    return None
+        if "://" in file.path:
+            data = encoded_bytes({"bytes": None, "path": file.path})
+            return _File(len(data), _hash(data[-TAIL:]))
+        return file._replace(length=os.path.getsize(file.path))
+    return _File()
+
+
+def _ended(lengths: set[int], file: _File) -> _File:
+    """With its last bytes if another file has the same length."""
+    if file.length not in lengths:
+        return _File()
+    if not file.path:
+        return file
+    with suppress(OSError), Path(file.path).open("rb") as content:
+        content.seek(max(0, file.length - TAIL))
+        return _File(file.length, _hash(content.read()))
+    return _File()
+
+
+def _hash(end: bytes) -> bytes:
+    return hashlib.blake2b(end, digest_size=16).digest()
+
+
+def _mapped(
+    pool: ThreadPoolExecutor, function: Callable[[_File], _File], files: list[_File]
+) -> list[_File]:
+    pieces = [files[first : first + PIECE] for first in range(0, len(files), PIECE)]
+    return [file for piece in pool.map(lambda p: list(map(function, p)), pieces) for file in piece]
 
 
 def _digest(split: ImageSplit, row: int) -> bytes:
