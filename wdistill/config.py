@@ -518,7 +518,7 @@ class EvaluateConfig(Settings):
                 "Of the real dataset. [default: train]", "--train-split", metavar="NAME"
             ),
             eval_split=Option(
-                "Of the real dataset. [default: validation, valid, val or test]",
+                "Of the real dataset. [default: validation (valid, val, dev) or test (eval)]",
                 "--eval-split",
                 metavar="NAME",
             ),

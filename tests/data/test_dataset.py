@@ -135,6 +135,15 @@ def test_the_check_for_broken_images_shows_a_bar_unless_quiet(
     assert "checking train images" in capsys.readouterr().err
 
 
+def test_a_class_of_broken_images_alone_is_refused(tmp_path: Path) -> None:
+    root = Path(write_tree(tmp_path / "tree", {"boot": 3, "coat": 3}))
+    for file in (root / "coat").iterdir():
+        file.write_bytes(b"<html>")
+    assert message(str(root), skip_broken=True) == (
+        "no image of class 'coat' in split 'train' can be decoded; repair one, or remove the class"
+    )
+
+
 # --- fingerprint ---------------------------------------------------------------------------------
 
 

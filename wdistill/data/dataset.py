@@ -226,7 +226,10 @@ def _check_classes(
     smallest = int(counts.argmin())
     name, count = names[smallest], int(counts[smallest])
     if count == 0:
-        raise DataError(f"class {name!r} has no images in split {train.name!r}; remove the class")
+        raise DataError(
+            f"no image of class {name!r} in split {train.name!r} can be decoded; repair one, or "
+            "remove the class"
+        )
     if count < ipc:
         held = int((evaluation.labels == smallest).sum()) if is_holdout else 0
         beside = f" besides {held} held out for evaluation" if held else ""
