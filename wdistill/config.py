@@ -88,8 +88,8 @@ class DataConfig(Settings):
     )
     eval_split: str | None = setting(
         None,
-        "Split that tests teacher and students. [default: validation, valid, val or test; else a "
-        "seeded 10% of train]",
+        "Split that tests teacher and students. [default: validation (valid, val, dev) or test "
+        "(eval); else a seeded 10% of train]",
         "--eval-split",
         metavar="NAME",
     )
@@ -518,7 +518,7 @@ class EvaluateConfig(Settings):
                 "Of the real dataset. [default: train]", "--train-split", metavar="NAME"
             ),
             eval_split=Option(
-                "Of the real dataset. [default: validation, valid, val or test]",
+                "Of the real dataset. [default: validation (valid, val, dev) or test (eval)]",
                 "--eval-split",
                 metavar="NAME",
             ),

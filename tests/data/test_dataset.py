@@ -35,7 +35,9 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 def test_class_smaller_than_ipc_is_named(tmp_path: Path) -> None:
     path = save(
-        tmp_path / "s", train=dataset_of([0] * 5 + [1] * 3 + [2] * 4), test=dataset_of([0, 1, 2])
+        tmp_path / "s",
+        train=dataset_of([0] * 5 + [1] * 3 + [2] * 4),
+        test=dataset_of([0, 1, 2], first=20),
     )
     assert message(path, ipc=10) == (
         "class 'coat' has 3 images but `barycenter.ipc` is 10; lower `barycenter.ipc` to 3 or less"
@@ -51,9 +53,20 @@ def test_class_that_is_too_small_after_the_holdout(tmp_path: Path) -> None:
     )
 
 
-def test_class_without_images_is_named(tmp_path: Path) -> None:
-    path = save(tmp_path / "s", train=dataset_of([0, 1] * 4), test=dataset_of([0, 1]))
-    assert message(path) == "class 'dress' has no images in split 'train'; remove the class"
+def test_names_without_images_are_left_out_and_told(tmp_path: Path) -> None:
+    path = save(tmp_path / "s", train=dataset_of([0, 2] * 4), test=dataset_of([0, 2], first=20))
+    data = load(path)
+    assert data.class_names == ("boot", "dress")
+    assert data.train.labels.tolist() == [0, 1] * 4
+    assert data.eval.labels.tolist() == [0, 1]
+    assert (
+        "Left out 1 of 3 class names: no image of split 'train' is of these classes." in data.notes
+    )
+    more = save(tmp_path / "t", train=dataset_of([0, 2] * 4), test=dataset_of([0, 1], first=20))
+    assert message(more) == (
+        "split 'test' has class 'coat' which the training split lacks; "
+        "choose another `data.eval_split`"
+    )
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
@@ -120,6 +133,15 @@ def test_the_check_for_broken_images_shows_a_bar_unless_quiet(
     assert capsys.readouterr().err == ""
     load_data(config, 0, 1, quiet=False)
     assert "checking train images" in capsys.readouterr().err
+
+
+def test_a_class_of_broken_images_alone_is_refused(tmp_path: Path) -> None:
+    root = Path(write_tree(tmp_path / "tree", {"boot": 3, "coat": 3}))
+    for file in (root / "coat").iterdir():
+        file.write_bytes(b"<html>")
+    assert message(str(root), skip_broken=True) == (
+        "no image of class 'coat' in split 'train' can be decoded; repair one, or remove the class"
+    )
 
 
 # --- fingerprint ---------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def test_validation_comes_before_test(tmp_path: Path) -> None:
     path = save(
         tmp_path / "s",
-        test=dataset_of([0, 1, 2]),
-        validation=dataset_of([0, 1, 2, 0]),
+        test=dataset_of([0, 1, 2], first=20),
+        validation=dataset_of([0, 1, 2, 0], first=30),
         train=dataset_of(THREE),
     )
     data = load(path)
@@ -41,14 +41,14 @@ def test_unlabelled_test_split_is_skipped(tmp_path: Path) -> None:
     assert data.eval_is_holdout
     assert data.eval_split == "train"
     assert data.unlabelled == 0
-    assert "Split 'test' has no labels and is not used." in data.notes
+    assert "Split 'test' (5 images) has no labels and is not used." in data.notes
     assert message(path, eval_split="test") == (
         "split 'test' has no labels; choose another `data.eval_split`"
     )
 
 
 def test_train_split_must_be_chosen_when_it_has_no_usual_name(tmp_path: Path) -> None:
-    path = save(tmp_path / "s", spring=dataset_of(THREE), autumn=dataset_of([2, 1, 0]))
+    path = save(tmp_path / "s", spring=dataset_of(THREE), autumn=dataset_of([2, 1, 0], first=20))
     assert message(path) == (
         "the dataset has no split 'train' but spring, autumn; choose one with `data.train_split`"
     )

@@ -80,6 +80,7 @@ def manifest_json(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) 
             "train_images": 10000,
             "eval_images": 2000,
             "unlabelled": 0,
+            "shared": 0,
             "broken": 0,
         },
         "classes": list(names),

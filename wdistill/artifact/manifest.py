@@ -27,7 +27,8 @@ class SourceRecord(Record):
 
     kind: embedded, hub, imagefolder, parquet or saved; access: of the source on the Hub, unknown
     where it was read offline; groups: into how many measures each class was split, 0 for none;
-    unlabelled, broken: images that were left out, and why.
+    unlabelled, broken: images that were left out, and why; shared: of training, as they are also in
+    the evaluation split.
     """
 
     id: str
@@ -51,6 +52,7 @@ class SourceRecord(Record):
     eval_images: Count
     unlabelled: Count = 0
     broken: Count = 0
+    shared: Count = 0
 
     @classmethod
     def of(cls, data: ImageData) -> Self:
@@ -78,6 +80,7 @@ class SourceRecord(Record):
             eval_images=len(data.eval),
             unlabelled=data.unlabelled,
             broken=data.broken,
+            shared=data.shared,
         )
 
 

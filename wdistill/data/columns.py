@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wdistill.config import DataConfig
+from wdistill.core.text import folded
 from wdistill.errors import DataError
 
 IMAGE_NAMES = ("image", "img")
@@ -82,13 +85,13 @@ def _image_column(features: Any, given: str | None) -> str:
 def _label_columns(features: Any, given: str | None) -> list[str]:
     if given is not None:
         _known(features, given, "data.label_column")
-        if not is_label(features[given]):
+        if not may_be_label(features[given]):
             raise DataError(_no_label(given, features[given]))
         return [given]
     found = [name for name, feature in features.items() if _is_class(feature)]
     if not found:
         named = [name for name in LABEL_NAMES if name in features]
-        found = [name for name in named if is_label(features[name])]
+        found = [name for name in named if may_be_label(features[name])]
         if not found and named:
             raise DataError(_no_label(named[0], features[named[0]]))
     found = found or [name for name, feature in features.items() if is_label(feature)]
@@ -162,34 +165,124 @@ def is_label(feature: Any) -> bool:
     return isinstance(feature, datasets.Value) and str(feature.dtype).startswith(kinds)
 
 
+def may_be_label(feature: Any) -> bool:
+    """Also numbers that turn out to be whole, in a column that is named or has a usual name."""
+    is_float = isinstance(feature, datasets.Value) and str(feature.dtype).startswith("float")
+    return is_float or is_label(feature)
+
+
 def is_named(feature: Any) -> bool:
     """Whether the classes of a label column have names, be it those of numbers."""
     return _is_class(feature) or str(feature.dtype).endswith("string")
 
 
-def read_labels(dataset: Any, column: str, split: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(N,) int64 labels, -1 where there is none, and the name of each class.
-
-    Without names in the dataset, the classes are the values that occur, sorted: strings as text,
-    numbers by size.
+@dataclass(frozen=True)
+class Labels:
+    """values: (N,) int64, -1 where there is none; names: of each class; notes: what was made of
+    them.
     """
-    values = _stored(dataset, column)
-    feature = dataset.features[column]
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_labels(
+    dataset: Any, column: str, split: str, trained: tuple[str, ...] | None = None
+) -> Labels:
+    """The classes of a column. Without names in the dataset they are the values that occur, sorted:
+    strings as text, numbers by size.
+
+    trained: the names of the training split's classes, where that is another one.
+    """
+    values, feature = _stored(dataset, column), dataset.features[column]
     if isinstance(feature, datasets.ClassLabel):
-        names = tuple(feature.names or ())
-        labels = _filled(values)
+        labels, names = _filled(values), tuple(map(str, feature.names or ()))
         if len(labels) and labels.max() >= len(names):
             raise DataError(
                 f"split {split!r} has label {labels.max()} in column {column!r}, "
                 f"which names {len(names)} classes only"
             )
-        return np.maximum(labels, -1), names
-    found = [value for value in pc.unique(values).to_pylist() if value is not None]
-    if not pa.types.is_boolean(values.type):
-        found = [value for value in found if value != -1]
-    found.sort()
-    positions = pc.index_in(values, value_set=pa.array(found, values.type))
-    return _filled(positions), tuple(map(str, found))
+        labels = np.maximum(labels, -1)
+    else:
+        if pa.types.is_floating(values.type):
+            values = _whole(values, column, feature)
+        found = sorted(value for value in pc.unique(values).to_pylist() if value is not None)
+        found = [value for value in found if not _is_missing(value, found, column, trained)]
+        labels = _filled(pc.index_in(values, value_set=pa.array(found, values.type)))
+        names = tuple(map(str, found))
+    return Labels(labels, *clean_names(names, np.unique(labels[labels >= 0])))
+
+
+def _is_missing(
+    value: Any, values: list[Any], column: str, trained: tuple[str, ...] | None
+) -> bool:
+    """Whether a value stands for no label: empty text, and -1 beside labels 0..n-1."""
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, bool) or value != -1:
+        return False
+    if trained is not None:
+        return "-1" not in trained
+    others = [other for other in values if other != -1]
+    if others != list(range(len(others))):
+        return False
+    if 0 < len(others) <= 2:  # negative, neutral, positive; or some of two classes are unlabelled
+        raise DataError(
+            f"column {column!r} has labels -1, {', '.join(map(str, others))} and no names, so that "
+            "-1 may be a class or no label; write the classes as text, or missing labels as null"
+        )
+    return True
+
+
+def _whole(values: pa.ChunkedArray, column: str, feature: Any) -> pa.ChunkedArray:
+    """Floats as whole numbers; what pandas makes of whole numbers where one is missing."""
+    values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    try:
+        return values.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(_no_label(column, feature)) from error
+
+
+def clean_names(
+    names: tuple[str, ...], used: np.ndarray
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names without the characters that files of names and cards do not keep, and what to say.
+
+    Control characters and line breaks become a space, spaces at the ends go. Those of ``used``, the
+    classes that occur, must then still differ.
+    """
+    cleaned = tuple(
+        "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in name).strip()
+        for name in names
+    )
+    first: dict[str, int] = {}
+    for index in used:
+        name = cleaned[index]
+        if not name:
+            raise DataError(f"class {index} has the name {names[index]!r}; give it a name")
+        same = first.setdefault(unicodedata.normalize("NFC", name), index)
+        if same != index:
+            how = "the same name" if names[same] == names[index] else "names that look the same"
+            raise DataError(
+                f"classes {same} and {index} have {how}, {names[same]!a} and "
+                f"{names[index]!a}; make them one class, or give one another name"
+            )
+    notes = []
+    changed = [index for index in used if cleaned[index] != names[index]]
+    if changed:
+        before, after = names[changed[0]], cleaned[changed[0]]
+        notes.append(
+            f"Spaces or control characters are left out of {len(changed):,} class names, such as "
+            f"{before!r}, now {after!r}."
+        )
+    alike: dict[str, str] = {}
+    for name in (cleaned[index] for index in used):
+        other = alike.setdefault(folded(name), name)
+        if other != name:
+            notes.append(f"Classes {other!r} and {name!r} differ only in case, and are two.")
+            break
+    return cleaned, tuple(notes)
 
 
 def _stored(dataset: Any, column: str) -> pa.ChunkedArray:

@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
-import datasets
 import numpy as np
 
 from wdistill.config import DataConfig
-from wdistill.data.columns import choose_columns, is_named, read_groups
+from wdistill.data.columns import Labels, choose_columns, is_named, read_groups
+from wdistill.data.content.choice import (
+    check_apart,
+    eval_names,
+    names_in,
+    rows_of,
+    train_name,
+    unused_splits,
+)
+from wdistill.data.content.decoding import digest_of_images, to_rgb
+from wdistill.data.content.leaks import without_shared
 from wdistill.data.sources import Opened, Source, open_source
 from wdistill.data.splits import (
     ImageSplit,
-    digest_of_images,
     hold_out,
     labelled_split,
+    only_used,
     renamed,
-    to_rgb,
     without_broken,
 )
 from wdistill.data.streaming import SIZE_SAMPLE, Scaling
 from wdistill.errors import DataError
 
+logger = logging.getLogger(__name__)
 __all__ = ["ImageData", "ImageSplit", "Source", "load_data", "to_rgb"]
-EVAL_SPLITS = ("validation", "valid", "val", "test")
 FINGERPRINT_ALL = 100_000  # rows up to which every image enters the fingerprint
 FINGERPRINT_SAMPLE = 10_000
-Piece = tuple[str, int, int]  # a stored split, its first row, and the row after the last
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +56,7 @@ class ImageData:
     label_column: str
     unlabelled: int  # rows left out of the two splits because they have no label
     broken: int  # rows left out because their image cannot be decoded
+    shared: int  # rows left out of training because their image is in the evaluation split too
     notes: tuple[str, ...]  # what was inferred or left out, one sentence each
     native_size: int  # median of the longer side over a sample, in pixels
     by_revision: str  # fingerprint as that of a stream; empty where there is no commit
@@ -91,7 +98,8 @@ def load_data(
     is_holdout = len(splits) == 1
     if is_holdout:
         splits = hold_out(splits[0], len(read.class_names), seed)
-    train, evaluation = splits
+    train, evaluation, leak = without_shared(splits[0], splits[1], is_holdout)
+    shared = len(splits[0]) - len(train)
     _check_classes(train, evaluation, read.class_names, ipc, is_holdout)
     return ImageData(
         source=replace(opened.source, fingerprint=fingerprint),
@@ -105,9 +113,13 @@ def load_data(
         label_column=read.label_column,
         unlabelled=unlabelled,
         broken=broken,
+        shared=shared,
         notes=(
             *opened.notes,
             *_notes(config, read, (unlabelled, broken), (train, evaluation)),
+            *read.notes,
+            *leak,
+            *unused_splits(opened, {name for piece in read.names for name in names_in(piece)}),
             *([opened.stream.note()] if opened.stream else []),
         ),
         native_size=opened.stream.native_size() if opened.stream else _native_size(train),
@@ -123,40 +135,54 @@ class _Read:
     class_names: tuple[str, ...]
     image_column: str
     label_column: str
-    skipped: tuple[str, ...]  # evaluation splits without labels
+    skipped: tuple[tuple[str, int], ...] = ()  # evaluation splits without labels, their rows
+    notes: tuple[str, ...] = ()  # what was made of the classes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All splits that were looked at."""
+        return *(split.name for split in self.splits), *(name for name, _ in self.skipped)
 
 
 def _read_splits(opened: Opened, config: DataConfig) -> _Read:
-    train_name = _train_name(opened, config)
-    dataset, trained = _rows_of(opened, train_name, "data.train_split")
+    name = train_name(opened, config)
+    dataset, pieces = rows_of(opened, name, "data.train_split")
     if not len(dataset):
-        raise DataError(f"split {train_name!r} is empty; choose another with `data.train_split`")
+        raise DataError(f"split {name!r} is empty; choose another with `data.train_split`")
     columns = choose_columns(dataset, config)
-    train, class_names = labelled_split(dataset, train_name, columns)
+    train, labels = labelled_split(dataset, name, columns)
+    if not (train.labels >= 0).any():
+        raise DataError(f"split {name!r} has no labels; choose another `data.train_split`")
+    train, class_names = only_used(train, labels.names)
     if config.group_column is not None:
         train = replace(train, groups=read_groups(dataset, config.group_column))
-    splits, skipped = [train], []
-    for name in _eval_names(opened, config, train_name):
-        stored, tested = _rows_of(opened, name, "data.eval_split")
-        _check_apart(train_name, trained, name, tested)
+    notes = labels.notes + _no_images(name, labels, train)
+    read = _Read([train], class_names, *columns, notes=notes)
+    for other in eval_names(opened, config, name):
+        stored, tested = rows_of(opened, other, "data.eval_split")
+        check_apart(name, pieces, other, tested)
         if columns[1] in stored.features:
-            evaluation, names = labelled_split(stored, name, columns)
+            evaluation, found = labelled_split(stored, other, columns, class_names)
             if (evaluation.labels >= 0).any():
-                splits.append(renamed(evaluation, names, class_names))
-                break
-        skipped.append(name)
-    if config.eval_split is not None and len(splits) == 1:
+                evaluation, differing = renamed(evaluation, found.names, class_names)
+                return replace(read, splits=[train, evaluation], notes=read.notes + differing)
+        read = replace(read, skipped=(*read.skipped, (other, len(stored))))
+    if config.eval_split is not None:
         raise DataError(
             f"split {config.eval_split!r} has no labels; choose another `data.eval_split`"
         )
-    return _Read(splits, class_names, *columns, tuple(skipped))
+    return read
 
 
-def _eval_names(opened: Opened, config: DataConfig, train_name: str) -> list[str]:
-    if config.eval_split is not None:
-        return [config.eval_split]
-    trained = _names_in(train_name)
-    return [name for name in EVAL_SPLITS if name in opened.names and name not in trained]
+def _no_images(name: str, labels: Labels, train: ImageSplit) -> tuple[str, ...]:
+    """A line about classes that have a name only."""
+    names, used = len(labels.names), len(np.unique(train.labels[train.labels >= 0]))
+    if used == names:
+        return ()
+    return (
+        f"Left out {names - used:,} of {names:,} class names: no image of split {name!r} is of "
+        "these classes.",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,69 +199,20 @@ class Rows:
 def load_rows(config: DataConfig) -> Rows:
     """The split ``config.train_split`` (the only one, or train) of a dataset, to be judged."""
     opened = open_source(config)
-    name = _train_name(opened, config, "columns.train_split")
-    table, _ = _rows_of(opened, name, "columns.train_split")
+    name = train_name(opened, config, "columns.train_split")
+    table, _ = rows_of(opened, name, "columns.train_split")
     columns = choose_columns(table, config)
-    split, class_names = labelled_split(table, name, columns)
+    split, labels = labelled_split(table, name, columns)
     split = split.take(np.flatnonzero(split.labels >= 0))
     if not len(split):
         raise DataError(
             f"split {name!r} has no labelled images; choose another with `columns.train_split`"
         )
-    read = _Read([split], class_names, split.column, "", ())
+    for note in (*opened.notes, *labels.notes):
+        logger.info(f"{name}: {note}")
+    read = _Read([split], labels.names, split.column, "")
     source = replace(opened.source, fingerprint=_fingerprint(read))
-    return Rows(source, split, table, class_names, is_named(table.features[columns[1]]))
-
-
-def _train_name(opened: Opened, config: DataConfig, setting: str = "data.train_split") -> str:
-    if config.train_split is not None:
-        return config.train_split
-    if "train" in opened.names:
-        return "train"
-    if len(opened.names) == 1:
-        return opened.names[0]
-    found = ", ".join(opened.names) or "no splits"
-    raise DataError(f"the dataset has no split 'train' but {found}; choose one with `{setting}`")
-
-
-def _names_in(spec: str) -> list[str]:
-    return re.findall(r"(?:^|\+)([^\[+(]*)", spec)
-
-
-def _rows_of(opened: Opened, spec: str, setting: str) -> tuple[Any, list[Piece]]:
-    """Rows of ``train``, ``train[:10%]`` or ``train+extra``, in the syntax of `datasets`, and which
-    rows of the stored splits they are.
-    """
-    names = _names_in(spec)
-    unknown = [name for name in names if name not in opened.names]
-    if unknown:
-        allowed = ", ".join(opened.names)
-        raise DataError(
-            f"`{setting}` {spec!r}: no split is called {unknown[0]!r}; choose from {allowed}"
-        )
-    stored = {name: opened.read(name) for name in dict.fromkeys(names)}
-    if spec in stored:
-        return stored[spec], [(spec, 0, len(stored[spec]))]
-    try:
-        sizes = {name: len(dataset) for name, dataset in stored.items()}
-        found = datasets.ReadInstruction.from_spec(spec).to_absolute(sizes)
-    except (ValueError, AssertionError) as error:
-        raise DataError(
-            f"`{setting}` {spec!r} is not a split; write for example 'train[:10%]'"
-        ) from error
-    pieces = [(piece.splitname, piece.from_, piece.to) for piece in found]
-    rows = [stored[name].select(range(first, end)) for name, first, end in pieces]
-    return datasets.concatenate_datasets(rows), pieces
-
-
-def _check_apart(trained: str, ours: list[Piece], tested: str, theirs: list[Piece]) -> None:
-    """No image is both trained on and tested on."""
-    for (name, first, end), (other, begin, stop) in product(ours, theirs):
-        if name == other and max(first, begin) < min(end, stop):
-            raise DataError(
-                f"`data.eval_split` {tested!r} has images of split {name!r} that are also in the "
-                f"training split {trained!r}; choose others"
-            )
+    return Rows(source, split, table, labels.names, is_named(table.features[columns[1]]))
 
 
 def _check_classes(
@@ -243,13 +220,16 @@ def _check_classes(
 ) -> None:
     counts = np.bincount(train.labels, minlength=len(names))
     if not len(train):
-        raise DataError(f"split {train.name!r} has no labels; choose another `data.train_split`")
+        raise DataError(f"split {train.name!r} has no image that can be decoded; choose another")
     if len(names) < 2:
         raise DataError(f"the dataset has one class, {names[0]!r}; two or more are needed")
     smallest = int(counts.argmin())
     name, count = names[smallest], int(counts[smallest])
     if count == 0:
-        raise DataError(f"class {name!r} has no images in split {train.name!r}; remove the class")
+        raise DataError(
+            f"no image of class {name!r} in split {train.name!r} can be decoded; repair one, or "
+            "remove the class"
+        )
     if count < ipc:
         held = int((evaluation.labels == smallest).sum()) if is_holdout else 0
         beside = f" besides {held} held out for evaluation" if held else ""
@@ -306,7 +286,10 @@ def _notes(
         notes.append(
             f"Images are in column {read.image_column!r}, labels in column {read.label_column!r}."
         )
-    notes += [f"Split {name!r} has no labels and is not used." for name in read.skipped]
+    notes += [
+        f"Split {name!r} ({rows:,} images) has no labels and is not used."
+        for name, rows in read.skipped
+    ]
     if len(read.splits) == 1:
         notes.append(
             f"No evaluation split with labels beside {train.name!r}: {len(evaluation)} of its "

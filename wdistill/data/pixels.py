@@ -34,6 +34,7 @@ FOLDER = "pixels"
 TASK = 16  # images that a thread decodes at a time
 AHEAD = 512  # images that are decoded before they are needed
 MOST_THREADS = 16
+LONGEST = 16  # times the shorter side; only the middle of longer images is scaled
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Preprocessing:
         side = self.resize if self.warp else size
         sides = (side, side)
         if self.resize and not self.warp:
+            image = _middle(image)
             short = min(image.size)  # the longer side is cut, not rounded, as processors do
             width, height = (max(size, self.resize * side // short) for side in image.size)
             sides = (width, height)
@@ -79,6 +81,17 @@ class Preprocessing:
         left, top = ((side - size) // 2 for side in image.size)
         image = image.crop((left, top, left + size, top + size))
         return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """What can be seen of an image that is far longer than it is wide, scaled by its shorter side:
+    without the ends, whose scaled pixels might take gigabytes. Others stay as they are.
+    """
+    keep = LONGEST * min(image.size)
+    left, top = (max(0, side - keep) // 2 for side in image.size)  # as much as on the other end
+    if not left and not top:
+        return image
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 @dataclass(frozen=True)

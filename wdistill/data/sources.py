@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,21 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import DatasetCard, HfApi, constants, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
 from wdistill.config import DataConfig
 from wdistill.data.columns import candidates
+from wdistill.data.local.card import (
+    card_fields,
+    has_untyped_names,
+    local_card,
+    says_how,
+    with_text_names,
+)
+from wdistill.data.local.reading import read_files, read_folder
 from wdistill.data.source_errors import ALLOWED, Explained, explain, is_network, no_copy
 from wdistill.data.streaming import Scaling, Stream
 from wdistill.errors import DataError
-
-# What names of folders and files say of a split, as `datasets` reads them.
-SPLIT_WORDS = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "dev": "validation", "val": "validation",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Opened:
     names: tuple[str, ...]
     read: Callable[[str], Any]  # split name -> datasets.Dataset
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)  # rows of splits, where they are known
     stream: Stream | None = None  # what ``read`` is, if the dataset is not stored
 
 
@@ -121,41 +123,67 @@ def _local(path: Path, config: DataConfig) -> Opened:
     ):
         saved = datasets.load_from_disk(str(path))
         splits = dict(saved) if isinstance(saved, datasets.DatasetDict) else {"train": saved}
-        return Opened(Source(label, "saved"), tuple(splits), splits.__getitem__)
-    if path.is_dir():
-        builder = datasets.load_dataset_builder(str(path.resolve()), name=config.config_name)
-        source = Source(label, builder.name, config.config_name, **local_card(path))
-        return Opened(source, _split_names(builder), _prepared(builder, config))
-    found = (
-        [path] if path.exists() else [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
-    )
-    if not found:
-        raise DataError(f"{str(path)!r} matches no files; give {ALLOWED}")
-    if any(file.suffix != ".parquet" for file in found):
-        other = next(str(file) for file in found if file.suffix != ".parquet")
-        raise DataError(f"{other!r} is no parquet file; give {ALLOWED}")
-    groups = _by_split(found, _fixed_part(path))
-    splits = dict(datasets.DatasetDict.from_parquet(groups))
-    label = found[0].stem if len(found) == 1 else found[0].resolve().parent.name
-    return Opened(Source(label, "parquet"), tuple(splits), splits.__getitem__)
+        sizes = {name: len(rows) for name, rows in splits.items()}
+        return Opened(Source(label, "saved"), tuple(splits), splits.__getitem__, sizes=sizes)
+    if path.is_dir() and (config.config_name or says_how(path)):
+        return _built(path, label, config)
+    local = read_folder(path, config) if path.is_dir() else read_files(path, config)
+    if local is None:  # csv, json and the like, or nothing
+        return _built(path, label, config)
+    source = Source(local.name or label, local.kind, **(local_card(path) if path.is_dir() else {}))
+    return Opened(source, tuple(local.splits), local.read, local.notes, local.sizes)
 
 
-def _fixed_part(pattern: Path) -> Path:
-    """The folders above the first wildcard."""
-    fixed = [part for part in pattern.parents if not glob.has_magic(str(part))]
-    return fixed[0] if fixed else Path()
+def _built(path: Path, label: str, config: DataConfig) -> Opened:
+    """A folder that `datasets` reads as it likes."""
+    builder = datasets.load_dataset_builder(str(path.resolve()), name=config.config_name)
+    source = Source(label, builder.name, config.config_name, **local_card(path))
+    read = _named(_prepared(builder, config), lambda: path / "README.md")
+    if builder.name == "webdataset":
+        read = _flat(read)
+    return Opened(source, _split_names(builder), read, _unread(path, builder))
 
 
-def _by_split(found: list[Path], root: Path) -> dict[str, list[str]]:
-    """Files grouped by the split that folder or file name speaks of, as `datasets` does."""
-    groups: dict[str, list[str]] = {}
-    for file in found:
-        relative = file.relative_to(root)
-        words = [word for part in relative.parts[:-1] for word in re.split(r"[-._ 0-9]+", part)]
-        words += re.split(r"[-._ 0-9]+", relative.stem)
-        split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
-        groups.setdefault(split, []).append(glob.escape(str(file.resolve())))
-    return groups
+def _named(read: Callable[[str], Any], readme: Callable[[], Path | None]) -> Callable[[str], Any]:
+    """The same with class names that are text, also those that YAML took for something else."""
+
+    def named(split: str) -> Any:
+        rows = read(split)
+        return with_text_names(rows, readme()) if has_untyped_names(rows.features) else rows
+
+    return named
+
+
+def _flat(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The same with a column for each field of a json file: ``json.label``."""
+    return lambda split: read(split).flatten()
+
+
+def _unread(path: Path, builder: Any) -> tuple[str, ...]:
+    """What of a folder is in no split, because of its names."""
+    if says_how(path):
+        return ()
+    root = path.resolve()
+    listed = [str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()]
+    return _unnamed(listed, _data_files(builder, f"{root}/"))
+
+
+def _data_files(builder: Any, root: str) -> set[str]:
+    """Files of all splits, from below ``root``."""
+    files = (builder.config.data_files or {}).values()
+    return {str(file).partition(root)[2] for group in files for file in group}
+
+
+def _unnamed(listed: Iterable[str], used: set[str]) -> tuple[str, ...]:
+    """A line about files of the kinds of those that are used, which are in no split: `datasets`
+    goes by words in names, and takes only those that have one where others do.
+    """
+    kinds = {Path(name).suffix for name in used}
+    rest = sorted(name for name in listed if Path(name).suffix in kinds and name not in used)
+    rest = [name for name in rest if not any(part.startswith(".") for part in Path(name).parts)]
+    if not rest:
+        return ()
+    return (f"Left out {len(rest):,} files whose names say no split, such as {rest[0]!r}.",)
 
 
 def _hub(
@@ -184,18 +212,30 @@ def _hub(
         url=f"{constants.ENDPOINT}/datasets/{info.id}",
         **card_fields(info.card_data),
     )
-    notes = () if info.id == name else (f"The Hub's name for {name!r} is {info.id!r}.",)
+    notes: tuple[str, ...] = (
+        () if info.id == name else (f"The Hub's name for {name!r} is {info.id!r}.",)
+    )
+
+    def readme() -> Path:
+        with Explained(config, info.sha):
+            file = hf_hub_download(info.id, "README.md", repo_type="dataset", revision=info.sha)
+        return Path(file)
+
+    if config.config_name is None and not (info.card_data or {}).get("configs"):
+        listed = [file.rfilename for file in info.siblings or ()]
+        notes += _unnamed(listed, _data_files(builder, f"@{info.sha}/"))
     if scaling is None:
-        read = _prepared(builder, config, info.id, info.sha)
-        return Opened(source, _split_names(builder), read, notes)
-    sizes = {str(name): split.num_examples for name, split in (builder.info.splits or {}).items()}
+        read = _named(_prepared(builder, config, info.id, info.sha), readme)
+        return Opened(source, _split_names(builder), read, notes, _known_sizes(builder))
+    sizes = _known_sizes(builder)
     stream = Stream(info.id, info.sha or "main", config, sizes, scaling, quiet)
 
     def streamed(split: str) -> Any:
         with Explained(config, info.sha):
             return stream(split)
 
-    return Opened(source, _split_names(builder), streamed, notes, stream)
+    names = _split_names(builder)
+    return Opened(source, names, _named(streamed, readme), notes, sizes, stream)
 
 
 def _offline(name: str, config: DataConfig, unreachable: Exception) -> Opened:
@@ -221,7 +261,15 @@ def _offline(name: str, config: DataConfig, unreachable: Exception) -> Opened:
         **(local_card(Path(readme).parent) if isinstance(readme, str) else {}),
     )
     note = f"The Hub is out of reach: using the copy of {name!r} prepared before."
-    return Opened(source, _split_names(builder), _prepared(builder, config), (note,))
+    read = _named(
+        _prepared(builder, config), lambda: Path(readme) if isinstance(readme, str) else None
+    )
+    return Opened(source, _split_names(builder), read, (note,))
+
+
+def _known_sizes(builder: Any) -> dict[str, int]:
+    """Rows of each split, where the card or a prepared copy says so."""
+    return {str(name): split.num_examples for name, split in (builder.info.splits or {}).items()}
 
 
 def _named_config(builder: Any) -> str | None:
@@ -263,28 +311,3 @@ def _is_prepared(builder: Any) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def local_card(path: Path) -> dict[str, Any]:
-    readme = path / "README.md"
-    if not readme.is_file():
-        return {}
-    try:
-        card = DatasetCard.load(readme, ignore_metadata_errors=True).data
-    except Exception:  # a README that is no dataset card says nothing about the licence
-        return {}
-    return card_fields(card)
-
-
-def card_fields(card: Any) -> dict[str, Any]:
-    """Licence and name from a dataset card's metadata, where they are there."""
-    if card is None:
-        return {}
-    found = {
-        name: card.get(name) for name in ("license", "license_name", "license_link", "pretty_name")
-    }
-    return {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in found.items()
-        if value
-    }

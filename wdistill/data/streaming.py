@@ -32,8 +32,8 @@ from wdistill.core.files import atomic_write, read_json, write_json
 from wdistill.core.log import Progress
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
-from wdistill.data.columns import candidates, is_label
-from wdistill.data.splits import decode, encoded_bytes, to_rgb
+from wdistill.data.columns import candidates, may_be_label
+from wdistill.data.content.decoding import decode, encoded_bytes, to_rgb
 from wdistill.errors import RunFolderError
 
 PIECE = 512  # rows that are written at once, and at most lost when a run is killed
@@ -109,7 +109,7 @@ class Stream:
         if rows.features is None:
             rows = rows.cast(datasets.Dataset.from_list(list(rows.take(1))).features)
         image, _ = candidates(rows.features, self.config)
-        labels = [name for name, feature in rows.features.items() if is_label(feature)]
+        labels = [name for name, feature in rows.features.items() if may_be_label(feature)]
         rows = rows.select_columns([image, *labels])
         return rows.cast_column(image, datasets.Image(decode=False)), image
 

@@ -178,6 +178,7 @@ def _describe(manifest: Manifest) -> Json:
             for count, why in (
                 (source.unlabelled, "they have no label"),
                 (source.broken, "they are broken"),
+                (source.shared, "they are in the evaluation split too"),
             )
             if count
         ],

@@ -12,7 +12,7 @@ import pytest
 from helpers.datasets_on_disk import picture, pixels, png
 from PIL import Image
 
-from wdistill.data.splits import decode, digest_of_images, encoded_bytes, to_rgb
+from wdistill.data.content.decoding import decode, digest_of_images, encoded_bytes, to_rgb
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -1,0 +1,1 @@
+"""Files on this machine: folders of images, archives of them, tables."""
