@@ -314,7 +314,7 @@ def test_a_full_disk_loses_nothing(source: Path, tmp_path: Path) -> None:
         done = run_wdistill(*arguments, "--output", full / "run")
         assert done.returncode == 0, done.stderr
     finally:
-        subprocess.run(["umount", full], check=True)
+        subprocess.run(["umount", "--lazy", full], check=True)
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -211,6 +211,7 @@ def test_config_must_be_chosen_among_several(tmp_path: Path) -> None:
     assert load(path, config_name="two").source.config_name == "two"
 
 
+@pytest.mark.slow
 def test_unreachable_hub_is_named(connections: list[object]) -> None:
     text = message("someone/something")
     assert text.startswith("cannot reach http")

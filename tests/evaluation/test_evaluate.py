@@ -374,7 +374,7 @@ def test_what_a_set_stands_for_must_be_said(tmp_path: Path) -> None:
         (["--batch-size", "0"], "--batch-size is 0; give a number from 1 to 100000"),
         (["--lr", "-1"], "--lr is -1.0; give a finite number above 0"),
         (["--steps", "5", "--epochs", "5"], "--epochs and --steps are both given"),
-        (["--student", "no/such"], "--student 'no/such'"),
+        pytest.param(["--student", "no/such"], "--student 'no/such'", marks=pytest.mark.slow),
         (["--student", "convnet", "--resolution", "4"], "--resolution is 4"),
     ],
 )

@@ -80,7 +80,8 @@ def test_processes_need_no_common_file_system(two: Path, source: Path, tmp_path:
     assert parquet_bytes(tmp_path / "0" / "run") == parquet_bytes(two)
 
 
-@pytest.mark.parametrize("rank", ["0", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
 def test_one_that_fails_ends_all_with_one_message(
     rank: str, two: Path, source: Path, tmp_path: Path
 ) -> None:

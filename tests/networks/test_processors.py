@@ -17,8 +17,8 @@ from transformers import (
     AutoImageProcessor,
 )
 
+from wdistill.data.content.decoding import to_rgb
 from wdistill.data.pixels import Preprocessing
-from wdistill.data.splits import to_rgb
 from wdistill.errors import BackboneError
 from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution

@@ -100,6 +100,7 @@ def test_an_estimate_runs_the_stages_and_leaves_nothing_behind(
     run, networks = opened
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.setattr(estimates, "PATIENCE", 0.01)
     torch.manual_seed(5)
     state = torch.get_rng_state()
     result = estimate(run, networks, pipeline.stage_seconds)

@@ -126,7 +126,7 @@ def _refuse_impossible(folder: Path, distilled: DistilledSet) -> None:
     except ValueError as error:
         raise NumericalError(
             f"the set is not written to '{folder / DATA}': {error}; try "
-            "`runtime.mixed_precision=no` or another `backbone`"
+            "`mixed_precision=no` or another `backbone`"
         ) from None
 
 

@@ -77,7 +77,7 @@ def open_accelerator(
 ) -> Accelerator:
     """Create the Accelerator of a run.
 
-    Of the environment only the rank of this process is used, and `accelerate launch --cpu`.
+    The environment decides only which process this is, and whether "auto" is a CPU.
 
     Args:
         precision: Mixed precision of the networks.

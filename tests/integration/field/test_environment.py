@@ -15,7 +15,8 @@ from wdistill.core.devices import open_accelerator
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.errors import RunFolderError
-from wdistill.networks.backbones import find_backbone, load_backbone, weights_sha256
+from wdistill.networks.backbones import load_backbone, weights_sha256
+from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.teacher import training_key
 from wdistill.networks.training import Checkpoint, train_teacher
 from wdistill.pipeline.run_folder import claim

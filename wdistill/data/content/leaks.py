@@ -108,7 +108,7 @@ def _measured(file: _File) -> _File:
         if "://" in file.path:
             data = encoded_bytes({"bytes": None, "path": file.path})
             return _File(len(data), _hash(data[-TAIL:]))
-        return file._replace(length=os.path.getsize(file.path))
+        return _File(os.path.getsize(file.path), file.end, file.path)
     return _File()
 
 
