@@ -55,10 +55,21 @@ def test_what_is_wrong_is_named(change: dict[str, Any], message: str, tmp_path: 
     assert "\n" not in str(caught.value)
 
 
+def undescribed(schema: Any) -> Any:
+    """The schema without its descriptions, which not every version of pydantic takes over."""
+    if isinstance(schema, dict):
+        return {
+            key: undescribed(value)
+            for key, value in schema.items()
+            if key != "description" or not isinstance(value, str)
+        }
+    return [undescribed(value) for value in schema] if isinstance(schema, list) else schema
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_schema_in_the_package_is_that_of_the_model(name: str) -> None:
     stored = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
-    assert stored == json.loads(schema_text(MODELS[name]))
+    assert undescribed(stored) == undescribed(json.loads(schema_text(MODELS[name])))
     assert "format_version" in stored["required"]
 
 

@@ -126,7 +126,11 @@ def _rewrite(name: str, text: str) -> Callable[[Path], object]:
 
 
 def _manifest(**changes: Any) -> Callable[[Path], object]:
-    return lambda folder: write_json(folder / MANIFEST_FILE, manifest_json(**changes))
+    def damage(folder: Path) -> None:
+        written = json.loads((folder / MANIFEST_FILE).read_text())["bytes"]
+        write_json(folder / MANIFEST_FILE, manifest_json(**changes) | {"bytes": written})
+
+    return damage
 
 
 def _truncate(folder: Path) -> None:

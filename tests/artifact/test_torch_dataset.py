@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,7 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="'alice/unknown'"):
         wdistill.load("alice/unknown")
+    written = json.loads((folder / "ipc4" / "wdistill.json").read_text())["bytes"]
     stored = {"views": 6, "topk": 3, "levels": 64, "temperature": 20}
     for other in (
         manifest_json(ipc=3),
@@ -142,6 +144,6 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         manifest_json(classes=["a", "b", "c"]),
         manifest_json(label_views=stored),
     ):
-        write_json(folder / "ipc4" / "wdistill.json", other)
+        write_json(folder / "ipc4" / "wdistill.json", other | {"bytes": written})
         with pytest.raises(RunFolderError, match="disagree"):
             wdistill.load(folder)

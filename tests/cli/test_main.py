@@ -108,14 +108,23 @@ def test_numbers_out_of_bounds(arguments: list[str], said: str, tmp_path: Path) 
 )
 def test_misuse_is_told_in_one_line(arguments: list[str], line: str) -> None:
     done = run_wdistill(*arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"Error: {line}\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert as_written_since_8_5(done.stderr) == as_written_since_8_5(f"Error: {line}\n")
+
+
+def as_written_since_8_5(line: str) -> str:
+    """Versions of click quote otherwise, and some older ones offer no similar command."""
+    line = line.replace("No such option:", "No such option").replace(
+        "Possible options:", "did you mean one of:"
+    )
+    return re.sub(r"'|( \(did you mean 'run'\?\))", "", line)
 
 
 def test_several_similar_options_are_all_offered() -> None:
-    line = refused("run", "--image-label", "x", code=2)
-    assert line.startswith("Error: No such option '--image-label' (did you mean one of: ")
-    assert "'--image-column'" in line
-    assert line.endswith("?); see 'wdistill run --help'")
+    line = as_written_since_8_5(refused("run", "--image-label", "x", code=2))
+    assert line.startswith("Error: No such option --image-label (did you mean one of: ")
+    assert "--image-column" in line
+    assert line.endswith("); see wdistill run --help")
 
 
 def test_no_command_shows_the_help() -> None:

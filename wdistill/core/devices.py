@@ -28,7 +28,11 @@ from wdistill.errors import MemoryLimitError, OptionError
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_SIGNS = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")  # the latter by cuBLAS and cuDNN
+_SIGNS = (
+    "CUDA error: out of memory",
+    "MPS backend out of memory",
+    "STATUS_ALLOC_FAILED",  # by cuBLAS and cuDNN
+)
 
 
 # What of Accelerate's own variables would change how a network is trained, with its neutral values.

@@ -83,7 +83,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if kind == pa.string_view():
         return pa.string()
     if pa.types.is_struct(kind):
-        return pa.struct([part.with_type(_plain(part.type)) for part in kind.fields])
+        return pa.struct([part.with_type(_plain(part.type)) for part in kind])
     return kind
 
 
