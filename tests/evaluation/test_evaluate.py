@@ -147,7 +147,8 @@ def accuracy_of(teacher: Path, file: Path) -> float:
     import io
 
     from PIL import Image
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
+    from transformers import AutoModelForImageClassification
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     rows = pq.read_table(file).slice(0, 50)
     images = [Image.open(io.BytesIO(cell["bytes"])) for cell in rows["image"].to_pylist()]

@@ -14,14 +14,15 @@ from PIL import Image
 from transformers import (
     IMAGE_PROCESSOR_MAPPING,
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
-    AutoImageProcessor,
 )
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from wdistill.data.content.decoding import to_rgb
 from wdistill.data.pixels import Preprocessing
 from wdistill.errors import BackboneError
 from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.preprocessing import preprocessing_for, working_resolution
+from wdistill.networks.processors import AS_PIL
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
 
@@ -55,7 +56,7 @@ def odd_images() -> list[Image.Image]:
 
 
 def check_same(folder: Path, preprocessing: Preprocessing) -> None:
-    processor = AutoImageProcessor.from_pretrained(folder, use_fast=False)
+    processor = AutoImageProcessor.from_pretrained(folder, **AS_PIL)
     for image in odd_images():
         assert_same_input(preprocessing, processor, image)
 

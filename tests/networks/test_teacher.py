@@ -28,12 +28,12 @@ from helpers.environment import environment
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
-    AutoImageProcessor,
     AutoModelForImageClassification,
     PretrainedConfig,
     PreTrainedModel,
     ResNetConfig,
 )
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from wdistill.data.pixels import Preprocessing
 from wdistill.networks.architectures import built_in_config

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers import AutoImageProcessor, BaseImageProcessor, PretrainedConfig
+from transformers import BaseImageProcessor, PretrainedConfig
+
+# Where transformers itself exports it, some versions ask for torchvision.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from wdistill.core.text import clean
 from wdistill.data.pixels import Preprocessing
@@ -19,6 +23,12 @@ from wdistill.networks.checkpoints.source import BackboneSource
 LEVIT_SHARE = 256 / 224  # of LeViT's size is the shorter side before its crop
 CONVNEXT_WARPS_FROM = 384  # pixels; ConvNeXt's processor crops below
 SHAPES = ((48, 48), (31, 97), (97, 30), (260, 181), (5, 4))  # (height, width) of trials
+# Processors that scale as PIL does, in the words of this version and of older ones.
+AS_PIL: dict[str, Any] = (
+    {"backend": "pil"}
+    if find_spec("transformers.image_processing_backends")
+    else {"use_fast": False}
+)
 NEVER = ("do_flip_channel_order", "do_grayscale")
 WAY_OUT = "change that in a copy of its preprocessor_config.json, or choose another network"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -52,7 +62,7 @@ def own_preprocessing(source: BackboneSource) -> Preprocessing | None:
             source.name,
             revision=source.revision,
             trust_remote_code=source.trust_remote_code,
-            use_fast=False,  # as PIL scales
+            **AS_PIL,
         )
     except Exception as error:
         first = clean(str(error).strip().split("\n")[0])

@@ -173,7 +173,6 @@ RGB = {"0": "red", "1": "green", "2": "blue"}
     "changes",
     [
         {"id2label": RGB, "label2id": {"red": "0", "green": "1", "blue": "2"}},
-        {"id2label": {"0": ["red"], "1": ["green"], "2": ["blue"]}, "label2id": {}},
         {"id2label": {"0": "red", "5": "green", "9": "blue"}},
         {"id2label": RGB, "num_labels": 7},
         {"id2label": None, "label2id": None, "num_labels": 3},
@@ -193,6 +192,19 @@ def test_names_that_do_not_fit_the_weights_get_a_new_head(
     new = backbone.model.state_dict()
     body = [name for name in old if not name.startswith("classifier")]
     assert all(torch.equal(old[name], new[name]) for name in body)
+
+
+def test_names_that_are_lists_get_a_new_head_or_are_refused(copy: Path) -> None:
+    """Some versions of transformers refuse such a configuration by the name of the field."""
+    edit(copy, id2label={"0": ["red"], "1": ["green"], "2": ["blue"]}, label2id={})
+    message, backbone = "id2label", None
+    try:
+        backbone = opened(copy)
+    except BackboneError as error:
+        message = str(error)
+    assert "id2label" in message
+    assert "\n" not in message
+    assert backbone is None or (backbone.origin, outputs(backbone)) == ("fine_tuned", (2, 3))
 
 
 def test_gaps_between_the_numbers_of_named_classes_are_no_match(copy: Path) -> None:
