@@ -608,7 +608,7 @@ class RuntimeConfig(Settings):
     )
     estimate: bool = setting(
         False,
-        "Say first how long the run will take; this itself takes about a minute. [default: no]",
+        "Say first how long the run will take; this itself takes a minute or two. [default: no]",
         "--estimate",
     )
     quiet: bool = setting(False, "No progress bars; errors and the result only. [default: no]")
