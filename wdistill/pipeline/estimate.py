@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 from wdistill.core.devices import device_name, peak_memory
 from wdistill.core.log import without_log
@@ -155,9 +155,11 @@ def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
     preprocessing = preprocessing_for(networks.backbone, networks.resolution, NO_NORMALISATION)
     backbone = load_backbone(networks.backbone, run.data.class_names, preprocessing, 0)
     check_accepts(backbone)
-    network, times = FeatureNetwork(backbone.model, preprocessing, device), []
-    rows = range(min(16, len(train)))
-    times.append(time.perf_counter())
+    network, rows = (
+        FeatureNetwork(backbone.model, preprocessing, device),
+        range(min(16, len(train))),
+    )
+    times = [time.perf_counter()]
     images = to_float(PixelStore(train, preprocessing).get(rows), device)
     times.append(time.perf_counter())
     for _ in range(3):
@@ -188,9 +190,8 @@ def _work(run: Run, networks: Networks, stage: str) -> list[float]:
 
 def _training(run: Run) -> int:
     """Images that the teacher sees in training."""
-    count = len(run.data.train)
-    batch = min(run.config.teacher.batch_size, count)
-    return run.config.teacher.epochs * (count // batch * batch)
+    count, teacher = len(run.data.train), run.config.teacher
+    return teacher.epochs * (count - count % min(teacher.batch_size, count))
 
 
 def _students(run: Run, networks: Networks) -> int:
@@ -202,7 +203,8 @@ def _seconds(
     times: list[float], works: list[list[float]], full_work: list[float]
 ) -> tuple[float, float]:
     """Constant seconds of every process, and seconds that the processes share."""
-    constant, *rates = nnls(np.column_stack([np.ones(len(times)), works]), times)[0].tolist()
+    terms = np.column_stack([np.ones(len(times)), works])
+    constant, *rates = lsq_linear(terms, times, (0, np.inf), method="bvls").x.tolist()
     return constant, float(np.dot(rates, full_work))
 
 
