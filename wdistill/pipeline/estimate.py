@@ -151,16 +151,13 @@ def _subset(split: ImageSplit, classes: int, per_class: int) -> ImageSplit:
 
 def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
     """Images that the teacher can take in PATIENCE seconds, and whether it has to be trained."""
-    device, train = run.accelerator.device, run.data.train
+    device, rows = run.accelerator.device, range(min(16, len(run.data.train)))
     preprocessing = preprocessing_for(networks.backbone, networks.resolution, NO_NORMALISATION)
     backbone = load_backbone(networks.backbone, run.data.class_names, preprocessing, 0)
     check_accepts(backbone)
-    network, rows = (
-        FeatureNetwork(backbone.model, preprocessing, device),
-        range(min(16, len(train))),
-    )
+    network = FeatureNetwork(backbone.model, preprocessing, device)
     times = [time.perf_counter()]
-    images = to_float(PixelStore(train, preprocessing).get(rows), device)
+    images = to_float(PixelStore(run.data.train, preprocessing).get(rows), device)
     times.append(time.perf_counter())
     for _ in range(3):
         with torch.no_grad():
@@ -203,7 +200,7 @@ def _seconds(
     times: list[float], works: list[list[float]], full_work: list[float]
 ) -> tuple[float, float]:
     """Constant seconds of every process, and seconds that the processes share."""
-    terms = np.column_stack([np.ones(len(times)), works])
+    terms = [[1.0, *work] for work in works]
     constant, *rates = lsq_linear(terms, times, (0, np.inf), method="bvls").x.tolist()
     return constant, float(np.dot(rates, full_work))
 
