@@ -133,6 +133,7 @@ def copies(home: Path) -> list[Path]:
     return sorted((home / "hf" / "wdistill" / "streamed").rglob("*.arrow"))
 
 
+@pytest.mark.slow
 def test_a_stream_that_breaks_off_is_continued(photos: HubServer, tmp_path: Path) -> None:
     whole = read(hub_env(photos, tmp_path / "whole", TOKEN))
     assert whole["native"] in range(SIDES[0], SIDES[0] + 5)
@@ -151,6 +152,7 @@ def test_a_stream_that_breaks_off_is_continued(photos: HubServer, tmp_path: Path
     assert again < before_break  # it goes on where it was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_copy_is_read_again(photos: HubServer, tmp_path: Path, damage: str) -> None:
     env = hub_env(photos, tmp_path, TOKEN)
@@ -209,6 +211,7 @@ def test_what_is_local_is_no_stream(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_the_fingerprint_of_a_stream_is_known_without_streaming(
     photos: HubServer, tmp_path: Path
 ) -> None:
@@ -229,6 +232,7 @@ print(json.dumps([*first, load_data(DataConfig("alice/photos"), 0, 1).is_of("")]
     assert run_json(code, env) == [False, False, False]
 
 
+@pytest.mark.slow
 def test_the_fingerprint_of_a_stream_knows_its_columns(photos: HubServer, tmp_path: Path) -> None:
     env = hub_env(photos, tmp_path, TOKEN)
     found = read(env)["fingerprint"]

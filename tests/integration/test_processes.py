@@ -156,6 +156,7 @@ def test_one_that_is_killed_ends_all_and_the_rest_is_kept(
     ("number", "code"),
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
 )
+@pytest.mark.slow
 def test_interrupt_says_once_how_to_go_on(
     number: signal.Signals, code: int, two: Path, source: Path, tmp_path: Path
 ) -> None:
