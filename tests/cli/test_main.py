@@ -31,7 +31,7 @@ from PIL import Image
 
 from wdistill.artifact.layout import one_set
 from wdistill.cli.main import cli
-from wdistill.data.streaming import SIZE_SAMPLE
+from wdistill.data.hub.streaming import SIZE_SAMPLE
 
 OFFLINE = one_thread()
 

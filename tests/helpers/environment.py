@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 PREFIXES = (
@@ -26,6 +27,8 @@ LOOPBACK = "127.0.0.1,localhost"
 def isolate() -> None:
     """Clear what a user may have set. Other processes of the session share the first one's home."""
     home = os.environ.get("HF_HOME") if "PYTEST_XDIST_WORKER" in os.environ else None
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background jobs inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if (name.startswith(PREFIXES) or name in NAMES) and name not in KEPT:
             del os.environ[name]

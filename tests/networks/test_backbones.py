@@ -159,7 +159,7 @@ def test_a_text_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing here")
-    assert "cannot be read as a Hugging Face model folder" in refusal(tmp_path)
+    assert "has no config.json, which says what network" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "no such network", "resnet-18/"])

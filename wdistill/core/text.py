@@ -39,6 +39,21 @@ def human_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+_ADDRESS = re.compile(
+    r"(?:https?://[^/]+/|hf://)?(?:(?:datasets|models)/)?(?P<id>[\w.-]+/[\w.-]+)"
+    r"(?:@(?P<at>[^/]+)|/(?:tree|blob|resolve)/(?P<tree>[^/]+)(?:/.*)?)?/?"
+)
+
+
+def hub_id_in(address: str) -> str | None:
+    """What to give in place of a web or ``hf://`` address, or ID@REVISION; None for other text."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or found["id"] == address:
+        return None
+    revision = found["at"] or found["tree"]
+    return f"the id {found['id']!r}" + (f" and the revision {revision!r}" if revision else "")
+
+
 def without_folders(value: Any) -> Any:
     """``value`` with every local path reduced to its last component, safe to publish."""
     if isinstance(value, dict):

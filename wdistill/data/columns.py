@@ -69,6 +69,12 @@ def _image_column(features: Any, given: str | None) -> str:
     found = [name for name, feature in features.items() if _is_image(feature)]
     if not found:
         found = [name for name in IMAGE_NAMES if name in features and _is_encoded(features[name])]
+    usual = next((name for name in IMAGE_NAMES if name in features), None)
+    if not found and usual is not None:
+        raise DataError(
+            f"column {usual!r} holds {_kind(features[usual])}, not images; publish the images "
+            "themselves in it, or name another column with `data.image_column`"
+        )
     if not found:
         raise DataError(
             f"the dataset has no image column (columns: {_listed(features)}); "

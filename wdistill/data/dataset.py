@@ -23,7 +23,9 @@ from wdistill.data.content.choice import (
 )
 from wdistill.data.content.decoding import digest_of_images, to_rgb
 from wdistill.data.content.leaks import without_shared
-from wdistill.data.sources import Opened, Source, open_source
+from wdistill.data.hub.streaming import SIZE_SAMPLE, Scaling
+from wdistill.data.opened import Opened, Source
+from wdistill.data.sources import open_source
 from wdistill.data.splits import (
     ImageSplit,
     hold_out,
@@ -32,7 +34,6 @@ from wdistill.data.splits import (
     renamed,
     without_broken,
 )
-from wdistill.data.streaming import SIZE_SAMPLE, Scaling
 from wdistill.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -20,12 +20,23 @@ from huggingface_hub.errors import (
 )
 
 from wdistill.config import DataConfig
+from wdistill.core.text import hub_id_in
 from wdistill.errors import DataError, WdistillError
 
 ALLOWED = "a Hub id, a folder of images, parquet files or a save_to_disk folder"
 HTTPX_ERROR = HfHubHTTPError.__bases__[0]  # the client's base class; its package was renamed once
 EMPTY = ("corresponds to no data", "BatchSize must be greater than 0")  # two kinds of empty parquet
 NOT_FOUND = (RepositoryNotFoundError, datasets.exceptions.DatasetNotFoundError)
+
+
+def no_such(name: str) -> str:
+    """The line for a name that is neither a path here nor a valid Hub id."""
+    inside = hub_id_in(name)
+    if inside is not None:
+        return (
+            f"{name!r} does not exist; it is an address rather than a Hub id: give {inside}"
+        )
+    return f"{name!r} does not exist; give {ALLOWED}"
 
 
 class Explained:
@@ -82,7 +93,7 @@ def _access(config: DataConfig, chain: list[BaseException], text: str) -> str | 
         advice = "check the id, or log in with `hf auth login` if it is private"
         return f"dataset {name!r} is {where}; {advice}"
     if has(HFValidationError):
-        return f"{name!r} is neither a local path nor a valid Hub id; give {ALLOWED}"
+        return no_such(str(name))
     if is_network(chain[0]):
         advice = "check the network and HF_ENDPOINT, or the path if it should be a local folder"
         return (
@@ -129,6 +140,11 @@ def _other(name: str | None, chain: list[BaseException], text: str) -> str:
         return f"{constants.ENDPOINT} answered {status} for dataset {name!r}; {advice}"
     if any(sign in text for sign in EMPTY):
         return f"dataset {name!r} has a split without rows; remove or fill it"
+    if "Invalid string class label" in text:
+        return (
+            f"`datasets` takes the names of folders in dataset {name!r} for more classes than it "
+            "says there are; download its files and give their folder"
+        )
     if any(map(_of_the_card, chain)):
         problem = " ".join(str(chain[-1]).replace(' in "<unicode string>"', "").split())[:200]
         return (

@@ -17,8 +17,8 @@ from wdistill.core.processes import main_process_value, share_file, share_folder
 from wdistill.core.seeds import stream_seed
 from wdistill.core.text import without_folders
 from wdistill.data.dataset import ImageData
+from wdistill.data.hub.streaming import Scaling
 from wdistill.data.pixels import PixelStore, Preprocessing, check_room
-from wdistill.data.streaming import Scaling
 from wdistill.errors import OptionError, RunFolderError
 from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
 from wdistill.networks.checkpoints.description import architecture, local_architectures

@@ -1,13 +1,25 @@
-"""Files on the Hub: names that YAML takes for something else, files that are in no split."""
+"""Files on the Hub: folders, names that YAML takes for something else, files in no split."""
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import pytest
 from helpers.field import classes, table, tiny
 from helpers.hub_server import HubServer, hub_env, run_python
 from helpers.pushes import TOKEN
+
+from wdistill.config import DataConfig
+from wdistill.core.text import hub_id_in
+from wdistill.data.sources import open_source
+from wdistill.errors import BackboneError, DataError
+from wdistill.networks.checkpoints.source import find_backbone
 
 CARD = """---
 dataset_info:
@@ -28,26 +40,97 @@ configs:
 ---
 """
 CODE = """
-import json
+import io, json, sys
 from wdistill.config import DataConfig
 from wdistill.data.dataset import load_data
-words, names = (load_data(DataConfig(id), 0, 1) for id in ("alice/words", "alice/names"))
-print(json.dumps([words.class_names, words.notes, names.class_names, len(names.train)]))
+from wdistill.errors import DataError
+answers = {}
+for id in sys.argv[1:]:
+    try:
+        data = load_data(DataConfig(id), 0, 1)
+        known = [data.source.kind, data.source.revision, data.source.gated]
+        answers[id] = [data.class_names, len(data.train) + len(data.eval), data.notes, known]
+    except DataError as error:
+        answers[id] = str(error)
+print(json.dumps(answers))
 """
 
 
-def test_files_in_no_split_are_told_and_names_are_text(hub: HubServer, tmp_path: Path) -> None:
-    """Of a folder of images on the Hub `datasets` takes only what is called after a split."""
+def read(ids: list[str], env: dict[str, str]) -> dict[str, Any]:
+    code = CODE.replace("sys.argv[1:]", repr(ids))
+    return json.loads(run_python(code, env).stdout.splitlines()[-1])
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return held.getvalue()
+
+
+def test_a_folder_on_the_hub_is_read_as_one_on_the_disk(hub: HubServer, tmp_path: Path) -> None:
+    """`datasets` takes only what is called after a split, and no names in some archives."""
     folders = ("bus", "tram", "diesel_train", "steam_train")
     files = {path: tiny(number) for number, path in enumerate(classes(folders))}
-    hub.create_repo("dataset", "alice/words")
-    hub.commit_files("dataset", "alice/words", files)
+    splits = {"train/" + path: content for path, content in files.items()}
+    splits |= {f"Valid/{path}": tiny(100 + number) for number, path in enumerate(classes(folders))}
+    for name, held in (
+        ("words", files | {"notes.heic": b"x"}),
+        ("splits", splits),
+        ("zipped", {"data/train.zip": zipped(files)}),
+    ):
+        hub.create_repo("dataset", f"alice/{name}")
+        hub.commit_files("dataset", f"alice/{name}", held)
+    ids = ["alice/words", "alice/splits", "alice/zipped"]
+    env = hub_env(hub, tmp_path / "home", TOKEN)
+    answers = read(ids, env)
+    for id in ids:
+        names, images, _, known = answers[id]
+        assert names == sorted(folders)
+        assert images == (2 if id == "alice/splits" else 1) * len(files)
+        assert known == ["hub", hub.head("dataset", id), False]
+    assert "Left out 1 file (1 .heic)." in answers["alice/words"][2]
+    for id in ids:  # the same again, but without a network
+        hub.fail_next(0, 10**6)
+        [again] = read([id], env).values()
+        assert again[:2] == answers[id][:2]
+        assert again[2][0] == f"The Hub is out of reach: using the copy of {id!r} prepared before."
+        assert again[3] == ["hub", hub.head("dataset", id), "unknown"]
+
+
+def test_files_in_no_split_are_told_and_names_are_text(hub: HubServer, tmp_path: Path) -> None:
+    """Of tables on the Hub `datasets` takes only those that are called after a split."""
     content = Path(table(tmp_path / "t.parquet", [0, 1] * 4)).read_bytes()
     hub.create_repo("dataset", "alice/names")
     hub.commit_files("dataset", "alice/names", {"t.parquet": content, "README.md": CARD.encode()})
-    done = run_python(CODE, hub_env(hub, tmp_path / "home", TOKEN))
-    words, notes, names, images = json.loads(done.stdout.splitlines()[-1])
-    assert words == ["diesel_train", "steam_train"]
-    assert "Left out 8 files whose names say no split, such as 'bus/0.png'." in notes
+    hub.create_repo("dataset", "alice/tables")
+    hub.commit_files("dataset", "alice/tables", {"train.parquet": content, "more.parquet": content})
+    answers = read(["alice/names", "alice/tables"], hub_env(hub, tmp_path / "home", TOKEN))
+    names, images, _, _ = answers["alice/names"]
     assert names == ["no", "007"]
-    assert images == 6
+    assert images == 8
+    note = "Left out 1 files whose names say no split, such as 'more.parquet'."
+    assert note in answers["alice/tables"][2]
+
+
+@pytest.mark.parametrize(
+    ("given", "way_out"),
+    [
+        ("https://huggingface.co/datasets/uoft-cs/cifar10", "the id 'uoft-cs/cifar10'"),
+        ("https://huggingface.co/datasets/a/b/tree/v1", "the id 'a/b' and the revision 'v1'"),
+        ("hf://datasets/a/b@v1", "the id 'a/b' and the revision 'v1'"),
+        ("datasets/a/b", "the id 'a/b'"),
+        ("a/b@main", "the id 'a/b' and the revision 'main'"),
+    ],
+)
+def test_an_address_is_refused_with_the_id_in_it(given: str, way_out: str) -> None:
+    with pytest.raises(DataError, match=re.escape(f"rather than a Hub id: give {way_out}")):
+        open_source(DataConfig(given))
+    with pytest.raises(BackboneError, match=re.escape(f"is an address; give {way_out}")):
+        find_backbone(given, resolution=32)
+
+
+def test_an_id_a_path_and_other_text_hold_no_address() -> None:
+    for text in ("a/b", "cifar10", "./a/b", r"C:\photos\cats", "a/pla in", "a/b/c", "/a/b"):
+        assert hub_id_in(text) is None

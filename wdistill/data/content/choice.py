@@ -10,7 +10,7 @@ import datasets
 
 from wdistill.config import DataConfig
 from wdistill.data.local.layout import SPLIT_WORDS
-from wdistill.data.sources import Opened
+from wdistill.data.opened import Opened
 from wdistill.errors import DataError
 
 EVAL_KINDS = ("validation", "test")

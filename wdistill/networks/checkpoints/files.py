@@ -91,4 +91,9 @@ def unreadable_folder(files: Sequence[str], subject: str) -> str | None:
             f"{subject} has no config.json, its folder {clean(deeper[-1])} has one; give that "
             "folder"
         )
+    if files and "config.json" not in files:
+        return (
+            f"{subject} has no config.json, which says what network its weights are of; give a "
+            "checkpoint as save_pretrained(folder) writes it"
+        )
     return None

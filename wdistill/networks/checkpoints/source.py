@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from wdistill.config import BUILT_IN
-from wdistill.core.text import clean
+from wdistill.core.text import clean, hub_id_in
 from wdistill.errors import BackboneError
 from wdistill.networks.architectures import built_in_config
 from wdistill.networks.checkpoints.configuration import check_usable
@@ -128,6 +128,9 @@ def _on_the_hub(name: str, revision: str | None, setting: str) -> tuple[str | No
             raise BackboneError(
                 f"{subject} is a file; give the folder that holds config.json and the weights"
             ) from error
+        inside = hub_id_in(name)
+        if inside is not None:
+            raise BackboneError(f"{subject} is an address; give {inside}") from error
         raise BackboneError(
             f"{subject} is neither a Hub id, nor a local folder, nor a built-in "
             f"({', '.join(BUILT_IN)})"
@@ -154,6 +157,11 @@ def load_failure(subject: str, local: bool, error: Exception) -> str:
     if "trust_remote_code" in text or "contains custom code" in text:
         return (
             f"{subject} runs code of its own; pass `teacher.trust_remote_code=True` if you trust it"
+        )
+    if "use_safetensors" in text and "does not appear to have a file" in text:
+        return (
+            f"{subject} has only pickled weights, which are never read, and the Hub holds no "
+            "converted copy of them; convert them with save_pretrained(folder)"
         )
     if isinstance(error, ImportError):
         package = _missing_package(text)

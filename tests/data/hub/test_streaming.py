@@ -99,12 +99,12 @@ def test_a_run_of_a_stream_is_the_same_and_keeps_no_file(photos: HubServer, tmp_
 READ = """
 import json
 from hashlib import sha256
-import wdistill.data.streaming as streaming
+import wdistill.data.hub.streaming as streaming
 from wdistill.config import (DataConfig)
 from wdistill.data.dataset import load_data
 from wdistill.errors import WdistillError
 from wdistill.data.pixels import Preprocessing
-from wdistill.data.streaming import Scaling
+from wdistill.data.hub.streaming import Scaling
 streaming.PIECE = {piece}
 seen = Preprocessing(32, 32, (0.0,) * 3, (1.0,) * 3)
 data = load_data(

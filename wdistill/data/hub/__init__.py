@@ -1,0 +1,1 @@
+"""Datasets of the Hub: built by `datasets`, read as folders, or streamed."""
