@@ -33,9 +33,7 @@ def no_such(name: str) -> str:
     """The line for a name that is neither a path here nor a valid Hub id."""
     inside = hub_id_in(name)
     if inside is not None:
-        return (
-            f"{name!r} does not exist; it is an address rather than a Hub id: give {inside}"
-        )
+        return f"{name!r} does not exist; it is an address rather than a Hub id: give {inside}"
     return f"{name!r} does not exist; give {ALLOWED}"
 
 

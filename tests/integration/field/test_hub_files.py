@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.backbones import checkpoint
 from helpers.field import classes, table, tiny
 from helpers.hub_server import HubServer, hub_env, run_python
 from helpers.pushes import TOKEN
@@ -53,6 +54,18 @@ for id in sys.argv[1:]:
     except DataError as error:
         answers[id] = str(error)
 print(json.dumps(answers))
+"""
+NETWORKS = """
+from wdistill.data.pixels import Preprocessing
+from wdistill.errors import BackboneError
+from wdistill.networks.backbones import load_backbone
+from wdistill.networks.checkpoints.source import find_backbone
+pixels = Preprocessing(32, 0, (0.5,) * 3, (0.5,) * 3)
+for name in ("alone", "empty", "pickled"):
+    try:
+        load_backbone(find_backbone("alice/" + name, resolution=32), ("a", "b"), pixels, 0)
+    except BackboneError as error:
+        print(error)
 """
 
 
@@ -134,3 +147,19 @@ def test_an_address_is_refused_with_the_id_in_it(given: str, way_out: str) -> No
 def test_an_id_a_path_and_other_text_hold_no_address() -> None:
     for text in ("a/b", "cifar10", "./a/b", r"C:\photos\cats", "a/pla in", "a/b/c", "/a/b"):
         assert hub_id_in(text) is None
+
+
+def test_networks_of_the_hub_without_what_is_read_are_told(hub: HubServer, tmp_path: Path) -> None:
+    config = checkpoint(tmp_path / "net").config.to_json_string().encode()
+    for name, files in (
+        ("alone", {"model.safetensors": b"x"}),
+        ("empty", {"README.md": b"x"}),
+        ("pickled", {"config.json": config, "pytorch_model.bin": b"x"}),
+    ):
+        hub.create_repo("model", f"alice/{name}")
+        hub.commit_files("model", f"alice/{name}", files)
+    done = run_python(NETWORKS, hub_env(hub, tmp_path / "home", TOKEN))
+    alone, empty, pickled = done.stdout.splitlines()[-3:]
+    for line, name in ((alone, "alone"), (empty, "empty")):
+        assert line.startswith(f"`teacher.backbone` 'alice/{name}' has no config.json, which says")
+    assert pickled.startswith("`teacher.backbone` 'alice/pickled' has only pickled weights, which")
