@@ -197,6 +197,12 @@ def _look(step: int, values: Sequence[Tensor]) -> Tensor:
 
 
 def _not_finite(step: int) -> str:
+    if step == 0:
+        return (
+            "the synthesis loss is not finite at its first step: the features of the networks are "
+            "beyond float32, as of one that was hardly trained; raise `teacher.epochs`, choose "
+            "another `backbone` or use `mixed_precision=no`"
+        )
     return (
         f"the synthesis loss is not finite at step {step}; "
         "lower `synthesis.bn_weight` or use `mixed_precision=no`"
