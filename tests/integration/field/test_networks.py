@@ -354,7 +354,7 @@ def test_parts_of_the_body_that_start_at_random_are_counted(
 
 ON_THE_HUB = {  # the file beside config.json, and what is said of the repository
     "model.safetensors": "ok fine_tuned",
-    "pytorch_model.bin": "'me/net-1' has only pickled weights, which are never read, and the Hub holds",
+    "pytorch_model.bin": "'me/net-1' has only pickled weights, which are never read, and the",
     "tf_model.h5": "only weights of another framework (tf_model.h5)",
     "onnx/model.onnx": "only weights of another framework (onnx/model.onnx)",
     "README.md": "ok from_scratch",
