@@ -39,6 +39,7 @@ GroupWeights = Literal["equal", "proportional"]
 FORMAT_VERSION = 2  # of run folders and published sets
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 LARGE_SET = 500
+LARGE_DATASET = 20_000  # images
 MOST_IPC = 100  # of a run; sets of others may have more
 SMALLEST_CROP = 0.01  # share of the image's area
 BUILT_IN = ("resnet18", "resnet10-w16", "convnet", "convnet-w64", "vit")
@@ -134,8 +135,11 @@ class TeacherConfig(Settings):
         "--teacher-epochs",
         allowed=between(0, 10_000),
     )
-    batch_size: int = setting(
-        128, "Images per step of that training. [source: own choice]", allowed=between(1, 100_000)
+    batch_size: int | None = setting(
+        None,
+        f"Images per step of that training. [default: 32 up to {LARGE_DATASET:,} images, 128 "
+        "above, our measurement in tests/benchmarks/README.md#teacher]",
+        allowed=between(1, 100_000),
     )
     allow_weak: bool = setting(
         False,
@@ -147,6 +151,10 @@ class TeacherConfig(Settings):
         "Run code that a network's repository brings. [default: no, as in transformers]",
         "--trust-remote-code",
     )
+
+    def batch(self, images: int) -> int:
+        """Images per step of the training on a dataset of ``images``."""
+        return min(self.batch_size or (32 if images <= LARGE_DATASET else 128), images)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from helpers.runs import embedded_table
+from helpers.runs import embedded_table, small_source
 from torch import Tensor
 from transformers import ViTConfig
 
-from wdistill.config import TeacherConfig
+from wdistill.config import DataConfig, TeacherConfig
+from wdistill.data.dataset import load_data
 from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import NumericalError, WeakTeacherError
@@ -24,6 +25,7 @@ from wdistill.networks.architectures import ConvNetConfig
 from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
 from wdistill.networks.checkpoints.source import BackboneSource, find_backbone
 from wdistill.networks.features import FeatureNetwork
+from wdistill.networks.teacher import training_key
 from wdistill.networks.training import (
     Checkpoint,
     check_not_weak,
@@ -139,9 +141,44 @@ def test_the_rate_is_linear_on_both_sides() -> None:
 )
 def test_networks_with_batch_statistics_learn_with_momentum(name: str, optimizer: str) -> None:
     backbone = fresh(name)
-    scratch, tuned = recipe_for(backbone), recipe_for(replace(backbone, origin="fine_tuned"))
+    tuned = recipe_for(replace(backbone, origin="fine_tuned"), 128)
+    scratch = recipe_for(backbone, 128)
     assert scratch.optimizer == tuned.optimizer == optimizer
     assert tuned.lr < scratch.lr
+
+
+@pytest.mark.parametrize("name", ["resnet10-w16", "convnet"])
+def test_four_times_the_images_per_step_double_the_rate(name: str) -> None:
+    little, large = (recipe_for(fresh(name), size) for size in (32, 128))
+    assert large.lr == pytest.approx(2 * little.lr)
+    assert large.weight_decay == little.weight_decay
+
+
+@pytest.mark.parametrize(
+    ("images", "size"), [(5, 5), (4_818, 32), (20_000, 32), (20_001, 128), (1_281_167, 128)]
+)
+def test_small_datasets_have_small_batches(images: int, size: int) -> None:
+    assert TeacherConfig().batch(images) == size
+    assert TeacherConfig(batch_size=50).batch(images) == min(50, images)
+
+
+def test_every_part_of_the_recipe_is_part_of_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a run does not go on with a teacher of another recipe."""
+    source = DataConfig(dataset=str(small_source(tmp_path)))
+    data = load_data(source, seed=0, ipc=1)
+
+    def key(**settings: Any) -> str:
+        return training_key(data, fresh(), TeacherConfig(**settings), 0, "no")
+
+    by_size = TeacherConfig().batch(len(data.train))
+    assert key(batch_size=by_size) == key()
+    keys = {key(), key(batch_size=by_size - 1), key(epochs=11)}
+    for name in ("WARM_UP", "TRAIN_CROP_MIN"):
+        monkeypatch.setattr(f"wdistill.networks.teacher.{name}", 0.123)
+        keys.add(key())
+    assert len(keys) == 5
 
 
 # --- learning -----------------------------------------------------------------------------------

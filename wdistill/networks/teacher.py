@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from wdistill.networks.backbones import Backbone, new_network, weights_sha256
 from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.features import FeatureNetwork, number_of_classes
 from wdistill.networks.preprocessing import PixelStatistics
+from wdistill.networks.training import TRAIN_CROP_MIN, WARM_UP, recipe_for
 
 STATISTICS_SAMPLE = 5000  # training images behind the normalisation of a network without processor
 NO_NORMALISATION: PixelStatistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -139,6 +141,7 @@ def training_key(
     data: ImageData, backbone: Backbone, config: TeacherConfig, seed: int, precision: Precision
 ) -> str:
     """A hash of everything that the training of ``backbone`` depends on."""
+    batch = config.batch(len(data.train))
     return stable_hash(
         {
             "format": FORMAT_VERSION,
@@ -147,8 +150,10 @@ def training_key(
             "precision": precision,
             "start": weights_sha256(backbone.model),
             "network": _network_settings(backbone),
-            "training": [config.epochs, config.batch_size],
+            "training": [
+                config.epochs, batch, *astuple(recipe_for(backbone, batch)), WARM_UP, TRAIN_CROP_MIN
+            ],
             "pixels": vars(backbone.preprocessing),
             **less_precise(),
         }
-    )
+    )  # fmt: skip

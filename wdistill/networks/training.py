@@ -37,12 +37,14 @@ class Recipe:
     weight_decay: float
 
 
-def recipe_for(backbone: Backbone) -> Recipe:
-    """Learning rates by kind of network and start: [own]; SGD's weight decay: [official]."""
-    scratch = backbone.origin == "from_scratch"
+def recipe_for(backbone: Backbone, batch_size: int) -> Recipe:
+    """Learning rates by kind of network and start, for batches of 128: [own]; those of other
+    batches by the square root of their size (Krizhevsky 2014); SGD's weight decay: [official].
+    """
+    scratch, scale = backbone.origin == "from_scratch", math.sqrt(batch_size / 128)
     if any(isinstance(m, BATCH_NORMS) for m in backbone.model.modules()):
-        return Recipe("SGD", 0.1 if scratch else 0.01, 5e-4)
-    return Recipe("AdamW", 1e-3 if scratch else 1e-4, 0.05)
+        return Recipe("SGD", scale * (0.1 if scratch else 0.01), 5e-4)
+    return Recipe("AdamW", scale * (1e-3 if scratch else 1e-4), 0.05)
 
 
 def one_cycle(step: int, steps: int) -> float:
@@ -126,10 +128,11 @@ def train_teacher(
     Raises:
         NumericalError: The loss is not finite.
     """
-    recipe = recipe_for(backbone)
+    batch_size = config.batch(len(store))
+    recipe = recipe_for(backbone, batch_size)
     model, optimizer = accelerator.prepare(backbone.model, _optimizer(backbone.model, recipe))
     plain = accelerator.unwrap_model(model)
-    share = max(1, min(config.batch_size, len(store)) // accelerator.num_processes)
+    share = max(1, batch_size // accelerator.num_processes)
     steps_per_epoch = max(1, len(store) // (share * accelerator.num_processes))
     steps = config.epochs * steps_per_epoch
     first = checkpoint.restore(plain, optimizer)

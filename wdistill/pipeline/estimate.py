@@ -76,6 +76,7 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
         run.accelerator.free_memory()
     classes, students = len(run.data.class_names), _students(run, networks)
     images, peak = config.barycenter.ipc * classes, peak_memory()
+    batch = config.teacher.batch(len(run.data.train))
     fits = {}
     for stage in warm_up:
         full_work, *works = [_work(each, networks, stage) for each in (run, *copies[1:])]
@@ -88,7 +89,7 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
         images=images,
         units=len(run.units),
         steps=config.synthesis.iterations,
-        training_steps=trains_teacher * math.ceil(_training(run) / config.teacher.batch_size),
+        training_steps=trains_teacher * math.ceil(_training(run) / batch),
         students=students,
         student_steps=config.evaluate.budget(images)[0] if students else 0,
         seconds={
@@ -125,7 +126,12 @@ def _copies(
         test = _subset(run.data.eval, count, max(1, image_limit // base_classes))
         reduced = replace(
             config,
-            teacher=replace(config.teacher, epochs=longer * trains_teacher, allow_weak=True),
+            teacher=replace(
+                config.teacher,
+                epochs=longer * trains_teacher,
+                batch_size=config.teacher.batch(len(run.data.train)),
+                allow_weak=True,
+            ),
             barycenter=replace(config.barycenter, ipc=ipc),
             synthesis=replace(config.synthesis, iterations=steps * longer),
             label_views=replace(config.label_views, count=min(views, longer), budget=None),
@@ -188,7 +194,7 @@ def _work(run: Run, networks: Networks, stage: str) -> list[float]:
 def _training(run: Run) -> int:
     """Images that the teacher sees in training."""
     count, teacher = len(run.data.train), run.config.teacher
-    return teacher.epochs * (count - count % min(teacher.batch_size, count))
+    return teacher.epochs * (count - count % teacher.batch(count))
 
 
 def _students(run: Run, networks: Networks) -> int:
