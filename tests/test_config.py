@@ -14,6 +14,7 @@ from helpers.environment import environment
 
 from wdistill.config import (
     BarycenterConfig,
+    CodingConfig,
     DataConfig,
     EvaluateConfig,
     LabelViewsConfig,
@@ -126,8 +127,8 @@ def test_only_what_differs_from_the_defaults_is_listed() -> None:
 def test_flat_settings_name_every_field_once() -> None:
     settings = flat(RunConfig().to_dict())
     sections = (
-        DataConfig, TeacherConfig, BarycenterConfig, SynthesisConfig, RelabelConfig,
-            LabelViewsConfig, StudentConfig,
+        DataConfig, TeacherConfig, BarycenterConfig, SynthesisConfig, CodingConfig,
+        RelabelConfig, LabelViewsConfig, StudentConfig,
     )  # fmt: skip
     assert len(settings) == sum(len(dataclasses.fields(s)) for s in sections) + 2
     assert settings["barycenter.ipc"] == 10

@@ -35,6 +35,7 @@ Init = Literal["real", "mean", "noise"]
 Labels = Literal["hard", "soft", "views", "teacher"]
 Baseline = Literal["random", "nearest", "herding", "full"]
 GroupWeights = Literal["equal", "proportional"]
+ImageFormat = Literal["png", "webp"]
 
 FORMAT_VERSION = 2  # of run folders and published sets
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
@@ -302,6 +303,42 @@ class SynthesisConfig(Settings):
 
 
 @dataclass(frozen=True)
+class CodingConfig(Settings):
+    """The files that images are published in."""
+
+    section = "coding"
+    image_format: ImageFormat = setting(
+        "png",
+        "Format of the published images: PNG, or WebP, which is smaller. [source: own choice]",
+        "--image-format",
+        allowed=get_args(ImageFormat),
+    )
+    image_quality: str = setting(
+        "auto",
+        "Quality of WebP images: from 1 to 100, lossless, or auto for the coarsest that costs "
+        "short students no accuracy. [source: own choice]",
+        "--image-quality",
+        metavar="auto|lossless|1..100",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        quality = self.image_quality
+        if quality in ("auto", "lossless"):
+            return
+        if not (quality.isascii() and quality.isdigit() and 1 <= int(quality) <= 100):
+            raise OptionError(
+                f"`coding.image_quality` is {quality!r}; give auto, lossless or a number from 1 "
+                "to 100"
+            )
+        if self.image_format == "png":
+            raise OptionError(
+                f"`coding.image_quality` is {quality}, but PNG has no quality; leave it out or "
+                "choose `coding.image_format=webp`"
+            )
+
+
+@dataclass(frozen=True)
 class RelabelConfig(Settings):
     """Soft labels: the teacher's mean logits over augmented views, as probabilities."""
 
@@ -449,6 +486,7 @@ class RunConfig(Settings):
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     barycenter: BarycenterConfig = field(default_factory=BarycenterConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    coding: CodingConfig = field(default_factory=CodingConfig)
     relabel: RelabelConfig = field(default_factory=RelabelConfig)
     label_views: LabelViewsConfig = field(default_factory=LabelViewsConfig)
     evaluate: StudentConfig = field(default_factory=StudentConfig)

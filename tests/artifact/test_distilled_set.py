@@ -191,7 +191,7 @@ def test_odd_images_are_refused(published: Path, monkeypatch: pytest.MonkeyPatch
     rewritten(
         shards(published)[0], image=pa.array([{"bytes": b"GIF89a...", "path": "/x"}] * 12, field)
     )
-    with pytest.raises(RunFolderError, match=r"column 'image', row 0: no PNG image"):
+    with pytest.raises(RunFolderError, match=r"column 'image', row 0: neither PNG nor WebP"):
         read_distilled(published)
 
 
@@ -205,7 +205,7 @@ def test_an_image_unlike_the_others_is_named_by_its_row(published: Path, tmp_pat
     for cell, message in (
         (odd, r"column 'image', row 5: 12x20 instead of 28x28 pixels"),
         (cut, r"column 'image', row 5: .*truncated"),
-        ({"bytes": None, "path": "5.png"}, r"column 'image', row 5: no PNG image"),
+        ({"bytes": None, "path": "5.png"}, r"column 'image', row 5: neither PNG nor WebP"),
     ):
         rewritten(shards(published)[0], image=pa.array([*cells[:5], cell, *cells[6:]], kind))
         with pytest.raises(RunFolderError, match=message) as caught:

@@ -20,6 +20,7 @@ from torch import Tensor
 from wdistill.config import BarycenterConfig, DataConfig, StudentConfig, SynthesisConfig
 from wdistill.core.devices import device_name, keep_freed_memory, versions
 from wdistill.core.seeds import stream, stream_seed
+from wdistill.data.content.coding import Coding
 from wdistill.data.dataset import load_data
 from wdistill.data.pixels import PixelStore, to_float
 from wdistill.evaluation.metrics import score_network
@@ -45,6 +46,7 @@ from wdistill.transport.plan import Plan, class_transport
 from wdistill.transport.survey import ClassSurvey, survey_class
 
 CPU = torch.device("cpu")
+PNG = Coding()
 DEFAULT = SynthesisConfig()
 
 
@@ -223,12 +225,13 @@ class Bench:
         return Problem(spaces, targets, self.start(config.init, found, seed), weights)
 
     def synthesise(
-        self, problem: Problem, config: SynthesisConfig, seed: int, spectrum: Spectrum | None = None
-    ) -> Tensor:
+        self, problem: Problem, config: SynthesisConfig, seed: int,
+        spectrum: Spectrum | None = None, coding: Coding = PNG,
+    ) -> Tensor:  # fmt: skip
         """Pixels (C * n, 3, R, R) uint8. spectrum: in place of the usual."""
         streams = [stream(seed, "synthesis", c) for c in range(len(problem.targets))]
         moved = spectrum or self.spectrum
-        objective = Objective(problem.spaces, moved, config)
+        objective = Objective(problem.spaces, moved, config, coding=coding)
         done = synthesise(objective, problem.targets, problem.start, streams)
         return done.pixels.flatten(0, 1)
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from helpers.examples import manifest
 from helpers.hub_server import HubServer, hub_env
 from helpers.runs import (
     QUICK,
@@ -121,8 +122,8 @@ def as_written_since_8_5(line: str) -> str:
 
 
 def test_several_similar_options_are_all_offered() -> None:
-    line = as_written_since_8_5(refused("run", "--image-label", "x", code=2))
-    assert line.startswith("Error: No such option --image-label (did you mean one of: ")
+    line = as_written_since_8_5(refused("run", "--image-colum", "x", code=2))
+    assert line.startswith("Error: No such option --image-colum (did you mean one of: ")
     assert "--image-column" in line
     assert line.endswith("); see wdistill run --help")
 
@@ -260,6 +261,7 @@ def test_only_the_main_process_pushes(
     (tmp_path / "ipc10" / "wdistill.json").touch()
     monkeypatch.setattr(pipeline, "run", lambda *_, **__: calls.append(("run",)) or tmp_path)
     monkeypatch.setattr(api, "read_report", lambda _: None)
+    monkeypatch.setattr(api, "read_manifest", lambda _: manifest())
     monkeypatch.setattr(hub, "check_target", lambda *a: calls.append(("check", *a)))
     monkeypatch.setattr(hub, "push_finished", lambda *a: calls.append(("push", *a)) or pushed)
     arguments = ["run", "--push-to", "me/set", "--output", str(tmp_path)]

@@ -45,6 +45,7 @@ def test_nothing_typed_is_the_defaults() -> None:
 
 def test_each_flag_sets_its_setting() -> None:
     values = {int: "7", float: "0.5", str: "x", "BYTES": "15kB", "NAME,...": "full,nearest"}
+    values["auto|lossless|1..100"] = "lossless"
     for kind, fixed in ((RunConfig, {}), (EvaluateConfig, {"source": "a"})):
         for name, hint, described in options_of(kind):
             if described.flag is None or name == "evaluate.labels":

@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score
 from wdistill.artifact.distilled_set import DistilledSet, candidate
 from wdistill.config import RelabelConfig, StudentConfig
 from wdistill.core.devices import open_accelerator
+from wdistill.data.content.coding import Coding
 from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.data.splits import ImageSplit
 from wdistill.evaluation.metrics import score_network
@@ -118,6 +119,22 @@ def test_every_image_has_the_same_chance() -> None:
         own = counts[label == UNEVEN]
         expected = 1000 / len(own)
         assert (own - expected).abs().max() < 4.5 * expected**0.5
+
+
+def test_real_images_go_through_the_files_of_the_set(setting: StudentSetting) -> None:
+    """Random ones and those chosen by a rule; the full data are as they are."""
+    coding, rows = Coding("webp", 10), torch.tensor([0, 5, 120, 130, 210, 290])
+    chosen = {"nearest": (rows, torch.ones(6))}
+    plain, coded = (replace(setting, chosen=chosen, coding=c) for c in (Coding(), coding))
+    for images in ("random", "nearest"):
+        job = Job("little", images, "hard", 2, 0)  # type: ignore[arg-type]
+        before, after = (training_set(given, job).images for given in (plain, coded))
+        assert isinstance(before, torch.Tensor)
+        assert isinstance(after, torch.Tensor)
+        assert not torch.equal(before, after)
+        assert torch.equal(coding.seen(before), after)
+    full = training_set(coded, Job("little", "full", "hard", 100, 0))
+    assert full.images is setting.train
 
 
 # --- jobs ---------------------------------------------------------------------------------------

@@ -87,6 +87,13 @@ def manifest_json(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) 
         "ipc": ipc,
         "resolution": 28,
         "images": ipc * len(names),
+        "coding": {
+            "format": "png",
+            "quality": None,
+            "grey": False,
+            "coder": "zlib 1.2.13",
+            "tried": [],
+        },
         "teacher": {
             "backbone": "resnet10-w16",
             "revision": None,

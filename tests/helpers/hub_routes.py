@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: Any = None, headers: dict[str, str] | None = None) -> None:
         headers = {"Content-Type": "application/json", **(headers or {})}
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        data = body if isinstance(body, bytes) else json.dumps(body, default=str).encode()  # dates
         self.hub.log.append((self.command, urlsplit(self.path).path, status))
         if self.lost:
             self.close_connection = True

@@ -23,6 +23,7 @@ SCRIPT = Path(__file__).with_name("rank_script.py")
 QUICK = (  # ipc 40 makes five groups of classes
     "--ipc", "40", "--iterations", "6", "--eval-epochs", "1", "--eval-seeds", "1",
     "--teacher-epochs", "2", "--feature-spaces", "convnet-w64:2",
+    "--image-format", "webp", "--image-quality", "40",
 )  # fmt: skip
 
 

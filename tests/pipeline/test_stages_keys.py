@@ -13,6 +13,7 @@ import torch
 from wdistill.config import FORMAT_VERSION, DataConfig, RunConfig, RuntimeConfig
 from wdistill.core.settings import flat, validated
 from wdistill.core.units import Stage, StageOutput
+from wdistill.data.content.coding import Coding
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import Decoding, PixelStore
 from wdistill.networks import teacher as network_teacher
@@ -25,7 +26,13 @@ from wdistill.pipeline.stages import labels, synthesis, transport
 from wdistill.pipeline.teacher import Teacher
 
 STAGES = ("transport", "synthesis", "relabel", "views")
-BASE = RunConfig.from_dict({"label_views": {"count": 3}, "teacher": {"backbone": "convnet-w64"}})
+BASE = RunConfig.from_dict(
+    {
+        "label_views": {"count": 3},
+        "teacher": {"backbone": "convnet-w64"},
+        "coding": {"image_format": "webp", "image_quality": "60"},
+    }
+)
 OTHER: dict[str, Any] = {  # another value of each setting that a stage after the teacher depends on
     "barycenter.ipc": 3,
     "barycenter.weights": "free",
@@ -44,6 +51,7 @@ OTHER: dict[str, Any] = {  # another value of each setting that a stage after th
     "synthesis.crop_min": 0.5,
     "synthesis.whole_share": 0.6,
     "synthesis.images_per_step": 99,
+    "coding.image_quality": "20",
     "relabel.views": 15,
     "relabel.crop_min": 0.5,
     "label_views.count": 4,
@@ -54,7 +62,8 @@ OTHER: dict[str, Any] = {  # another value of each setting that a stage after th
     "seed": 1,
 }
 FIRST = {  # the first stage that is computed again; those after it depend on it
-    "barycenter": "transport", "synthesis": "synthesis", "relabel": "relabel",
+    "barycenter": "transport", "synthesis": "synthesis", "coding": "synthesis",
+    "relabel": "relabel",
     "label_views": "views", "mixed_precision": "synthesis", "seed": "transport",
 }  # fmt: skip
 
@@ -87,7 +96,7 @@ def keys(
     found: dict[str, str] = {}
 
     def remember(self: Run, stage: Stage[Any], function: Any) -> StageOutput[Any]:
-        found[stage.name] = stage.key
+        found[stage.name.partition("-")[0]] = stage.key
         return StageOutput(stage.key, [])
 
     views = SimpleNamespace(count=1, logits=torch.zeros(1, 10))
@@ -100,9 +109,10 @@ def keys(
     run = Run(config, data, Path("run"), alone, Decoding(), True)  # type: ignore[arg-type]
     pool = [SimpleNamespace(key=f"{name}:{n}") for name, n in config.synthesis.pool()]
     barycenters = transport.transport_stage(run, ready)
-    images = synthesis.synthesis_stage(run, ready, pool, barycenters)  # type: ignore[arg-type]
-    labels.label_views_stage(run, ready, images)
-    labels.relabel_stage(run, ready, images)
+    coding = Coding.of(config.coding) or Coding()
+    images = synthesis.synthesis_stage(run, ready, pool, barycenters, coding)  # type: ignore[arg-type]
+    labels.label_views_stage(run, ready, images, coding)
+    labels.relabel_stage(run, ready, images, coding)
     return found
 
 
@@ -127,7 +137,7 @@ def test_a_setting_renews_the_stages_that_depend_on_it_and_no_other(
 
 def test_every_setting_is_accounted_for() -> None:
     """A new setting makes this fail until it is in OTHER, or among those that other tests cover."""
-    elsewhere = ("data.", "teacher.", "evaluate.", "label_views.budget")
+    elsewhere = ("data.", "teacher.", "evaluate.", "label_views.budget", "coding.image_format")
     settings = {name for name in flat(BASE.to_dict()) if not name.startswith(elsewhere)}
     assert settings == set(OTHER)
 

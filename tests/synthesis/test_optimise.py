@@ -18,6 +18,7 @@ from helpers.synthesis import (
     pixels_themselves,
     resnet,
     rows_network,
+    space_of,
     streams,
     synthesise,
     target,
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from wdistill.config import SynthesisConfig
 from wdistill.core.seeds import stream
 from wdistill.data.augment import apply_views, random_views
+from wdistill.data.content.coding import Coding
 from wdistill.data.pixels import to_uint8
 from wdistill.errors import NumericalError
 from wdistill.networks.features import FeatureNetwork
@@ -69,6 +71,41 @@ def test_images_need_not_look_right_when_flipped() -> None:
     pixels = synthesise(network, [aim], start, WHOLE, streams([0]))
     features = network(pixels[0].float() / 255).features
     torch.testing.assert_close(features, atoms, atol=0.005, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("coding", "grey", "decoded"),
+    [
+        (Coding("webp", 30), False, 10),
+        (Coding("webp", 30), True, 0),
+        (Coding("webp"), False, 0),
+        (Coding(), False, 0),
+    ],
+)
+def test_the_later_half_of_the_steps_sees_what_a_reader_gets(
+    coding: Coding, grey: bool, decoded: int
+) -> None:
+    """What is read has whole levels; what Adam moves has not. Grey images are coded afterwards."""
+    whole: list[bool] = []
+
+    class Watched(Rows):
+        def forward(self, x: Tensor) -> SimpleNamespace:
+            levels = 255 * x.detach()
+            whole.append(bool((levels - levels.round()).abs().max() < 1e-3))
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    network = network_of(Watched())
+    aim = aim_of(0, 0.1 + 0.8 * uniform(2, 24, key="atoms"), torch.full((2,), 0.5))
+    aim = replace(aim, grey=grey)
+    start = uniform(1, 2, 3, SIZE, SIZE, key="start")
+    config = replace(WHOLE, iterations=20)
+    objective = Objective([space_of(network)], pixels_themselves(SIZE), config, coding=coding)
+    result = synthesise_in(objective, [aim], start, streams([0]))
+    assert whole == [False] * (20 - decoded) + [True] * decoded
+    plain = synthesise_in(replace(objective, coding=Coding()), [aim], start, streams([0]))
+    assert torch.equal(result.middle, plain.middle)
+    assert torch.equal(result.pixels, plain.pixels) == (decoded == 0)
 
 
 def test_atoms_out_of_reach_end_at_the_border() -> None:

@@ -30,6 +30,7 @@ from wdistill.artifact.parquet import (
     Pictures,
     check_columns,
     check_weights,
+    image_features,
     open_rows,
     read_label_views,
     read_rows,
@@ -42,6 +43,7 @@ from wdistill.core.files import (
     guarded,
     remove,
 )
+from wdistill.data.content.coding import Coding
 from wdistill.errors import NumericalError, RunFolderError
 from wdistill.labels.views import LabelViews
 
@@ -55,6 +57,11 @@ class DistilledSet:
     """N images of C classes; ``weights`` sum to 1 within a class, ``soft_labels`` within a row.
 
     Sums and the range of values are checked where a set is written and where it is read.
+
+    Attributes:
+        images: What a reader gets of the files.
+        grey: Whether the files are read as grey images.
+        files: The files of the images, in order; None for PNG.
     """
 
     images: NDArray[np.uint8]  # (N, H, W, 3)
@@ -62,6 +69,8 @@ class DistilledSet:
     weights: NDArray[np.float32]  # (N,)
     soft_labels: NDArray[np.float32]  # (N, C)
     class_names: tuple[str, ...]
+    grey: bool = False
+    files: Pictures | None = None
 
     def __post_init__(self) -> None:
         n, c = len(self.images), len(self.class_names)
@@ -94,8 +103,9 @@ def write_data(folder: Path, distilled: DistilledSet, views: LabelViews | None =
         RunFolderError: the files cannot be written, or do not contain what was written.
     """
     _refuse_impossible(folder, distilled)
-    pictures, names = Pictures(distilled.images, folder), distilled.class_names
-    size = sum(pictures.sizes)
+    names, grey = distilled.class_names, distilled.grey
+    pictures = distilled.files or Pictures(Coding().files(distilled.images, grey), folder)
+    size, features = sum(pictures.sizes), image_features(names, grey)
     count = 1 + (size + distilled.soft_labels.nbytes) // _SHARD_BYTES
     files = shard_names(count)
     stale = [path for path in shard_files(folder, DATA) if path.name not in files]
@@ -103,7 +113,7 @@ def write_data(folder: Path, distilled: DistilledSet, views: LabelViews | None =
     columns, parquet_size = _columns(distilled), 0
     for name, rows in zip(files, np.array_split(np.arange(len(distilled)), count), strict=True):
         with atomic_file(folder / DATA / name) as file:
-            write_rows(file, rows, pictures, columns, names)
+            write_rows(file, rows, pictures, columns, features)
             size_of_file = file.tell()
         _verify(folder / DATA / name, size_of_file, distilled, rows)
         parquet_size += size_of_file
@@ -135,12 +145,13 @@ def _verify(path: Path, size: int, distilled: DistilledSet, rows: NDArray[np.int
     with guarded(path):
         if path.stat().st_size != size:
             raise ValueError(f"it has {path.stat().st_size} bytes instead of {size}")
-        file, _ = open_rows(path)
+        opened = open_rows(path)
+        file = opened.file
         if file.metadata.num_rows != len(rows):
             raise ValueError(f"it has {file.metadata.num_rows} rows instead of {len(rows)}")
         first = int(rows[0])
         for batch in file.iter_batches(batch_size=GROUP_ROWS):
-            part = read_rows(pa.Table.from_batches([batch]), first - int(rows[0]))
+            part = read_rows(pa.Table.from_batches([batch]), first - int(rows[0]), opened.grey)
             end = first + len(part[0])
             expected = (distilled.images, *vars(_columns(distilled)).values())
             if not all(
@@ -181,8 +192,8 @@ def _is_report_of(folder: Path, distilled: DistilledSet, views: LabelViews | Non
 def _equal(one: DistilledSet | LabelViews | None, other: DistilledSet | LabelViews | None) -> bool:
     if one is None or other is None:
         return one is other
-    pairs = zip(vars(one).values(), vars(other).values(), strict=True)
-    return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+    names = [name for name in vars(one) if name != "files"]
+    return all(np.array_equal(getattr(one, n), getattr(other, n)) for n in names)
 
 
 def shards(folder: Path) -> list[Path]:
@@ -209,14 +220,15 @@ def read_distilled(folder: Path) -> DistilledSet:
             parts.append(_read_shard(path))
     names = parts[0].class_names
     with guarded(folder / "data"):
-        if any(part.class_names != names for part in parts):
-            raise ValueError("the files disagree on the class names")
+        if any((part.class_names, part.grey) != (names, parts[0].grey) for part in parts):
+            raise ValueError("the files disagree on the class names or the mode of images")
         distilled = DistilledSet(
             images=np.concatenate([part.images for part in parts]),
             labels=np.concatenate([part.labels for part in parts]),
             weights=np.concatenate([part.weights for part in parts]),
             soft_labels=np.concatenate([part.soft_labels for part in parts]),
             class_names=names,
+            grey=parts[0].grey,
         )
         check_weights(distilled.labels, distilled.weights)
         return distilled
@@ -227,19 +239,19 @@ def read_summary(folder: Path) -> tuple[int, tuple[str, ...]]:
     rows, names = 0, set()
     for path in shards(folder):
         with guarded(path):
-            file, own = open_rows(path)
-            rows += file.metadata.num_rows
-            names.add(own)
+            opened = open_rows(path)
+            rows += opened.file.metadata.num_rows
+            names.add(opened.class_names)
     if len(names) != 1:
         raise RunFolderError(f"'{folder / 'data'}': the files disagree on the class names")
     return rows, names.pop()
 
 
 def _read_shard(path: Path) -> DistilledSet:
-    file, names = open_rows(path)
-    images, labels, weights, soft = read_rows(file.read(), 0)
+    opened = open_rows(path)
+    images, labels, weights, soft = read_rows(opened.file.read(), 0, opened.grey)
     check_columns(LabelColumns(labels, weights, soft))
-    return DistilledSet(images, labels, weights, soft, names)
+    return DistilledSet(images, labels, weights, soft, opened.class_names, opened.grey)
 
 
 def read_report(folder: Path) -> Report | None:

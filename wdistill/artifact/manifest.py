@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from wdistill.artifact.layout import MANIFEST_FILE, shard_files
 from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
-from wdistill.config import RunConfig
+from wdistill.config import ImageFormat, RunConfig
 from wdistill.errors import RunFolderError
 
 if TYPE_CHECKING:  # brings torch, and a push reads manifests
@@ -141,9 +141,37 @@ class StoredViews(Record):
     temperature: Number
 
 
+class CodingTrial(Record):
+    """Accuracies on held-out training images of short students of images in a quality of WebP, None
+    without loss.
+    """
+
+    quality: Count | None
+    top1: tuple[Number, ...]
+
+
+class CodingRecord(Record):
+    """How images became files.
+
+    quality: of WebP, from 1 to 100, or None without loss; grey: whether the images are read as grey
+    ones; coder: the library that wrote them; tried: what the quality was chosen from.
+    """
+
+    format: ImageFormat = "png"
+    quality: Count | None = None
+    grey: bool = False
+    coder: str = ""
+    tried: tuple[CodingTrial, ...] = ()
+
+    def __str__(self) -> str:
+        if self.format == "png":
+            return "PNG"
+        return "WebP without loss" if self.quality is None else f"WebP of quality {self.quality}"
+
+
 class Sizes(Record):
-    """Bytes. images: as PNG; parquet: of the files with images and soft labels; label_views: of the
-    files with the labels of views.
+    """Bytes. images: of their files; parquet: of the files with images and soft labels;
+    label_views: of the files with the labels of views.
     """
 
     images: Count
@@ -174,6 +202,7 @@ class Manifest(FileRecord):
     ipc: Count
     resolution: Count
     images: Count
+    coding: CodingRecord = Field(default_factory=CodingRecord)
     teacher: TeacherRecord
     revisions: FrozenMap[str, str]
     local_students: FrozenMap[str, str]
@@ -204,8 +233,13 @@ class Manifest(FileRecord):
         return self
 
     @property
+    def bits_per_class(self) -> int:
+        """Of all parquet files, with images and labels."""
+        return round(8 * (self.bytes.parquet + self.bytes.label_views) / len(self.classes))
+
+    @property
     def untouched(self) -> bool:
-        """Whether the images are real ones, chosen and left as they are."""
+        """Whether the images are real ones, chosen and, but for their coding, left as they are."""
         return self.config.synthesis.init == "real" and self.config.synthesis.iterations == 0
 
 

@@ -1,4 +1,4 @@
-"""The parquet files of a set: images as PNG with their labels, written one row group at a time.
+"""The parquet files of a set: coded images with their labels, written one row group at a time.
 
 The values are checked by the same functions when they are written and when they are read.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from wdistill.artifact.layout import shard_files, shard_names, whole_shards
 from wdistill.core.files import atomic_write, guarded, on_disk, remove
+from wdistill.data.content.coding import FORMATS, decode_file
 from wdistill.labels.codec import (
     _check,
     _encoded,
@@ -35,11 +36,11 @@ MAX_ROWS = 10**7
 MAX_SIDE = 4096  # pixels
 
 
-def image_features(class_names: Sequence[str]) -> Any:
+def image_features(class_names: Sequence[str], grey: bool = False) -> Any:
     """The columns, as `datasets` describes them."""
     return datasets.Features(
         {
-            "image": datasets.Image(),
+            "image": datasets.Image(mode="L" if grey else None),
             "label": datasets.ClassLabel(names=list(class_names)),
             "weight": datasets.Value("float32"),
             "soft_label": datasets.List(datasets.Value("float32"), length=len(class_names)),
@@ -48,21 +49,16 @@ def image_features(class_names: Sequence[str]) -> Any:
 
 
 class Pictures:
-    """Images (N, H, W, 3) as PNG files, kept in a nameless file of ``folder``. sizes: bytes of
-    each.
-    """
+    """Image files, kept in a nameless file of ``folder``. sizes: bytes of each."""
 
-    def __init__(self, images: NDArray[np.uint8], folder: Path) -> None:
+    def __init__(self, encoded: Iterable[bytes], folder: Path) -> None:
         self.sizes: list[int] = []
-        encoded = (np.frombuffer(self._encode(image), np.uint8) for image in images)
-        self._bytes = on_disk(encoded, None, np.uint8, folder)
+        self._bytes = on_disk(map(self._sized, encoded), None, np.uint8, folder)
         self._ends = np.cumsum(self.sizes)
 
-    def _encode(self, image: NDArray[np.uint8]) -> bytes:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG", optimize=True)
-        self.sizes.append(buffer.tell())
-        return buffer.getvalue()
+    def _sized(self, data: bytes) -> NDArray[np.uint8]:
+        self.sizes.append(len(data))
+        return np.frombuffer(data, np.uint8)
 
     def __getitem__(self, row: int) -> bytes:
         return self._bytes[self._ends[row] - self.sizes[row] : self._ends[row]].tobytes()
@@ -134,10 +130,10 @@ def write_rows(
     rows: NDArray[np.int64],
     pictures: Pictures,
     columns: LabelColumns,
-    class_names: Sequence[str],
+    features: Any,
 ) -> None:
-    """Write the rows numbered ``rows`` of a set to one file."""
-    schema, classes = image_features(class_names).arrow_schema, len(class_names)
+    """Write the rows numbered ``rows`` of a set, whose columns are ``features``, to one file."""
+    schema, classes = features.arrow_schema, columns.soft_labels.shape[1]
     largest = max(pictures.sizes[row] for row in rows) + 4 * classes
     size = max(1, min(GROUP_ROWS, GROUP_BYTES // largest))
     with pq.ParquetWriter(file, schema, use_dictionary=["label"], write_page_index=True) as writer:
@@ -154,8 +150,17 @@ def write_rows(
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def open_rows(path: Path) -> tuple[pq.ParquetFile, tuple[str, ...]]:
-    """Open a file written by :func:`write_rows`. Returns it with its class names.
+@dataclass(frozen=True)
+class Opened:
+    """A file of :func:`write_rows`. grey: whether its images are read as grey ones."""
+
+    file: pq.ParquetFile
+    class_names: tuple[str, ...]
+    grey: bool
+
+
+def open_rows(path: Path) -> Opened:
+    """Open a file written by :func:`write_rows`.
 
     Raises:
         ValueError: its columns are not those of a set.
@@ -169,38 +174,39 @@ def open_rows(path: Path) -> tuple[pq.ParquetFile, tuple[str, ...]]:
         raise ValueError("a class name is not text, or there is none")
     if not file.schema_arrow.equals(image_features(names).arrow_schema):
         raise ValueError("its columns are not image, label, weight and soft_label")
-    return file, names
+    return Opened(file, names, features["image"].get("mode") == "L")
 
 
-def read_rows(table: pa.Table, first: int) -> tuple[NDArray[Any], ...]:
+def read_rows(table: pa.Table, first: int, grey: bool) -> tuple[NDArray[Any], ...]:
     """Decode a table into images, labels, weights and soft labels.
 
     Args:
         table: Some rows of a set.
         first: Number of the first of these rows.
+        grey: Whether its images are read as grey ones.
 
     Raises:
-        ValueError: a value is missing, an image is not a PNG, or images differ in size; the message
-            names the column.
+        ValueError: a value is missing, an image is neither PNG nor WebP, or images differ in size;
+            the message names the column.
     """
     for name, column in zip(table.column_names, table.columns, strict=True):
         inner = column.combine_chunks().flatten() if name == "soft_label" else column
         if column.null_count or (name == "soft_label" and inner.null_count):
             raise ValueError(f"column '{name}': a value is missing")
     pictures = table["image"].combine_chunks().field("bytes")
-    images = np.stack(_decoded(pictures, first))
+    images = np.stack(_decoded(pictures, first, grey))
     labels, weights = table["label"].to_numpy(), table["weight"].to_numpy()
     soft = table["soft_label"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return images, labels, weights, soft.reshape(len(images), -1)
 
 
-def _decoded(pictures: pa.Array, first: int) -> list[NDArray[np.uint8]]:
+def _decoded(pictures: pa.Array, first: int, grey: bool) -> list[NDArray[np.uint8]]:
     images: list[NDArray[np.uint8]] = []
     for row, picture in enumerate(pictures, first):
         try:
-            images.append(_decode(picture.as_py()))
+            images.append(_decode(picture.as_py(), grey))
         except (UnidentifiedImageError, TypeError):  # the latter of a missing value
-            raise ValueError(f"column 'image', row {row}: no PNG image") from None
+            raise ValueError(f"column 'image', row {row}: neither PNG nor WebP") from None
         except Exception as error:
             raise ValueError(f"column 'image', row {row}: {error}") from error
         if images[-1].shape != images[0].shape:
@@ -209,13 +215,13 @@ def _decoded(pictures: pa.Array, first: int) -> list[NDArray[np.uint8]]:
     return images
 
 
-def _decode(data: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+def _decode(data: bytes, grey: bool) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if max(image.size) > MAX_SIDE:
             raise ValueError(f"it has {image.size} pixels; the limit is {MAX_SIDE} a side")
-        if image.mode != "RGB":
+        if image.mode != "RGB" and not (grey and image.mode == "L"):
             raise ValueError(f"it is {image.mode} instead of RGB")
-        return np.asarray(image)
+    return decode_file(data, grey)
 
 
 FOLDER = "soft_labels"

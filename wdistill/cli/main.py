@@ -161,6 +161,7 @@ def run(**options: Any) -> None:
         return
     if distilled.report is not None:
         click.echo(str(distilled.report))
+    click.echo(f"size:     {distilled.size}")
     click.echo(f"pictures: {distilled.set_folder / api.PREVIEW}")
     click.echo(f"card:     {distilled.set_folder.parent / 'README.md'}")
     click.echo(f'load:     load_dataset("{distilled.set_folder.parent}")')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import platform
@@ -344,13 +343,3 @@ def to_float(pixels: Tensor, device: torch.device) -> Tensor:
 def to_uint8(pixels: Tensor) -> Tensor:
     """Float pixels in [0, 1] to the nearest uint8."""
     return pixels.detach().clamp(0, 1).mul(255).round().to(torch.uint8)
-
-
-def png_bytes(pixels: Tensor) -> list[int]:
-    """Bytes of each image of pixels (n, 3, R, R) uint8 as a PNG file."""
-    sizes = []
-    for image in pixels.permute(0, 2, 3, 1).numpy():
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "PNG", optimize=True)
-        sizes.append(len(file.getvalue()))
-    return sizes

@@ -17,8 +17,9 @@ from wdistill.artifact.report import EvaluatedSet
 from wdistill.config import BarycenterConfig, Baseline, RelabelConfig, StudentConfig
 from wdistill.core.seeds import stream
 from wdistill.core.settings import Precision
+from wdistill.data.content.coding import Coding, file_sizes
 from wdistill.data.dataset import ImageData
-from wdistill.data.pixels import PixelStore, png_bytes
+from wdistill.data.pixels import PixelStore
 from wdistill.errors import DataError, OptionError
 from wdistill.evaluation.sets.baselines import herding
 from wdistill.evaluation.students import STORED
@@ -78,6 +79,9 @@ class Comparison:
         data_seed: Seed of the hold-out split, for real data without a test split.
         barycenter: Settings of the set's atoms.
         work: Work folder of the set's run with the stored atoms; None if the set is not a run.
+        coding: How the files of its images are coded; real images are coded alike.
+        grey: Whether they are read as grey images.
+        image_bytes: Size of these files; None if it is not known, and they are taken for PNG.
         label_bytes: Size of the files of its label views.
         weighted: Whether its images came with weights.
     """
@@ -95,6 +99,9 @@ class Comparison:
     data_seed: int
     barycenter: BarycenterConfig
     work: Path | None = None
+    coding: Coding = field(default_factory=Coding)
+    grey: bool = False
+    image_bytes: int | None = None
     label_bytes: int = 0
     weighted: bool = True
 
@@ -145,14 +152,16 @@ class Comparison:
 
     @cached_property
     def set_bytes(self) -> int:
-        """Size of all images of the set as PNG."""
-        return sum(png_bytes(self.candidate.pixels))
+        """Size of all image files of the set."""
+        if self.image_bytes is not None:
+            return self.image_bytes
+        return sum(file_sizes(self.candidate.pixels, self.coding, self.grey))
 
     @cached_property
     def real_bytes(self) -> float:
-        """Mean size of a real training image as PNG, over a sample."""
+        """Mean size of a real training image under the same coding, over a sample."""
         order = torch.randperm(len(self.train), generator=stream(0, "png"))[:SIZE_SAMPLE]
-        return float(np.mean(png_bytes(self.train.get(order))))
+        return float(np.mean(file_sizes(self.train.get(order), self.coding, self.grey)))
 
 
 def check(comparison: Comparison) -> None:

@@ -151,6 +151,7 @@ class Trial:
             scratch=work,
             autocast=torch.bfloat16 if protocol.mixed_precision == "bf16" else None,
             chosen=baseline_rows(comparison),
+            coding=comparison.coding,
         )
         cache = Path(constants.HF_HOME) / "wdistill" / "full"
         self.place = Jobs(work, comparison.accelerator, comparison.quiet, cache)
@@ -203,6 +204,8 @@ class Trial:
             inputs += [self._images, self._stored.get(job.labels)]
         elif job.images in self.setting.chosen:
             inputs.append(_digest(self.setting.chosen[job.images]))
+        if job.images not in ("distilled", "full"):
+            inputs += self.comparison.coding.key
         if job.labels == "views":  # real images get the same number of views and levels
             inputs.append(self._stored["views"])
         if job.labels != "hard":

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from wdistill.artifact.distilled_set import Candidate, mean_one
-from wdistill.artifact.manifest import Manifest
+from wdistill.artifact.manifest import CodingRecord, Manifest
 from wdistill.artifact.reading import check_data, remote
 from wdistill.artifact.report import EvaluatedSet
 from wdistill.config import (
@@ -23,6 +23,7 @@ from wdistill.config import (
 )
 from wdistill.core.files import IDENTITY, read_json
 from wdistill.core.text import without_folders
+from wdistill.data.content.coding import Coding
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import Decoding, PixelStore, Preprocessing, check_room
 from wdistill.errors import BackboneError, DataError
@@ -78,6 +79,7 @@ def open_comparison(
         check_accepts(backbone, "teacher")
         teacher = _teacher(config, subject, real, backbone, seed, accelerator)
     candidate = _candidate(subject, pixels)
+    record = subject.manifest.coding if subject.manifest else CodingRecord()
     comparison = Comparison(
         evaluated=_evaluated_set(subject, candidate),
         candidate=candidate,
@@ -92,6 +94,9 @@ def open_comparison(
         data_seed=seed,
         barycenter=_barycenter(run_config, candidate.ipc),
         work=subject.folder / "work" if subject.folder else None,
+        coding=Coding(record.format, record.quality),
+        grey=record.grey,
+        image_bytes=subject.manifest.bytes.images if subject.manifest else None,
         label_bytes=subject.label_bytes,
         weighted=subject.weights is not None,
     )

@@ -23,6 +23,7 @@ from wdistill.core.files import on_disk, write_json
 from wdistill.core.processes import Work, share_out
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.core.settings import stable_hash
+from wdistill.data.content.coding import Coding
 from wdistill.data.pixels import PixelStore
 from wdistill.errors import OptionError
 from wdistill.evaluation.metrics import score_network
@@ -82,7 +83,7 @@ class StudentSetting:
 
     network: the teacher, which also labels the real images, or None; chosen: rows of ``train`` and
     their weights for the images picked by a rule, by its name; scratch: a folder for the pixels of
-    real images.
+    real images; coding: of the set, which real images in equal numbers go through as well.
     """
 
     candidate: Candidate
@@ -97,6 +98,7 @@ class StudentSetting:
     scratch: Path
     autocast: torch.dtype | None = None
     chosen: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    coding: Coding = field(default_factory=Coding)
 
 
 def jobs(
@@ -128,10 +130,11 @@ def _real_rows(setting: StudentSetting, job: Job) -> tuple[Tensor, Tensor]:
 
 
 def _pixels(setting: StudentSetting, rows: Tensor) -> Tensor:
-    """(n, 3, R, R) uint8 of real images."""
+    """(n, 3, R, R) uint8 of real images, as files of the set's kind would give them."""
     store = setting.train
     shape = (len(rows), 3, store.preprocessing.resolution, store.preprocessing.resolution)
-    batches = (batch.numpy() for batch in store.batches(rows, DECODED_AT_ONCE))
+    parts = store.batches(rows, DECODED_AT_ONCE)
+    batches = (setting.coding.seen(batch).numpy() for batch in parts)
     return torch.from_numpy(on_disk(batches, shape, np.uint8, setting.scratch))
 
 

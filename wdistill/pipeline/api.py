@@ -28,6 +28,7 @@ from wdistill.artifact.report import Report
 from wdistill.artifact.torch_dataset import DistilledImages, load
 from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
 from wdistill.core.log import bars_shown
+from wdistill.core.text import human_bytes
 from wdistill.core.units import Shard
 from wdistill.evaluation.evaluate import default_output as report_folder
 from wdistill.evaluation.evaluate import judge
@@ -76,7 +77,14 @@ class DistilledRun:
     def __str__(self) -> str:
         report = self.report
         table = "no students were trained" if report is None else str(report)
-        return f"{self.manifest.images} distilled images in {self.set_folder}\n{table}"
+        return f"{self.manifest.images} distilled images in {self.set_folder}\n{table}\n{self.size}"
+
+    @property
+    def size(self) -> str:
+        """Format and size of the set, in words."""
+        manifest = self.manifest
+        files = human_bytes(manifest.bytes.parquet + manifest.bytes.label_views)
+        return f"{manifest.coding}, {files} of parquet, {manifest.bits_per_class:,} bits per class"
 
     def _repr_html_(self) -> str:
         picture = base64.b64encode((self.set_folder / PREVIEW).read_bytes()).decode()

@@ -32,6 +32,7 @@ from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for
 from wdistill.networks.teacher import NO_NORMALISATION, check_accepts
 from wdistill.pipeline.run_folder import Run
+from wdistill.pipeline.stages.coding import syntheses, untried
 from wdistill.pipeline.tables import Estimate, Sizes
 from wdistill.pipeline.teacher import Networks
 from wdistill.synthesis.targets import SPACE_SAMPLE
@@ -61,10 +62,7 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
 
     The random state is restored, the networks of the run are not changed, and no files remain.
 
-    Args:
-        run: The run to estimate.
-        networks: Its networks.
-        stages: Executes all stages of a run, and returns the seconds that each took.
+    ``stages`` executes all stages of a run and returns the seconds that each took.
     """
     start, device, config = time.perf_counter(), run.accelerator.device, run.config
     with torch.random.fork_rng([device] if device.type == "cuda" else []), without_log():
@@ -76,8 +74,7 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
         run.accelerator.free_memory()
     classes, students = len(run.data.class_names), _students(run, networks)
     images, peak = config.barycenter.ipc * classes, peak_memory()
-    batch = config.teacher.batch(len(run.data.train))
-    fits = {}
+    training_batch, fits = config.teacher.batch(len(run.data.train)), {}
     for stage in warm_up:
         full_work, *works = [_work(each, networks, stage) for each in (run, *copies[1:])]
         fits[stage] = _seconds([each[stage] for each in seconds], works, full_work)
@@ -89,7 +86,7 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
         images=images,
         units=len(run.units),
         steps=config.synthesis.iterations,
-        training_steps=trains_teacher * math.ceil(_training(run) / batch),
+        training_steps=trains_teacher * math.ceil(_training(run) / training_batch),
         students=students,
         student_steps=config.evaluate.budget(images)[0] if students else 0,
         seconds={
@@ -114,6 +111,7 @@ def _copies(
     """A warm-up copy, then those that the module describes. A slow network gets fewer images."""
     config, classes = run.config, len(run.data.class_names)
     ipc, views = min(config.barycenter.ipc, image_limit), config.label_views.count
+    per_step = config.teacher.batch(len(run.data.train))
     batch = config.evaluate.budget(config.barycenter.ipc * classes)[1]
     group = len(run.units[0].classes)
     target = max(group, math.ceil(batch / ipc))
@@ -127,14 +125,12 @@ def _copies(
         reduced = replace(
             config,
             teacher=replace(
-                config.teacher,
-                epochs=longer * trains_teacher,
-                batch_size=config.teacher.batch(len(run.data.train)),
-                allow_weak=True,
+                config.teacher, epochs=longer * trains_teacher, batch_size=per_step, allow_weak=True
             ),
             barycenter=replace(config.barycenter, ipc=ipc),
             synthesis=replace(config.synthesis, iterations=steps * longer),
             label_views=replace(config.label_views, count=min(views, longer), budget=None),
+            coding=untried(config.coding),
             evaluate=replace(
                 config.evaluate, epochs=None, steps=steps * longer, batch_size=batch, seeds=1
             ),
@@ -144,15 +140,13 @@ def _copies(
         in_memory = replace(run.decoding, folder=None)
         return _Copy(reduced, data, scratch / name, run.accelerator, in_memory, True, None, group)
 
-    return [
-        copy("warm-up", 1, 1, 1), copy("few", 1, 1, 1), copy("wide", 2, 1, 1),
-        copy("deep", 1, DEEPER, 1), copy("long", 2, 1, LONGER),
-    ]  # fmt: skip
+    kinds = {"few": (1, 1, 1), "wide": (2, 1, 1), "deep": (1, DEEPER, 1), "long": (2, 1, LONGER)}
+    return [copy("warm-up", 1, 1, 1), *(copy(name, *kind) for name, kind in kinds.items())]
 
 
 def _subset(split: ImageSplit, classes: int, per_class: int) -> ImageSplit:
-    rows = [np.flatnonzero(split.labels == label)[:per_class] for label in range(classes)]
-    return split.take(np.concatenate(rows))
+    rows = (np.flatnonzero(split.labels == label)[:per_class] for label in range(classes))
+    return split.take(np.concatenate([*rows]))
 
 
 def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
@@ -180,11 +174,11 @@ def _work(run: Run, networks: Networks, stage: str) -> list[float]:
     images, train, test = config.barycenter.ipc * classes, len(data.train), len(data.eval)
     students, (steps, size) = _students(run, networks), config.evaluate.budget(images)
     images_seen = steps * images / math.ceil(images / size)
-    sampled = min(SPACE_SAMPLE * classes, train)
+    sampled, tried = min(SPACE_SAMPLE * classes, train), syntheses(config.coding)
     works: dict[str, list[float]] = {
         "teacher": [0, train + test, _training(run)],
         "transport": [classes, train, 0],
-        "synthesis": [classes, sampled, config.synthesis.iterations * images],
+        "synthesis": [tried * w for w in (classes, sampled, config.synthesis.iterations * images)],
         "relabel": [classes, train, config.label_views.count * images],
         "evaluate": [students, students * test, students * images_seen],
     }
@@ -206,8 +200,8 @@ def _seconds(
     times: list[float], works: list[list[float]], full_work: list[float]
 ) -> tuple[float, float]:
     """Constant seconds of every process, and seconds that the processes share."""
-    terms = [[1.0, *work] for work in works]
-    constant, *rates = lsq_linear(terms, times, (0, np.inf), method="bvls").x.tolist()
+    fit = lsq_linear([[1.0, *work] for work in works], times, (0, np.inf), method="bvls")
+    constant, *rates = fit.x.tolist()
     return constant, float(np.dot(rates, full_work))
 
 
@@ -215,8 +209,8 @@ def _share(run: Run, networks: Networks, stage: str, processes: int) -> float:
     """The busiest process's share of the work."""
     if stage == "teacher":
         return 1 / processes
-    students = [1] * max(1, _students(run, networks))
-    sizes = students if stage == "evaluate" else [len(unit.classes) for unit in run.units]
+    sizes = [len(unit.classes) for unit in run.units]
+    sizes = [1] * max(1, _students(run, networks)) if stage == "evaluate" else sizes
     return max(sum(sizes[index::processes]) for index in range(processes)) / sum(sizes)
 
 

@@ -16,6 +16,7 @@ from wdistill.artifact.manifest import read_manifest
 from wdistill.artifact.report import EvaluatedSet, Report
 from wdistill.config import EvaluateConfig
 from wdistill.core.files import atomic_write
+from wdistill.data.content.coding import Coding
 from wdistill.errors import RunFolderError
 from wdistill.evaluation.comparison import Comparison, EvaluationTeacher, Protocol
 from wdistill.evaluation.results import merge_reports
@@ -34,6 +35,7 @@ def own_comparison(
     networks: Networks,
     distilled: DistilledSet,
     views: LabelViews | None,
+    coding: Coding,
 ) -> Comparison:
     """A comparison of a run's set with random real images, from what the run has in memory.
 
@@ -76,6 +78,9 @@ def own_comparison(
         data_seed=config.seed,
         barycenter=config.barycenter,
         work=run.work,
+        coding=coding,
+        grey=distilled.grey,
+        image_bytes=None if distilled.files is None else sum(distilled.files.sizes),
     )
 
 

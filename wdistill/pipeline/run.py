@@ -25,13 +25,16 @@ from wdistill.core.files import locked, write_json
 from wdistill.core.log import log_to_folder
 from wdistill.core.settings import flat
 from wdistill.core.units import Shard
+from wdistill.data.content.coding import Coding
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import decoding_for, remove_pixels
+from wdistill.errors import OptionError
 from wdistill.evaluation.evaluate import OUTCOMES, measure
 from wdistill.pipeline.estimate import estimate
 from wdistill.pipeline.judging import own_comparison
 from wdistill.pipeline.run_folder import SECONDS, Run, claim, stage_times
 from wdistill.pipeline.shards import write_shard
+from wdistill.pipeline.stages.coding import choose_coding
 from wdistill.pipeline.stages.finish import (
     RunResult,
     assemble,
@@ -88,6 +91,11 @@ def run(
     Raises:
         WdistillError: Any error that the user can fix.
     """
+    if shard is not None and Coding.of(config.coding) is None:
+        raise OptionError(
+            "`coding.image_quality=auto` is chosen from all images, and `runtime.shard` makes a "
+            "part of them; give a number from 1 to 100 or lossless"
+        )
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device, runtime.track, folder)
     main = accelerator.is_main_process
@@ -201,26 +209,29 @@ def _run_stages(run: Run, networks: Networks, command: str) -> None:
         run.accelerator.log({"transport/w2": w2[:, 0].mean(), "transport/random": w2[:, 1].mean()})
     with _timed(run, "synthesis"):
         pool = open_pool(run, teacher, networks)
-        images = synthesis_stage(run, teacher, pool, transport)
+        synthesis = partial(synthesis_stage, run, teacher, pool, transport)
+        chosen = choose_coding(run, teacher, transport, synthesis)
+        coding = chosen.coding
+        images = synthesis(coding)
     with _timed(run, "relabel"):
-        labels = relabel_stage(run, teacher, images)
+        labels = relabel_stage(run, teacher, images, coding)
         if run.shard is None:
-            _, views = label_views_stage(run, teacher, images)
+            _, views = label_views_stage(run, teacher, images, coding)
     if run.shard is not None:
         if run.accelerator.is_main_process:
             write_shard(run.work, run.shard, command)
         return
-    distilled = assemble(run, transport, images, labels)
+    distilled = assemble(run, transport, images, labels, coding)
     if run.accelerator.is_main_process:
         draw_pictures(run, images.units)
     evaluation = None
     with _timed(run, "evaluate"):
         if run.config.evaluate.enabled:
-            comparison = own_comparison(run, teacher, networks, distilled, views)
+            comparison = own_comparison(run, teacher, networks, distilled, views, coding)
             evaluation = comparison, measure(comparison, run.folder / OUTCOMES)
     if run.accelerator.is_main_process:
         nearest = torch.cat([unit.nearest for unit in labels.units]).numpy()
-        result = RunResult(distilled, views, w2, nearest)
+        result = RunResult(distilled, views, chosen, w2, nearest)
         publish(run, result, partial(manifest_of, run, teacher, networks, result, command))
         if evaluation is not None:
             publish_own_report(run, *evaluation, command)

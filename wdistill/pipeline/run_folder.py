@@ -71,12 +71,13 @@ class Run:
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
     """What identifies a run: the data, variables that make float32 less precise, and all settings
-    except those of the evaluation and of label views.
+    except those of the evaluation, of label views and of the coding.
     """
     settings = flat(config.to_dict())
     ignored_prefixes = (
         "evaluate.",
         "label_views.",
+        "coding.",
         "teacher.allow_weak",
         "teacher.trust_remote_code",
     )

@@ -14,13 +14,16 @@ moments are exact per class (total variance); each image has its own view a, and
 are not cropped, because objects shrink if only crops have to resemble whole real images;
 distances are measured relative to the class's variance, and statistics are divided by the number of
 layers and the root of the number of channels, so that one set of weights suits any network; Adam
-updates spectral coefficients instead of pixels, which are clamped to [0, 1] after each step.
+updates spectral coefficients instead of pixels, which are clamped to [0, 1] after each step. Where
+the images' files lose something, the later steps see what a reader gets of them: the loss is taken
+at D(E(s)) for encoder E and decoder D, and its gradient there is that of s (straight-through). Grey
+images are coded afterwards: this gained two points on CIFAR-10 and lost three on Fashion-MNIST.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -30,13 +33,15 @@ from wdistill.config import SynthesisConfig
 from wdistill.core.devices import Capacity
 from wdistill.core.units import Tensors
 from wdistill.data.augment import concatenate, random_views
-from wdistill.data.pixels import to_uint8
+from wdistill.data.content.coding import Coding
+from wdistill.data.pixels import to_float, to_uint8
 from wdistill.errors import NumericalError
 from wdistill.synthesis.gradient import Group, pixel_gradient
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget
 from wdistill.synthesis.spectrum import Spectrum
 
 LOOK_EVERY = 25  # steps between two readings of the loss; each synchronises with the device
+CODED_SHARE = 0.5  # of the steps see the images as they will be decoded
 TERMS = ("features", "mean", "moments", "entropy")
 
 
@@ -91,12 +96,14 @@ class Objective:
         spectrum: The coordinates that are optimised.
         config: The settings of synthesis.
         autocast: The dtype of the networks' passes; None for float32.
+        coding: Of the files that the images will lie in.
     """
 
     spaces: Sequence[FeatureSpace]
     spectrum: Spectrum
     config: SynthesisConfig
     autocast: torch.dtype | None = None
+    coding: Coding = field(default_factory=Coding)
 
 
 def _group(targets: Sequence[ClassTarget], space: int, device: torch.device) -> Group:
@@ -149,6 +156,8 @@ def synthesise(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.iterations))
     looks: list[Tensor] = []
     middle = to_uint8(pixels)
+    colour = not bool(grey.all())
+    coded_from = (1 - CODED_SHARE if colour else 1) * config.iterations
     for step in range(config.iterations):
         # No flips, unlike the paper: an image that has to match both ways becomes symmetric, and
         # students flip images themselves. [own] No difference on CIFAR-10 and Fashion-MNIST.
@@ -159,8 +168,9 @@ def synthesise(
         views = concatenate(class_views)
         space_indices = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
         active = [(spaces[i], groups[i]) for i in space_indices]
+        shown = _decoded(pixels, objective.coding) if step >= coded_from else pixels
         work = partial(
-            pixel_gradient, active, pixels, views, config.space_weight, objective.autocast
+            pixel_gradient, active, shown, views, config.space_weight, objective.autocast
         )
         gradient, values = capacity.run(work, count)
         coefficients.grad = spectrum.gradient(_desaturate(gradient, grey))
@@ -182,6 +192,15 @@ def synthesise(
         middle=middle.view(start.shape).cpu(),
         trace=torch.stack(looks) if looks else torch.zeros(0, 1 + 2 * len(TERMS)),
     )
+
+
+def _decoded(pixels: Tensor, coding: Coding) -> Tensor:
+    """The images as they will be read. Gradients at these pixels are those of the images: rounding
+    is taken for the identity (straight-through).
+    """
+    if coding.is_lossless:
+        return pixels
+    return to_float(coding.seen(to_uint8(pixels).cpu()), pixels.device)
 
 
 def _desaturate(images: Tensor, grey: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from wdistill.artifact.distilled_set import (
 from wdistill.artifact.layout import MANIFEST_FILE, PUBLISH, set_name
 from wdistill.artifact.manifest import (
     BarycenterRecord,
+    CodingRecord,
     Distances,
     Manifest,
     Sizes,
@@ -32,7 +34,7 @@ from wdistill.artifact.manifest import (
     StoredViews,
     read_manifest,
 )
-from wdistill.artifact.parquet import label_shards
+from wdistill.artifact.parquet import Pictures, label_shards
 from wdistill.config import FORMAT_VERSION, RunConfig
 from wdistill.core.devices import (
     device_name,
@@ -43,12 +45,14 @@ from wdistill.core.files import atomic_write, on_disk
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import without_folders
 from wdistill.core.units import StageOutput
+from wdistill.data.content.coding import Coding, coder_version, decode_file, is_grey
 from wdistill.errors import RunFolderError
 from wdistill.evaluation.comparison import Comparison
 from wdistill.evaluation.results import Measurements, build_report
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.judging import publish_report
 from wdistill.pipeline.run_folder import Run, stage_times
+from wdistill.pipeline.stages.coding import ChosenCoding
 from wdistill.pipeline.stages.labels import LabelledUnit
 from wdistill.pipeline.teacher import (
     Networks,
@@ -82,12 +86,14 @@ class RunResult:
     Attributes:
         distilled: Images, labels, weights and soft labels.
         views: The label views; None if they are turned off.
+        chosen: How the images became files.
         w2: (classes, 2), W2^2 of the barycenter and of random real images.
         nearest: (classes, ipc), pixel distance of each image to the nearest real one.
     """
 
     distilled: DistilledSet
     views: LabelViews | None
+    chosen: ChosenCoding
     w2: NDArray[np.float64]
     nearest: NDArray[np.float32]
 
@@ -102,11 +108,14 @@ def assemble(
     transport: StageOutput[TransportUnit],
     images: StageOutput[DistilledUnit],
     labels: StageOutput[LabelledUnit],
+    coding: Coding,
 ) -> DistilledSet:
     """Assemble all units on the disk: fifty images of each ImageNet class are 7.5 GB."""
     ipc, names = run.config.barycenter.ipc, run.data.class_names
     classes, side = len(names), images.units[0].pixels.shape[-1]
-    pixels = (unit.pixels.flatten(0, 1).permute(0, 2, 3, 1).numpy() for unit in images.units)
+    grey = all(is_grey(rows) for rows in _rows(images))
+    files = Pictures(chain.from_iterable(coding.files(r, grey) for r in _rows(images)), run.work)
+    pixels = (decode_file(files[row], grey)[None] for row in range(ipc * classes))
     soft = (unit.soft_labels.numpy() for unit in labels.units)
     return DistilledSet(
         images=on_disk(pixels, (ipc * classes, side, side, 3), np.uint8, run.work),
@@ -116,7 +125,15 @@ def assemble(
         ).numpy(),
         soft_labels=on_disk(soft, (ipc * classes, classes), np.float32, run.work),
         class_names=names,
+        grey=grey,
+        files=files,
     )
+
+
+def _rows(images: StageOutput[DistilledUnit]) -> Iterator[NDArray[np.uint8]]:
+    """The images (G * n, H, W, 3) of each unit before they are coded."""
+    for unit in images.units:
+        yield unit.pixels.flatten(0, 1).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def draw_pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
@@ -158,6 +175,7 @@ def manifest_of(
         ipc=config.barycenter.ipc,
         resolution=teacher.train.preprocessing.resolution,
         images=len(result.distilled),
+        coding=_coding_record(result),
         teacher=teacher.description,
         revisions=networks.revisions,
         local_students=networks.local_students,
@@ -175,6 +193,17 @@ def manifest_of(
         processes=run.accelerator.num_processes,
         threads=torch.get_num_threads(),
         bytes=sizes,
+    )
+
+
+def _coding_record(result: RunResult) -> CodingRecord:
+    coding = result.chosen.coding
+    return CodingRecord(
+        format=coding.format,
+        quality=None if coding.is_lossless else coding.quality,
+        grey=result.distilled.grey,
+        coder=coder_version(coding.format),
+        tried=result.chosen.tried,
     )
 
 

@@ -15,6 +15,7 @@ from wdistill.core.seeds import stream
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.core.units import Advance, Stage, StageOutput, Tensors, Unit
+from wdistill.data.content.coding import Coding
 from wdistill.evaluation.metrics import nearest_real
 from wdistill.labels.codec import fit
 from wdistill.labels.soft import soft_labels
@@ -48,14 +49,15 @@ class LabelledUnit:
 
 
 def relabel_stage(
-    run: Run, teacher: Teacher, images: StageOutput[DistilledUnit]
+    run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], coding: Coding
 ) -> StageOutput[LabelledUnit]:
-    """Label each unit's images, and measure how close they are to real ones."""
-    key = stable_hash([images.key, vars(run.config.relabel), "relabel"])
+    """Label each unit's images as a reader gets them; measure how close they are to real ones."""
+    key = stable_hash([images.key, vars(run.config.relabel), *coding.key, "relabel"])
 
     def compute(unit: Unit, advance: Advance) -> LabelledUnit:
         labels, nearest = [], []
-        for label, pixels in zip(unit.classes, images.units[unit.index].pixels, strict=True):
+        shown = coding.seen(images.units[unit.index].pixels)
+        for label, pixels in zip(unit.classes, shown, strict=True):
             generator = stream(run.config.seed, "relabel", label)
             labels.append(soft_labels(teacher.network, pixels, run.config.relabel, generator))
             real = teacher.train.batches(teacher.class_rows(label), 512)
@@ -67,7 +69,7 @@ def relabel_stage(
 
 
 def label_views_stage(
-    run: Run, teacher: Teacher, images: StageOutput[DistilledUnit]
+    run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], coding: Coding
 ) -> tuple[str, LabelViews | None]:
     """The key of the label views and the views; None if they are turned off."""
     config, classes = run.config.label_views, len(run.data.class_names)
@@ -75,13 +77,13 @@ def label_views_stage(
         return "", None
     temperature = run.config.evaluate.temperature
     settings = {name: value for name, value in vars(config).items() if name != "budget"}
-    key = stable_hash([images.key, settings, temperature, "views"])
+    key = stable_hash([images.key, settings, temperature, *coding.key, "views"])
     recipe = ViewRecipe(config, temperature, run.config.seed)
     ipc, side = run.config.barycenter.ipc, teacher.train.preprocessing.resolution
 
     @cache  # computed only if a unit is missing
     def pixels() -> Tensor:
-        parts = (unit.pixels.flatten(0, 1).numpy() for unit in images.units)
+        parts = (coding.seen(unit.pixels).flatten(0, 1).numpy() for unit in images.units)
         return torch.from_numpy(on_disk(parts, (ipc * classes, 3, side, side), np.uint8, run.work))
 
     def compute(unit: Unit, advance: Advance) -> LabelViews:

@@ -12,6 +12,7 @@ from wdistill.core.devices import Capacity
 from wdistill.core.seeds import stream
 from wdistill.core.settings import stable_hash
 from wdistill.core.units import Advance, Stage, StageOutput, Unit
+from wdistill.data.content.coding import Coding
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
 from wdistill.synthesis.optimise import DistilledUnit, Objective, synthesise
@@ -36,18 +37,21 @@ def synthesis_stage(
     teacher: Teacher,
     pool: Sequence[FeatureSpace],
     transport: StageOutput[TransportUnit],
+    coding: Coding,
 ) -> StageOutput[DistilledUnit]:
-    """Distil the images of each unit."""
+    """Distil the images of each unit, as they are before they are coded. Those of each quality have
+    files of their own.
+    """
     config, seed = run.config.synthesis, run.config.seed
     inputs = [seed, run.config.mixed_precision, [space.key for space in pool]]
-    key = stable_hash([transport.key, vars(config), inputs, "synthesis"])
+    key = stable_hash([transport.key, vars(config), inputs, *coding.key, "synthesis"])
     terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
     spaces = [FeatureSpace("teacher", teacher.network, terms, teacher.key), *pool]
     capacity = Capacity()
 
     @cache  # computed only if a unit is missing
     def objective() -> Objective:
-        return Objective(spaces, real_spectrum(run, teacher), config, run.autocast)
+        return Objective(spaces, real_spectrum(run, teacher), config, run.autocast, coding)
 
     def compute(unit: Unit, advance: Advance) -> DistilledUnit:
         classes, spectrum = transport.units[unit.index].classes, objective().spectrum
@@ -61,7 +65,8 @@ def synthesis_stage(
         return synthesise(objective(), targets, start, generators, advance, capacity)
 
     steps = config.iterations * run.config.barycenter.ipc
-    output = run.compute(Stage("synthesis", key, DistilledUnit, steps, "img"), compute)
+    name = "synthesis" if coding.is_lossless else f"synthesis-q{coding.quality}"
+    output = run.compute(Stage(name, key, DistilledUnit, steps, "img"), compute)
     if capacity.limit is not None:
         logger.info(
             f"synthesis: the device's memory holds {capacity.limit} images at once; steps of more "

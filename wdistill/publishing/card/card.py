@@ -15,7 +15,13 @@ from typing import Any
 
 from wdistill.artifact.distilled_set import read_report, read_summary
 from wdistill.artifact.layout import LABELS_SUFFIX, publish_folder, set_folders, set_name
-from wdistill.artifact.manifest import Manifest, SourceRecord, check_bytes, read_manifest
+from wdistill.artifact.manifest import (
+    CodingRecord,
+    Manifest,
+    SourceRecord,
+    check_bytes,
+    read_manifest,
+)
 from wdistill.artifact.report import Report
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.core.settings import flat
@@ -134,7 +140,21 @@ def _view(files: SetFiles) -> Json:
         "preview": files.preview,
         "report": report_view(files.report) if files.report else None,
         "parquet": human_bytes(manifest.bytes.parquet),
+        "bits": f"{manifest.bits_per_class:,}",
+        "coding": str(manifest.coding),
+        "grey": manifest.coding.grey,
+        "lossy": manifest.coding.quality is not None,
+        "tried": _tried(manifest.coding),
     }  # fmt: skip
+
+
+def _tried(coding: CodingRecord) -> str:
+    """The mean accuracies that a quality was chosen from."""
+    return ", ".join(
+        f"{percent(sum(trial.top1) / len(trial.top1))} "
+        + ("without loss" if trial.quality is None else f"at {trial.quality}")
+        for trial in coding.tried
+    )
 
 
 def _check(folder: Path, manifest: Manifest) -> None:

@@ -87,7 +87,7 @@ def _infos(manifest: Manifest) -> dict[str, DatasetInfo]:
     """Features and sizes of each configuration, as ``push_to_hub`` records them."""
     name, sizes = set_name(manifest.ipc), manifest.bytes
     size = sizes.images + sizes.soft_labels + manifest.images * (8 + 4)
-    own = image_features(manifest.classes)
+    own = image_features(manifest.classes, manifest.coding.grey)
     infos = {name: _info(name, own, manifest.images, size, sizes.parquet)}
     views, classes = manifest.label_views, len(manifest.classes)
     if views:
