@@ -112,6 +112,25 @@ def test_a_folder_on_the_hub_is_read_as_one_on_the_disk(hub: HubServer, tmp_path
         assert again[3] == ["hub", hub.head("dataset", id), "unknown"]
 
 
+def test_a_folder_of_which_some_files_are_here_is_not_taken_for_the_whole(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    paths = classes(("bus", "tram"))
+    hub.create_repo("dataset", "alice/some")
+    files = {path: tiny(number) for number, path in enumerate(paths)}
+    hub.commit_files("dataset", "alice/some", files)
+    env = hub_env(hub, tmp_path / "home", TOKEN)
+    some = [path for path in paths if path.endswith(("0.png", "1.png"))]
+    run_python(
+        "from huggingface_hub import hf_hub_download\n"
+        f"for path in {some!r}: hf_hub_download('alice/some', path, repo_type='dataset')",
+        env,
+    )
+    hub.fail_next(0, 10**6)
+    [refused] = read(["alice/some"], env).values()
+    assert refused.startswith("cannot reach http")
+
+
 def test_files_in_no_split_are_told_and_names_are_text(hub: HubServer, tmp_path: Path) -> None:
     """Of tables on the Hub `datasets` takes only those that are called after a split."""
     content = Path(table(tmp_path / "t.parquet", [0, 1] * 4)).read_bytes()

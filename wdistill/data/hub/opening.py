@@ -18,6 +18,8 @@ from huggingface_hub import (
 from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
 
 from wdistill.config import DataConfig
+from wdistill.core.files import write_json
+from wdistill.core.settings import stable_hash
 from wdistill.data.columns import candidates
 from wdistill.data.hub.streaming import Scaling, Stream
 from wdistill.data.local.card import card_fields, local_card, says_how
@@ -105,8 +107,17 @@ def _folder(repo: str, builder: Any, config: DataConfig) -> tuple[Path, LocalFil
         return None
     with Explained(config, config.revision):
         path = Path(snapshot_download(repo, repo_type="dataset", revision=config.revision))
+        write_json(_whole(repo, path), {"dataset": repo, "commit": path.name})
         folder = None if says_how(path) else read_folder(path, config)
     return None if folder is None else (path, folder)
+
+
+def _whole(repo: str, snapshot: Path) -> Path:
+    """The file that says that a snapshot was downloaded whole; another program may have fetched
+    some of its files alone, which nothing else would show without a network.
+    """
+    key = stable_hash([repo, snapshot.name])
+    return Path(constants.HF_HOME) / "wdistill" / "whole" / f"{key}.json"
 
 
 def _opened(source: Source, folder: LocalFiles, notes: tuple[str, ...]) -> Opened:
@@ -151,6 +162,8 @@ def _kept_folder(name: str, config: DataConfig) -> tuple[Path, LocalFiles] | Non
     except (LocalEntryNotFoundError, IncompleteSnapshotError):
         return None
     path = Path(found)
+    if not _whole(name, path).exists():
+        return None
     try:
         folder = None if says_how(path) else read_folder(path, config)
     except DataError:  # the card alone, say, of tables that `datasets` has prepared
