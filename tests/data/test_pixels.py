@@ -93,6 +93,25 @@ def test_a_batch_is_decoded_before_it_is_asked_for(
     assert 4 <= len(decoded) <= COUNT
 
 
+def test_rows_that_are_taken_are_not_decoded_again(
+    split: ImageSplit, decoded: Counter[int], files: Decoding
+) -> None:
+    for decoding in (files, None):
+        store = PixelStore(split, PLAIN, decoding)
+        everything = store.get(range(COUNT))
+        decoded.clear()
+        some = store.take(torch.arange(1, COUNT, 2)).take(torch.tensor([0, 5, 7]))
+        assert some.rows.tolist() == [1, 11, 15]
+        assert torch.equal(some.get([2, 0]), everything[[15, 1]])
+        assert torch.equal(some.normalised(PLAIN).get([1]), everything[[11]])
+        assert (
+            some.labels.tolist() == some.split.labels.tolist() == store.labels[some.rows].tolist()
+        )
+        assert (some.path, len(some), len(some.whole)) == (store.path, 3, COUNT)
+        assert torch.equal(some.whole.get(range(COUNT)), everything)
+        assert not decoded
+
+
 def test_another_normalisation_sees_the_same_pixels(
     split: ImageSplit, decoded: Counter[int]
 ) -> None:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.runs import embedded_table, run_wdistill, small_source
+from helpers.runs import embedded_table, run_wdistill, small_source, with_copies
 
 from wdistill.config import DataConfig, EvaluateConfig, RuntimeConfig, StudentConfig
 from wdistill.core.devices import open_accelerator
@@ -55,7 +55,7 @@ def with_groups(source: Path, folder: Path) -> Path:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset with groups, and a run of it whose teacher the others share."""
     home = tmp_path_factory.mktemp("runs")
-    with_groups(small_source(home / "real", per_class=40), home / "grouped")
+    with_groups(with_copies(small_source(home / "real", per_class=40)), home / "grouped")
     finished_run(home, "first", "--teacher-epochs", "3")
     return home
 
@@ -98,12 +98,13 @@ def stored(run: Path) -> list[Atoms]:
     return [classes[label].atoms for label in range(CLASSES)]
 
 
-def assert_same(actual: list[Atoms], expected: list[Atoms]) -> None:
-    assert len(actual) == len(expected)
-    for ours, theirs in zip(actual, expected, strict=True):
+def assert_same(comparison: Comparison, run: Path) -> None:
+    """Rows of a run are those of all images, also where copies were left out."""
+    assert len(comparison.train.whole) - len(comparison.train) == comparison.real.shared == 3
+    for ours, theirs in zip(comparison.transport, stored(run), strict=True):
         assert torch.allclose(ours.positions, theirs.positions, atol=1e-4)
         assert torch.allclose(ours.weights, theirs.weights, atol=1e-6)
-        assert ours.nearest.tolist() == theirs.nearest.tolist()
+        assert comparison.train.rows[ours.nearest].tolist() == theirs.nearest.tolist()
 
 
 @pytest.mark.slow
@@ -117,7 +118,7 @@ def test_the_atoms_of_a_run_are_read(
         patched.setattr(
             "wdistill.evaluation.comparison.class_barycenter", None
         )  # nothing is computed
-        assert_same(comparison.transport, stored(run))
+        assert_same(comparison, run)
         rows, weights = baseline_rows(comparison)["nearest"]
     assert comparison.train.labels[rows].tolist() == np.repeat(np.arange(CLASSES), 2).tolist()
     assert weights.view(CLASSES, 2).mean(1).tolist() == pytest.approx([1.0] * CLASSES)
@@ -144,7 +145,7 @@ def test_without_its_work_folder_the_same_atoms_are_computed(
 ) -> None:
     run = run_with(*options)
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("work"))
-    assert_same(bench_of(tmp_path / "run").transport, stored(run))
+    assert_same(bench_of(tmp_path / "run"), run)
 
 
 @pytest.mark.slow

@@ -12,10 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from accelerate import Accelerator
 from PIL import Image
 
 from wdistill.config import DataConfig
+from wdistill.data.content.leaks import Pixels, without_copies
 from wdistill.data.dataset import ImageData, load_data
+from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.errors import DataError
 
 CLOTHES = ("boot", "coat", "dress")
@@ -83,6 +86,13 @@ def write_parquet(path: Path, columns: dict) -> str:
 
 def load(dataset: str | None, ipc: int = 1, seed: int = 0, **options: object) -> ImageData:
     return load_data(DataConfig(dataset=dataset, **options), seed, ipc)
+
+
+def apart(data: ImageData, side: int = 28) -> ImageData:
+    """Without images that stand in both splits, as a run at ``side`` pixels takes the data."""
+    plain = Preprocessing(side, 0, (0.0,) * 3, (1.0,) * 3)
+    stores = Pixels(PixelStore(data.train, plain), PixelStore(data.eval, plain))
+    return without_copies(data, stores, Accelerator(cpu=True))[0]
 
 
 def message(dataset: str | None, ipc: int = 1, **options: object) -> str:

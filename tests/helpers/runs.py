@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import transformers
+from PIL import Image
 
 import wdistill
 from helpers.environment import environment
@@ -41,6 +42,20 @@ def small_source(folder: Path, per_class: int = 60) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", per_class), ("test", 20)):
         pq.write_table(embedded_table(split, count), folder / f"{split}.parquet")
+    return folder
+
+
+def with_copies(folder: Path, count: int = 3) -> Path:
+    """The same dataset with its first training images, encoded anew, in the test split too."""
+    first = pq.read_table(folder / "train.parquet").slice(0, count).to_pylist()
+    test = pq.read_table(folder / "test.parquet")
+    for row in first:
+        file = io.BytesIO()
+        with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
+            image.save(file, "WEBP", lossless=True)
+        row["image"] = {"bytes": file.getvalue(), "path": None}
+    rows = pa.Table.from_pylist(first, schema=test.schema)
+    pq.write_table(pa.concat_tables([rows, test]), folder / "test.parquet")
     return folder
 
 

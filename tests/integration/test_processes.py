@@ -13,7 +13,14 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.runs import one_thread, parquet_bytes, run_wdistill, wdistill_command
+from helpers.runs import (
+    one_thread,
+    parquet_bytes,
+    run_wdistill,
+    small_source,
+    wdistill_command,
+    with_copies,
+)
 
 from wdistill.artifact.layout import one_set
 from wdistill.cli.launch import exit_code
@@ -28,12 +35,19 @@ QUICK = (  # ipc 40 makes five groups of classes
 
 
 @pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some images stand in both splits."""
+    return with_copies(small_source(tmp_path_factory.mktemp("source")))
+
+
+@pytest.fixture(scope="module")
 def two(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run by two processes, the training of the teacher included."""
     folder = tmp_path_factory.mktemp("runs") / "two"
     command = ("run", "--dataset", source, *QUICK, "--output", folder, "--num-processes", "2")
     done = run_wdistill(*command)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Left out of training 3 of 600 images") == 1
     assert done.stdout.count("has accuracy") == done.stdout.count("card: ") == 1
     return folder
 

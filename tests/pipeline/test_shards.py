@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.runs import parquet_bytes, run_wdistill
+from helpers.runs import parquet_bytes, run_wdistill, small_source, with_copies
 
 from wdistill.core.units import Shard, Unit
 from wdistill.errors import OptionError
@@ -16,6 +16,15 @@ QUICK = (  # ipc 40 makes five groups of classes
     "--ipc", "40", "--iterations", "4", "--eval-epochs", "1", "--eval-seeds", "1",
     "--feature-spaces", "convnet-w64:1",
 )  # fmt: skip
+
+
+COPIES = "Left out of training 3 of 600 images of split 'train' that stand in split 'test' too"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of the first classes stand in both splits."""
+    return with_copies(small_source(tmp_path_factory.mktemp("source")))
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +37,7 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         done = run_wdistill("run", "--dataset", source, *QUICK, *options, "--output", folder / name)
         assert done.returncode == 0, done.stderr
+        assert COPIES in done.stdout
     return folder / "whole"
 
 

@@ -86,7 +86,7 @@ def known(data: ImageData, draw: int = 0, seed: int = 0) -> Teacher:
     key = features_key(data, backbone, weights_sha256(backbone.model), seed)
     store = PixelStore(data.train, pixels)
     network = SimpleNamespace(device=torch.device("cpu"))
-    return Teacher(network, store, store, 0.9, None, key)  # type: ignore[arg-type]
+    return Teacher(network, store, store, store, 0.9, None, key)  # type: ignore[arg-type]
 
 
 def keys(
@@ -162,6 +162,7 @@ def test_data_teacher_and_format_renew_everything(
     if name == "groups":
         groups = torch.arange(len(data.train)).remainder(2).numpy()
         data = replace(data, train=replace(data.train, groups=groups))
+        other = known(data)
     now = keys(BASE, data, other, monkeypatch)
     assert all(now[stage] != before[stage] for stage in STAGES)
 

@@ -222,6 +222,6 @@ def check_data(data: ImageData, recorded: SourceRecord, advice: str = "") -> Non
     if was and not data.is_of(was):
         raise DataError(
             f"{data.source.id!r} is not the data that this set was made from: its fingerprint is "
-            f"{now[:16]} and was {was[:16]}; it has {len(data.train)} training images and had "
-            f"{recorded.train_images}{advice}"
+            f"{now[:16]} and was {was[:16]}; it has {data.stored[0]} training images and had "
+            f"{recorded.train_images + recorded.shared}{advice}"
         )

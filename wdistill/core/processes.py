@@ -99,6 +99,14 @@ def main_process_value(value: float, accelerator: Accelerator) -> float:
     return float(broadcast(tensor)[0])
 
 
+def summed(values: Tensor, accelerator: Accelerator) -> Tensor:
+    """The sum of all processes' ``values`` (int64), on the CPU."""
+    if accelerator.num_processes == 1:
+        return values
+    total: Tensor = accelerator.reduce(values.to(accelerator.device), reduction="sum")
+    return total.cpu()
+
+
 def _owners(work: Work, accelerator: Accelerator) -> list[int | None]:
     """For each result, one process that has it and checks it; None if there is no valid one."""
     heads = _gather([_head(path) for path in work.paths], accelerator)

@@ -22,7 +22,6 @@ from wdistill.data.content.choice import (
     unused_splits,
 )
 from wdistill.data.content.decoding import digest_of_images, to_rgb
-from wdistill.data.content.leaks import without_shared
 from wdistill.data.hub.streaming import SIZE_SAMPLE, Scaling
 from wdistill.data.opened import Opened, Source
 from wdistill.data.sources import open_source
@@ -57,7 +56,7 @@ class ImageData:
     label_column: str
     unlabelled: int  # rows left out of the two splits because they have no label
     broken: int  # rows left out because their image cannot be decoded
-    shared: int  # rows left out of training because their image is in the evaluation split too
+    stored: tuple[int, int]  # rows of the two splits, with those that are copies of one another
     notes: tuple[str, ...]  # what was inferred or left out, one sentence each
     native_size: int  # median of the longer side over a sample, in pixels
     by_revision: str  # fingerprint as that of a stream; empty where there is no commit
@@ -70,6 +69,37 @@ class ImageData:
     def eval_place(self) -> str:
         """Where the evaluation images are, in words: ``in 'test'``, ``held out of 'train'``."""
         return f"{'held out of' if self.eval_is_holdout else 'in'} {self.eval_split!r}"
+
+    @property
+    def shared(self) -> int:
+        """Rows left out of training because their image is in the evaluation split too."""
+        return self.stored[0] - len(self.train)
+
+    def check_classes(self, ipc: int) -> None:
+        """Raise DataError unless there are two or more classes, each with ``ipc`` images."""
+        train, evaluation, names = self.train, self.eval, self.class_names
+        counts = np.bincount(train.labels, minlength=len(names))
+        if not len(train):
+            raise DataError(
+                f"split {train.name!r} has no image that can be decoded; choose another"
+            )
+        if len(names) < 2:
+            raise DataError(f"the dataset has one class, {names[0]!r}; two or more are needed")
+        smallest = int(counts.argmin())
+        name, count = names[smallest], int(counts[smallest])
+        if count == 0:
+            raise DataError(
+                f"no image of class {name!r} in split {train.name!r} can be decoded; repair one, "
+                "or remove the class"
+            )
+        if count < ipc:
+            held = int((evaluation.labels == smallest).sum()) if self.eval_is_holdout else 0
+            beside = f" besides {held} held out for evaluation" if held else ""
+            noun = "image" if count == 1 else "images"
+            raise DataError(
+                f"class {name!r} has {count} {noun}{beside} but `barycenter.ipc` is {ipc}; "
+                f"lower `barycenter.ipc` to {count} or less"
+            )
 
 
 def load_data(
@@ -99,10 +129,8 @@ def load_data(
     is_holdout = len(splits) == 1
     if is_holdout:
         splits = hold_out(splits[0], len(read.class_names), seed)
-    train, evaluation, leak = without_shared(splits[0], splits[1], is_holdout)
-    shared = len(splits[0]) - len(train)
-    _check_classes(train, evaluation, read.class_names, ipc, is_holdout)
-    return ImageData(
+    train, evaluation = splits
+    data = ImageData(
         source=replace(opened.source, fingerprint=fingerprint),
         class_names=read.class_names,
         train=replace(train, fingerprint=fingerprint),
@@ -114,18 +142,19 @@ def load_data(
         label_column=read.label_column,
         unlabelled=unlabelled,
         broken=broken,
-        shared=shared,
+        stored=(len(train), len(evaluation)),
         notes=(
             *opened.notes,
             *_notes(config, read, (unlabelled, broken), (train, evaluation)),
             *read.notes,
-            *leak,
             *unused_splits(opened, {name for piece in read.names for name in names_in(piece)}),
             *([opened.stream.note()] if opened.stream else []),
         ),
         native_size=opened.stream.native_size() if opened.stream else _native_size(train),
         by_revision=by_revision,
     )
+    data.check_classes(ipc)
+    return data
 
 
 @dataclass(frozen=True)
@@ -214,31 +243,6 @@ def load_rows(config: DataConfig) -> Rows:
     read = _Read([split], labels.names, split.column, "")
     source = replace(opened.source, fingerprint=_fingerprint(read))
     return Rows(source, split, table, labels.names, is_named(table.features[columns[1]]))
-
-
-def _check_classes(
-    train: ImageSplit, evaluation: ImageSplit, names: tuple[str, ...], ipc: int, is_holdout: bool
-) -> None:
-    counts = np.bincount(train.labels, minlength=len(names))
-    if not len(train):
-        raise DataError(f"split {train.name!r} has no image that can be decoded; choose another")
-    if len(names) < 2:
-        raise DataError(f"the dataset has one class, {names[0]!r}; two or more are needed")
-    smallest = int(counts.argmin())
-    name, count = names[smallest], int(counts[smallest])
-    if count == 0:
-        raise DataError(
-            f"no image of class {name!r} in split {train.name!r} can be decoded; repair one, or "
-            "remove the class"
-        )
-    if count < ipc:
-        held = int((evaluation.labels == smallest).sum()) if is_holdout else 0
-        beside = f" besides {held} held out for evaluation" if held else ""
-        noun = "image" if count == 1 else "images"
-        raise DataError(
-            f"class {name!r} has {count} {noun}{beside} but `barycenter.ipc` is {ipc}; "
-            f"lower `barycenter.ipc` to {count} or less"
-        )
 
 
 def _fingerprint(read: _Read, revision: str | None = None) -> str:

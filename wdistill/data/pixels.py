@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import platform
@@ -222,6 +223,8 @@ class PixelStore:
         self.quiet = quiet
         self.labels = torch.from_numpy(split.labels)
         self._decoding = decoding or Decoding()
+        self._stored = split
+        self.rows = torch.arange(len(split))  # of ``whole``
         self._kept = cache(self._open)
 
     def __len__(self) -> int:
@@ -231,18 +234,34 @@ class PixelStore:
         """The same pixels for a network that normalises them as ``preprocessing`` says."""
         if preprocessing.geometry != self.preprocessing.geometry:
             raise ValueError("the pixels of another geometry are others")
-        store = PixelStore(self.split, preprocessing, self._decoding, self.quiet)
-        store._kept = self._kept
+        store = copy.copy(self)
+        store.preprocessing = preprocessing
+        return store
+
+    def take(self, rows: Tensor) -> PixelStore:
+        """The same pixels with only these rows, in this order."""
+        store = copy.copy(self)
+        store.split, store.labels = self.split.take(rows.numpy()), self.labels[rows]
+        store.rows = self.rows[rows]
+        return store
+
+    @property
+    def whole(self) -> PixelStore:
+        """With all rows that were there before :meth:`take`."""
+        store = copy.copy(self)
+        store.split, store.labels = self._stored, torch.from_numpy(self._stored.labels)
+        store.rows = torch.arange(len(self._stored))
         return store
 
     @property
     def path(self) -> Path | None:
         """The file of the pixels; None where they are kept in memory."""
         folder, side = self._decoding.folder, self.preprocessing.resolution
-        if folder is None or not file_bytes(len(self), side):
+        split = self._stored
+        if folder is None or not file_bytes(len(split), side):
             return None
-        rows = sha256(self.split.rows.astype("<i8").tobytes()).hexdigest()
-        key = [self.split.fingerprint, self.split.name, rows, self.preprocessing.geometry]
+        rows = sha256(split.rows.astype("<i8").tobytes()).hexdigest()
+        key = [split.fingerprint, split.name, rows, self.preprocessing.geometry]
         return folder / f"{stable_hash(key)}.pixels"
 
     def missing_bytes(self, images: int) -> int:
@@ -251,12 +270,12 @@ class PixelStore:
             return 0
         part = _part(self.path)
         written = part.stat().st_blocks * 512 if part.exists() else 0
-        size = file_bytes(len(self), self.preprocessing.resolution)
-        return max(0, size * images // len(self) - written)
+        size = file_bytes(len(self._stored), self.preprocessing.resolution)
+        return max(0, size * images // len(self._stored) - written)
 
     def _open(self) -> _Memory | _File:
-        path, side = self.path, self.preprocessing.resolution
-        return _File(path, len(self), side) if path else _Memory(len(self), side)
+        path, side, images = self.path, self.preprocessing.resolution, len(self._stored)
+        return _File(path, images, side) if path else _Memory(images, side)
 
     def batches(self, rows: Sequence[int] | Tensor, batch_size: int) -> Iterator[Tensor]:
         """Pixels of ``rows``, in this order, ``batch_size`` at a time."""
@@ -280,6 +299,7 @@ class PixelStore:
 
     def _pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         kept = self._kept()
+        batches = [self.rows[rows] for rows in batches]
         if all(kept.filled[rows].all() for rows in batches):
             yield from (kept.pixels[rows] for rows in batches)
             return
@@ -312,7 +332,7 @@ class PixelStore:
             pool.shutdown(cancel_futures=True)
 
     def _decode(self, rows: Tensor) -> Tensor:
-        return torch.stack([self.preprocessing(self.split.image(row)) for row in rows.tolist()])
+        return torch.stack([self.preprocessing(self._stored.image(row)) for row in rows.tolist()])
 
 
 def check_room(wanted: Mapping[PixelStore, int]) -> None:

@@ -136,19 +136,24 @@ class Comparison:
         """The atoms of each class, one per image of the set. They are read from the set's run if it
         stored them for the same real images and teacher, otherwise computed.
         """
-        groups, config, seed = self.real.train.groups, self.barycenter, self.data_seed
+        config, seed = self.barycenter, self.data_seed
         if self.work is not None and self.teacher is not None:
-            key = transport_key(self.teacher.features_key, config, seed, groups)
+            all_groups = self.train.whole.split.groups
+            key = transport_key(self.teacher.features_key, config, seed, all_groups)
             atoms_of_run = stored_atoms(self.work, key, self.classes)
             if atoms_of_run is not None:
-                return atoms_of_run
-        atoms = []
+                return [self._of_train(class_atoms) for class_atoms in atoms_of_run]
+        atoms, groups = [], self.real.train.groups
         for c, features in enumerate(self.features):
             of_class = replace(config, ipc=min(self.counts[c], len(features)))
             rows, draw = self.rows(c), stream(seed, "transport", c)
             result = class_barycenter(features, of_class, draw, groups_of(groups, rows))
             atoms.append(Atoms(result.atoms, result.weights, rows[result.nearest]))
         return atoms
+
+    def _of_train(self, atoms: Atoms) -> Atoms:
+        """Atoms of a run, whose rows are those of all images that were there."""
+        return replace(atoms, nearest=torch.searchsorted(self.train.rows, atoms.nearest))
 
     @cached_property
     def set_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from wdistill.config import (
 from wdistill.core.files import IDENTITY, read_json
 from wdistill.core.text import without_folders
 from wdistill.data.content.coding import Coding
+from wdistill.data.content.leaks import Pixels, without_copies
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import Decoding, PixelStore, Preprocessing, check_room
 from wdistill.errors import BackboneError, DataError
@@ -48,6 +50,8 @@ from wdistill.networks.teacher import (
 )
 
 STUDENT = "resnet10-w16"  # default
+SMALL = 100_000  # training images that are all decoded, to find copies; of more only what is needed
+logger = logging.getLogger(__name__)
 
 
 def open_comparison(
@@ -72,7 +76,14 @@ def open_comparison(
     needs_all_images = {"full", "nearest", "herding"} & {*config.baselines}
     check_room({train: len(train) if needs_all_images else 0, test: len(test)})
     pixels = _preprocessing(reference, train, seed)
-    train, test = train.normalised(pixels), test.normalised(pixels)
+    images = Pixels(train.normalised(pixels), test.normalised(pixels))
+    if needs_all_images or len(train) <= SMALL:
+        real, images = without_copies(real, images, accelerator)
+    else:
+        logger.info(
+            f"dataset: copies of evaluation images were not looked for among {len(train):,} "
+            "training images, of which this evaluation needs a few"
+        )
     teacher = None
     if source is not None:
         backbone = load_backbone(source, real.class_names, pixels, 0)
@@ -85,8 +96,8 @@ def open_comparison(
         candidate=candidate,
         protocol=_protocol(config, run_config),
         real=real,
-        train=train,
-        test=test,
+        train=images.train,
+        test=images.test,
         teacher=teacher,
         students=_students(config, subject.manifest, real, resolution, pixels),
         accelerator=accelerator,

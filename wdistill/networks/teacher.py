@@ -129,7 +129,7 @@ def features_key(data: ImageData, backbone: Backbone, digest: str, seed: int) ->
             "network": _network_settings(backbone),
             # A hold-out is drawn with the seed; the evaluation split of a dataset is not.
             "images": [
-                len(data.train), len(data.eval), data.eval_split,
+                *data.stored, data.eval_split,
                 seed if data.eval_is_holdout else None,
             ],
             "pixels": vars(backbone.preprocessing),

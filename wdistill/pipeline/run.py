@@ -26,6 +26,7 @@ from wdistill.core.log import log_to_folder
 from wdistill.core.settings import flat
 from wdistill.core.units import Shard
 from wdistill.data.content.coding import Coding
+from wdistill.data.content.leaks import Pixels
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import decoding_for, remove_pixels
 from wdistill.errors import OptionError
@@ -52,9 +53,11 @@ from wdistill.pipeline.teacher import (
     Networks,
     Teacher,
     find_networks,
+    open_pixels,
     open_pool,
     prepare_teacher,
     scaling,
+    without_copies_in,
 )
 
 logger = logging.getLogger(__name__)
@@ -117,7 +120,9 @@ def run(
             if runtime.track is not None:
                 settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
                 accelerator.init_trackers("wdistill", settings)
-            _run_stages(run, networks, command)
+            with _timed(run, "pixels"):
+                run, pixels = without_copies_in(run, open_pixels(run, networks))
+            _run_stages(run, networks, pixels, command)
             remove_pixels(decoding, accelerator)
     return folder / PUBLISH
 
@@ -151,7 +156,7 @@ def _estimate(run: Run, networks: Networks) -> None:
 
 def stage_seconds(run: Run, networks: Networks) -> dict[str, float]:
     """Execute all stages of ``run``; returns the seconds that each took."""
-    _run_stages(run, networks, "")
+    _run_stages(run, networks, open_pixels(run, networks), "")
     return stage_times(run)
 
 
@@ -180,9 +185,9 @@ def _timed(run: Run, stage: str) -> Iterator[None]:
             write_json(run.work / SECONDS, seconds)
 
 
-def _teacher(run: Run, networks: Networks) -> Teacher:
+def _teacher(run: Run, networks: Networks, pixels: Pixels) -> Teacher:
     with _timed(run, "teacher"):
-        teacher = prepare_teacher(run, networks)
+        teacher = prepare_teacher(run, networks, pixels)
     origin = teacher.description.origin.replace("_", " ")
     logger.info(
         f"teacher: {teacher.description.backbone} ({origin}) has accuracy "
@@ -194,8 +199,8 @@ def _teacher(run: Run, networks: Networks) -> Teacher:
     return teacher
 
 
-def _run_stages(run: Run, networks: Networks, command: str) -> None:
-    teacher = _teacher(run, networks)
+def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> None:
+    teacher = _teacher(run, networks, pixels)
     with _timed(run, "transport"):
         transport = transport_stage(run, teacher)
     if run.shard is None:

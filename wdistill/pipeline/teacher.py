@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isnan, nan
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,9 @@ from wdistill.config import RunConfig
 from wdistill.core.files import read_json, write_json
 from wdistill.core.processes import main_process_value, share_file, share_folder
 from wdistill.core.seeds import stream_seed
+from wdistill.core.settings import stable_hash
 from wdistill.core.text import without_folders
+from wdistill.data.content.leaks import Pixels, without_copies
 from wdistill.data.dataset import ImageData
 from wdistill.data.hub.streaming import Scaling
 from wdistill.data.pixels import PixelStore, Preprocessing, check_room
@@ -39,6 +42,7 @@ from wdistill.pipeline.run_folder import Run
 from wdistill.synthesis.spaces import FeatureSpace, open_spaces
 
 logger = logging.getLogger(__name__)
+COPIES = "copies.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Teacher:
 
     Attributes:
         network: The network, in evaluation mode.
-        train: The training images.
+        images: All training images. Rows of :meth:`class_rows` are theirs, whatever is left out.
+        train: Without those that stand in the evaluation split too.
         test: The evaluation images.
         accuracy: Top-1 on the evaluation images, from 0 to 1.
         description: What the manifest records of it.
@@ -55,6 +60,7 @@ class Teacher:
     """
 
     network: FeatureNetwork
+    images: PixelStore
     train: PixelStore
     test: PixelStore
     accuracy: float
@@ -62,8 +68,9 @@ class Teacher:
     key: str
 
     def class_rows(self, label: int) -> Tensor:
-        """The training images of a class, as rows of the split."""
-        return (self.train.labels == label).nonzero()[:, 0]
+        """The training images of a class, as rows of ``images``."""
+        rows = self.train.rows
+        return rows[self.train.labels == label]
 
 
 @dataclass(frozen=True)
@@ -130,25 +137,45 @@ def find_networks(config: RunConfig, data: ImageData) -> Networks:
     return Networks(backbone, students, pool, resolution)
 
 
-def prepare_teacher(run: Run, networks: Networks) -> Teacher:
-    """Load the backbone, train it if its classes are not the dataset's, and test it."""
-    data, source, resolution = run.data, networks.backbone, networks.resolution
-    preprocessing = preprocessing_for(source, resolution, NO_NORMALISATION)
-    train = PixelStore(data.train, preprocessing, run.decoding, run.quiet)
-    test = PixelStore(data.eval, preprocessing, run.decoding, run.quiet)
+def open_pixels(run: Run, networks: Networks) -> Pixels:
+    """The images of the run as its backbone sees them."""
+    source, resolution = networks.backbone, networks.resolution
+    plain = preprocessing_for(source, resolution, NO_NORMALISATION)
+    train = PixelStore(run.data.train, plain, run.decoding, run.quiet)
+    test = PixelStore(run.data.eval, plain, run.decoding, run.quiet)
     if not any(run.work.glob("transport-*")):
         check_room({train: len(train) // (run.shard.count if run.shard else 1), test: len(test)})
-    if source.processor is None:
-        statistics = pixel_statistics(train, run.config.seed)
-        preprocessing = preprocessing_for(source, resolution, statistics)
-        train, test = train.normalised(preprocessing), test.normalised(preprocessing)
+    pixels = Pixels(train, test)
+    if source.processor is not None:
+        return pixels
+    statistics = pixel_statistics(train, run.config.seed)
+    return pixels.normalised(preprocessing_for(source, resolution, statistics))
+
+
+def without_copies_in(run: Run, pixels: Pixels) -> tuple[Run, Pixels]:
+    """The run without images that stand in both splits; of a shard those of its classes."""
+    rows = None
+    if run.shard is not None:
+        classes = [label for unit in run.shard.of(run.units) for label in unit.classes]
+        rows = torch.from_numpy(np.flatnonzero(np.isin(run.data.train.labels, classes)))
+    data, kept = without_copies(run.data, pixels, run.accelerator, rows, run.work / COPIES)
+    if data is run.data:
+        return run, pixels
+    logger.info(f"dataset: {data.notes[-1]}")
+    data.check_classes(run.config.barycenter.ipc)
+    return replace(run, data=data), kept
+
+
+def prepare_teacher(run: Run, networks: Networks, pixels: Pixels) -> Teacher:
+    """Load the backbone, train it if its classes are not the dataset's, and test it."""
+    data, preprocessing = run.data, pixels.train.preprocessing
     seed = stream_seed(run.config.seed, "teacher") % 2**31
-    backbone = load_backbone(source, data.class_names, preprocessing, seed)
+    backbone = load_backbone(networks.backbone, data.class_names, preprocessing, seed)
     check_accepts(backbone)
     if backbone.origin != "as_is":
         _check_not_shard(run, backbone)
-        backbone = _trained_backbone(run, backbone, train)
-    return _evaluate_teacher(run, backbone, train, test)
+        backbone = _trained_backbone(run, backbone, pixels.train)
+    return _evaluate_teacher(run, backbone, pixels)
 
 
 def _check_not_shard(run: Run, backbone: Backbone) -> None:
@@ -195,21 +222,21 @@ def _trained_backbone(run: Run, backbone: Backbone, train: PixelStore) -> Backbo
     return replace(backbone, model=model)
 
 
-def _evaluate_teacher(run: Run, backbone: Backbone, train: PixelStore, test: PixelStore) -> Teacher:
+def _evaluate_teacher(run: Run, backbone: Backbone, pixels: Pixels) -> Teacher:
     digest = weights_sha256(backbone.model)
     network = FeatureNetwork(backbone.model, backbone.preprocessing, run.accelerator.device)
     key = features_key(run.data, backbone, digest, run.config.seed)
-    record = run.work / "teacher-accuracy.json"
+    record, tested = run.work / "teacher-accuracy.json", stable_hash([key, len(pixels.test)])
     cached = read_json(record) if record.exists() else {}
     accuracy = main_process_value(
-        cached["accuracy"] if cached.get("key") == key else nan, run.accelerator
+        cached["accuracy"] if cached.get("key") == tested else nan, run.accelerator
     )
     if isnan(accuracy):
-        accuracy = measure_accuracy(network, test, run.accelerator)
+        accuracy = measure_accuracy(network, pixels.test, run.accelerator)
         if run.accelerator.is_main_process:
-            write_json(record, {"key": key, "accuracy": accuracy})
+            write_json(record, {"key": tested, "accuracy": accuracy})
     if not run.config.teacher.allow_weak:
-        check_not_weak(accuracy, test, backbone)
+        check_not_weak(accuracy, pixels.test, backbone)
     description = TeacherRecord(
         backbone=without_folders(run.config.teacher.backbone),
         revision=backbone.revision,
@@ -219,7 +246,8 @@ def _evaluate_teacher(run: Run, backbone: Backbone, train: PixelStore, test: Pix
         weights_sha256=digest,
         parameters=sum(p.numel() for p in backbone.model.parameters()),
     )
-    return Teacher(network, train, test, accuracy, description, key)
+    images = pixels.train.whole
+    return Teacher(network, images, pixels.train, pixels.test, accuracy, description, key)
 
 
 def open_pool(run: Run, teacher: Teacher, networks: Networks) -> list[FeatureSpace]:

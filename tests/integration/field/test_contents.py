@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers.datasets_on_disk import load, message
+from helpers.datasets_on_disk import apart, load, message
 from helpers.field import classes, per_class, table, tiny, write
 from PIL import Image
 
 from wdistill.data.content import decoding
 from wdistill.data.content.decoding import decode
 from wdistill.data.pixels import Preprocessing
+from wdistill.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -30,35 +31,64 @@ def test_images_of_both_splits_leave_training_and_are_told(tmp_path: Path) -> No
     root = Path(write(tmp_path / "d", classes(folders)))
     (root / "test" / "cat" / "copy.png").write_bytes((root / "train/cat/2.png").read_bytes())
     (root / "test" / "dog" / "0.png").write_bytes((root / "train/cat/0.png").read_bytes())
-    data = load(str(root))
+    data = apart(load(str(root)))
     assert per_class(data, data.train) == {"cat": 2, "dog": 4}
     assert per_class(data, data.eval) == {"cat": 5, "dog": 4}
     assert (
         "Left out of training 2 of 8 images of split 'train' that stand in split 'test' too, "
-        "by content."
+        "by their pixels."
     ) in data.notes
+    assert data.shared == 2
 
 
-def test_images_of_both_splits_are_found_across_kinds_of_storage(tmp_path: Path) -> None:
-    """Bytes in a table; the same length and the same end are not yet the same image."""
-    small = tiny(0)
-    end = b"\0" * 5000
-    other = bytes([*small[:-1], small[-1] ^ 1])
-    cells = [small + end, other + end, *(tiny(number) for number in range(2, 8))]
-    for name, part in (("train", cells), ("test", [small + end, tiny(20)])):
+def photograph(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (90, 70, 3), np.uint8))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_images_encoded_anew_are_found_by_their_pixels(tmp_path: Path) -> None:
+    """Other metadata, another format without loss, a turn by EXIF; not the same on a grid alone."""
+    jpeg = encoded(photograph(0), "JPEG")
+    seen = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x010E] = "a comment"
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    comment = exif.tobytes()
+    with_comment = jpeg[:2] + b"\xff\xe1" + (len(comment) + 2).to_bytes(2) + comment + jpeg[2:]
+    almost = np.array(seen)
+    almost[1, 1] ^= 1  # is not among the pixels whose hash is compared first
+    cells = [
+        jpeg,
+        encoded(seen, "PNG", compress_level=0),
+        encoded(seen, "WEBP", lossless=True),
+        encoded(seen.rotate(180), "PNG", exif=turned),
+        with_comment,
+        encoded(Image.fromarray(almost), "PNG"),
+        *(encoded(photograph(seed), "PNG") for seed in range(1, 5)),
+    ]
+    for name, part in (("train", cells), ("test", [encoded(seen, "PNG"), tiny(20)])):
         columns = {"image": [{"bytes": cell, "path": None} for cell in part]}
         labels = [row % 2 for row in range(len(part))]
         (tmp_path / "d").mkdir(exist_ok=True)
         pq.write_table(pa.table({**columns, "label": labels}), tmp_path / "d" / f"{name}.parquet")
-    data = load(str(tmp_path / "d"))
-    assert data.train.rows.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    loaded = load(str(tmp_path / "d"))
+    for side in (28, 90, 128):
+        assert apart(loaded, side).train.rows.tolist() == [5, 6, 7, 8, 9]
 
 
 def test_a_copy_of_the_training_split_is_refused_as_that(tmp_path: Path) -> None:
     paths = classes(("cat", "dog"))
     write(tmp_path / "d" / "train", paths)
     write(tmp_path / "d" / "test", paths)
-    assert message(str(tmp_path / "d")) == (
+    with pytest.raises(DataError) as caught:
+        apart(load(str(tmp_path / "d")))
+    assert str(caught.value) == (
         "8 of 8 images of split 'train' stand in split 'test' too, among them all of 2 of the "
         "classes; remove the copies from one of the two, or choose another `data.eval_split`"
     )
@@ -68,7 +98,7 @@ def test_copies_of_training_images_are_not_held_out(tmp_path: Path) -> None:
     root = Path(write(tmp_path / "d", classes(("cat", "dog"), each=20)))
     for number in range(20):
         (root / "cat" / f"{number} copy.png").write_bytes(tiny(number))
-    data = load(str(root))
+    data = apart(load(str(root)))
     trained = {data.train.image(row).tobytes() for row in range(len(data.train))}
     tested = {data.eval.image(row).tobytes() for row in range(len(data.eval))}
     assert not trained & tested

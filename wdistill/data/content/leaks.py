@@ -1,140 +1,141 @@
-"""Images that stand in two splits, found by their content."""
+"""Images that stand in both splits, found by their pixels."""
 
 from __future__ import annotations
 
-import hashlib
-import os
+from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import torch
+from accelerate import Accelerator
+from torch import Tensor
 
-from wdistill.data.content.decoding import encoded_bytes
+from wdistill.core.files import read_json, write_json
+from wdistill.core.log import Progress
+from wdistill.core.processes import share_file, summed
+from wdistill.core.settings import stable_hash
+from wdistill.data.dataset import ImageData
+from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import DataError
 
-TAIL = 4096  # bytes at the end of a file, where those of different images differ
-THREADS = 16  # that wait for the disk
-PIECE = 500  # files that a thread looks at
+BATCH = 256
+SIDE = 32  # pixels of a side that are hashed; whole images are compared where these agree
 
 
-def without_shared(
-    train: ImageSplit, evaluation: ImageSplit, is_holdout: bool
-) -> tuple[ImageSplit, ImageSplit, tuple[str, ...]]:
-    """The splits without images that stand in both, and what is to be said of these. They are left
-    out of training, or of images that were held out, which are not worth training images.
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Both splits of a dataset as a network sees them."""
+
+    train: PixelStore
+    test: PixelStore
+
+    def normalised(self, preprocessing: Preprocessing) -> Pixels:
+        return Pixels(self.train.normalised(preprocessing), self.test.normalised(preprocessing))
+
+
+def without_copies(
+    data: ImageData,
+    pixels: Pixels,
+    accelerator: Accelerator,
+    looked_at: Tensor | None = None,
+    record: Path | None = None,
+) -> tuple[ImageData, Pixels]:
+    """The splits without images that stand in both, pixel for pixel. These are left out of
+    training; of images that were held out, they are left out there, which costs less.
+
+    All images are decoded for this, and kept by the stores.
+
+    Args:
+        looked_at: Rows of the training split, the others are taken as they are; None for all.
+        record: A file that keeps the answer for the next start.
+
+    Raises:
+        DataError: All images of a class are copies.
     """
-    if is_holdout:
-        shared = shared_rows(evaluation, train)
-        if not len(shared) or len(shared) == len(evaluation):
-            return train, evaluation, ()
-        note = f"Left out {len(shared):,} held out images that are in training too, by content."
-        rest = np.setdiff1d(np.arange(len(evaluation)), shared)
-        return train, evaluation.take(rest), (note,)
-    shared = shared_rows(train, evaluation)
-    if not len(shared):
-        return train, evaluation, ()
-    kept = train.take(np.setdiff1d(np.arange(len(train)), shared))
-    lost = np.setdiff1d(train.labels, kept.labels)
+    split, other = pixels.train, pixels.test
+    if data.eval_is_holdout:
+        split, other = other, split
+    key = stable_hash([data.source.fingerprint, split.split.name, len(split), len(other)])
+    if record is not None:
+        share_file(record, accelerator)
+    known = read_json(record) if record is not None and record.exists() else {}
+    if known.get("key") == key:
+        rows = np.array(known["rows"], np.int64)
+    else:
+        rows = _copies(pixels, looked_at, data.eval_is_holdout, accelerator)
+        if record is not None and accelerator.is_main_process:
+            write_json(record, {"key": key, "rows": rows.tolist()})
+    if not len(rows) or (data.eval_is_holdout and len(rows) == len(split)):
+        return data, pixels
+    kept = split.take(torch.from_numpy(np.setdiff1d(np.arange(len(split)), rows)))
+    if data.eval_is_holdout:
+        note = f"Left out {len(rows):,} held out images that are in training too, by their pixels."
+        return _changed(data, Pixels(pixels.train, kept), note), Pixels(pixels.train, kept)
+    lost = np.setdiff1d(split.split.labels, kept.split.labels)
+    of_all = f"{len(rows):,} of {len(split):,} images of split {split.split.name!r}"
+    where = f"split {other.split.name!r} too"
     if len(lost):
         raise DataError(
-            f"{len(shared):,} of {len(train):,} images of split {train.name!r} stand in split "
-            f"{evaluation.name!r} too, among them all of {len(lost):,} of the classes; remove the "
-            "copies from one of the two, or choose another `data.eval_split`"
+            f"{of_all} stand in {where}, among them all of {len(lost):,} of the classes; remove "
+            "the copies from one of the two, or choose another `data.eval_split`"
         )
-    note = (
-        f"Left out of training {len(shared):,} of {len(train):,} images of split {train.name!r} "
-        f"that stand in split {evaluation.name!r} too, by content."
+    note = f"Left out of training {of_all} that stand in {where}, by their pixels."
+    return _changed(data, Pixels(kept, other), note), Pixels(kept, other)
+
+
+def _changed(data: ImageData, pixels: Pixels, note: str) -> ImageData:
+    return replace(
+        data,
+        train=pixels.train.split,
+        eval=pixels.test.split,
+        notes=(*data.notes, note),
     )
-    return kept, evaluation, (note,)
 
 
-def shared_rows(split: ImageSplit, other: ImageSplit) -> np.ndarray:
-    """Rows of ``split`` whose image stands in ``other`` too, byte for byte.
-
-    Lengths are compared, of files of the same length the last bytes, and all bytes of those that
-    agree in them: nothing is decoded, and of large datasets only a small part is read. An image
-    that was encoded anew is not found, as its pixels are mostly others too.
-    """
-    with ThreadPoolExecutor(THREADS) as pool:
-        files, others = (_mapped(pool, _measured, _stored(part)) for part in (split, other))
-        lengths = {file.length for file in files} & {file.length for file in others} - {0}
-        ended = partial(_ended, lengths)
-        files, others = (_mapped(pool, ended, part) for part in (files, others))
-    common = {file for file in files if file.end} & {file for file in others if file.end}
-    wanted = {_digest(other, row) for row, file in enumerate(others) if file in common}
-    rows = [
-        row for row, file in enumerate(files) if file in common and _digest(split, row) in wanted
-    ]
-    return np.array(rows, np.int64)
+def _copies(
+    pixels: Pixels, looked_at: Tensor | None, of_test: bool, accelerator: Accelerator
+) -> np.ndarray:
+    """Rows of the training split, or of the other, whose image stands in both."""
+    rows = torch.arange(len(pixels.train)) if looked_at is None else looked_at
+    silent = pixels.train.quiet or not accelerator.is_main_process
+    with Progress("decoding", len(rows) + len(pixels.test), "images", quiet=silent) as bar:
+        train = _hashes(pixels.train, rows, accelerator, bar.update)
+        test = _hashes(pixels.test, torch.arange(len(pixels.test)), accelerator, bar.update)
+    common = np.intersect1d(train[train != 0], test)
+    train_rows, test_rows = (np.flatnonzero(np.isin(hashes, common)) for hashes in (train, test))
+    train_keys = _contents(pixels.train.split, train_rows)
+    test_keys = _contents(pixels.test.split, test_rows)
+    chosen = test_keys if of_test else train_keys
+    found = [row for key in train_keys.keys() & test_keys.keys() for row in chosen[key]]
+    return np.array(sorted(found), np.int64)
 
 
-class _File(NamedTuple):
-    """length: in bytes, 0 where there is no image; end: a hash of the last bytes, empty where it is
-    not needed; path: where the bytes are, until they are read.
-    """
-
-    length: int = 0
-    end: bytes = b""
-    path: str = ""
-
-
-def _stored(split: ImageSplit) -> list[_File]:
-    """What the table says of each image, without a look into files."""
-    files = []
-    for batch in split.dataset.with_format("arrow").iter(batch_size=1000):
-        for chunk in batch.column(split.column).chunks:
-            content = chunk.field("bytes").cast(pa.large_binary())
-            lengths = pc.binary_length(content).to_pylist()
-            ends = pc.binary_slice(content, -TAIL).to_pylist()
-            for length, end, path in zip(
-                lengths, ends, chunk.field("path").to_pylist(), strict=True
-            ):
-                files.append(_File(length, _hash(end)) if length else _File(path=path or ""))
-    return [files[row] for row in split.rows]
+def _hashes(
+    store: PixelStore, rows: Tensor, accelerator: Accelerator, advance: Callable[[int], object]
+) -> np.ndarray:
+    """(n,) int64, the same for images whose pixels are the same; 0 for rows not looked at."""
+    hashes = torch.zeros(len(store), dtype=torch.int64)
+    own = rows[accelerator.process_index :: accelerator.num_processes]
+    stride = max(1, store.preprocessing.resolution // SIDE)
+    for part, pixels in zip(own.split(BATCH), store.batches(own, BATCH), strict=True):
+        sample = pixels[:, :, ::stride, ::stride].contiguous().numpy()
+        hashes[part] = torch.tensor([_number(image) for image in sample])
+        advance(len(part) * accelerator.num_processes)
+    return summed(hashes, accelerator).numpy()
 
 
-def _measured(file: _File) -> _File:
-    """What cannot be read is told when it is asked for."""
-    if not file.path:
-        return file
-    with suppress(OSError, ValueError):
-        if "://" in file.path:
-            data = encoded_bytes({"bytes": None, "path": file.path})
-            return _File(len(data), _hash(data[-TAIL:]))
-        return _File(os.path.getsize(file.path), file.end, file.path)
-    return _File()
+def _number(image: np.ndarray) -> int:
+    return int.from_bytes(blake2b(image.data, digest_size=8).digest(), "big", signed=True) or 1
 
 
-def _ended(lengths: set[int], file: _File) -> _File:
-    """With its last bytes if another file has the same length."""
-    if file.length not in lengths:
-        return _File()
-    if not file.path:
-        return file
-    with suppress(OSError), Path(file.path).open("rb") as content:
-        content.seek(max(0, file.length - TAIL))
-        return _File(file.length, _hash(content.read()))
-    return _File()
-
-
-def _hash(end: bytes) -> bytes:
-    return hashlib.blake2b(end, digest_size=16).digest()
-
-
-def _mapped(
-    pool: ThreadPoolExecutor, function: Callable[[_File], _File], files: list[_File]
-) -> list[_File]:
-    pieces = [files[first : first + PIECE] for first in range(0, len(files), PIECE)]
-    return [file for piece in pool.map(lambda p: list(map(function, p)), pieces) for file in piece]
-
-
-def _digest(split: ImageSplit, row: int) -> bytes:
-    cell = split.dataset[int(split.rows[row])][split.column]
-    return hashlib.sha256(encoded_bytes(cell)).digest()
+def _contents(split: ImageSplit, rows: np.ndarray) -> dict[bytes, list[int]]:
+    """The rows by a hash of the whole image."""
+    found: dict[bytes, list[int]] = defaultdict(list)
+    for row in rows.tolist():
+        image = split.image(row)
+        found[blake2b(f"{image.size}".encode() + image.tobytes()).digest()].append(row)
+    return found

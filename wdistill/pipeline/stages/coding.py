@@ -159,5 +159,4 @@ def _held_out(run: Run, train: PixelStore) -> PixelStore:
     that is tested on them has seen one.
     """
     order = torch.randperm(len(train), generator=stream(run.config.seed, "coding"))
-    rows = order[:HELD_OUT].sort().values
-    return PixelStore(train.split.take(rows.numpy()), train.preprocessing, run.decoding, run.quiet)
+    return train.take(order[:HELD_OUT].sort().values)

@@ -60,7 +60,7 @@ def relabel_stage(
         for label, pixels in zip(unit.classes, shown, strict=True):
             generator = stream(run.config.seed, "relabel", label)
             labels.append(soft_labels(teacher.network, pixels, run.config.relabel, generator))
-            real = teacher.train.batches(teacher.class_rows(label), 512)
+            real = teacher.images.batches(teacher.class_rows(label), 512)
             nearest.append(nearest_real(pixels, real, teacher.network.device)[1])
             advance(1)
         return LabelledUnit(torch.cat(labels), torch.stack(nearest))

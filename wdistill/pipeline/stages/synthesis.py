@@ -28,8 +28,8 @@ SPECTRUM_SAMPLE = 2000  # real images; estimates each standard deviation to abou
 
 def real_spectrum(run: Run, teacher: Teacher) -> Spectrum:
     """The spectrum of a seeded sample of the training images."""
-    order = torch.randperm(len(teacher.train), generator=stream(run.config.seed, "spectrum"))
-    return measure_spectrum(teacher.train.get(order[:SPECTRUM_SAMPLE].sort().values).split(100))
+    order = torch.randperm(len(teacher.images), generator=stream(run.config.seed, "spectrum"))
+    return measure_spectrum(teacher.images.get(order[:SPECTRUM_SAMPLE].sort().values).split(100))
 
 
 def synthesis_stage(
@@ -55,7 +55,7 @@ def synthesis_stage(
 
     def compute(unit: Unit, advance: Advance) -> DistilledUnit:
         classes, spectrum = transport.units[unit.index].classes, objective().spectrum
-        starts, targets, real = [], [], teacher.train
+        starts, targets, real = [], [], teacher.images
         for label in unit.classes:
             plan = classes[label]
             starts.append(class_start(real, spectrum, config.init, plan, label, seed))

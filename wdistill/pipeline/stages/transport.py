@@ -22,7 +22,7 @@ SURVEY_BATCH = 128
 def transport_stage(run: Run, teacher: Teacher) -> StageOutput[TransportUnit]:
     """Survey the real images of each class and compute its barycenter."""
     config, seed = run.config.barycenter, run.config.seed
-    groups = run.data.train.groups
+    groups = teacher.images.split.groups
 
     def compute(unit: Unit, advance: Advance) -> TransportUnit:
         members = [teacher.class_rows(label) for label in unit.classes]
@@ -37,7 +37,7 @@ def transport_stage(run: Run, teacher: Teacher) -> StageOutput[TransportUnit]:
             barycenter = class_barycenter(survey.features, config, generator, class_groups[index])
             return class_transport(survey, barycenter, members[index], shares[index])
 
-        parts = zip(teacher.train.parts(members, SURVEY_BATCH), shares, strict=True)
+        parts = zip(teacher.images.parts(members, SURVEY_BATCH), shares, strict=True)
         classes = {}
         results = survey_classes(teacher.network, parts, transport)
         for label, result in zip(unit.classes, results, strict=True):
