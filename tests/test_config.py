@@ -92,8 +92,8 @@ def test_settings_are_checked_also_when_replaced() -> None:
 
 
 def test_a_run_has_fewer_images_per_class_than_a_set_that_is_judged_may_have() -> None:
-    many = BarycenterConfig(ipc=101)
-    with pytest.raises(OptionError, match=r"`barycenter.ipc` is 101; give a number from 1 to 100"):
+    many = BarycenterConfig(ipc=1001)
+    with pytest.raises(OptionError, match=r"`barycenter.ipc` is 1001; .* from 1 to 1000"):
         RunConfig(barycenter=many)
 
 
@@ -130,7 +130,7 @@ def test_flat_settings_name_every_field_once() -> None:
         DataConfig, TeacherConfig, BarycenterConfig, SynthesisConfig, CodingConfig,
         RelabelConfig, LabelViewsConfig, StudentConfig,
     )  # fmt: skip
-    assert len(settings) == sum(len(dataclasses.fields(s)) for s in sections) + 2
+    assert len(settings) == sum(len(dataclasses.fields(s)) for s in sections) + 3
     assert settings["barycenter.ipc"] == 10
     assert json.loads(json.dumps(settings)) == settings  # plain JSON, lists and all
 
@@ -216,7 +216,7 @@ def test_settings_that_are_missing_are_the_defaults() -> None:
         ({"evaluate": {"labels": ["best"]}}, "`evaluate.labels` is 'best'; choose one of hard"),
         ({"evaluate": {"labels": "hard"}}, "`evaluate.labels` is 'hard'; give a list"),
         ({"barycenter": {"ipc": 2.0}}, "`barycenter.ipc` is 2.0; give a whole number"),
-        ({"barycenter": {"ipc": 0}}, "`barycenter.ipc` is 0; give a number from 1 to 100"),
+        ({"barycenter": {"ipc": 0}}, "`barycenter.ipc` is 0; give a number from 1 to 1000"),
         ({"data": {"skip_broken": 1}}, "`data.skip_broken` is 1; give true or false"),
         ({"data": {"train_split": "a\nb"}}, "`data.train_split` has control characters"),
         ({"data": {"revision": 7}}, "`data.revision` is 7; give text"),

@@ -34,6 +34,7 @@ Weights = Literal["uniform", "free"]
 Init = Literal["real", "mean", "noise"]
 Labels = Literal["hard", "soft", "views", "teacher"]
 Baseline = Literal["random", "nearest", "herding", "full"]
+Giver = Literal["auto", "teacher", "committee", "none"]
 GroupWeights = Literal["equal", "proportional"]
 ImageFormat = Literal["png", "webp"]
 
@@ -41,8 +42,10 @@ FORMAT_VERSION = 2  # of run folders and published sets
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 LARGE_SET = 500
 LARGE_DATASET = 20_000  # images
-MOST_IPC = 100  # of a run; sets of others may have more
+MOST_IPC = 1000  # of a run; sets of others may have more
 SMALLEST_CROP = 0.01  # share of the image's area
+VIEWS = 40
+MOST_LOGITS = 50_000_000
 BUILT_IN = ("resnet18", "resnet10-w16", "convnet", "convnet-w64", "vit")
 
 CROP = between(SMALLEST_CROP, 1)
@@ -340,12 +343,12 @@ class CodingConfig(Settings):
 
 @dataclass(frozen=True)
 class RelabelConfig(Settings):
-    """Soft labels: the teacher's mean logits over augmented views, as probabilities."""
+    """Soft labels: the giver's mean logits over augmented views, as probabilities."""
 
     section = "relabel"
     views: int = setting(
         16,
-        "Views of each image that the teacher's answer is averaged over. [source: own choice]",
+        "Views of each image that the giver's answer is averaged over. [source: own choice]",
         allowed=between(1, 100_000),
     )
     crop_min: float = setting(
@@ -354,19 +357,34 @@ class RelabelConfig(Settings):
         "synthesis]",
         allowed=CROP,
     )
+    giver: Giver = setting(
+        "auto",
+        "Who labels the images: the teacher; a committee, which is the teacher and a small ConvNet "
+        "that is trained briefly; none, for hard labels alone; or auto, the one from which short "
+        "students learn most. [source: own measurement; official the teacher]",
+        "--label-giver",
+        allowed=get_args(Giver),
+    )
+    committee_steps: int = setting(
+        400,
+        "Steps of training of the committee's ConvNet. [source: own measurement]",
+        allowed=between(1, 10**6),
+    )
 
 
 @dataclass(frozen=True)
 class LabelViewsConfig(Settings):
-    """The teacher's logits for single views of each image, stored beside the soft labels."""
+    """The giver's logits for single views of each image, stored beside the soft labels."""
 
     section = "label_views"
-    count: int = setting(
-        0,
+    count: int | None = setting(
+        None,
         "Views of each image whose labels are published too, so that students need no teacher; 0 "
-        "for none. [source: own choice; official one per epoch]",
+        f"for none. [default: {VIEWS}, our measurement, or fewer where that would be more than 50 "
+        "million logits; official one per epoch]",
         "--label-views",
         allowed=between(0, 1000),
+        metavar="N",
     )
     topk: int | None = setting(
         None,
@@ -389,11 +407,18 @@ class LabelViewsConfig(Settings):
     )
     budget: int | None = setting(
         None,
-        "As many of the views as fit into so many bytes, such as 15kB or 2MB. [default: no limit]",
+        "As many of the views as fit into so many bytes, such as 15kB or 2MB. [default: no limit "
+        "where their number is given, else as many bytes as the images take, our choice]",
         "--label-budget",
         allowed=Range("a number of bytes from 1", 1, 1e18),
         metavar="BYTES",
     )
+
+    def number(self, images: int, classes: int) -> int:
+        """Views of each of so many images, as far as the budget does not limit them."""
+        if self.count is not None:
+            return self.count
+        return max(1, min(VIEWS, MOST_LOGITS // (images * min(classes, self.topk or classes))))
 
 
 @dataclass(frozen=True)
@@ -414,11 +439,11 @@ class StudentConfig(Settings):
         metavar="ID|PATH|NAME",
     )
     labels: tuple[Labels, ...] = setting(
-        ("hard", "soft"),
+        (),
         "Labels that students see: hard, the classes; soft, the one published label of each "
-        "image; views, those of single views (of sets made with --label-views); teacher, the "
-        "teacher's answer to every batch. Repeatable. [source: own choice, what a user of the "
-        "files alone can do; official teacher]",
+        "image; views, those of single views; teacher, the teacher's answer to every batch. "
+        "Repeatable. [default: the best that is published, and hard: what a user of the files "
+        "alone can do; official teacher]",
         "--labels",
         allowed=get_args(Labels),
     )
@@ -447,7 +472,9 @@ class StudentConfig(Settings):
     lr: float = setting(0.001, "Of AdamW, with cosine decay. [source: official]", allowed=POSITIVE)
     weight_decay: float = setting(0.01, "Of AdamW. [source: official]", allowed=NOT_NEGATIVE)
     temperature: float = setting(
-        20.0, "Of soft labels and of the teacher. [source: official]", allowed=POSITIVE
+        1.0,
+        "Of labels that networks give. [source: own measurement; official 20]",
+        allowed=POSITIVE,
     )
     crop_min: float = setting(
         0.4,
@@ -463,6 +490,10 @@ class StudentConfig(Settings):
                 "`evaluate.epochs` and `evaluate.steps` are both given; leave one of them out"
             )
 
+    def with_labels(self, *published: Labels) -> StudentConfig:
+        """The same with its kinds of labels; where they are left open, the ``published`` ones."""
+        return self if self.labels else dataclasses.replace(self, labels=published)
+
     def budget(self, images: int) -> tuple[int, int]:
         """(optimiser steps, batch size) for a set of ``images``."""
         epochs, size = (100, 32) if images <= LARGE_SET else (30, 128)
@@ -471,6 +502,13 @@ class StudentConfig(Settings):
 
 
 _SEED = Option("Of everything random. [source: convention]", "--seed", between(0, 2**31 - 1))
+_BUDGET = Option(
+    "In place of --ipc: as many images (as WebP) and labels as fit into so many bytes of files, "
+    "such as 120kB; short students choose how to spend them. [default: no limit]",
+    "--budget",
+    Range("a number of bytes from 1", 1, 1e18),
+    "BYTES",
+)
 _PRECISION = Option(
     "bf16 forward passes in training and synthesis. [source: Accelerate]",
     "--mixed-precision",
@@ -490,6 +528,7 @@ class RunConfig(Settings):
     relabel: RelabelConfig = field(default_factory=RelabelConfig)
     label_views: LabelViewsConfig = field(default_factory=LabelViewsConfig)
     evaluate: StudentConfig = field(default_factory=StudentConfig)
+    budget: int | None = field(default=None, metadata={"option": _BUDGET})
     seed: int = field(default=0, metadata={"option": _SEED})
     mixed_precision: Precision = field(default="no", metadata={"option": _PRECISION})
 
@@ -501,6 +540,11 @@ class RunConfig(Settings):
                 "`evaluate.labels=views` needs stored views; give their number with "
                 "`label_views.count`"
             )
+
+    @property
+    def least_ipc(self) -> int:
+        """Images that each class must have, as far as is known before a budget is spent."""
+        return self.barycenter.ipc if self.budget is None else 1
 
     @classmethod
     def from_dict(cls, values: Any) -> RunConfig:

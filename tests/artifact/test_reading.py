@@ -31,6 +31,7 @@ from wdistill.config import (
     BarycenterConfig,
     DataConfig,
     LabelViewsConfig,
+    RelabelConfig,
     RunConfig,
     RuntimeConfig,
     StudentConfig,
@@ -54,6 +55,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> DistilledRun:
         teacher=TeacherConfig(epochs=1, batch_size=50, allow_weak=True),
         barycenter=BarycenterConfig(ipc=2),
         synthesis=SynthesisConfig(iterations=1, feature_spaces=()),
+        relabel=RelabelConfig(giver="teacher"),
         label_views=LabelViewsConfig(count=1),
         evaluate=StudentConfig(epochs=None, steps=2, labels=("views",), seeds=1),
     )

@@ -76,8 +76,8 @@ def test_each_command_has_an_example_and_helps_with_every_option(name: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--ipc", "0"], "--ipc is 0; give a number from 1 to 100"),
-        (["--ipc", "101"], "--ipc is 101"),
+        (["--ipc", "0"], "--ipc is 0; give a number from 1 to 1000"),
+        (["--ipc", "1001"], "--ipc is 1001"),
         (["--resolution", "4"], "--resolution is 4"),
         (["--iterations", "-1"], "--iterations is -1"),
         (["--eval-epochs", "0"], "--eval-epochs is 0"),

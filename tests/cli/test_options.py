@@ -105,6 +105,7 @@ def test_a_flag_may_complete_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", '{"evaluate": {"labels": ["views"]}}')
     config, _ = parsed(RunConfig, "--config", path, "--label-views", "4")
     assert config.label_views.count == 4
+    write(path, '{"evaluate": {"labels": ["views"]}, "label_views": {"count": 0}}')
     with pytest.raises(OptionError, match=r"a.json': `evaluate.labels=views` needs stored views"):
         parsed(RunConfig, "--config", path)
 
@@ -115,7 +116,7 @@ def test_a_flag_may_complete_the_file(tmp_path: Path) -> None:
         ("barycentre: {ipc: 3}", "`barycentre` is no setting of wdistill"),
         ("barycenter: {ipcs: 3}", "choose from ipc, weights, group_weights, restarts"),
         ("barycenter: {ipc: ten}", "`barycenter.ipc` is 'ten'; give a whole number"),
-        ("barycenter: {ipc: 0}", "`barycenter.ipc` is 0; give a number from 1 to 100"),
+        ("barycenter: {ipc: 0}", "`barycenter.ipc` is 0; give a number from 1 to 1000"),
         ("barycenter: 3", "`barycenter` is 3; give settings by name"),
         ("runtime: {device: tpu}", "`runtime.device` is 'tpu'; choose one of auto, cpu, cuda, mps"),
         ("- ipc", "holds no settings"),

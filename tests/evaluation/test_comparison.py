@@ -65,6 +65,7 @@ def finished_run(home: Path, name: str, *options: str | Path) -> Path:
         done = run_wdistill(
             "run", "--dataset", home / "grouped", "--label-column", "label", "--ipc", "2",
             "--iterations", "2", "--feature-spaces", "none", "--no-evaluate", *options,
+            "--label-giver", "teacher", "--label-views", "0",
             "--output", home / name,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

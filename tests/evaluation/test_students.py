@@ -80,7 +80,10 @@ def setting(store: PixelStore, tmp_path_factory: pytest.TempPathFactory) -> Stud
     judged = candidate(distilled)
     scratch, relabel = tmp_path_factory.mktemp("scratch"), RelabelConfig(views=2)
     recipe = recipe_for(QUICK, count)
-    return StudentSetting(judged, NAMES, store, store, network(), recipe, relabel, 5, CPU, scratch)
+    given = network()
+    return StudentSetting(
+        judged, NAMES, store, store, given, recipe, relabel, 5, CPU, scratch, giver=given
+    )
 
 
 # --- random real images -------------------------------------------------------------------------
@@ -141,7 +144,7 @@ def test_real_images_go_through_the_files_of_the_set(setting: StudentSetting) ->
 
 
 def test_every_combination_is_one_job() -> None:
-    found = jobs(StudentConfig(seeds=3), ["resnet18", "user/net"], IPC)
+    found = jobs(StudentConfig(seeds=3, labels=("hard", "soft")), ["resnet18", "user/net"], IPC)
     expected = itertools.product(
         ("resnet18", "user/net"), ("distilled", "random"), ("hard", "soft"), range(3)
     )
@@ -217,7 +220,7 @@ def test_the_teacher_labels_random_images(setting: StudentSetting) -> None:
     sure = network(0)
     sure.model.classifier.weight.data.zero_()
     sure.model.classifier.bias.data.copy_(torch.tensor([0.0, 50.0, 0.0]))
-    told = replace(setting, network=sure)
+    told = replace(setting, giver=sure)
     targets = training_set(told, Job("s", "random", "soft", IPC, 0)).targets
     torch.testing.assert_close(targets, torch.tensor([0.0, 1.0, 0.0]).expand(9, 3))
 

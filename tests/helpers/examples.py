@@ -94,6 +94,8 @@ def manifest_json(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) 
             "coder": "zlib 1.2.13",
             "tried": [],
         },
+        "labels": {"giver": "teacher", "hard_soft": False, "tried": []},
+        "budget": None,
         "teacher": {
             "backbone": "resnet10-w16",
             "revision": None,

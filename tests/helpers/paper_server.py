@@ -30,6 +30,7 @@ from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
 RUN = (
     "--resolution", "8", "--teacher-epochs", "1", "--allow-weak-teacher", "--iterations", "1",
     "--feature-spaces", "none", "--eval-epochs", "1", "--eval-seeds", "1", "--device", "cpu", "-q",
+    "--label-giver", "teacher",
 )  # fmt: skip
 SMALL = {
     "run": RUN,

@@ -26,6 +26,7 @@ EMBEDDED = Path(wdistill.__file__).parent / "data/embedded"
 QUICK = (
     "--ipc", "2", "--iterations", "6", "--eval-epochs", "3", "--eval-seeds", "1",
     "--teacher-epochs", "3", "--feature-spaces", "convnet-w64:2",
+    "--label-giver", "teacher", "--label-views", "0",
 )  # fmt: skip
 
 

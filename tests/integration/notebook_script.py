@@ -18,12 +18,19 @@ import transformers
 from accelerate.state import is_initialized
 
 import wdistill
-from wdistill.config import BarycenterConfig, StudentConfig, SynthesisConfig, TeacherConfig
+from wdistill.config import (
+    BarycenterConfig,
+    RelabelConfig,
+    StudentConfig,
+    SynthesisConfig,
+    TeacherConfig,
+)
 
 SETTINGS = wdistill.RunConfig(
     teacher=TeacherConfig(epochs=0, allow_weak=True),
     barycenter=BarycenterConfig(ipc=1),
     synthesis=SynthesisConfig(iterations=4, feature_spaces=("none",)),
+    relabel=RelabelConfig(giver="teacher"),
     evaluate=StudentConfig(labels=("hard",), steps=2, seeds=1),
 )
 STUDENTS = wdistill.EvaluateConfig(
@@ -99,7 +106,7 @@ def main(folder: Path, repo_id: str) -> None:
     assert wdistill.push(run.folder, repo_id).changed
     images = wdistill.load(repo_id)
     assert len(images) == len(run.images()) == 10
-    assert refused(ipc=0) == "`barycenter.ipc` is 0; give a number from 1 to 100"
+    assert refused(ipc=0) == "`barycenter.ipc` is 0; give a number from 1 to 1000"
     wrong = refused(folder / "none.parquet", output=folder / "none")
     assert "none.parquet' does not exist; give " in wrong
     unchanged(before)

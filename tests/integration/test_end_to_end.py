@@ -90,7 +90,7 @@ def test_evaluate_takes_the_students_of_the_run_as_they_are(finished: Path, tmp_
     of_run = Report.read(one_set(folder) / "report.json")
     assert of_run.equivalents == ()
     stored = {path: path.stat().st_mtime_ns for path in (folder / "work" / "evaluate").iterdir()}
-    settings = ("--epochs", "3", "--seeds", "1", "--labels", "hard", "--labels", "soft")
+    settings = ("--epochs", "3", "--seeds", "1", "--labels", "soft", "--labels", "hard")
     done = run_wdistill("evaluate", folder, *settings, "--baselines", "random")
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in stored} == stored
@@ -213,6 +213,7 @@ def test_groups_make_another_barycenter_and_one_group_the_same(
     def run(name: str, *options: str | Path) -> Path:
         command = ["run", "--dataset", grouped, "--label-column", "label", *options]
         command += ["--backbone", finished / "teacher", "--ipc", "2", "--iterations", "2"]
+        command += ["--label-giver", "teacher", "--label-views", "0"]
         done = run_wdistill(*command, "--no-evaluate", "--output", tmp_path / name)
         assert done.returncode == 0, done.stderr
         return tmp_path / name

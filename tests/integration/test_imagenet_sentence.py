@@ -36,6 +36,7 @@ def test_run_push_load(tmp_path: Path) -> None:
         done = run_wdistill(
             "run", "--dataset", "imagenet-1k", "--backbone", "microsoft/resnet-18",
             "--ipc", "1", "--iterations", "2", "--feature-spaces", "none",
+            "--label-giver", "teacher", "--label-views", "1",
             "--resolution", str(RESOLUTION),
             env=env, cwd=tmp_path, timeout=7200,
         )  # fmt: skip

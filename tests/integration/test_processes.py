@@ -31,6 +31,7 @@ QUICK = (  # ipc 40 makes five groups of classes
     "--ipc", "40", "--iterations", "6", "--eval-epochs", "1", "--eval-seeds", "1",
     "--teacher-epochs", "2", "--feature-spaces", "convnet-w64:2",
     "--image-format", "webp", "--image-quality", "40",
+    "--label-giver", "teacher", "--label-views", "2",
 )  # fmt: skip
 
 

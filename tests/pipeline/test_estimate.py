@@ -16,6 +16,7 @@ from wdistill.config import (
     BarycenterConfig,
     DataConfig,
     LabelViewsConfig,
+    RelabelConfig,
     RunConfig,
     RuntimeConfig,
     StudentConfig,
@@ -35,7 +36,7 @@ from wdistill.pipeline.tables import estimate_table
 from wdistill.pipeline.teacher import Networks, find_networks
 
 PER_CLASS, TEST = 22, 200  # training images of a class, test images of all ten
-STAGES = ["teacher", "transport", "synthesis", "relabel", "evaluate"]
+STAGES = ["teacher", "transport", "synthesis", "nearest", "relabel", "evaluate"]
 
 
 def tiny(source: Path) -> RunConfig:
@@ -47,6 +48,7 @@ def tiny(source: Path) -> RunConfig:
         synthesis=SynthesisConfig(
             iterations=5, images_per_step=9, feature_spaces=("convnet-w64:2",)
         ),
+        relabel=RelabelConfig(giver="committee", committee_steps=3),
         label_views=LabelViewsConfig(count=2),
         evaluate=StudentConfig(epochs=2, labels=("hard", "views"), seeds=1),
     )
@@ -83,7 +85,8 @@ def test_copies_tell_the_terms_apart(opened: tuple[Run, Networks]) -> None:
             "teacher": 5 + 10 * PER_CLASS + TEST + 2 * 200 / 10,
             "transport": 5 + 2 * 10 + 10 * PER_CLASS,
             "synthesis": 5 + 2 * 10 + 10 * PER_CLASS + 5 * 30 / 10,
-            "relabel": 5 + 2 * 10 + 10 * PER_CLASS + 2 * 30 / 10,
+            "nearest": 5 + 2 * 10 + 10 * PER_CLASS,
+            "relabel": 5 + 30 * (16 + 2) + 3 * 64 / 10,
             "evaluate": 2 * 4 + 4 * TEST + students * 30 / 10,
         }
     )

@@ -14,7 +14,7 @@ from wdistill.errors import OptionError
 
 QUICK = (  # ipc 40 makes five groups of classes
     "--ipc", "40", "--iterations", "4", "--eval-epochs", "1", "--eval-seeds", "1",
-    "--feature-spaces", "convnet-w64:1",
+    "--feature-spaces", "convnet-w64:1", "--label-giver", "teacher", "--label-views", "2",
 )  # fmt: skip
 
 

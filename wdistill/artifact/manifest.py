@@ -141,6 +141,53 @@ class StoredViews(Record):
     temperature: Number
 
 
+class BudgetTrial(Record):
+    """A way to spend a budget, and the accuracies on held-out training images of short students of
+    random real images, after so many ``steps``.
+
+    ipc: images per class; quality: of WebP, None without loss; views: of each image.
+    """
+
+    ipc: Count
+    quality: Count | None
+    views: Count
+    steps: Count
+    top1: tuple[Number, ...]
+
+
+class BudgetRecord(Record):
+    """bytes: that the parquet files may take; tried: what was compared."""
+
+    bytes: Count
+    tried: tuple[BudgetTrial, ...] = ()
+
+
+class LabelTrial(Record):
+    """Accuracies on held-out training images of short students: for each kind of student, those of
+    its seeds. giver: none for hard labels; labels: hard, soft or views.
+    """
+
+    giver: str
+    labels: str
+    top1: tuple[tuple[Number, ...], ...]
+
+    def __str__(self) -> str:
+        return "hard" if self.giver == "none" else f"{self.giver} ({self.labels})"
+
+
+class LabelRecord(Record):
+    """Who labelled the images.
+
+    giver: teacher; committee, the teacher and a network that was trained briefly; or none.
+    hard_soft: whether the one soft label of each image is its class, because short students learned
+    less from the giver's; tried: what the giver was chosen from.
+    """
+
+    giver: str = "teacher"
+    hard_soft: bool = False
+    tried: tuple[LabelTrial, ...] = ()
+
+
 class CodingTrial(Record):
     """Accuracies on held-out training images of short students of images in a quality of WebP, None
     without loss.
@@ -203,6 +250,8 @@ class Manifest(FileRecord):
     resolution: Count
     images: Count
     coding: CodingRecord = Field(default_factory=CodingRecord)
+    labels: LabelRecord = Field(default_factory=LabelRecord)
+    budget: BudgetRecord | None = None
     teacher: TeacherRecord
     revisions: FrozenMap[str, str]
     local_students: FrozenMap[str, str]
@@ -220,7 +269,7 @@ class Manifest(FileRecord):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         nearest, classes = self.distances.nearest_real_rmse, len(self.classes)
-        if self.ipc != self.config.barycenter.ipc:
+        if self.config.budget is None and self.ipc != self.config.barycenter.ipc:
             raise ValueError(f"ipc is {self.ipc}, but {self.config.barycenter.ipc} in config")
         if self.images != self.ipc * classes:
             raise ValueError(f"images is {self.images} for {classes} classes of {self.ipc}")

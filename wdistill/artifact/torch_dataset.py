@@ -23,12 +23,12 @@ CPU = torch.device("cpu")
 class DistilledImages(Dataset[dict[str, Tensor]]):
     """Items ``{"image", "target", "weight", "label"}``, which a DataLoader batches as they are.
 
-    image: (3, R, R) float32 in [0, 1], not normalised; target: (C,) float32, the teacher's
+    image: (3, R, R) float32 in [0, 1], not normalised; target: (C,) float32, the label giver's
     probabilities at ``temperature``; weight: () float32, of mean 1 over a class; label: () int64.
 
-    With stored views an item is a view as the teacher saw it: a crop of an image with a box of
+    With stored views an item is a view as it was labelled: a crop of an image with a box of
     another one pasted in. ``weight`` is then that of both, by area, and ``label`` the image's
-    alone. Without, an item is an image and the teacher's averaged answer to it.
+    alone. Without, an item is an image and the averaged answer to it.
 
     views: number of views per image, 0 if none are stored. A student learns from
     ``weight * KL(target || softmax(logits / temperature))``.

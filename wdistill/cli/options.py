@@ -148,6 +148,8 @@ def _command_line_values(options: dict[str, Any]) -> dict[str, Any]:
         if parameter.opts[0].startswith("--no-"):
             value = not value
         values[parameter.setting] = value
+    if {"barycenter.ipc", "budget"} <= values.keys():
+        raise OptionError("`barycenter.ipc` and `budget` are both given; leave one of them out")
     return values
 
 

@@ -23,6 +23,7 @@ from wdistill.data.pixels import PixelStore
 from wdistill.errors import DataError, OptionError
 from wdistill.evaluation.sets.baselines import herding
 from wdistill.evaluation.students import STORED
+from wdistill.labels.committee import LabelGiver
 from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.features import FeatureNetwork
 from wdistill.transport.barycenter import class_barycenter, groups_of
@@ -84,6 +85,10 @@ class Comparison:
         image_bytes: Size of these files; None if it is not known, and they are taken for PNG.
         label_bytes: Size of the files of its label views.
         weighted: Whether its images came with weights.
+        giver: The network or committee that gave its labels, to label real images alike; None if
+            it is not there.
+        giver_key: A hash of everything that its labels depend on.
+        hard_soft: Whether the soft label of an image is its class.
     """
 
     evaluated: EvaluatedSet
@@ -104,6 +109,9 @@ class Comparison:
     image_bytes: int | None = None
     label_bytes: int = 0
     weighted: bool = True
+    giver: LabelGiver | None = None
+    giver_key: str = ""
+    hard_soft: bool = False
 
     @property
     def classes(self) -> int:
@@ -191,11 +199,15 @@ def check(comparison: Comparison) -> None:
         )
     needs = [f"`evaluate.labels` {kind}" for kind in ("teacher",) if kind in labels]
     needs += [f"`baselines` {kind}" for kind in ("nearest", "herding") if kind in baselines]
-    if baselines:
-        needs += [f"`evaluate.labels` {kind} with `baselines`" for kind in STORED if kind in labels]
     if needs and comparison.teacher is None:
         raise OptionError(
             f"{needs[0]} needs a network that knows the classes; name one with `teacher`"
+        )
+    stored = [kind for kind in STORED if kind in labels]
+    if baselines and stored and comparison.giver is None and not comparison.hard_soft:
+        raise OptionError(
+            f"`evaluate.labels` {stored[0]} with `baselines` needs a network that labels real "
+            "images as those of the set; name one with `teacher`"
         )
     counts = np.bincount(comparison.real.train.labels, minlength=comparison.classes)
     required = np.maximum(

@@ -152,6 +152,8 @@ class Trial:
             autocast=torch.bfloat16 if protocol.mixed_precision == "bf16" else None,
             chosen=baseline_rows(comparison),
             coding=comparison.coding,
+            giver=comparison.giver,
+            hard_soft=comparison.hard_soft,
         )
         cache = Path(constants.HF_HOME) / "wdistill" / "full"
         self.place = Jobs(work, comparison.accelerator, comparison.quiet, cache)
@@ -208,9 +210,10 @@ class Trial:
             inputs += self.comparison.coding.key
         if job.labels == "views":  # real images get the same number of views and levels
             inputs.append(self._stored["views"])
-        if job.labels != "hard":
-            teacher = self.comparison.teacher
-            inputs.append([teacher and teacher.digest, vars(self.setting.relabel)])
+        if job.labels == "teacher":
+            inputs.append(self.comparison.teacher and self.comparison.teacher.digest)
+        elif job.labels != "hard":
+            inputs.append([self.comparison.giver_key, vars(self.setting.relabel)])
         return stable_hash(inputs)
 
     def ladder(

@@ -37,6 +37,7 @@ from wdistill.evaluation.sets.subject import (
     in_order_of,
     open_subject,
 )
+from wdistill.labels.committee import LabelGiver, giver_sha256, open_committee
 from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
 from wdistill.networks.checkpoints.source import STUDENTS, BackboneSource, find_backbone
 from wdistill.networks.features import FeatureNetwork
@@ -90,6 +91,7 @@ def open_comparison(
         check_accepts(backbone, "teacher")
         teacher = _teacher(config, subject, real, backbone, seed, accelerator)
     candidate = _candidate(subject, pixels)
+    giver, giver_key = _giver(config, subject, real, pixels, teacher)
     record = subject.manifest.coding if subject.manifest else CodingRecord()
     comparison = Comparison(
         evaluated=_evaluated_set(subject, candidate),
@@ -110,6 +112,9 @@ def open_comparison(
         image_bytes=subject.manifest.bytes.images if subject.manifest else None,
         label_bytes=subject.label_bytes,
         weighted=subject.weights is not None,
+        giver=giver,
+        giver_key=giver_key,
+        hard_soft=subject.manifest is not None and subject.manifest.labels.hard_soft,
     )
     check(comparison)
     return comparison
@@ -200,6 +205,28 @@ def _teacher(
     digest = weights_sha256(backbone.model)
     key = features_key(real, backbone, digest, seed)
     return EvaluationTeacher(name, network, digest, key, accuracy)
+
+
+def _giver(
+    config: EvaluateConfig,
+    subject: Subject,
+    real: ImageData,
+    pixels: Preprocessing,
+    teacher: EvaluationTeacher | None,
+) -> tuple[LabelGiver | None, str]:
+    """The network that gave the set's labels and its digest: that of the run, as far as it is
+    there, otherwise the teacher that the user names.
+    """
+    name = subject.manifest.labels.giver if subject.manifest else "teacher"
+    if config.teacher is not None or name == "teacher":
+        return (teacher.network, giver_sha256(teacher.network)) if teacher else (None, "")
+    if subject.folder is None or teacher is None or name == "none":
+        return None, ""
+    try:
+        giver = open_committee(teacher.network, subject.folder / "work", real.class_names, pixels)
+    except FileNotFoundError:
+        return None, ""
+    return giver, giver_sha256(giver)
 
 
 def _candidate(subject: Subject, preprocessing: Preprocessing) -> Candidate:

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional as F
 
 from wdistill.artifact.distilled_set import Candidate
 from wdistill.artifact.model import Count, Number, Record
@@ -29,6 +30,7 @@ from wdistill.errors import OptionError
 from wdistill.evaluation.metrics import score_network
 from wdistill.evaluation.sets.baselines import random_rows
 from wdistill.evaluation.training import Training, TrainingSet, train_student
+from wdistill.labels.committee import LabelGiver
 from wdistill.labels.soft import soft_labels
 from wdistill.labels.views import LabelViews, ViewRecipe, label_views, rounded
 from wdistill.networks.backbones import new_network
@@ -81,9 +83,10 @@ class Outcome(Record):
 class StudentSetting:
     """Everything the jobs share.
 
-    network: the teacher, which also labels the real images, or None; chosen: rows of ``train`` and
-    their weights for the images picked by a rule, by its name; scratch: a folder for the pixels of
-    real images; coding: of the set, which real images in equal numbers go through as well.
+    network: the teacher, or None; chosen: rows of ``train`` and their weights for the images picked
+    by a rule, by its name; scratch: a folder for the pixels of real images; coding: of the set,
+    which real images in equal numbers go through as well; giver: of the set's labels, which labels
+    real images alike, or None; hard_soft: whether the soft label of an image is its class.
     """
 
     candidate: Candidate
@@ -99,6 +102,8 @@ class StudentSetting:
     autocast: torch.dtype | None = None
     chosen: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     coding: Coding = field(default_factory=Coding)
+    giver: LabelGiver | None = None
+    hard_soft: bool = False
 
 
 def jobs(
@@ -150,10 +155,12 @@ def training_set(setting: StudentSetting, job: Job) -> TrainingSet:
         rows, weights = _real_rows(setting, job)
         labels = setting.train.labels[rows]
         images = setting.train if job.images == "full" else _pixels(setting, rows)
-        if job.labels == "soft" and isinstance(images, Tensor) and setting.network is not None:
+        if job.labels == "soft" and isinstance(images, Tensor) and setting.hard_soft:
+            soft = F.one_hot(labels, len(setting.class_names)).float()
+        elif job.labels == "soft" and isinstance(images, Tensor) and setting.giver is not None:
             generator = stream(setting.seed, "relabel-random", job.seed)
-            soft = soft_labels(setting.network, images, setting.relabel, generator)
-        if job.labels == "views" and isinstance(images, Tensor) and setting.network is not None:
+            soft = soft_labels(setting.giver, images, setting.relabel, generator)
+        if job.labels == "views" and isinstance(images, Tensor) and setting.giver is not None:
             views = _views_alike(setting, images, job.seed)
     missing = {"soft": soft is None, "views": views is None}
     if missing.get(job.labels):
@@ -170,12 +177,12 @@ def training_set(setting: StudentSetting, job: Job) -> TrainingSet:
 def _views_alike(setting: StudentSetting, pixels: Tensor, draw: int) -> LabelViews | None:
     """Labels of the views of real images, as many and as coarse as those of the set."""
     own = setting.candidate.views
-    if own is None or setting.network is None:
+    if own is None or setting.giver is None:
         return None
     config = LabelViewsConfig(own.count, own.logits.shape[1], crop_min=setting.recipe.crop_min)
     seed = stream_seed(setting.seed, "label-views-random", draw)
     temperature = setting.recipe.temperature
-    views = label_views(setting.network, pixels, ViewRecipe(config, temperature, seed))
+    views = label_views(setting.giver, pixels, ViewRecipe(config, temperature, seed))
     return rounded(views, config.levels)
 
 

@@ -1,7 +1,7 @@
-"""Label views: crops and mixes of the distilled images, each with the teacher's logits.
+"""Label views: crops and mixes of the distilled images, each with the logits of whoever labels.
 
-One averaged label per image loses the teacher's output for individual views. Storing the views (as
-FKD does; Shen and Xing, arXiv 2112.01528) keeps it: a student sees exactly what the teacher saw.
+One averaged label per image loses the output for individual views. Storing the views (as
+FKD does; Shen and Xing, arXiv 2112.01528) keeps it: a student sees exactly what was labelled.
 View v crops all images alike, and pastes the same box of image i + s_v into image i (CutMix). So
 only the logits differ from row to row. Each is quantised to one of a few values by
 :func:`codebook`, which makes the files small. At the same size, few views with sixteen values give
@@ -25,7 +25,7 @@ from wdistill.core.units import Tensors
 from wdistill.data.augment import Views, apply_views, random_mix, random_views
 from wdistill.data.pixels import to_float
 from wdistill.errors import NumericalError
-from wdistill.networks.features import FeatureNetwork
+from wdistill.labels.committee import LabelGiver
 from wdistill.transport.kmeans import k_means
 
 BATCH = 256
@@ -43,7 +43,7 @@ class LabelViews:
         crop: (M, 4) float32, (top, left, height, width) of both images, as fractions of the side.
         flip: (M,) bool, whether both images are mirrored after the crop.
         mix: (M, 4) int64, (top, left, bottom, right) of the box in pixels after crop and flip.
-        logits: (M, K) float32, the teacher's logits of ``classes``.
+        logits: (M, K) float32, the giver's logits of ``classes``.
         classes: (M, K) int64.
         rest: (M,) float32, the logit of each class that is not among ``classes``.
     """
@@ -156,16 +156,16 @@ class ViewRecipe:
 
 @torch.no_grad()
 def label_views(
-    network: FeatureNetwork,
+    giver: LabelGiver,
     pixels: Tensor,
     recipe: ViewRecipe,
     rows: Tensor | None = None,
     on_view: Callable[[], object] = lambda: None,
 ) -> LabelViews:
-    """Views of each image with the teacher's logits.
+    """Views of each image with the giver's logits.
 
     Args:
-        network: The teacher.
+        giver: The network or committee that gives the labels.
         pixels: (N, 3, R, R) uint8, all images of the set, because each is mixed with another.
         recipe: How views are drawn and labelled.
         rows: The images to label; None for all.
@@ -175,18 +175,20 @@ def label_views(
         NumericalError: A logit is not finite.
     """
     config = recipe.config
-    size, device = pixels.shape[-1], network.device
+    size, device = pixels.shape[-1], giver.device
     rows = torch.arange(len(pixels)) if rows is None else rows
     parts = []
-    for number in range(config.count):
+    for number in range(config.count or 0):
         all_shapes = view_shapes(len(pixels), size, number, config.crop_min, recipe.seed)
         shapes = all_shapes.rows(rows)
         for index in torch.arange(len(rows)).split(BATCH):
             part = shapes.rows(index)
             images = render_views(part, pixels, device)
-            logits = network(images, moments=False).logits.float().cpu()
+            logits = giver.logits(images).float().cpu()
             if not bool(torch.isfinite(logits).all()):
-                raise NumericalError("the teacher's labels are not finite; try another precision")
+                raise NumericalError(
+                    "the labels of the views are not finite; try another precision"
+                )
             parts.append(_with_logits(part, logits, config.topk, recipe.temperature))
         on_view()
     return join(parts)

@@ -100,6 +100,10 @@ class FeatureNetwork:
             return self._pass(pixels, moments)
         return joined(self._capacity.map(lambda part: self._pass(part, moments), pixels))
 
+    def logits(self, pixels: Tensor) -> Tensor:
+        """(B, C) float32, without norm-layer statistics."""
+        return self(pixels, moments=False).logits
+
     def _pass(self, pixels: Tensor, moments: bool) -> Activations:
         batch = len(pixels)
         with self._tapped(batch, moments) as (features, layer_moments):

@@ -31,8 +31,14 @@ from wdistill.networks.backbones import load_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for
 from wdistill.networks.teacher import NO_NORMALISATION, check_accepts
+from wdistill.pipeline.choices.coding import syntheses, untried
+from wdistill.pipeline.choices.givers import (
+    MEMBER_BATCH,
+    candidates,
+    short_steps,
+    short_students,
+)
 from wdistill.pipeline.run_folder import Run
-from wdistill.pipeline.stages.coding import syntheses, untried
 from wdistill.pipeline.tables import Estimate, Sizes
 from wdistill.pipeline.teacher import Networks
 from wdistill.synthesis.targets import SPACE_SAMPLE
@@ -110,7 +116,8 @@ def _copies(
 ) -> list[_Copy]:
     """A warm-up copy, then those that the module describes. A slow network gets fewer images."""
     config, classes = run.config, len(run.data.class_names)
-    ipc, views = min(config.barycenter.ipc, image_limit), config.label_views.count
+    ipc = min(config.barycenter.ipc, image_limit)
+    views = config.label_views.number(config.barycenter.ipc * classes, classes)
     per_step = config.teacher.batch(len(run.data.train))
     batch = config.evaluate.budget(config.barycenter.ipc * classes)[1]
     group = len(run.units[0].classes)
@@ -131,6 +138,7 @@ def _copies(
             synthesis=replace(config.synthesis, iterations=steps * longer),
             label_views=replace(config.label_views, count=min(views, longer), budget=None),
             coding=untried(config.coding),
+            relabel=replace(config.relabel, committee_steps=steps * longer),
             evaluate=replace(
                 config.evaluate, epochs=None, steps=steps * longer, batch_size=batch, seeds=1
             ),
@@ -179,10 +187,31 @@ def _work(run: Run, networks: Networks, stage: str) -> list[float]:
         "teacher": [0, train + test, _training(run)],
         "transport": [classes, train, 0],
         "synthesis": [tried * w for w in (classes, sampled, config.synthesis.iterations * images)],
-        "relabel": [classes, train, config.label_views.count * images],
+        "nearest": [classes, train, 0],
+        "relabel": _labelling(run, networks),
         "evaluate": [students, students * test, students * images_seen],
     }
     return works[stage]
+
+
+def _labelling(run: Run, networks: Networks) -> list[float]:
+    """The work of labels: kinds of students that choose, images that are labelled, and images that
+    committee and students are trained on.
+    """
+    config, classes = run.config, len(run.data.class_names)
+    images = config.barycenter.ipc * classes
+    names = candidates(config, networks.resolution)
+    labelled = (
+        len({*names} - {"none"})
+        * images
+        * (config.relabel.views + config.label_views.number(images, classes))
+    )
+    students = short_students(config, networks.resolution)
+    steps, batch = short_steps(config, classes), config.evaluate.budget(images)[1]
+    trained = students * steps * images / math.ceil(images / batch)
+    if "committee" in names:
+        trained += config.relabel.committee_steps * min(MEMBER_BATCH, len(run.data.train))
+    return [students, labelled, trained]
 
 
 def _training(run: Run) -> int:
@@ -228,7 +257,8 @@ def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
         per_class = max(0.0, (large - small) / (counts[0] - counts[1]))
         return max(0.0, small - per_class * counts[1]) + per_class * images * growth
 
-    views = config.label_views.count * extrapolate("publish/*/soft_labels/*")
+    count = config.label_views.number(config.barycenter.ipc * classes, classes)
+    views = count * extrapolate("publish/*/soft_labels/*")
     views = min(views, config.label_views.budget or views)
     labels = 4 * config.barycenter.ipc * classes * (classes - counts[1])  # longer than the copies'
     published = extrapolate("publish/**/*", PNG_GROWTH) + labels + views

@@ -7,42 +7,38 @@ from pathlib import Path
 
 from wdistill.artifact.distilled_set import (
     REPORT_FILE,
-    DistilledSet,
     candidate,
     read_report,
 )
 from wdistill.artifact.layout import one_set, publish_folder
 from wdistill.artifact.manifest import read_manifest
 from wdistill.artifact.report import EvaluatedSet, Report
-from wdistill.config import EvaluateConfig
+from wdistill.config import EvaluateConfig, Labels
 from wdistill.core.files import atomic_write
-from wdistill.data.content.coding import Coding
 from wdistill.errors import RunFolderError
 from wdistill.evaluation.comparison import Comparison, EvaluationTeacher, Protocol
 from wdistill.evaluation.results import merge_reports
 from wdistill.evaluation.sets.subject import fingerprint_of
-from wdistill.labels.views import LabelViews
+from wdistill.labels.committee import giver_sha256
 from wdistill.pipeline.run_folder import Run
+from wdistill.pipeline.stages.result import RunResult
 from wdistill.pipeline.teacher import Networks, Teacher
 from wdistill.publishing.card.card import render_card
 
 logger = logging.getLogger(__name__)
 
 
-def own_comparison(
-    run: Run,
-    teacher: Teacher,
-    networks: Networks,
-    distilled: DistilledSet,
-    views: LabelViews | None,
-    coding: Coding,
-) -> Comparison:
+def own_comparison(run: Run, teacher: Teacher, networks: Networks, result: RunResult) -> Comparison:
     """A comparison of a run's set with random real images, from what the run has in memory.
 
     The equivalent IPC needs more students and would make a run longer: `wdistill evaluate` computes
     it, and reuses the students of the run.
     """
     config = run.config
+    distilled, views, giver = result.distilled, result.views, result.labels.giver
+    published: tuple[Labels, ...] = ("views", "hard") if views else ("soft", "hard")
+    if giver is None:
+        published = ("hard",)
     return Comparison(
         evaluated=EvaluatedSet(
             id=run.folder.resolve().name,
@@ -56,7 +52,7 @@ def own_comparison(
         ),
         candidate=candidate(distilled, views),
         protocol=Protocol(
-            students=config.evaluate,
+            students=config.evaluate.with_labels(*published),
             equivalents=False,
             relabel=config.relabel,
             seed=config.seed,
@@ -78,9 +74,12 @@ def own_comparison(
         data_seed=config.seed,
         barycenter=config.barycenter,
         work=run.work,
-        coding=coding,
+        coding=result.chosen.coding,
         grey=distilled.grey,
         image_bytes=None if distilled.files is None else sum(distilled.files.sizes),
+        giver=giver.network if giver else None,
+        giver_key=giver_sha256(giver.network) if giver else "",
+        hard_soft=not result.labels.soft_helps,
     )
 
 

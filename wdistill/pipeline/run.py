@@ -8,12 +8,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from wdistill.artifact.distilled_set import DistilledSet, candidate
 from wdistill.artifact.layout import PUBLISH
 from wdistill.config import RunConfig, RuntimeConfig
 from wdistill.core.devices import (
@@ -21,31 +23,49 @@ from wdistill.core.devices import (
     open_accelerator,
     training_ends,
 )
-from wdistill.core.files import locked, write_json
+from wdistill.core.files import locked, on_disk, write_json
 from wdistill.core.log import log_to_folder
-from wdistill.core.settings import flat
-from wdistill.core.units import Shard
+from wdistill.core.settings import flat, stable_hash
+from wdistill.core.units import Shard, StageOutput
 from wdistill.data.content.coding import Coding
 from wdistill.data.content.leaks import Pixels
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import decoding_for, remove_pixels
 from wdistill.errors import OptionError
 from wdistill.evaluation.evaluate import OUTCOMES, measure
+from wdistill.labels.views import LabelViews
+from wdistill.pipeline.choices.budget import (
+    FOR_VIEWS,
+    Spent,
+    finest_coding,
+    rough,
+    spend,
+    written,
+)
+from wdistill.pipeline.choices.coding import choose_coding
+from wdistill.pipeline.choices.givers import (
+    ChosenLabels,
+    Giver,
+    Labelled,
+    choose_giver,
+    open_givers,
+)
 from wdistill.pipeline.estimate import estimate
 from wdistill.pipeline.judging import own_comparison
 from wdistill.pipeline.run_folder import SECONDS, Run, claim, stage_times
 from wdistill.pipeline.shards import write_shard
-from wdistill.pipeline.stages.coding import choose_coding
 from wdistill.pipeline.stages.finish import (
-    RunResult,
-    assemble,
+    CodedImages,
+    code_images,
     draw_pictures,
+    hard_set,
     manifest_of,
     publish,
     publish_own_report,
     transported_classes,
 )
-from wdistill.pipeline.stages.labels import label_views_stage, relabel_stage
+from wdistill.pipeline.stages.labels import Decoded, nearest_stage, soft_stage, views_stage
+from wdistill.pipeline.stages.result import RunResult
 from wdistill.pipeline.stages.synthesis import synthesis_stage
 from wdistill.pipeline.stages.transport import transport_stage
 from wdistill.pipeline.tables import Estimate, estimate_table, transport_table
@@ -59,12 +79,14 @@ from wdistill.pipeline.teacher import (
     scaling,
     without_copies_in,
 )
+from wdistill.synthesis.optimise import DistilledUnit
+from wdistill.transport.plan import TransportUnit
 
 logger = logging.getLogger(__name__)
 
 
 def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
-    """runs/<last part of the dataset's name>-ipc<n>, plus the shard's name.
+    """runs/<last part of the dataset's name>-ipc<n> or -<budget>B, plus the shard's name.
 
     A glob pattern takes the name of its folder; characters other than letters, digits, ``_``, ``.``
     and ``-`` become ``-``.
@@ -74,7 +96,8 @@ def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
         path = path.parent
     name = re.sub(r"[^\w.-]+", "-", path.name.removesuffix(".parquet")).strip("-.") or "dataset"
     part = f"-{shard.name}" if shard else ""
-    return Path("runs") / f"{name}-ipc{config.barycenter.ipc}{part}"
+    size = f"ipc{config.barycenter.ipc}" if config.budget is None else f"{config.budget}B"
+    return Path("runs") / f"{name}-{size}{part}"
 
 
 def run(
@@ -99,12 +122,17 @@ def run(
             "`coding.image_quality=auto` is chosen from all images, and `runtime.shard` makes a "
             "part of them; give a number from 1 to 100 or lossless"
         )
+    if shard is not None and config.budget is not None:
+        raise OptionError(
+            "`budget` is spent on all classes together, and `runtime.shard` makes a part of them; "
+            "give `barycenter.ipc`"
+        )
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device, runtime.track, folder)
     main = accelerator.is_main_process
     with accelerator.main_process_first():
         scale = scaling(config) if runtime.streaming else None
-        data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scale)
+        data = load_data(config.data, config.seed, config.least_ipc, runtime.quiet, scale)
         check(data)
         networks = find_networks(config, data)
     with training_ends(accelerator), locked(folder) if main else nullcontext():
@@ -136,10 +164,16 @@ def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate:
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
     scale = scaling(config) if runtime.streaming else None
-    data = load_data(config.data, config.seed, config.barycenter.ipc, runtime.quiet, scale)
+    data = load_data(config.data, config.seed, config.least_ipc, runtime.quiet, scale)
     decoding = decoding_for(runtime, Path(), accelerator)
     run = Run(config, data, Path(), accelerator, decoding, runtime.quiet)
-    return estimate(run, find_networks(config, data), stage_seconds)
+    networks = find_networks(config, data)
+    return estimate(_without_budget(run, networks), networks, stage_seconds)
+
+
+def _without_budget(run: Run, networks: Networks) -> Run:
+    train = open_pixels(replace(run, decoding=replace(run.decoding, folder=None)), networks).train
+    return replace(run, config=rough(run.config, train, len(run.data.class_names)))
 
 
 def _estimate(run: Run, networks: Networks) -> None:
@@ -148,7 +182,8 @@ def _estimate(run: Run, networks: Networks) -> None:
         logger.info("estimate: none with several processes; `wdistill estimate` makes one")
         return
     try:
-        logger.info(estimate_table(estimate(run, networks, stage_seconds)))
+        rough_run = _without_budget(run, networks)
+        logger.info(estimate_table(estimate(rough_run, networks, stage_seconds)))
     except Exception as error:  # even if it is out of memory
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         logger.warning(f"warning: what the run costs cannot be estimated ({reason})")
@@ -201,6 +236,11 @@ def _teacher(run: Run, networks: Networks, pixels: Pixels) -> Teacher:
 
 def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> None:
     teacher = _teacher(run, networks, pixels)
+    given, spent = run.config, Spent(run.config)
+    if run.config.budget is not None:
+        with _timed(run, "budget"):
+            spent = spend(run, teacher)
+        run = replace(run, config=spent.config)
     with _timed(run, "transport"):
         transport = transport_stage(run, teacher)
     if run.shard is None:
@@ -218,26 +258,85 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         chosen = choose_coding(run, teacher, transport, synthesis)
         coding = chosen.coding
         images = synthesis(coding)
-    with _timed(run, "relabel"):
-        labels = relabel_stage(run, teacher, images, coding)
-        if run.shard is None:
-            _, views = label_views_stage(run, teacher, images, coding)
+    with _timed(run, "nearest"):
+        nearest = nearest_stage(run, teacher, images, coding)
+    if run.shard is None:
+        with _timed(run, "relabel"):
+            labelled = _labels(run, teacher, transport, images, coding)
     if run.shard is not None:
         if run.accelerator.is_main_process:
             write_shard(run.work, run.shard, command)
         return
-    distilled = assemble(run, transport, images, labels, coding)
     if run.accelerator.is_main_process:
         draw_pictures(run, images.units)
+    distances = torch.cat([unit.distances for unit in nearest.units]).numpy()
+    chosen = replace(chosen, coding=labelled.coding)
+    distilled, views, labels = labelled.distilled, labelled.views, labelled.labels
+    result = RunResult(distilled, views, chosen, labels, w2, distances, given, spent.tried)
     evaluation = None
     with _timed(run, "evaluate"):
         if run.config.evaluate.enabled:
-            comparison = own_comparison(run, teacher, networks, distilled, views, coding)
+            comparison = own_comparison(run, teacher, networks, result)
             evaluation = comparison, measure(comparison, run.folder / OUTCOMES)
     if run.accelerator.is_main_process:
-        nearest = torch.cat([unit.nearest for unit in labels.units]).numpy()
-        result = RunResult(distilled, views, chosen, w2, nearest)
         publish(run, result, partial(manifest_of, run, teacher, networks, result, command))
         if evaluation is not None:
             publish_own_report(run, *evaluation, command)
     run.accelerator.wait_for_everyone()
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    """coding: of the images, which a budget may have changed."""
+
+    labels: ChosenLabels
+    distilled: DistilledSet
+    views: LabelViews | None
+    coding: Coding
+
+
+def _labels(
+    run: Run,
+    teacher: Teacher,
+    transport: StageOutput[TransportUnit],
+    images: StageOutput[DistilledUnit],
+    coding: Coding,
+) -> _Labelled:
+    """Choose who labels the images, and put images and labels together."""
+
+    @cache
+    def coded_as(coding: Coding) -> tuple[CodedImages, DistilledSet]:
+        coded = code_images(run, images, coding)
+        return coded, hard_set(run, transport, coded)
+
+    def size(quality: int) -> int:
+        return written(coded_as(Coding("webp", quality))[1], run.work)
+
+    budget, room = run.config.budget, None
+    if budget is not None:
+        room = budget - written(coded_as(coding)[1], run.work)
+        if room < FOR_VIEWS * budget and run.config.label_views.count:
+            coding = finest_coding(size, round((1 - FOR_VIEWS) * budget))
+            room = budget - written(coded_as(coding)[1], run.work)
+    coded, hard = coded_as(coding)
+    decoded = Decoded(coded.pixels, sum(coded.files.sizes), coded.key)
+
+    @cache
+    def labelled(giver: Giver) -> Labelled:
+        soft, views = soft_stage(run, giver, decoded), views_stage(run, giver, decoded, room)
+        key = stable_hash([soft.key, views.count if views else 0, vars(run.config.label_views)])
+        shape = (len(decoded.pixels), len(run.data.class_names))
+        parts = (unit.labels.numpy() for unit in soft.units)
+        rows = torch.from_numpy(on_disk(parts, shape, np.float32, run.work))
+        return Labelled(rows, views, key)
+
+    givers = open_givers(run, teacher)
+    chosen = choose_giver(run, teacher, givers, candidate(hard), labelled)
+    given = labelled(chosen.giver) if chosen.giver else None
+    views = given.views if given else None
+    if budget is not None and views is None:
+        coding = finest_coding(size, budget)
+        return _Labelled(chosen, coded_as(coding)[1], None, coding)
+    if given is not None and chosen.soft_helps:
+        hard = replace(hard, soft_labels=given.soft.numpy())
+    return _Labelled(chosen, hard, views, coding)

@@ -71,11 +71,12 @@ class Run:
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
     """What identifies a run: the data, variables that make float32 less precise, and all settings
-    except those of the evaluation, of label views and of the coding.
+    except those of the evaluation, of the labels and of the coding.
     """
     settings = flat(config.to_dict())
     ignored_prefixes = (
         "evaluate.",
+        "relabel.",
         "label_views.",
         "coding.",
         "teacher.allow_weak",

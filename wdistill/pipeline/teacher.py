@@ -162,7 +162,7 @@ def without_copies_in(run: Run, pixels: Pixels) -> tuple[Run, Pixels]:
     if data is run.data:
         return run, pixels
     logger.info(f"dataset: {data.notes[-1]}")
-    data.check_classes(run.config.barycenter.ipc)
+    data.check_classes(run.config.least_ipc)
     return replace(run, data=data), kept
 
 

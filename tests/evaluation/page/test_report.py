@@ -92,8 +92,9 @@ def test_every_row_is_in_the_table_with_its_numbers() -> None:
         (found,) = [line for line in cells[start : start + 10] if line[:2] == expected[:2]]
         assert found[:5] == expected
         size = human_bytes(row.bytes)
-        assert found[5:] == [size, f"{row.steps:,}", f"{row.seconds:.4g}"]
-    assert len([line for line in cells if len(line) == 8]) == len(shown.rows) + 1
+        bits = f"{8 * row.bytes // len(shown.source.classes):,}"
+        assert found[5:] == [size, bits, f"{row.steps:,}", f"{row.seconds:.4g}"]
+    assert len([line for line in cells if len(line) == 9]) == len(shown.rows) + 1
 
 
 def test_worth_scores_recipe_and_versions_are_told() -> None:

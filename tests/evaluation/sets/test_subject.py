@@ -52,7 +52,19 @@ class Published:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     home = tmp_path_factory.mktemp("hub")
     source = small_source(home / "source", per_class=40)
-    quick = ("--iterations", "2", "--feature-spaces", "none", "--no-evaluate", "--ipc", "2")
+    quick = (
+        "--iterations",
+        "2",
+        "--feature-spaces",
+        "none",
+        "--no-evaluate",
+        "--ipc",
+        "2",
+        "--label-giver",
+        "teacher",
+        "--label-views",
+        "0",
+    )
     done = run_wdistill(
         "run", "--dataset", source, "--teacher-epochs", "3", *quick, "--output", home / "first"
     )

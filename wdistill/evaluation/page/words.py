@@ -106,7 +106,11 @@ def tiles(report: Report) -> list[View]:
 def results_groups(report: Report) -> list[View]:
     """One group of rows for each student and kind of labels."""
     return [
-        {"student": student, "labels": _labels(labels), "rows": _table_rows(rows)}
+        {
+            "student": student,
+            "labels": _labels(labels),
+            "rows": _table_rows(rows, len(report.source.classes)),
+        }
         for student, labels in panels(report)
         if (rows := panel_rows(report, student, labels))
     ]
@@ -186,7 +190,7 @@ def set_name(images: str) -> str:
     return SETS.get(images, images)
 
 
-def _table_rows(rows: Sequence[ResultRow]) -> list[View]:
+def _table_rows(rows: Sequence[ResultRow], classes: int) -> list[View]:
     order = {name: place for place, name in enumerate(("distilled", "nearest", "herding"))}
     rivals = {row.ipc: row for row in rows if row.images == "random"}
     return [
@@ -198,6 +202,7 @@ def _table_rows(rows: Sequence[ResultRow]) -> list[View]:
             "difference": _difference(row, rivals.get(row.ipc)),
             "top5": _top5(row),
             "bytes": human_bytes(row.bytes),
+            "bits": f"{8 * row.bytes // classes:,}",
             "steps": f"{row.steps:,}",
             "seconds": number(row.seconds),
         }

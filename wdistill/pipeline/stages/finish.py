@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wdistill._version import __version__
 from wdistill.artifact.distilled_set import (
@@ -26,8 +27,10 @@ from wdistill.artifact.distilled_set import (
 from wdistill.artifact.layout import MANIFEST_FILE, PUBLISH, set_name
 from wdistill.artifact.manifest import (
     BarycenterRecord,
+    BudgetRecord,
     CodingRecord,
     Distances,
+    LabelRecord,
     Manifest,
     Sizes,
     SourceRecord,
@@ -52,8 +55,7 @@ from wdistill.evaluation.results import Measurements, build_report
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.judging import publish_report
 from wdistill.pipeline.run_folder import Run, stage_times
-from wdistill.pipeline.stages.coding import ChosenCoding
-from wdistill.pipeline.stages.labels import LabelledUnit
+from wdistill.pipeline.stages.result import RunResult
 from wdistill.pipeline.teacher import (
     Networks,
     Teacher,
@@ -79,55 +81,62 @@ VOLATILE = {  # fields of the manifest that differ between equal runs
 }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """The result of a run.
-
-    Attributes:
-        distilled: Images, labels, weights and soft labels.
-        views: The label views; None if they are turned off.
-        chosen: How the images became files.
-        w2: (classes, 2), W2^2 of the barycenter and of random real images.
-        nearest: (classes, ipc), pixel distance of each image to the nearest real one.
-    """
-
-    distilled: DistilledSet
-    views: LabelViews | None
-    chosen: ChosenCoding
-    w2: NDArray[np.float64]
-    nearest: NDArray[np.float32]
-
-
 def transported_classes(transport: StageOutput[TransportUnit]) -> Iterator[ClassTransport]:
     for unit in transport.units:
         yield from unit.classes.values()
 
 
-def assemble(
-    run: Run,
-    transport: StageOutput[TransportUnit],
-    images: StageOutput[DistilledUnit],
-    labels: StageOutput[LabelledUnit],
-    coding: Coding,
-) -> DistilledSet:
-    """Assemble all units on the disk: fifty images of each ImageNet class are 7.5 GB."""
-    ipc, names = run.config.barycenter.ipc, run.data.class_names
-    classes, side = len(names), images.units[0].pixels.shape[-1]
+@dataclass(frozen=True, eq=False)
+class CodedImages:
+    """The files of all images, and what a reader gets of them.
+
+    Attributes:
+        images: (N, H, W, 3) uint8, on the disk: fifty images of each ImageNet class are 7.5 GB.
+        grey: Whether they are read as grey images.
+        key: A hash of everything that they depend on.
+    """
+
+    files: Pictures
+    images: NDArray[np.uint8]
+    grey: bool
+    key: str
+
+    @property
+    def pixels(self) -> Tensor:
+        """(N, 3, H, W) uint8."""
+        return torch.from_numpy(self.images).permute(0, 3, 1, 2)
+
+
+def code_images(run: Run, images: StageOutput[DistilledUnit], coding: Coding) -> CodedImages:
+    """Put all images into files, class by class."""
+    count, side = run.config.barycenter.ipc * len(run.data.class_names), _side(images)
     grey = all(is_grey(rows) for rows in _rows(images))
     files = Pictures(chain.from_iterable(coding.files(r, grey) for r in _rows(images)), run.work)
-    pixels = (decode_file(files[row], grey)[None] for row in range(ipc * classes))
-    soft = (unit.soft_labels.numpy() for unit in labels.units)
+    pixels = (decode_file(files[row], grey)[None] for row in range(count))
+    decoded = on_disk(pixels, (count, side, side, 3), np.uint8, run.work)
+    return CodedImages(files, decoded, grey, stable_hash([images.key, *coding.key]))
+
+
+def hard_set(run: Run, transport: StageOutput[TransportUnit], coded: CodedImages) -> DistilledSet:
+    """The set with its classes as soft labels."""
+    ipc, names = run.config.barycenter.ipc, run.data.class_names
+    own = np.eye(len(names), dtype=np.float32)
+    rows = (own[label].repeat(ipc, 0) for label in np.arange(len(names))[:, None])
     return DistilledSet(
-        images=on_disk(pixels, (ipc * classes, side, side, 3), np.uint8, run.work),
-        labels=np.repeat(np.arange(classes, dtype=np.int64), ipc),
+        images=coded.images,
+        labels=np.repeat(np.arange(len(names), dtype=np.int64), ipc),
         weights=torch.cat(
             [transported.atoms.weights for transported in transported_classes(transport)]
         ).numpy(),
-        soft_labels=on_disk(soft, (ipc * classes, classes), np.float32, run.work),
+        soft_labels=on_disk(rows, (ipc * len(names), len(names)), np.float32, run.work),
         class_names=names,
-        grey=grey,
-        files=files,
+        grey=coded.grey,
+        files=coded.files,
     )
+
+
+def _side(images: StageOutput[DistilledUnit]) -> int:
+    return int(images.units[0].pixels.shape[-1])
 
 
 def _rows(images: StageOutput[DistilledUnit]) -> Iterator[NDArray[np.uint8]]:
@@ -167,15 +176,23 @@ def manifest_of(
         wdistill_version=__version__,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         command=shlex.join(without_folders(shlex.split(command))),
-        config=without_folders(config),
-        config_changed=tuple(config.changed()),
-        config_hash=stable_hash(config.to_dict()),
+        config=without_folders(result.settings),
+        config_changed=tuple(result.settings.changed()),
+        config_hash=stable_hash(result.settings.to_dict()),
         source=SourceRecord.of(run.data),
         classes=run.data.class_names,
         ipc=config.barycenter.ipc,
         resolution=teacher.train.preprocessing.resolution,
         images=len(result.distilled),
         coding=_coding_record(result),
+        labels=LabelRecord(
+            giver=result.labels.name,
+            hard_soft=not result.labels.soft_helps,
+            tried=result.labels.tried,
+        ),
+        budget=None
+        if config.budget is None
+        else BudgetRecord(bytes=config.budget, tried=result.spendings),
         teacher=teacher.description,
         revisions=networks.revisions,
         local_students=networks.local_students,

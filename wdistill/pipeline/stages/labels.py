@@ -1,101 +1,168 @@
-"""The teacher's labels of the distilled images, and their distance to real images."""
+"""The labels of the distilled images, and their distance to real images."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.core.files import on_disk
 from wdistill.core.seeds import stream
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.core.units import Advance, Stage, StageOutput, Tensors, Unit
 from wdistill.data.content.coding import Coding
+from wdistill.errors import OptionError
 from wdistill.evaluation.metrics import nearest_real
 from wdistill.labels.codec import fit
 from wdistill.labels.soft import soft_labels
 from wdistill.labels.views import LabelViews, ViewRecipe, join, label_views, rounded
+from wdistill.pipeline.choices.givers import Giver
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
 from wdistill.synthesis.optimise import DistilledUnit
 
 logger = logging.getLogger(__name__)
+MOST_VIEWS = 1000  # of an image
 
 
 @dataclass(frozen=True)
-class LabelledUnit:
-    """The teacher's labels of the G * n images of a unit.
-
-    Attributes:
-        soft_labels: (G * n, C) float32, rows sum to 1.
-        nearest: (G, n) float32, the distance of each image to the nearest real one of its class,
-            see :func:`nearest_real`.
+class NearestUnit:
+    """distances: (G, n) float32, of each image of a unit to the nearest real one of its class, see
+    :func:`nearest_real`.
     """
 
-    soft_labels: Tensor
-    nearest: Tensor
+    distances: Tensor
 
     def to_tensors(self) -> Tensors:
         return dict(vars(self))
 
     @classmethod
-    def from_tensors(cls, tensors: Tensors) -> LabelledUnit:
+    def from_tensors(cls, tensors: Tensors) -> NearestUnit:
         return cls(**tensors)
 
 
-def relabel_stage(
-    run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], coding: Coding
-) -> StageOutput[LabelledUnit]:
-    """Label each unit's images as a reader gets them; measure how close they are to real ones."""
-    key = stable_hash([images.key, vars(run.config.relabel), *coding.key, "relabel"])
+@dataclass(frozen=True)
+class SoftUnit:
+    """labels: (G * n, C) float32, rows sum to 1."""
 
-    def compute(unit: Unit, advance: Advance) -> LabelledUnit:
-        labels, nearest = [], []
+    labels: Tensor
+
+    def to_tensors(self) -> Tensors:
+        return dict(vars(self))
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors) -> SoftUnit:
+        return cls(**tensors)
+
+
+def nearest_stage(
+    run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], coding: Coding
+) -> StageOutput[NearestUnit]:
+    """How close each unit's images, as a reader gets them, are to real ones."""
+    key = stable_hash([images.key, *coding.key, "nearest"])
+
+    def compute(unit: Unit, advance: Advance) -> NearestUnit:
+        distances = []
         shown = coding.seen(images.units[unit.index].pixels)
         for label, pixels in zip(unit.classes, shown, strict=True):
-            generator = stream(run.config.seed, "relabel", label)
-            labels.append(soft_labels(teacher.network, pixels, run.config.relabel, generator))
             real = teacher.images.batches(teacher.class_rows(label), 512)
-            nearest.append(nearest_real(pixels, real, teacher.network.device)[1])
+            distances.append(nearest_real(pixels, real, teacher.network.device)[1])
             advance(1)
-        return LabelledUnit(torch.cat(labels), torch.stack(nearest))
+        return NearestUnit(torch.stack(distances))
 
-    return run.compute(Stage("relabel", key, LabelledUnit), compute)
+    return run.compute(Stage("nearest", key, NearestUnit), compute)
 
 
-def label_views_stage(
-    run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], coding: Coding
-) -> tuple[str, LabelViews | None]:
-    """The key of the label views and the views; None if they are turned off."""
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """The images of a set as a reader gets them.
+
+    Attributes:
+        pixels: (N, 3, R, R) uint8, class by class.
+        bytes: Size of their files.
+        key: A hash of everything that they depend on.
+    """
+
+    pixels: Tensor
+    bytes: int
+    key: str
+
+
+def soft_stage(run: Run, giver: Giver, images: Decoded) -> StageOutput[SoftUnit]:
+    """One label for each image."""
+    settings = run.config.relabel
+    given = [images.key, giver.key, settings.views, settings.crop_min]
+    ipc = run.config.barycenter.ipc
+
+    def compute(unit: Unit, advance: Advance) -> SoftUnit:
+        labels = []
+        for label in unit.classes:
+            pixels = images.pixels[label * ipc : (label + 1) * ipc]
+            generator = stream(run.config.seed, "relabel", label)
+            labels.append(soft_labels(giver.network, pixels, settings, generator))
+            advance(1)
+        return SoftUnit(torch.cat(labels))
+
+    stage = Stage(f"soft-{giver.name}", stable_hash([*given, "soft"]), SoftUnit)
+    return run.compute(stage, compute)
+
+
+def views_stage(
+    run: Run, giver: Giver, images: Decoded, room: int | None = None
+) -> LabelViews | None:
+    """Labels of single views, as many as fit into their bytes; None if there are to be none.
+
+    room: bytes that they are to fill, whatever their number in the settings.
+    """
     config, classes = run.config.label_views, len(run.data.class_names)
-    if config.count == 0:
-        return "", None
-    temperature = run.config.evaluate.temperature
-    settings = {name: value for name, value in vars(config).items() if name != "budget"}
-    key = stable_hash([images.key, settings, temperature, *coding.key, "views"])
-    recipe = ViewRecipe(config, temperature, run.config.seed)
-    ipc, side = run.config.barycenter.ipc, teacher.train.preprocessing.resolution
+    count = config.number(len(images.pixels), classes)
+    if count == 0:
+        return None
+    if room is not None:
+        return _filling(run, giver, images, count, room)
+    views = _views(run, giver, images, count)
+    try:
+        default = images.bytes if config.count is None else None
+        selection, size = fit(views, classes, config.budget or default)
+    except OptionError:
+        if config.budget is not None:
+            raise
+        logger.info("label views: none, since one view of each image takes more than the images do")
+        return None
+    return _told(selection, size)
 
-    @cache  # computed only if a unit is missing
-    def pixels() -> Tensor:
-        parts = (coding.seen(unit.pixels).flatten(0, 1).numpy() for unit in images.units)
-        return torch.from_numpy(on_disk(parts, (ipc * classes, 3, side, side), np.uint8, run.work))
+
+def _filling(run: Run, giver: Giver, images: Decoded, count: int, room: int) -> LabelViews:
+    """As many views as fit into ``room``. Fewer views are the first of more."""
+    while True:
+        selection, size = fit(_views(run, giver, images, count), len(run.data.class_names), room)
+        if selection.count < count or count >= MOST_VIEWS:
+            return _told(selection, size)
+        count = min(MOST_VIEWS, max(count + 1, 1 + count * room // size))
+
+
+def _told(views: LabelViews, size: int) -> LabelViews:
+    logger.info(
+        f"label views: {views.count} of each image, {views.logits.shape[1]} logits a view: "
+        f"{human_bytes(size)}"
+    )
+    return views
+
+
+def _views(run: Run, giver: Giver, images: Decoded, count: int) -> LabelViews:
+    config = run.config.label_views
+    temperature = run.config.evaluate.temperature
+    settings = [count, config.topk, config.levels, config.crop_min, temperature]
+    recipe = ViewRecipe(replace(config, count=count), temperature, run.config.seed)
+    ipc = run.config.barycenter.ipc
 
     def compute(unit: Unit, advance: Advance) -> LabelViews:
         rows = torch.arange(unit.classes[0] * ipc, (unit.classes[-1] + 1) * ipc)
         ticks = len(unit.classes)
-        return label_views(teacher.network, pixels(), recipe, rows, lambda: advance(ticks))
+        return label_views(giver.network, images.pixels, recipe, rows, lambda: advance(ticks))
 
-    output = run.compute(Stage("views", key, LabelViews, config.count, "view"), compute)
-    views = rounded(join(list(output.units)), config.levels)
-    selection, size = fit(views, classes, config.budget)
-    logger.info(
-        f"label views: {selection.count} of each image, {selection.logits.shape[1]} logits a view: "
-        f"{human_bytes(size)}"
-    )
-    return stable_hash([key, selection.count]), selection
+    key = stable_hash([images.key, giver.key, settings, "views"])
+    stage = Stage(f"views-{giver.name}", key, LabelViews, count, "view")
+    return rounded(join(list(run.compute(stage, compute).units)), config.levels)

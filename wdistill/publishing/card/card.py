@@ -16,7 +16,9 @@ from typing import Any
 from wdistill.artifact.distilled_set import read_report, read_summary
 from wdistill.artifact.layout import LABELS_SUFFIX, publish_folder, set_folders, set_name
 from wdistill.artifact.manifest import (
+    BudgetRecord,
     CodingRecord,
+    LabelRecord,
     Manifest,
     SourceRecord,
     check_bytes,
@@ -25,7 +27,7 @@ from wdistill.artifact.manifest import (
 from wdistill.artifact.report import Report
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.core.settings import flat
-from wdistill.core.text import human_bytes
+from wdistill.core.text import human_bytes, human_seconds
 from wdistill.errors import HubError, RunFolderError
 from wdistill.evaluation.wording import number, percent
 from wdistill.publishing.card.markdown import Trusted, code, environment, escape, is_hub_id, link
@@ -45,6 +47,11 @@ _ORIGINS = {
     "as_is": "used as it is, its classes being those of the source",
     "fine_tuned": "fine-tuned on the training split of the source",
     "from_scratch": "trained from scratch on the training split of the source",
+}
+_GIVERS = {
+    "teacher": "the teacher",
+    "committee": "a committee of two, the teacher and a small ConvNet trained for {steps:,} steps,",
+    "none": "nobody",
 }
 _STARTS = {
     "real": "each image starts from the real training image nearest to its atom",
@@ -157,6 +164,29 @@ def _tried(coding: CodingRecord) -> str:
     )
 
 
+def _labels_tried(labels: LabelRecord) -> str:
+    """The mean accuracies that the giver of the labels was chosen from."""
+    return "; ".join(
+        f"{trial} {' and '.join(percent(sum(kind) / len(kind)) for kind in trial.top1)}"
+        for trial in labels.tried
+    )
+
+
+def _spendings(budget: BudgetRecord) -> list[Json]:
+    """What a budget could have been spent on: the last accuracy that each was judged by."""
+    last = {(trial.ipc, trial.quality, trial.views): trial for trial in budget.tried}
+    return [
+        {
+            "ipc": trial.ipc,
+            "quality": "lossless" if trial.quality is None else trial.quality,
+            "views": trial.views,
+            "steps": trial.steps,
+            "top1": percent(sum(trial.top1) / len(trial.top1)),
+        }
+        for trial in last.values()
+    ]
+
+
 def _check(folder: Path, manifest: Manifest) -> None:
     check_bytes(folder, manifest.bytes)
     if read_summary(folder) != (manifest.images, manifest.classes):
@@ -211,9 +241,16 @@ def _make(manifest: Manifest) -> Json:
     return {
         "teacher": _teacher(manifest),
         "local_students": manifest.local_students,
+        "made": _made(manifest),
         "weights": config.barycenter.weights,
         "groups": _groups(manifest),
         "views": config.relabel.views,
+        "giver": _GIVERS[manifest.labels.giver].format(steps=config.relabel.committee_steps),
+        "hard_labels": manifest.labels.giver == "none",
+        "hard_soft": manifest.labels.hard_soft,
+        "budget": manifest.budget and human_bytes(manifest.budget.bytes),
+        "spendings": _spendings(manifest.budget) if manifest.budget else [],
+        "labels_tried": _labels_tried(manifest.labels),
         "stored": _stored(manifest),
         "start": _STARTS[config.synthesis.init],
         "init": config.synthesis.init,
@@ -224,6 +261,14 @@ def _make(manifest: Manifest) -> Json:
         "temperature": number(config.evaluate.temperature),
         "transport": _transport(manifest),
     }
+
+
+def _made(manifest: Manifest) -> str:
+    """How long it took to make the set, without its evaluation."""
+    seconds = {k: v for k, v in manifest.seconds.items() if k != "evaluate"}
+    if not seconds:
+        return ""
+    return f"The set was made in {human_seconds(sum(seconds.values()))} on {manifest.device}."
 
 
 def _groups(manifest: Manifest) -> Json | None:

@@ -33,6 +33,7 @@ _SCORES = {
     "augmentation_robust_score": "augmentation-robust score",
 }
 _ENOUGH_SEEDS = 5
+_LABELS = {"hard": "hard labels", "soft": "soft labels", "views": "labels of views"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class ReportView:
     images: str
     soft: bool
     few_seeds: bool
+    headline: str
 
 
 def report_view(report: Report) -> ReportView:
@@ -93,7 +95,24 @@ def report_view(report: Report) -> ReportView:
         images=f"{report.against.eval_images:,}",
         soft=bool(with_soft_labels),
         few_seeds=any(row.n < _ENOUGH_SEEDS for row in report.rows),
+        headline=_headline(report),
     )
+
+
+def _headline(report: Report) -> str:
+    """What a stranger gets of the files alone, by the first row of the table."""
+    given = [pair for pair in panels(report) if pair[1] != "teacher"]
+    rows = panel_rows(report, *given[0]) if given else []
+    distilled, random = row_of(rows, "distilled"), row_of(rows, "random")
+    if distilled is None:
+        return ""
+    text = (
+        f"A new {distilled.student} that sees nothing but these files, with "
+        f"{_LABELS[distilled.labels]}, reaches {score(distilled)} in {distilled.steps:,} steps"
+    )
+    if random is not None:
+        text += f"; with as many random real images, treated alike, {score(random)}"
+    return text
 
 
 def _row(report: Report, distilled: ResultRow, rows: list[ResultRow], kinds: list[str]) -> TableRow:

@@ -15,11 +15,13 @@ from wdistill.artifact.distilled_set import read_distilled
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import read_manifest
 from wdistill.data.content.coding import Coding
-from wdistill.pipeline.stages import coding as stage
+from wdistill.pipeline.choices import coding as stage
+from wdistill.pipeline.choices.short import KINDS
 
 TINY = (
     "--ipc", "2", "--iterations", "2", "--teacher-epochs", "1", "--feature-spaces", "none",
     "--no-evaluate", "--allow-weak-teacher", "--image-format", "webp",
+    "--label-giver", "teacher", "--label-views", "0",
 )  # fmt: skip
 
 
@@ -69,6 +71,6 @@ def test_short_students_choose_and_are_not_trained_again(source: Path, tmp_path:
     assert first.returncode == again.returncode == 0, first.stderr
     outcomes = list((tmp_path / "run/work/coding").glob("*.json"))
     record = read_manifest(one_set(tmp_path / "run")).coding
-    assert len(outcomes) == len(stage.KINDS) * 2 * len(record.tried)
-    assert {len(trial.top1) for trial in record.tried} == {len(stage.KINDS) * 2}
+    assert len(outcomes) == len(KINDS) * 2 * len(record.tried)
+    assert {len(trial.top1) for trial in record.tried} == {len(KINDS) * 2}
     assert read_distilled(one_set(tmp_path / "run")).grey

@@ -13,14 +13,9 @@ from torch import Tensor
 from wdistill.artifact.distilled_set import Candidate, mean_one
 from wdistill.artifact.manifest import CodingTrial
 from wdistill.config import CodingConfig, StudentConfig
-from wdistill.core.seeds import stream
-from wdistill.core.settings import stable_hash
 from wdistill.core.units import StageOutput
 from wdistill.data.content.coding import Coding
-from wdistill.data.pixels import PixelStore
-from wdistill.evaluation.students import Jobs, StudentSetting, job_key, jobs, run_jobs
-from wdistill.evaluation.training import recipe_for
-from wdistill.networks.checkpoints.source import STUDENTS, find_backbone
+from wdistill.pipeline.choices.short import ShortStudents
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
 from wdistill.synthesis.optimise import DistilledUnit
@@ -30,9 +25,7 @@ logger = logging.getLogger(__name__)
 
 LOSSLESS = Coding("webp")
 QUALITIES = (90, 60, 40, 20, 10, 5, 1)  # from fine to coarse
-KINDS = ("convnet-w64", "resnet10-w16")  # of students that judge
 SHORT = StudentConfig(labels=("hard",), steps=200, seeds=3, batch_size=50)  # [own]
-HELD_OUT = 2000  # training images that they are tested on, at most
 
 
 @dataclass(frozen=True)
@@ -114,36 +107,13 @@ def _scores(
     """A function from a coding to the accuracies (kinds, seeds) of students of images so coded."""
     weights = torch.cat(list(_weights(transport)))
     labels = torch.arange(len(run.data.class_names)).repeat_interleave(run.config.barycenter.ipc)
-    held_out = _held_out(run, teacher.train)
-    recipe = recipe_for(SHORT, len(labels))
-    resolution = teacher.train.preprocessing.resolution
-    sources = {name: find_backbone(name, resolution=resolution, setting=STUDENTS) for name in KINDS}
-    place = Jobs(run.work / "coding", run.accelerator, run.quiet)
-    every = jobs(SHORT, KINDS, run.config.barycenter.ipc, ("distilled",))
+    students = ShortStudents(run, teacher, SHORT, "coding")
 
     def scores(coding: Coding) -> np.ndarray:
         images = synthesis(coding)
         pixels = torch.cat([unit.pixels.flatten(0, 1) for unit in images.units])
         candidate = Candidate(coding.seen(pixels), labels, mean_one(weights, labels), None)
-        setting = StudentSetting(
-            candidate=candidate,
-            class_names=run.data.class_names,
-            train=teacher.train,
-            test=held_out,
-            network=None,
-            recipe=recipe,
-            relabel=run.config.relabel,
-            seed=run.config.seed,
-            device=run.accelerator.device,
-            scratch=run.work,
-            autocast=run.autocast,
-        )
-        inputs = [images.key, len(held_out), *coding.key, run.config.mixed_precision]
-        keys = {
-            job: stable_hash([inputs, job_key(setting, job, sources[job.student])]) for job in every
-        }
-        outcomes = run_jobs(place, setting, every, keys, sources)
-        return np.array([outcome.top1 for outcome in outcomes]).reshape(len(KINDS), -1)
+        return students.scores(candidate, [images.key, *coding.key])
 
     return scores
 
@@ -152,11 +122,3 @@ def _weights(transport: StageOutput[TransportUnit]) -> Iterator[Tensor]:
     for unit in transport.units:
         for transported in unit.classes.values():
             yield transported.atoms.weights
-
-
-def _held_out(run: Run, train: PixelStore) -> PixelStore:
-    """A seeded sample of the training images. The set was made from them and others, but no student
-    that is tested on them has seen one.
-    """
-    order = torch.randperm(len(train), generator=stream(run.config.seed, "coding"))
-    return train.take(order[:HELD_OUT].sort().values)

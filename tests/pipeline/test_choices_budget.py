@@ -1,0 +1,186 @@
+"""A budget of bytes is kept, used, and spent as short students learn most."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from helpers.runs import run_wdistill
+
+from wdistill.artifact.layout import one_set
+from wdistill.artifact.manifest import Manifest, read_manifest
+from wdistill.data.content.coding import Coding
+from wdistill.errors import OptionError
+from wdistill.pipeline.choices import budget as stage
+from wdistill.pipeline.choices.short import ShortStudents
+
+TINY = (
+    "--iterations", "2", "--feature-spaces", "none", "--no-evaluate", "--allow-weak-teacher",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def teacher(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "teacher"
+    done = run_wdistill(
+        "run", "--dataset", source, *TINY, "--ipc", "1", "--label-giver", "teacher",
+        "--teacher-epochs", "3", "--output", folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / "teacher"
+
+
+def command(source: Path, teacher: Path, *more: str | Path) -> list[str | Path]:
+    return ["run", "--dataset", source, "--backbone", teacher, *TINY, *more]
+
+
+def files(run: Path) -> list[Path]:
+    return sorted(one_set(run).rglob("*.parquet"))
+
+
+def kept(run: Path, budget: int) -> Manifest:
+    """The manifest of a set that keeps its budget and uses it."""
+    sizes = [path.stat().st_size for path in files(run)]
+    assert 0.9 * budget <= sum(sizes) <= budget
+    manifest = read_manifest(one_set(run))
+    assert manifest.budget is not None
+    assert manifest.budget.bytes == budget
+    assert manifest.bits_per_class == round(8 * sum(sizes) / 10)
+    return manifest
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, best: dict[str, Any]) -> list[tuple[int, Any]]:
+    """Short students that like one way to spend best; what they were asked."""
+    asked: list[tuple[int, Any]] = []
+
+    def of(self: ShortStudents, candidate: Any, inputs: Sequence[Any]) -> np.ndarray:
+        config = self.run.config
+        spent = {"quality": config.coding.image_quality, "views": config.label_views.count}
+        asked.append((self.config.steps or 0, spent))
+        return np.full((2, 1), 0.9 if spent == best else 0.5)
+
+    monkeypatch.setattr(ShortStudents, "scores", of)
+    return asked
+
+
+@pytest.mark.parametrize("quality", ["20", "60"])
+def test_the_best_spending_is_made_and_fills_its_budget(
+    quality: str, source: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = judged(monkeypatch, {"quality": quality, "views": 10})
+    options = ("--budget", "30kB", "--label-giver", "teacher", "--output", tmp_path / "run")
+    done = run_wdistill(*command(source, teacher, *options))
+    assert done.returncode == 0, done.stderr
+    manifest = kept(tmp_path / "run", 30_000)
+    assert (manifest.coding.format, manifest.coding.quality) == ("webp", int(quality))
+    assert manifest.label_views is not None
+    assert manifest.label_views.views >= 10  # and what synthesis has left of the room
+    steps = [number for number, _ in asked]
+    counts = [steps.count(number) for number in stage.STEPS]
+    assert counts[0] == len(stage.QUALITIES) * len(stage.VIEWS)
+    assert counts[1:] == [3, 2]
+    assert f"{manifest.ipc} images per class, WebP of quality {quality}, 10 views" in done.stdout
+    set_folder = one_set(tmp_path / "run")
+    rows = datasets.load_dataset(
+        "parquet", data_files=str(set_folder / "data" / "*.parquet"), split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert len(rows) == 10 * manifest.ipc
+    card = (tmp_path / "run/publish/README.md").read_text()
+    assert "They were made to fit into 30.0 kB." in card
+    assert "to save bytes, the soft label of each image is its class" in card
+
+
+def test_hard_labels_leave_their_bytes_to_the_images(
+    source: Path, teacher: Path, tmp_path: Path
+) -> None:
+    options = ("--budget", "25kB", "--label-giver", "none", "--label-views", "4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "STEPS", (2,))
+        done = run_wdistill(*command(source, teacher, *options, "--output", tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    manifest = kept(tmp_path / "run", 25_000)
+    assert manifest.label_views is None
+
+
+@pytest.mark.slow
+def test_students_are_not_trained_again_and_the_set_can_be_reproduced(
+    source: Path, teacher: Path, tmp_path: Path
+) -> None:
+    options = ("--budget", "30kB", "--label-giver", "teacher", "--output", tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "STEPS", (2, 3, 4))
+        first = run_wdistill(*command(source, teacher, *options))
+        assert first.returncode == 0, first.stderr
+        before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("work/budget/*.json")}
+        assert len(before) == 2 * (6 + 3 + 2)
+        published = [path.read_bytes() for path in files(tmp_path / "run")]
+        again = run_wdistill(*command(source, teacher, *options))
+        made = run_wdistill(
+            "reproduce", tmp_path / "run", "--dataset", source, "--backbone", teacher,
+            "--output", tmp_path / "made",
+        )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert "bit-identical: " in made.stdout
+    assert again.returncode == 0, again.stderr
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert [path.read_bytes() for path in files(tmp_path / "run")] == published
+    kept(tmp_path / "run", 30_000)
+
+
+def test_a_budget_that_is_too_small_names_one_that_is_not(
+    source: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "STEPS", (2,))
+    options = ("--label-giver", "teacher", "--output")
+    done = run_wdistill(*command(source, teacher, "--budget", "2kB", *options, tmp_path / "small"))
+    assert done.returncode != 0
+    (line,) = done.stderr.strip().splitlines()
+    found = re.search(r"one image per class takes ([\d.]+) kB with its labels", line)
+    assert found, line
+    assert line.startswith("Error: --budget is 2.0 kB, but one image per class takes")
+    enough = f"{float(found[1]) + 0.1}kB"  # what is shown is rounded
+    done = run_wdistill(*command(source, teacher, "--budget", enough, *options, tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert read_manifest(one_set(tmp_path / "run")).ipc == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--budget", "30kB", "--ipc", "3"), "--ipc and --budget are both given"),
+        (("--budget", "30kB", "--shard", "1/2"), "--budget is spent on all classes together"),
+        (("--budget", "much"), "is no number of bytes such as 15kB"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    options: tuple[str, ...], said: str, source: Path, teacher: Path, tmp_path: Path
+) -> None:
+    done = run_wdistill(*command(source, teacher, *options, "--output", tmp_path / "run"))
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert said in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_finest_quality_that_fits() -> None:
+    assert stage.finest_coding(lambda quality: 10 * quality, 455) == Coding("webp", 45)
+    assert stage.finest_coding(lambda quality: 1, 455) == Coding("webp", 100)
+    with pytest.raises(OptionError, match="they take 500 B at the lowest quality"):
+        stage.finest_coding(lambda quality: 500, 455)
+
+
+@pytest.mark.slow
+def test_two_processes_spend_as_one(source: Path, teacher: Path, tmp_path: Path) -> None:
+    for name, more in (("one", ()), ("two", ("--num-processes", "2"))):
+        options = ("--budget", "15kB", "--label-giver", "teacher", *more)
+        done = run_wdistill(*command(source, teacher, *options, "--output", tmp_path / name))
+        assert done.returncode == 0, done.stderr
+        kept(tmp_path / name, 15_000)
+    one, two = ([path.read_bytes() for path in files(tmp_path / name)] for name in ("one", "two"))
+    assert one == two
