@@ -41,3 +41,15 @@ def test_what_is_published_is_the_report_without_what_only_its_page_shows() -> N
     assert all(row.confusion is None and row.curve.step == () for row in published.rows)
     assert [row.top1 for row in published.rows] == [row.top1 for row in whole.rows]
     assert whole.projection is not None
+
+
+def test_the_table_begins_with_the_labels_that_the_report_begins_with() -> None:
+    """Those that are published, whatever they are called."""
+    stored = report()
+    kinds = list(dict.fromkeys(row.labels for row in stored.rows))
+    assert len(kinds) > 1
+    for order in (kinds, kinds[::-1]):
+        rows = sorted(stored.rows, key=lambda row: order.index(row.labels))
+        lines = str(stored.model_copy(update={"rows": tuple(rows)})).splitlines()[1:]
+        shown = [line.split()[1] for line in lines if "worth" not in line]
+        assert list(dict.fromkeys(shown)) == order

@@ -240,7 +240,11 @@ def report_table(report: Report) -> str:
     width = max([7, *(len(clean(row.student)) for row in report.rows)])
     lines = [f"{'student':{width}}  labels   images     IPC           top-1  distilled gains"]
     order = {name: at for at, name in enumerate(("distilled", "random", "nearest", "herding"))}
-    rows = sorted(report.rows, key=lambda r: (r.student, r.labels, order.get(r.images, 9), r.ipc))
+    panels = list(dict.fromkeys((row.student, row.labels) for row in report.rows))
+    rows = sorted(
+        report.rows,
+        key=lambda r: (panels.index((r.student, r.labels)), order.get(r.images, 9), r.ipc),
+    )
     for row in rows:
         own = row_of(panel_rows(report, row.student, row.labels), "distilled")
         gains = "" if own is None or row is own else f"{gain_over(own, row):+.1f}"
