@@ -60,7 +60,7 @@ def command(source: Path, whole: Path) -> list[str | Path]:
 
 @pytest.mark.slow
 def test_parts_have_every_unit_once(parts: list[Path]) -> None:
-    for stage in ("transport", "synthesis", "relabel"):
+    for stage in ("transport", "synthesis", "nearest"):
         found = [sorted(p.name for p in (part / "work").glob(f"{stage}-*")) for part in parts]
         assert [len(names) for names in found] == [2, 2, 1]
         assert len({name for names in found for name in names}) == 5
@@ -89,7 +89,7 @@ def test_what_a_missing_part_lacks_is_computed(
     whole: Path, parts: list[Path], source: Path, tmp_path: Path
 ) -> None:
     unfinished = Path(shutil.copytree(parts[2], tmp_path / "unfinished"))
-    (unfinished / "work" / "relabel-00002.safetensors").unlink()
+    (unfinished / "work" / "nearest-00002.safetensors").unlink()
     done = run_wdistill("merge", parts[0], unfinished, "--output", tmp_path / "joined")
     assert done.returncode == 0, done.stderr
     assert "absent:   part 2 of 3" in done.stdout
