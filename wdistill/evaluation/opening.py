@@ -79,7 +79,7 @@ def open_comparison(
     pixels = _preprocessing(reference, train, seed)
     images = Pixels(train.normalised(pixels), test.normalised(pixels))
     if needs_all_images or len(train) <= SMALL:
-        real, images = without_copies(real, images, accelerator)
+        real, images = without_copies(real, images)  # the main process opens first, and alone
     else:
         logger.info(
             f"dataset: copies of evaluation images were not looked for among {len(train):,} "

@@ -40,7 +40,7 @@ class Pixels:
 def without_copies(
     data: ImageData,
     pixels: Pixels,
-    accelerator: Accelerator,
+    accelerator: Accelerator | None = None,
     looked_at: Tensor | None = None,
     record: Path | None = None,
 ) -> tuple[ImageData, Pixels]:
@@ -50,6 +50,7 @@ def without_copies(
     All images are decoded for this, and kept by the stores.
 
     Args:
+        accelerator: Of the processes that share the images and all call it; None: this one alone.
         looked_at: Rows of the training split, the others are taken as they are; None for all.
         record: A file that keeps the answer for the next start.
 
@@ -60,14 +61,14 @@ def without_copies(
     if data.eval_is_holdout:
         split, other = other, split
     key = stable_hash([data.source.fingerprint, split.split.name, len(split), len(other)])
-    if record is not None:
+    if record is not None and accelerator is not None:
         share_file(record, accelerator)
     known = read_json(record) if record is not None and record.exists() else {}
     if known.get("key") == key:
         rows = np.array(known["rows"], np.int64)
     else:
         rows = _copies(pixels, looked_at, data.eval_is_holdout, accelerator)
-        if record is not None and accelerator.is_main_process:
+        if record is not None and (accelerator is None or accelerator.is_main_process):
             write_json(record, {"key": key, "rows": rows.tolist()})
     if not len(rows) or (data.eval_is_holdout and len(rows) == len(split)):
         return data, pixels
@@ -97,11 +98,11 @@ def _changed(data: ImageData, pixels: Pixels, note: str) -> ImageData:
 
 
 def _copies(
-    pixels: Pixels, looked_at: Tensor | None, of_test: bool, accelerator: Accelerator
+    pixels: Pixels, looked_at: Tensor | None, of_test: bool, accelerator: Accelerator | None
 ) -> np.ndarray:
     """Rows of the training split, or of the other, whose image stands in both."""
     rows = torch.arange(len(pixels.train)) if looked_at is None else looked_at
-    silent = pixels.train.quiet or not accelerator.is_main_process
+    silent = pixels.train.quiet or not (accelerator is None or accelerator.is_main_process)
     with Progress("decoding", len(rows) + len(pixels.test), "images", quiet=silent) as bar:
         train = _hashes(pixels.train, rows, accelerator, bar.update)
         test = _hashes(pixels.test, torch.arange(len(pixels.test)), accelerator, bar.update)
@@ -115,17 +116,21 @@ def _copies(
 
 
 def _hashes(
-    store: PixelStore, rows: Tensor, accelerator: Accelerator, advance: Callable[[int], object]
+    store: PixelStore,
+    rows: Tensor,
+    accelerator: Accelerator | None,
+    advance: Callable[[int], object],
 ) -> np.ndarray:
     """(n,) int64, the same for images whose pixels are the same; 0 for rows not looked at."""
     hashes = torch.zeros(len(store), dtype=torch.int64)
-    own = rows[accelerator.process_index :: accelerator.num_processes]
+    rank, count = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    own = rows[rank::count]
     stride = max(1, store.preprocessing.resolution // SIDE)
     for part, pixels in zip(own.split(BATCH), store.batches(own, BATCH), strict=True):
         sample = pixels[:, :, ::stride, ::stride].contiguous().numpy()
         hashes[part] = torch.tensor([_number(image) for image in sample])
-        advance(len(part) * accelerator.num_processes)
-    return summed(hashes, accelerator).numpy()
+        advance(len(part) * count)
+    return (summed(hashes, accelerator) if accelerator else hashes).numpy()
 
 
 def _number(image: np.ndarray) -> int:
