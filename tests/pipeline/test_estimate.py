@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,16 @@ def clockwork(run: Run, networks: Networks) -> dict[str, float]:
         stage: 5 * (stage != "evaluate") + 2 * units + images + steps / 10
         for stage, (units, images, steps) in works.items()
     }
+
+
+def test_students_are_counted_where_their_labels_are_left_open(
+    opened: tuple[Run, Networks],
+) -> None:
+    run, networks = opened
+    open_labels = replace(run.config.evaluate, labels=())
+    for labels, count in ((run.config.evaluate, 4), (open_labels, 4)):
+        config = replace(run.config, evaluate=labels)
+        assert estimate(replace(run, config=config), networks, clockwork).students == count
 
 
 def test_copies_tell_the_terms_apart(opened: tuple[Run, Networks]) -> None:

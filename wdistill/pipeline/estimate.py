@@ -221,7 +221,7 @@ def _training(run: Run) -> int:
 
 
 def _students(run: Run, networks: Networks) -> int:
-    config = run.config.evaluate
+    config = run.config.evaluate.with_labels("views", "hard")
     return config.enabled * len(jobs(config, list(networks.students), run.config.barycenter.ipc))
 
 
