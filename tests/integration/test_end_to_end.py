@@ -154,7 +154,7 @@ def test_another_run_is_refused_by_a_folder_that_holds_one(finished: Path, sourc
         "synthesis",
         *(
             pytest.param(stage, marks=pytest.mark.slow)
-            for stage in ("teacher-epoch", "transport", "relabel", "evaluate")
+            for stage in ("teacher-epoch", "transport", "nearest", "evaluate")
         ),
     ],
 )
