@@ -20,6 +20,7 @@ from accelerate.state import is_initialized
 import wdistill
 from wdistill.config import (
     BarycenterConfig,
+    LabelViewsConfig,
     RelabelConfig,
     StudentConfig,
     SynthesisConfig,
@@ -31,6 +32,7 @@ SETTINGS = wdistill.RunConfig(
     barycenter=BarycenterConfig(ipc=1),
     synthesis=SynthesisConfig(iterations=4, feature_spaces=("none",)),
     relabel=RelabelConfig(giver="teacher"),
+    label_views=LabelViewsConfig(count=0),
     evaluate=StudentConfig(labels=("hard",), steps=2, seeds=1),
 )
 STUDENTS = wdistill.EvaluateConfig(
