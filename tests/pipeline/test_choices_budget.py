@@ -178,7 +178,7 @@ def test_the_finest_quality_that_fits() -> None:
 @pytest.mark.slow
 def test_two_processes_spend_as_one(source: Path, teacher: Path, tmp_path: Path) -> None:
     for name, more in (("one", ()), ("two", ("--num-processes", "2"))):
-        options = ("--budget", "15kB", "--label-giver", "teacher", *more)
+        options = ("--budget", "15kB", "--label-giver", "teacher", "--label-views", "4", *more)
         done = run_wdistill(*command(source, teacher, *options, "--output", tmp_path / name))
         assert done.returncode == 0, done.stderr
         kept(tmp_path / name, 15_000)
