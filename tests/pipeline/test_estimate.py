@@ -82,8 +82,12 @@ def test_students_are_counted_where_their_labels_are_left_open(
 ) -> None:
     run, networks = opened
     open_labels = replace(run.config.evaluate, labels=())
-    for labels, count in ((run.config.evaluate, 4), (open_labels, 4)):
-        config = replace(run.config, evaluate=labels)
+    none = replace(run.config.relabel, giver="none")
+    given = run.config.evaluate, run.config.relabel
+    for (students, relabel), count in (
+        (given, 4), ((open_labels, run.config.relabel), 4), ((open_labels, none), 2),
+    ):  # fmt: skip
+        config = replace(run.config, evaluate=students, relabel=relabel)
         assert estimate(replace(run, config=config), networks, clockwork).students == count
 
 

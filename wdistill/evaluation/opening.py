@@ -218,6 +218,11 @@ def _giver(
     there, otherwise the teacher that the user names.
     """
     name = subject.manifest.labels.giver if subject.manifest else "teacher"
+    if config.teacher is not None and name == "committee":
+        logger.info(
+            f"teacher: {config.teacher} alone labels the real images; the labels of "
+            f"{subject.id!r} are of a committee, so the two are not labelled alike"
+        )
     if config.teacher is not None or name == "teacher":
         return (teacher.network, giver_sha256(teacher.network)) if teacher else (None, "")
     if subject.folder is None or teacher is None or name == "none":

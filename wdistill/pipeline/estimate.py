@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from scipy.optimize import lsq_linear
 
+from wdistill.config import Labels
 from wdistill.core.devices import device_name, peak_memory
 from wdistill.core.log import without_log
 from wdistill.core.units import Unit
@@ -165,7 +166,8 @@ def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
     check_accepts(backbone)
     network = FeatureNetwork(backbone.model, preprocessing, device)
     times = [time.perf_counter()]
-    images = to_float(PixelStore(run.data.train, preprocessing).get(rows), device)
+    some = run.data.train.take(np.arange(len(rows)))  # a store has room for all its images
+    images = to_float(PixelStore(some, preprocessing).get(rows), device)
     times.append(time.perf_counter())
     for _ in range(3):
         with torch.no_grad():
@@ -221,7 +223,10 @@ def _training(run: Run) -> int:
 
 
 def _students(run: Run, networks: Networks) -> int:
-    config = run.config.evaluate.with_labels("views", "hard")
+    published: tuple[Labels, ...] = ("views", "hard")
+    if run.config.relabel.giver == "none":
+        published = ("hard",)
+    config = run.config.evaluate.with_labels(*published)
     return config.enabled * len(jobs(config, list(networks.students), run.config.barycenter.ipc))
 
 

@@ -30,10 +30,12 @@ from wdistill.core.units import Shard, StageOutput
 from wdistill.data.content.coding import Coding
 from wdistill.data.content.leaks import Pixels
 from wdistill.data.dataset import ImageData, load_data
-from wdistill.data.pixels import decoding_for, remove_pixels
+from wdistill.data.pixels import PixelStore, decoding_for, remove_pixels
 from wdistill.errors import OptionError
 from wdistill.evaluation.evaluate import OUTCOMES, measure
 from wdistill.labels.views import LabelViews
+from wdistill.networks.preprocessing import preprocessing_for
+from wdistill.networks.teacher import NO_NORMALISATION
 from wdistill.pipeline.choices.budget import (
     FOR_VIEWS,
     Spent,
@@ -83,6 +85,7 @@ from wdistill.synthesis.optimise import DistilledUnit
 from wdistill.transport.plan import TransportUnit
 
 logger = logging.getLogger(__name__)
+SAMPLE = 100  # images whose size stands for all, where a budget is to be estimated
 
 
 def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
@@ -172,8 +175,12 @@ def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate:
 
 
 def _without_budget(run: Run, networks: Networks) -> Run:
-    train = open_pixels(replace(run, decoding=replace(run.decoding, folder=None)), networks).train
-    return replace(run, config=rough(run.config, train, len(run.data.class_names)))
+    if run.config.budget is None:
+        return run
+    some = run.data.train.take(np.arange(min(SAMPLE, len(run.data.train))))
+    pixels = preprocessing_for(networks.backbone, networks.resolution, NO_NORMALISATION)
+    sample = PixelStore(some, pixels).get(range(len(some)))
+    return replace(run, config=rough(run.config, sample, len(run.data.class_names)))
 
 
 def _estimate(run: Run, networks: Networks) -> None:
@@ -269,7 +276,7 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         return
     if run.accelerator.is_main_process:
         draw_pictures(run, images.units)
-    distances = torch.cat([unit.distances for unit in nearest.units]).numpy()
+    distances = torch.cat([unit.values for unit in nearest.units]).numpy()
     chosen = replace(chosen, coding=labelled.coding)
     distilled, views, labels = labelled.distilled, labelled.views, labelled.labels
     result = RunResult(distilled, views, chosen, labels, w2, distances, given, spent.tried)
@@ -326,7 +333,7 @@ def _labels(
         soft, views = soft_stage(run, giver, decoded), views_stage(run, giver, decoded, room)
         key = stable_hash([soft.key, views.count if views else 0, vars(run.config.label_views)])
         shape = (len(decoded.pixels), len(run.data.class_names))
-        parts = (unit.labels.numpy() for unit in soft.units)
+        parts = (unit.values.numpy() for unit in soft.units)
         rows = torch.from_numpy(on_disk(parts, shape, np.float32, run.work))
         return Labelled(rows, views, key)
 

@@ -11,13 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from accelerate import Accelerator
 from helpers.datasets_on_disk import apart, load, message
 from helpers.field import classes, per_class, table, tiny, write
 from PIL import Image
 
 from wdistill.data.content import decoding
 from wdistill.data.content.decoding import decode
-from wdistill.data.pixels import Preprocessing
+from wdistill.data.content.leaks import Pixels, without_copies
+from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -80,6 +83,19 @@ def test_images_encoded_anew_are_found_by_their_pixels(tmp_path: Path) -> None:
     loaded = load(str(tmp_path / "d"))
     for side in (28, 90, 128):
         assert apart(loaded, side).train.rows.tolist() == [5, 6, 7, 8, 9]
+
+
+def test_what_a_part_of_the_classes_has_shown_is_not_taken_for_all(tmp_path: Path) -> None:
+    """A shard keeps its answer in its folder, where the whole run may start later."""
+    root = Path(write(tmp_path / "d", classes(("train/cat", "train/dog", "test/cat", "test/dog"))))
+    for kind in ("cat", "dog"):
+        (root / "test" / kind / "copy.png").write_bytes((root / f"train/{kind}/1.png").read_bytes())
+    data, plain = load(str(root)), Preprocessing(28, 0, (0.0,) * 3, (1.0,) * 3)
+    stores = Pixels(PixelStore(data.train, plain), PixelStore(data.eval, plain))
+    record, alone = tmp_path / "copies.json", Accelerator(cpu=True)
+    cats = torch.from_numpy(np.flatnonzero(data.train.labels == 0))
+    for looked_at, found in ((cats, 1), (None, 2), (cats, 1), (None, 2)):
+        assert without_copies(data, stores, alone, looked_at, record)[0].shared == found
 
 
 def test_a_copy_of_the_training_split_is_refused_as_that(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from jinja2 import UndefinedError
 from ruamel.yaml import YAML
 
 from wdistill.artifact.distilled_set import read_report, shards
-from wdistill.artifact.manifest import read_manifest
 from wdistill.artifact.report import Report
 from wdistill.core.files import write_json
 from wdistill.errors import HubError, RunFolderError
@@ -175,8 +174,7 @@ def test_every_number_of_the_results_is_in_the_files(tmp_path: Path) -> None:
     assert found is not None
     rows = {(row.images, row.labels): row for row in found.rows}
     known = {"2000", "1", "4", "10", "93.1"} | numbers(str(found.recipe))
-    made = read_manifest(tmp_path / "ipc4")
-    known |= {str(made.source.train_images), "46"}  # "1 min 46 s"
+    known.add("46")  # "1 min 46 s"
     known |= {str(int(float(n))) for n in known}
     for row in rows.values():
         known |= {f"{100 * row.top1_mean:.1f}", f"{100 * row.top1_std:.1f}", str(row.n)}

@@ -60,7 +60,8 @@ def without_copies(
     split, other = pixels.train, pixels.test
     if data.eval_is_holdout:
         split, other = other, split
-    key = stable_hash([data.source.fingerprint, split.split.name, len(split), len(other)])
+    own = None if looked_at is None else looked_at.tolist()
+    key = stable_hash([data.source.fingerprint, split.split.name, len(split), len(other), own])
     if record is not None and accelerator is not None:
         share_file(record, accelerator)
     known = read_json(record) if record is not None and record.exists() else {}

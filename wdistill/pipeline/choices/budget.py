@@ -20,7 +20,6 @@ from wdistill.config import MOST_IPC, RunConfig, StudentConfig
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.data.content.coding import Coding, decode_file, file_sizes, is_grey
-from wdistill.data.pixels import PixelStore
 from wdistill.errors import OptionError
 from wdistill.evaluation.sets.baselines import random_rows
 from wdistill.labels.codec import encode
@@ -144,14 +143,15 @@ def spending_table(tried: Sequence[BudgetTrial]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def rough(config: RunConfig, train: PixelStore, classes: int) -> RunConfig:
+def rough(config: RunConfig, sample: Tensor, classes: int) -> RunConfig:
     """Settings without a budget, of about the cost of one that is spent on middling quality and ten
     views, whose logits take half a byte each. No network is asked.
+
+    sample: (n, 3, R, R) uint8, some real images.
     """
     if config.budget is None:
         return config
-    rows = torch.arange(min(100, len(train)))
-    image = float(np.mean(file_sizes(train.get(rows), Coding("webp", 20), False)))
+    image = float(np.mean(file_sizes(sample, Coding("webp", 20), False)))
     each = classes * (GROWTH * image + LABEL_BYTES + 10 * (classes / 2))
     ipc = max(1, min(MOST_IPC, int(config.budget / each)))
     return replace(applied(config, Spending(ipc, 20, 10)), budget=None)
@@ -251,7 +251,12 @@ def _score(run: Run, teacher: Teacher, giver: Giver, each: Spending, steps: int)
     pixels = each.coding.seen(pixels)
     views = _views(own, giver, pixels, each.views) if each.views else None
     candidate = Candidate(pixels, labels, torch.ones(len(labels)), None, views)
-    config = StudentConfig(labels=("views" if views else "hard",), steps=steps, seeds=1)
+    config = StudentConfig(
+        labels=("views" if views else "hard",),
+        steps=steps,
+        seeds=1,
+        temperature=run.config.evaluate.temperature,
+    )
     key = stable_hash([run.data.source.fingerprint, giver.key, vars(each), *each.coding.key])
     scores = ShortStudents(own, teacher, config, "budget").scores(candidate, [key])
     return [float(top1) for top1 in scores.ravel()]

@@ -171,7 +171,10 @@ def choose_giver(
 
     def score(name: str, kind: Labels, candidate: Candidate, key: str) -> None:
         config = replace(
-            SHORT, labels=(kind,), steps=short_steps(run.config, len(run.data.class_names))
+            SHORT,
+            labels=(kind,),
+            steps=short_steps(run.config, len(run.data.class_names)),
+            temperature=run.config.evaluate.temperature,
         )
         students = ShortStudents(run, teacher, config, "labels")
         scores[name, kind] = students.scores(candidate, [key, kind])

@@ -120,8 +120,7 @@ def code_images(run: Run, images: StageOutput[DistilledUnit], coding: Coding) ->
 def hard_set(run: Run, transport: StageOutput[TransportUnit], coded: CodedImages) -> DistilledSet:
     """The set with its classes as soft labels."""
     ipc, names = run.config.barycenter.ipc, run.data.class_names
-    own = np.eye(len(names), dtype=np.float32)
-    rows = (own[label].repeat(ipc, 0) for label in np.arange(len(names))[:, None])
+    rows = (np.arange(len(names)) == np.full((ipc, 1), label) for label in range(len(names)))
     return DistilledSet(
         images=coded.images,
         labels=np.repeat(np.arange(len(names), dtype=np.int64), ipc),

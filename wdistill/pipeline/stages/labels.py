@@ -28,51 +28,37 @@ MOST_VIEWS = 1000  # of an image
 
 
 @dataclass(frozen=True)
-class NearestUnit:
-    """distances: (G, n) float32, of each image of a unit to the nearest real one of its class, see
-    :func:`nearest_real`.
-    """
+class UnitValues:
+    """Numbers of a unit's images: distances (G, n), or labels (G * n, C); float32."""
 
-    distances: Tensor
+    values: Tensor
 
     def to_tensors(self) -> Tensors:
         return dict(vars(self))
 
     @classmethod
-    def from_tensors(cls, tensors: Tensors) -> NearestUnit:
-        return cls(**tensors)
-
-
-@dataclass(frozen=True)
-class SoftUnit:
-    """labels: (G * n, C) float32, rows sum to 1."""
-
-    labels: Tensor
-
-    def to_tensors(self) -> Tensors:
-        return dict(vars(self))
-
-    @classmethod
-    def from_tensors(cls, tensors: Tensors) -> SoftUnit:
+    def from_tensors(cls, tensors: Tensors) -> UnitValues:
         return cls(**tensors)
 
 
 def nearest_stage(
     run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], coding: Coding
-) -> StageOutput[NearestUnit]:
-    """How close each unit's images, as a reader gets them, are to real ones."""
+) -> StageOutput[UnitValues]:
+    """Distances (G, n) of each unit's images, as a reader gets them, to the nearest real ones of
+    their class, see :func:`nearest_real`.
+    """
     key = stable_hash([images.key, *coding.key, "nearest"])
 
-    def compute(unit: Unit, advance: Advance) -> NearestUnit:
+    def compute(unit: Unit, advance: Advance) -> UnitValues:
         distances = []
         shown = coding.seen(images.units[unit.index].pixels)
         for label, pixels in zip(unit.classes, shown, strict=True):
             real = teacher.images.batches(teacher.class_rows(label), 512)
             distances.append(nearest_real(pixels, real, teacher.network.device)[1])
             advance(1)
-        return NearestUnit(torch.stack(distances))
+        return UnitValues(torch.stack(distances))
 
-    return run.compute(Stage("nearest", key, NearestUnit), compute)
+    return run.compute(Stage("nearest", key, UnitValues), compute)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,22 +76,22 @@ class Decoded:
     key: str
 
 
-def soft_stage(run: Run, giver: Giver, images: Decoded) -> StageOutput[SoftUnit]:
-    """One label for each image."""
+def soft_stage(run: Run, giver: Giver, images: Decoded) -> StageOutput[UnitValues]:
+    """One label for each image: (G * n, C) for a unit, rows sum to 1."""
     settings = run.config.relabel
     given = [images.key, giver.key, settings.views, settings.crop_min]
     ipc = run.config.barycenter.ipc
 
-    def compute(unit: Unit, advance: Advance) -> SoftUnit:
+    def compute(unit: Unit, advance: Advance) -> UnitValues:
         labels = []
         for label in unit.classes:
             pixels = images.pixels[label * ipc : (label + 1) * ipc]
             generator = stream(run.config.seed, "relabel", label)
             labels.append(soft_labels(giver.network, pixels, settings, generator))
             advance(1)
-        return SoftUnit(torch.cat(labels))
+        return UnitValues(torch.cat(labels))
 
-    stage = Stage(f"soft-{giver.name}", stable_hash([*given, "soft"]), SoftUnit)
+    stage = Stage(f"soft-{giver.name}", stable_hash([*given, "soft"]), UnitValues)
     return run.compute(stage, compute)
 
 
