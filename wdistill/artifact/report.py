@@ -247,7 +247,7 @@ def report_table(report: Report) -> str:
     )
     for row in rows:
         own = row_of(panel_rows(report, row.student, row.labels), "distilled")
-        gains = "" if own is None or row is own else f"{gain_over(own, row):+.1f}"
+        gains = "" if own is None or row is own else f"{gain_over(own, row):+z.1f}"
         deviation = f" ± {100 * row.top1_std:4.1f}" if row.n > 1 else ""
         lines.append(
             f"{clean(row.student):{width}}  {row.labels:7}  {clean(row.images):9}  {row.ipc:>4}  "

@@ -16,6 +16,12 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """``+1.2``, ``−0.4``; zero has no sign."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if text.strip("+−0.") else text[1:]
+
+
 def spread(mean: float, std: float, n: int) -> str:
     """``87.3 ± 0.4 %``; one seed has no spread."""
     return percent(mean) if n < 2 else f"{100 * mean:.1f} ± {100 * std:.1f} %"
@@ -59,8 +65,7 @@ def _verdict(distilled: ResultRow, random: ResultRow) -> str:
     has_spread = min(distilled.n, random.n) > 1
     doubt = "" if has_spread else " (one seed, so the spread is unknown)"
     if is_even(distilled, random):
-        points = f"{gain:+.1f}".replace("-", "−")
-        return f"no clear difference ({points} points, within the spread over seeds)"
+        return f"no clear difference ({signed(gain)} points, within the spread over seeds)"
     if gain > 0:
         return f"the distilled images are {gain:.1f} points better than random real images{doubt}"
     if gain < 0:

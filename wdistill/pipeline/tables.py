@@ -197,7 +197,7 @@ def _gap_text(gap: Gap) -> str:
 
 
 def _change(row: Accuracy) -> str:
-    return f"{row.now:.1%}, was {row.was:.1%} ({100 * (row.now - row.was):+.1f})"
+    return f"{row.now:.1%}, was {row.was:.1%} ({100 * (row.now - row.was):+z.1f})"
 
 
 def _explanation(differences: Differences) -> str:

@@ -15,13 +15,13 @@ from wdistill.artifact.report import Equivalent, row_of
 from wdistill.evaluation.page.class_plots import class_gains, confusion
 from wdistill.evaluation.page.class_plots import projection as projection_plot
 from wdistill.evaluation.page.html import svg
-from wdistill.evaluation.page.plot_style import COLOURS, MARKS, TEN, count, plain, signed
+from wdistill.evaluation.page.plot_style import COLOURS, MARKS, TEN, count, plain
 from wdistill.evaluation.page.plots import (
     accuracy_by_bytes,
     accuracy_by_ipc,
     learning_curves,
 )
-from wdistill.evaluation.wording import panels
+from wdistill.evaluation.wording import panels, signed
 
 STUDENT = "resnet10-w16"
 HARD = (STUDENT, "hard")

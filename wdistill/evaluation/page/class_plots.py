@@ -25,9 +25,9 @@ from wdistill.evaluation.page.plot_style import (
     name_axes,
     panel,
     plain,
-    signed,
 )
 from wdistill.evaluation.page.plots import panel_title
+from wdistill.evaluation.wording import signed
 
 MOST_BARS, MOST_CONFUSED, MOST_NAMED = 30, 20, 10
 

@@ -95,12 +95,6 @@ def count(value: float) -> str:
     return f"{value:.1f}" if value >= 0.95 else f"{value:.1g}"
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """``+1.2``, ``−0.4``; zero has no sign."""
-    text = f"{value:+.{digits}f}".replace("-", "−")
-    return text if text.strip("+−0.") else text[1:]
-
-
 def log_axis(axes: Axes, values: Iterable[float], words: str = "count") -> None:
     """Make the x axis logarithmic over ``values``; words="bytes" formats its ticks as sizes."""
     positive = [value for value in values if value > 0] or [1.0]

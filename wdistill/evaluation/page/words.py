@@ -27,9 +27,9 @@ from wdistill.artifact.report import (
 )
 from wdistill.core.text import NO_BREAK, human_bytes
 from wdistill.evaluation.page.html import link
-from wdistill.evaluation.page.plot_style import LABELS, SETS, count, signed
+from wdistill.evaluation.page.plot_style import LABELS, SETS, count
 from wdistill.evaluation.page.plots import Axis, place_of
-from wdistill.evaluation.wording import is_even, number, panels, percent, score, spread
+from wdistill.evaluation.wording import is_even, number, panels, percent, score, signed, spread
 
 View = dict[str, Any]  # what the template prints
 _TONES: dict[Tone, str] = {"gain": "a gain", "even": "no clear difference", "loss": "a loss"}

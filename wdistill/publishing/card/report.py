@@ -17,7 +17,15 @@ from wdistill.artifact.report import (
     row_of,
 )
 from wdistill.evaluation.students import STORED
-from wdistill.evaluation.wording import number, panels, percent, recipe_settings, score, verdicts
+from wdistill.evaluation.wording import (
+    number,
+    panels,
+    percent,
+    recipe_settings,
+    score,
+    signed,
+    verdicts,
+)
 
 _SETS = {
     "distilled": "Distilled",
@@ -126,13 +134,9 @@ def _row(report: Report, distilled: ResultRow, rows: list[ResultRow], kinds: lis
         labels=distilled.labels,
         ipc=distilled.ipc,
         cells=tuple("" if row is None else score(row) for row in row_of_each),
-        difference=_signed(gain_over(distilled, random)) if random else "",
+        difference=signed(gain_over(distilled, random)) if random else "",
         equivalent=_equivalent(report, equivalents[0]) if equivalents else "",
     )
-
-
-def _signed(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "−")
 
 
 def _equivalent(report: Report, equivalent: Equivalent) -> str:
@@ -147,5 +151,5 @@ def _whole(ipc: float) -> str:
 
 def _scores(scores: Scores) -> str:
     values = [(words, getattr(scores, name)) for name, words in _SCORES.items()]
-    shown = [f"{words} {value:.1f}" for words, value in values if value is not None]
+    shown = [f"{words} {value:z.1f}" for words, value in values if value is not None]
     return f"{scores.student}: {', '.join(shown)}" if shown else ""
