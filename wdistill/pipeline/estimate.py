@@ -141,7 +141,11 @@ def _copies(
             coding=untried(config.coding),
             relabel=replace(config.relabel, committee_steps=steps * longer),
             evaluate=replace(
-                config.evaluate, epochs=None, steps=steps * longer, batch_size=batch, seeds=1
+                config.evaluate.with_labels("hard"),  # a copy may find no others to publish
+                epochs=None,
+                steps=steps * longer,
+                batch_size=batch,
+                seeds=1,
             ),
         )
         names = run.data.class_names[:count]
