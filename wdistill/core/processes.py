@@ -68,6 +68,9 @@ def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
             computed.append(index)
             bar.update(max(0, _add(store, "ticks", work.ticks(index), 0) - bar.n))
         accelerator.wait_for_everyone()
+        if store is not None and accelerator.is_main_process:
+            for counter in ("turn", "ticks"):  # the same work may come again, with another key
+                store.delete_key(counter)
         bar.update(total - bar.n)
     computed_by = _gather([int(i in set(computed)) for i in range(len(owners))], accelerator)
     makers = computed_by.argmax(0).tolist()
