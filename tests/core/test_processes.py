@@ -49,6 +49,10 @@ def test_nothing_is_done_twice(seen: list[Any]) -> None:
     assert [s["again"] for s in seen] == [[], [], []]
 
 
+def test_what_has_become_outdated_is_done_again(seen: list[Any]) -> None:
+    assert sorted(index for s in seen for index in s["anew"]) == list(range(12))
+
+
 def test_the_main_process_decides(seen: list[Any]) -> None:
     assert [s["agreed"] for s in seen] == [7.5] * 3
     assert all(s["texts"] == {"mine": "of the main process", "sub/a": "a"} for s in seen)

@@ -42,6 +42,10 @@ def main(root: Path, apart: bool) -> None:
     first = share_out(work, accelerator, quiet=True)
     kept = [path.read_text() for path in paths]
     again = share_out(work, accelerator, quiet=True)
+    for index, path in enumerate(paths):
+        path.write_text(f"outdated {index}")
+    accelerator.wait_for_everyone()
+    anew = share_out(work, accelerator, quiet=True)
     if rank == 0:
         (folder / "mine").write_text("of the main process")
         (folder / "sub").mkdir()
@@ -54,7 +58,8 @@ def main(root: Path, apart: bool) -> None:
     names = ("mine", "stale", "sub/a")
     texts = {n: (folder / n).read_text() for n in names if (folder / n).exists()}
     seen = {
-        "processes": accelerator.num_processes, "first": first, "again": again, "kept": kept,
+        "processes": accelerator.num_processes, "first": first, "again": again, "anew": anew,
+        "kept": kept,
         "texts": texts,
         "agreed": main_process_value(7.5 if rank == 0 else float("nan"), accelerator),
     }  # fmt: skip
