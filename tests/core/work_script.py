@@ -42,10 +42,13 @@ def main(root: Path, apart: bool) -> None:
     first = share_out(work, accelerator, quiet=True)
     kept = [path.read_text() for path in paths]
     again = share_out(work, accelerator, quiet=True)
-    for index, path in enumerate(paths):
-        path.write_text(f"outdated {index}")
-    accelerator.wait_for_everyone()
-    anew = share_out(work, accelerator, quiet=True)
+    anew = []
+    for _ in range(2):
+        accelerator.wait_for_everyone()
+        for index, path in enumerate(paths):
+            path.write_text(f"outdated {index}")
+        accelerator.wait_for_everyone()
+        anew.append(share_out(work, accelerator, quiet=True))
     if rank == 0:
         (folder / "mine").write_text("of the main process")
         (folder / "sub").mkdir()
