@@ -397,7 +397,7 @@ class LabelViewsConfig(Settings):
     levels: int = setting(
         16,
         "Values that a stored logit can have; fewer cost accuracy. [source: own measurement]",
-        allowed=between(1, 2**16),
+        allowed=between(1, 256),
     )
     crop_min: float = setting(
         0.4,

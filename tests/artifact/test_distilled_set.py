@@ -114,6 +114,7 @@ def test_shards_are_cut_and_stale_ones_removed(
     (published / "data/notes.parquet").write_text("mine")
     monkeypatch.setattr(artifact, "_SHARD_BYTES", 5000)
     monkeypatch.setattr(parquet, "GROUP_ROWS", 2)
+    monkeypatch.setattr(parquet, "SMALL_GROUP_BYTES", 1)
     write_set(published, distilled_set(), manifest())
     names = [path.name for path in shards(published)]
     assert names == [f"train-{index:05d}-of-00003.parquet" for index in range(3)]
@@ -172,7 +173,11 @@ def rewritten(path: Path, **columns: Any) -> None:
             pa.array([[0.5, None, 0.5]] * 12, pa.list_(pa.float32(), 3)),
             "column 'soft_label': a value is missing",
         ),
-        ("soft_label", pa.array([[0.5, 0.5]] * 12, pa.list_(pa.float32(), 2)), "columns are not"),
+        (
+            "soft_label",
+            pa.array([[0.5, 0.5]] * 12, pa.list_(pa.float32(), 2)),
+            "column 'soft_label': not 3 numbers in each row",
+        ),
     ],
 )
 def test_odd_columns_are_refused(

@@ -82,7 +82,8 @@ def labelled(
         return replace(setting, candidate=replace(candidate, soft=soft)), 0
     config = LabelViewsConfig(row.views)
     every = label_views(giver, candidate.pixels, ViewRecipe(config, row.temperature))
-    views, size = fit(rounded(every, config.levels), comparison.classes, None)
+    coarse = rounded(every, config.levels, comparison.classes, row.temperature)
+    views, size = fit(coarse, comparison.classes, None)
     return replace(setting, candidate=replace(candidate, views=views)), size
 
 

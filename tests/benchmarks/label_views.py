@@ -159,10 +159,10 @@ def main(
             row = rows_of(comparison, found, name, seeds, {})  # type: ignore[arg-type]
         else:
             wanted = setting(name)
-            every = rounded(
-                label_views(network, comparison.candidate.pixels, ViewRecipe(wanted)), wanted.levels
-            )
-            views, size = fit(every, classes, wanted.budget)
+            recipe = ViewRecipe(wanted)
+            every = label_views(network, comparison.candidate.pixels, recipe)
+            coarse = rounded(every, wanted.levels, classes, recipe.temperature)
+            views, size = fit(coarse, classes, wanted.budget)
             more = {"views": views.count, "topk": views.logits.shape[1]}
             more |= {"levels": wanted.levels, "bytes": size}
             mine = replace(found, candidate=replace(found.candidate, views=views))

@@ -59,7 +59,8 @@ def with_views(folder: Path) -> tuple[LabelViews, Any]:
     images = distilled_set()
     pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2)
     network = teacher(28, len(NAMES))
-    views = rounded(label_views(network, pixels, ViewRecipe(LabelViewsConfig(6), seed=1)), 64)
+    every = label_views(network, pixels, ViewRecipe(LabelViewsConfig(6), seed=1))
+    views = rounded(every, 64, len(NAMES), 20.0)
     stored = {"views": 6, "topk": 3, "levels": 64, "temperature": 20.0}
     write_set(folder / "ipc4", images, manifest(label_views=stored), views)
     (folder / "README.md").write_text(render_card(folder))

@@ -36,9 +36,8 @@ def publish(folder: Path, topk: int | None) -> LabelViews:
     images = distilled_set()
     pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2)
     config = LabelViewsConfig(VIEWS, topk, levels=64)
-    views = rounded(
-        label_views(teacher(28, len(NAMES)), pixels, ViewRecipe(config, seed=1)), config.levels
-    )
+    every = label_views(teacher(28, len(NAMES)), pixels, ViewRecipe(config, seed=1))
+    views = rounded(every, config.levels, len(NAMES), 20.0)
     stored = {"views": VIEWS, "topk": topk or len(NAMES), "levels": 64, "temperature": 20.0}
     write_set(folder / "ipc4", images, manifest(label_views=stored), views)
     (folder / "README.md").write_text(render_card(folder))

@@ -43,7 +43,7 @@ def label_views(draw: st.DrawFn) -> tuple[LabelViews, int, int]:
         rest=torch.zeros(rows) if whole else number(rows),
     )
     levels = draw(st.none() | st.integers(1, 9))
-    return (views if levels is None else rounded(views, levels)), images, classes
+    return (views if levels is None else rounded(views, levels, classes, 1.0)), images, classes
 
 
 @given(label_views())

@@ -151,7 +151,7 @@ def _verify(path: Path, size: int, distilled: DistilledSet, rows: NDArray[np.int
             raise ValueError(f"it has {file.metadata.num_rows} rows instead of {len(rows)}")
         first = int(rows[0])
         for batch in file.iter_batches(batch_size=GROUP_ROWS):
-            part = read_rows(pa.Table.from_batches([batch]), first - int(rows[0]), opened.grey)
+            part = read_rows(pa.Table.from_batches([batch]), first - int(rows[0]), opened)
             end = first + len(part[0])
             expected = (distilled.images, *vars(_columns(distilled)).values())
             if not all(
@@ -249,7 +249,7 @@ def read_summary(folder: Path) -> tuple[int, tuple[str, ...]]:
 
 def _read_shard(path: Path) -> DistilledSet:
     opened = open_rows(path)
-    images, labels, weights, soft = read_rows(opened.file.read(), 0, opened.grey)
+    images, labels, weights, soft = read_rows(opened.file.read(), 0, opened)
     check_columns(LabelColumns(labels, weights, soft))
     return DistilledSet(images, labels, weights, soft, opened.class_names, opened.grey)
 

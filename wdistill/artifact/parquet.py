@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -27,10 +28,12 @@ from wdistill.labels.codec import (
     _encoded,
     _table,
     _views,
+    without_lengths,
 )
 from wdistill.labels.views import LabelViews
 
 GROUP_ROWS = 100  # a page of the Hub's viewer
+SMALL_GROUP_BYTES = 10**6  # a page of less costs more in metadata than it saves in reading
 GROUP_BYTES = 100 * 10**6  # the viewer refuses row groups over 300 MB
 MAX_ROWS = 10**7
 MAX_SIDE = 4096  # pixels
@@ -132,11 +135,23 @@ def write_rows(
     columns: LabelColumns,
     features: Any,
 ) -> None:
-    """Write the rows numbered ``rows`` of a set, whose columns are ``features``, to one file."""
+    """Write the rows numbered ``rows`` of a set, whose columns are ``features``, to one file.
+
+    The schema of Arrow is left out, since `datasets` reads its own: it is a tenth of a small file.
+    """
     schema, classes = features.arrow_schema, columns.soft_labels.shape[1]
     largest = max(pictures.sizes[row] for row in rows) + 4 * classes
-    size = max(1, min(GROUP_ROWS, GROUP_BYTES // largest))
-    with pq.ParquetWriter(file, schema, use_dictionary=["label"], write_page_index=True) as writer:
+    most = max(GROUP_ROWS, SMALL_GROUP_BYTES // largest)
+    size = max(1, min(most, GROUP_BYTES // largest))
+    with pq.ParquetWriter(
+        file,
+        schema,
+        compression="zstd",
+        use_dictionary=["label"],
+        write_statistics=["label"],
+        write_page_index=len(rows) > size,
+        store_schema=False,
+    ) as writer:
         for first in range(0, len(rows), size):
             group = rows[first : first + size]
             encoded = [{"bytes": pictures[row], "path": None} for row in group]
@@ -148,6 +163,7 @@ def write_rows(
                 pa.FixedSizeListArray.from_arrays(soft, classes),
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        writer.add_key_value_metadata(schema.metadata)
 
 
 @dataclass(frozen=True)
@@ -172,29 +188,33 @@ def open_rows(path: Path) -> Opened:
     names = tuple(features["label"]["names"])
     if not names or not all(isinstance(name, str) for name in names):
         raise ValueError("a class name is not text, or there is none")
-    if not file.schema_arrow.equals(image_features(names).arrow_schema):
+    schema = image_features(names).arrow_schema
+    if not without_lengths(file.schema_arrow).equals(without_lengths(schema)):
         raise ValueError("its columns are not image, label, weight and soft_label")
     return Opened(file, names, features["image"].get("mode") == "L")
 
 
-def read_rows(table: pa.Table, first: int, grey: bool) -> tuple[NDArray[Any], ...]:
+def read_rows(table: pa.Table, first: int, opened: Opened) -> tuple[NDArray[Any], ...]:
     """Decode a table into images, labels, weights and soft labels.
 
     Args:
         table: Some rows of a set.
         first: Number of the first of these rows.
-        grey: Whether its images are read as grey ones.
+        opened: The file that they come from.
 
     Raises:
-        ValueError: a value is missing, an image is neither PNG nor WebP, or images differ in size;
-            the message names the column.
+        ValueError: a value is missing, an image is neither PNG nor WebP, images differ in size, or
+            a soft label has not one probability for each class; the message names the column.
     """
+    counts = pc.list_value_length(table["soft_label"]).unique().drop_null().to_pylist()
+    if set(counts) - {len(opened.class_names)}:
+        raise ValueError(f"column 'soft_label': not {len(opened.class_names)} numbers in each row")
     for name, column in zip(table.column_names, table.columns, strict=True):
         inner = column.combine_chunks().flatten() if name == "soft_label" else column
         if column.null_count or (name == "soft_label" and inner.null_count):
             raise ValueError(f"column '{name}': a value is missing")
     pictures = table["image"].combine_chunks().field("bytes")
-    images = np.stack(_decoded(pictures, first, grey))
+    images = np.stack(_decoded(pictures, first, opened.grey))
     labels, weights = table["label"].to_numpy(), table["weight"].to_numpy()
     soft = table["soft_label"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return images, labels, weights, soft.reshape(len(images), -1)

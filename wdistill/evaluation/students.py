@@ -183,7 +183,7 @@ def _views_alike(setting: StudentSetting, pixels: Tensor, draw: int) -> LabelVie
     seed = stream_seed(setting.seed, "label-views-random", draw)
     temperature = setting.recipe.temperature
     views = label_views(setting.giver, pixels, ViewRecipe(config, temperature, seed))
-    return rounded(views, config.levels)
+    return rounded(views, config.levels, len(setting.class_names), temperature)
 
 
 def run_job(

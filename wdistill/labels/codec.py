@@ -41,23 +41,45 @@ def label_features(topk: int, classes: int) -> datasets.Features:
     return datasets.Features(columns)
 
 
+def without_lengths(schema: pa.Schema) -> pa.Schema:
+    """``schema`` with lists of any length, as a parquet file without Arrow's schema has them."""
+    return pa.schema(
+        [
+            field.with_type(pa.list_(field.type.value_type))
+            if pa.types.is_fixed_size_list(field.type)
+            else field
+            for field in schema
+        ]
+    )
+
+
 def encode(views: LabelViews, classes: int) -> bytes:
-    """Encode as one parquet file. Repeated values make dictionaries and zstd effective."""
+    """Encode as one parquet file. Logits differ in one byte only (see :func:`rounded`): each byte
+    of a float is a stream of its own, so that zstd meets one symbol a logit.
+    """
     topk = views.logits.shape[1]
     schema = label_features(topk, classes).arrow_schema
     columns = [_column(getattr(views, name), schema.field(name).type) for name in schema.names]
     buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_arrays(columns, schema=schema),
+    with pq.ParquetWriter(
         buffer,
-        row_group_size=_GROUP_ROWS,
+        schema,
         compression="zstd",
         compression_level=19,
-        use_dictionary=["view", "crop.list.element", "mix.list.element", "logits.list.element",
-                        "classes.list.element", "rest", "flip"],
+        use_dictionary=[
+            "view",
+            "crop.list.element",
+            "mix.list.element",
+            "classes.list.element",
+            "flip",
+        ],
+        use_byte_stream_split=["logits.list.element", "rest"],
         column_encoding={"image": "DELTA_BINARY_PACKED", "partner": "DELTA_BINARY_PACKED"},
         write_statistics=False,
-    )  # fmt: skip
+        store_schema=False,
+    ) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=schema), _GROUP_ROWS)
+        writer.add_key_value_metadata(schema.metadata)
     return buffer.getvalue()
 
 
@@ -114,9 +136,10 @@ def _table(path: Path, classes: int) -> pa.Table:
     topk = features["logits"]["length"]
     if not (isinstance(topk, int) and 1 <= topk <= classes):
         raise ValueError(f"it has {topk} logits a row for {classes} classes")
-    if not file.schema_arrow.equals(label_features(topk, classes).arrow_schema):
+    schema = label_features(topk, classes).arrow_schema
+    if not without_lengths(file.schema_arrow).equals(without_lengths(schema)):
         raise ValueError("its columns are not those of label views")
-    return file.read()
+    return file.read().cast(schema)
 
 
 def _views(table: pa.Table, classes: int) -> LabelViews:

@@ -29,7 +29,7 @@ from wdistill.labels.committee import LabelGiver
 from wdistill.transport.kmeans import k_means
 
 BATCH = 256
-_SAMPLE = 20_000  # logits from which a codebook is computed
+_SAMPLE = 20_000  # values from which a codebook is computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,15 +259,43 @@ def _borders(centres: Tensor) -> Tensor:
     return middle
 
 
-def rounded(views: LabelViews, levels: int) -> LabelViews:
-    """The views with every logit and every ``rest`` quantised to ``levels`` values."""
+def rounded(views: LabelViews, levels: int, classes: int, temperature: float) -> LabelViews:
+    """The views with every logit and every ``rest`` quantised to ``levels`` values.
+
+    What a student sees are probabilities p at the ``temperature`` T. Their square roots are put
+    into intervals by k-means, which minimises the squared Hellinger distance
+    1/2 sum (sqrt(p) - sqrt(q))^2, of which the KL divergence is four times in the limit of small
+    steps. All p in an interval become their mean q, which keeps their sum and is best for the KL
+    divergence (Banerjee et al. 2005, *Clustering with Bregman divergences*, proposition 1). Most
+    probabilities are near zero and share a level, which an entropy coder makes small. Stored are
+    T log q - b,  see :func:`_of_one_byte`.
+    """
+    scale = (all_logits(views, classes) / temperature).logsumexp(1, keepdim=True)
 
     def nearest(values: Tensor) -> Tensor:
-        centres = codebook(values, levels)
-        rounded: Tensor = centres[torch.bucketize(values.contiguous(), _borders(centres))]
-        return rounded
+        p = (values / temperature - scale).exp().contiguous()
+        cell = torch.bucketize(p.sqrt(), _borders(codebook(p.sqrt(), levels)))
+        members = torch.bincount(cell.flatten(), minlength=levels)
+        sums = torch.bincount(cell.flatten(), p.flatten().double(), minlength=levels)
+        q = (sums / members).float()[cell]
+        return _of_one_byte(temperature * q.log(), temperature)
 
-    return replace(views, logits=nearest(views.logits), rest=nearest(views.rest))
+    logits = nearest(views.logits)
+    if views.logits.shape[1] == classes:
+        return replace(views, logits=logits)
+    return replace(views, logits=logits, rest=nearest(views.rest[:, None])[:, 0])
+
+
+def _of_one_byte(values: Tensor, temperature: float) -> Tensor:
+    """``values`` <= 0 less b, as float32 numbers of which all bytes but one are alike.
+
+    Numbers from -4 b to -b, where b = 2 * 4^k, share sign and all but one bit of the exponent; as
+    bfloat16 they have that bit and seven of the mantissa left. k is the least with 4^k >= T, so
+    that probabilities down to exp(-6) = 0.25 % at ``temperature`` T can be told apart.
+    """
+    least = 2 * 4.0 ** math.ceil(math.log(temperature, 4))
+    size = (least - values).clamp(max=least * 4 * (1 - 2**-8))
+    return -size.bfloat16().float()
 
 
 @dataclass(frozen=True, eq=False)

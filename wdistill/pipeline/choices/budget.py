@@ -214,8 +214,9 @@ def _real(run: Run, teacher: Teacher, ipc: int) -> tuple[Tensor, Tensor]:
 
 def _views(run: Run, giver: Giver, pixels: Tensor, count: int) -> LabelViews:
     config = replace(run.config.label_views, count=count)
-    recipe = ViewRecipe(config, run.config.evaluate.temperature, run.config.seed)
-    return rounded(label_views(giver.network, pixels, recipe), config.levels)
+    temperature = run.config.evaluate.temperature
+    views = label_views(giver.network, pixels, ViewRecipe(config, temperature, run.config.seed))
+    return rounded(views, config.levels, len(run.data.class_names), temperature)
 
 
 def _parquet(run: Run, pixels: Tensor, labels: Tensor, coding: Coding) -> int:

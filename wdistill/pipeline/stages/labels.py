@@ -151,4 +151,5 @@ def _views(run: Run, giver: Giver, images: Decoded, count: int) -> LabelViews:
 
     key = stable_hash([images.key, giver.key, settings, "views"])
     stage = Stage(f"views-{giver.name}", key, LabelViews, count, "view")
-    return rounded(join(list(run.compute(stage, compute).units)), config.levels)
+    every = join(list(run.compute(stage, compute).units))
+    return rounded(every, config.levels, len(run.data.class_names), temperature)
