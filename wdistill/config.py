@@ -395,7 +395,7 @@ class LabelViewsConfig(Settings):
         metavar="K",
     )
     levels: int = setting(
-        16,
+        8,
         "Values that a stored logit can have; fewer cost accuracy. [source: own measurement]",
         allowed=between(1, 256),
     )

@@ -123,7 +123,7 @@ def manifest_json(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) 
         "device": "cpu (2 threads)",
         "processes": 1,
         "threads": 2,
-        "bytes": {"images": 11768, "soft_labels": 144, "parquet": 18555, "label_views": 0},
+        "bytes": {"images": 11768, "soft_labels": 144, "parquet": 12684, "label_views": 0},
     }
     value["config"]["barycenter"] |= {"ipc": ipc, "weights": "free"}
     value["config"]["synthesis"]["iterations"] = 100

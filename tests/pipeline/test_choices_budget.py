@@ -10,13 +10,16 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+import torch
 from helpers.runs import run_wdistill
 
+from wdistill.artifact.distilled_set import Candidate, candidate, read_distilled
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
 from wdistill.data.content.coding import Coding
 from wdistill.errors import OptionError
 from wdistill.pipeline.choices import budget as stage
+from wdistill.pipeline.choices import images
 from wdistill.pipeline.choices.short import ShortStudents
 
 TINY = (
@@ -83,7 +86,14 @@ def test_the_best_spending_is_made_and_fills_its_budget(
     steps = [number for number, _ in asked]
     counts = [steps.count(number) for number in stage.STEPS]
     assert counts[0] == len(stage.QUALITIES) * len(stage.VIEWS)
-    assert counts[1:] == [3, 2]
+    assert counts[1:] == [3, 2 + 2]  # at last, real images that are chosen and distilled ones
+    assert manifest.budget is not None
+    assert [trial.images for trial in manifest.budget.tried[-3:]] == [
+        "random",
+        "chosen",
+        "distilled",
+    ]
+    assert (manifest.budget.images, manifest.untouched) == ("distilled", False)
     assert f"{manifest.ipc} images per class, WebP of quality {quality}, 10 views" in done.stdout
     set_folder = one_set(tmp_path / "run")
     rows = datasets.load_dataset(
@@ -94,6 +104,38 @@ def test_the_best_spending_is_made_and_fills_its_budget(
     card = (tmp_path / "run/publish/README.md").read_text()
     assert "They were made to fit into 30.0 kB." in card
     assert "to save bytes, the soft label of each image is its class" in card
+
+
+@pytest.mark.parametrize("most", [0, 100])
+def test_real_images_are_published_where_they_do_better(
+    most: int, source: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Because short students say so, or because there are too many to change them."""
+    seen: list[torch.Tensor] = []
+
+    def scores(self: ShortStudents, candidate: Candidate, inputs: Sequence[Any]) -> np.ndarray:
+        seen.append(candidate.pixels)
+        return np.full((2, 2), 0.5 if len(seen) == 2 else 0.4)
+
+    monkeypatch.setattr(ShortStudents, "scores", scores)
+    monkeypatch.setattr(images, "MOST_SYNTHESISED", most)
+    monkeypatch.setattr(stage, "STEPS", (2,))
+    options = ("--budget", "15kB", "--label-giver", "teacher", "--label-views", "4")
+    given = ("--image-format", "webp", "--image-quality", "lossless")
+    done = run_wdistill(*command(source, teacher, *options, *given, "--output", tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    manifest = kept(tmp_path / "run", 15_000)
+    assert manifest.budget is not None
+    assert (manifest.budget.images, manifest.untouched) == ("chosen", True)
+    assert max(map(max, manifest.distances.nearest_real_rmse)) == 0  # each is a real image
+    card = (tmp_path / "run/publish/README.md").read_text()
+    if most:
+        assert torch.equal(seen[1], candidate(read_distilled(one_set(tmp_path / "run"))).pixels)
+        assert "stays as it is, because short students learned more from such images" in card
+    else:
+        assert len(seen) == 1
+        assert "stays as it is, because there are so many images that" in card
+    assert "No human labelled these images" not in card
 
 
 def test_hard_labels_leave_their_bytes_to_the_images(

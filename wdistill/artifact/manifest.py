@@ -142,24 +142,33 @@ class StoredViews(Record):
 
 
 class BudgetTrial(Record):
-    """A way to spend a budget, and the accuracies on held-out training images of short students of
-    random real images, after so many ``steps``.
+    """A way to spend a budget, and the accuracies on held-out training images of short students,
+    after so many ``steps``.
 
-    ipc: images per class; quality: of WebP, None without loss; views: of each image.
+    ipc: images per class; quality: of WebP, None without loss; views: of each image; images: random
+    real ones, the real ones that the transport chose, or distilled ones.
     """
 
     ipc: Count
     quality: Count | None
     views: Count
+    images: Literal["random", "chosen", "distilled"] = "random"
     steps: Count
     top1: tuple[Number, ...]
 
+    @property
+    def mean(self) -> float:
+        return sum(self.top1) / len(self.top1)
+
 
 class BudgetRecord(Record):
-    """bytes: that the parquet files may take; tried: what was compared."""
+    """bytes: that the parquet files may take; tried: what was compared; images: those that are
+    published.
+    """
 
     bytes: Count
     tried: tuple[BudgetTrial, ...] = ()
+    images: Literal["chosen", "distilled"] = "distilled"
 
 
 class LabelTrial(Record):
@@ -289,6 +298,8 @@ class Manifest(FileRecord):
     @property
     def untouched(self) -> bool:
         """Whether the images are real ones, chosen and, but for their coding, left as they are."""
+        if self.budget is not None and self.budget.images == "chosen":
+            return True
         return self.config.synthesis.init == "real" and self.config.synthesis.iterations == 0
 
 

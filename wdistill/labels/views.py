@@ -4,8 +4,7 @@ One averaged label per image loses the output for individual views. Storing the 
 FKD does; Shen and Xing, arXiv 2112.01528) keeps it: a student sees exactly what was labelled.
 View v crops all images alike, and pastes the same box of image i + s_v into image i (CutMix). So
 only the logits differ from row to row. Each is quantised to one of a few values by
-:func:`codebook`, which makes the files small. At the same size, few views with sixteen values give
-better students than twice as many views with four (tests/benchmarks).
+:func:`rounded`, which makes the files small (tests/benchmarks/README.md#labels-that-travel).
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ from wdistill.pipeline.choices.givers import (
     choose_giver,
     open_givers,
 )
+from wdistill.pipeline.choices.images import choose_images
 from wdistill.pipeline.estimate import estimate
 from wdistill.pipeline.judging import own_comparison
 from wdistill.pipeline.run_folder import SECONDS, Run, claim, stage_times
@@ -261,10 +262,14 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         run.accelerator.log({"transport/w2": w2[:, 0].mean(), "transport/random": w2[:, 1].mean()})
     with _timed(run, "synthesis"):
         pool = open_pool(run, teacher, networks)
-        synthesis = partial(synthesis_stage, run, teacher, pool, transport)
-        chosen = choose_coding(run, teacher, transport, synthesis)
+
+        def synthesis(run: Run, coding: Coding) -> StageOutput[DistilledUnit]:
+            return synthesis_stage(run, teacher, pool, transport, coding)
+
+        chosen = choose_coding(run, teacher, transport, partial(synthesis, run))
         coding = chosen.coding
-        images = synthesis(coding)
+        made = choose_images(run, teacher, partial(synthesis, coding=coding))
+        images = made.images
     with _timed(run, "nearest"):
         nearest = nearest_stage(run, teacher, images, coding)
     if run.shard is None:
@@ -279,7 +284,8 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
     distances = torch.cat([unit.values for unit in nearest.units]).numpy()
     chosen = replace(chosen, coding=labelled.coding)
     distilled, views, labels = labelled.distilled, labelled.views, labelled.labels
-    result = RunResult(distilled, views, chosen, labels, w2, distances, given, spent.tried)
+    tried = spent.tried + made.tried
+    result = RunResult(distilled, views, chosen, labels, w2, distances, given, tried, made.kind)
     evaluation = None
     with _timed(run, "evaluate"):
         if run.config.evaluate.enabled:

@@ -16,7 +16,7 @@ from torch import Tensor
 from wdistill.artifact.distilled_set import Candidate, DistilledSet, write_data
 from wdistill.artifact.manifest import BudgetTrial
 from wdistill.artifact.parquet import Pictures
-from wdistill.config import MOST_IPC, RunConfig, StudentConfig
+from wdistill.config import MOST_IPC, Labels, RunConfig, StudentConfig
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.data.content.coding import Coding, decode_file, file_sizes, is_grey
@@ -32,7 +32,7 @@ from wdistill.pipeline.teacher import Teacher
 logger = logging.getLogger(__name__)
 
 QUALITIES = (60, 20)  # of WebP
-VIEWS = (4, 10, 40)  # of each image
+VIEWS = (10, 40, 100)  # of each image
 STEPS = (150, 300, 600)  # of short students; from one to the next, the better half goes on
 GROWTH = 1.2  # [own] size of a distilled image's file / a real one's: 1.12 to 1.17 on CIFAR-10
 PROBE = 8  # images per class whose files are measured
@@ -97,12 +97,11 @@ def spend(run: Run, teacher: Teacher) -> Spent:
     config, budget = run.config, run.config.budget
     if budget is None:
         return Spent(config)
-    givers = open_givers(run, teacher)
-    giver = givers.get("committee", Giver("teacher", teacher.network, teacher.key))
+    giver = budget_giver(run, teacher)
     every = _spendings(run, teacher, giver, budget)
     tried: list[BudgetTrial] = []
     for steps in STEPS:
-        scores = [_score(run, teacher, giver, each, steps) for each in every]
+        scores = [_score(run, teacher, each, steps) for each in every]
         tried += [
             BudgetTrial(ipc=s.ipc, quality=s.quality, views=s.views, steps=steps, top1=tuple(top1))
             for s, top1 in zip(every, scores, strict=True)
@@ -131,15 +130,16 @@ def applied(config: RunConfig, chosen: Spending) -> RunConfig:
 
 def spending_table(tried: Sequence[BudgetTrial]) -> str:
     """What was compared: mean accuracies of short students after more and more steps."""
-    rows: dict[tuple[int, int | None, int], dict[int, float]] = {}
+    rows: dict[tuple[str, int, int | None, int], dict[int, float]] = {}
     for trial in tried:
-        row = rows.setdefault((trial.ipc, trial.quality, trial.views), {})
-        row[trial.steps] = float(np.mean(trial.top1))
-    lines = ["IPC   quality   views" + "".join(f"{f'{steps} steps':>12}" for steps in STEPS)]
-    for (ipc, quality, views), scores in rows.items():
-        cells = [f"{scores[s]:>12.1%}" if s in scores else " " * 12 for s in STEPS]
+        row = rows.setdefault((trial.images, trial.ipc, trial.quality, trial.views), {})
+        row[trial.steps] = trial.mean
+    steps = sorted({trial.steps for trial in tried})
+    lines = ["images     IPC   quality   views" + "".join(f"{f'{n} steps':>12}" for n in steps)]
+    for (images, ipc, quality, views), scores in rows.items():
+        cells = [f"{scores[n]:>12.1%}" if n in scores else " " * 12 for n in steps]
         shown = "lossless" if quality is None else f"{quality}"
-        lines.append(f"{ipc:3}  {shown:>8}  {views:>6}" + "".join(cells))
+        lines.append(f"{images:9}  {ipc:3}  {shown:>8}  {views:>6}" + "".join(cells))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -245,21 +245,41 @@ def written(distilled: DistilledSet, folder: Path) -> int:
         return write_data(Path(passing), distilled).parquet
 
 
-def _score(run: Run, teacher: Teacher, giver: Giver, each: Spending, steps: int) -> list[float]:
-    """Accuracies of short students, one of each kind."""
+def budget_giver(run: Run, teacher: Teacher) -> Giver:
+    """Who labels the images of short students: the committee where the run has one."""
+    return open_givers(run, teacher).get(
+        "committee", Giver("teacher", teacher.network, teacher.key)
+    )
+
+
+def _score(run: Run, teacher: Teacher, each: Spending, steps: int) -> list[float]:
+    """Accuracies of short students of random real images, one of each kind."""
     own = replace(run, config=applied(run.config, each))
     pixels, labels = _real(own, teacher, each.ipc)
-    pixels = each.coding.seen(pixels)
-    views = _views(own, giver, pixels, each.views) if each.views else None
-    candidate = Candidate(pixels, labels, torch.ones(len(labels)), None, views)
-    config = StudentConfig(
-        labels=("views" if views else "hard",),
-        steps=steps,
-        seeds=1,
-        temperature=run.config.evaluate.temperature,
-    )
-    key = stable_hash([run.data.source.fingerprint, giver.key, vars(each), *each.coding.key])
-    scores = ShortStudents(own, teacher, config, "budget").scores(candidate, [key])
+    images = Candidate(pixels, labels, torch.ones(len(labels)), None)
+    config = StudentConfig(steps=steps, seeds=1)
+    return judged(own, teacher, images, config, run.data.source.fingerprint)
+
+
+def judged(
+    run: Run, teacher: Teacher, images: Candidate, students: StudentConfig, key: str
+) -> list[float]:
+    """Accuracies of short students of images that are coded and labelled as the run's settings say.
+
+    Args:
+        images: As they are before they are coded, with hard labels.
+        students: Steps and seeds.
+        key: A hash of what the images depend on, beside the coding.
+    """
+    giver, config = budget_giver(run, teacher), run.config
+    coding, count = Coding.of(config.coding) or Coding("webp"), config.label_views.count or 0
+    pixels = coding.seen(images.pixels)
+    views = _views(run, giver, pixels, count) if count else None
+    labelled: Labels = "views" if views else "hard"
+    recipe = replace(students, labels=(labelled,), temperature=config.evaluate.temperature)
+    inputs = stable_hash([key, giver.key, config.barycenter.ipc, count, *coding.key])
+    candidate = replace(images, pixels=pixels, views=views)
+    scores = ShortStudents(run, teacher, recipe, "budget").scores(candidate, [inputs])
     return [float(top1) for top1 in scores.ravel()]
 
 

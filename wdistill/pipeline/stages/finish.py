@@ -191,7 +191,7 @@ def manifest_of(
         ),
         budget=None
         if config.budget is None
-        else BudgetRecord(bytes=config.budget, tried=result.spendings),
+        else BudgetRecord(bytes=config.budget, tried=result.spendings, images=result.images),
         teacher=teacher.description,
         revisions=networks.revisions,
         local_students=networks.local_students,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ class RunResult:
         nearest: (classes, ipc), pixel distance of each image to the nearest real one.
         settings: As they were given; a budget leaves the number of images open.
         spendings: What was compared to spend the budget on, if there is one.
+        images: Distilled ones, or real ones that were chosen because of the budget.
     """
 
     distilled: DistilledSet
@@ -38,3 +40,4 @@ class RunResult:
     nearest: NDArray[np.float32]
     settings: RunConfig
     spendings: tuple[BudgetTrial, ...] = ()
+    images: Literal["chosen", "distilled"] = "distilled"

@@ -174,14 +174,15 @@ def _labels_tried(labels: LabelRecord) -> str:
 
 def _spendings(budget: BudgetRecord) -> list[Json]:
     """What a budget could have been spent on: the last accuracy that each was judged by."""
-    last = {(trial.ipc, trial.quality, trial.views): trial for trial in budget.tried}
+    last = {(trial.images, trial.ipc, trial.quality, trial.views): trial for trial in budget.tried}
     return [
         {
+            "images": trial.images,
             "ipc": trial.ipc,
             "quality": "lossless" if trial.quality is None else trial.quality,
             "views": trial.views,
             "steps": trial.steps,
-            "top1": percent(sum(trial.top1) / len(trial.top1)),
+            "top1": percent(trial.mean),
         }
         for trial in last.values()
     ]
@@ -250,6 +251,9 @@ def _make(manifest: Manifest) -> Json:
         "hard_soft": manifest.labels.hard_soft,
         "budget": manifest.budget and human_bytes(manifest.budget.bytes),
         "spendings": _spendings(manifest.budget) if manifest.budget else [],
+        "chosen": manifest.budget is not None and manifest.budget.images == "chosen",
+        "images_tried": manifest.budget is not None
+        and any(trial.images == "distilled" for trial in manifest.budget.tried),
         "labels_tried": _labels_tried(manifest.labels),
         "stored": _stored(manifest),
         "start": _STARTS[config.synthesis.init],

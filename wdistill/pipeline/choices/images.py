@@ -1,0 +1,104 @@
+"""Whether synthesis pays within a budget of bytes, or real images do as well."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.manifest import BudgetTrial
+from wdistill.config import StudentConfig
+from wdistill.core.settings import stable_hash
+from wdistill.core.units import StageOutput
+from wdistill.pipeline.choices.budget import STEPS, judged, spending_table
+from wdistill.pipeline.run_folder import Run
+from wdistill.pipeline.teacher import Teacher
+from wdistill.synthesis.optimise import DistilledUnit
+
+logger = logging.getLogger(__name__)
+
+MOST_SYNTHESISED = 100  # [own] images per class; above, chosen real ones are published
+SHORT = StudentConfig(steps=STEPS[-1], seeds=2)
+
+Kind = Literal["chosen", "distilled"]
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenImages:
+    """tried: what the choice was made from; nothing where there was none."""
+
+    images: StageOutput[DistilledUnit]
+    kind: Kind = "distilled"
+    tried: tuple[BudgetTrial, ...] = ()
+
+
+@dataclass(frozen=True)
+class Starts(Sequence[DistilledUnit]):  # type: ignore[misc]
+    """Units whose images are those that synthesis starts from."""
+
+    units: Sequence[DistilledUnit]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __getitem__(self, index: int) -> DistilledUnit:  # type: ignore[override]
+        unit = self.units[index]
+        return replace(unit, pixels=unit.start, middle=unit.start)
+
+
+def choose_images(
+    run: Run, teacher: Teacher, synthesis: Callable[[Run], StageOutput[DistilledUnit]]
+) -> ChosenImages:
+    """Distilled images; within a budget, the real ones nearest to the atoms, from which synthesis
+    starts, where short students learn as much from them.
+
+    All processes must call it; they share the work.
+
+    Args:
+        synthesis: The images of a run.
+    """
+    config = run.config
+    if config.budget is None or config.synthesis.init != "real" or not config.synthesis.iterations:
+        return ChosenImages(synthesis(run))
+    if config.barycenter.ipc > MOST_SYNTHESISED:
+        unchanged = replace(config, synthesis=replace(config.synthesis, iterations=0))
+        if run.accelerator.is_main_process:
+            logger.info(
+                f"images: real ones, chosen by the transport; above {MOST_SYNTHESISED} per class "
+                "they are not changed, since that takes long and gains little"
+            )
+        return ChosenImages(synthesis(replace(run, config=unchanged)), "chosen")
+    distilled = synthesis(run)
+    starts = StageOutput(stable_hash([distilled.key, "start"]), Starts(distilled.units))
+    found: dict[Kind, StageOutput[DistilledUnit]] = {"chosen": starts, "distilled": distilled}
+    trials = {kind: _trial(run, teacher, images, kind) for kind, images in found.items()}
+    kind = max(trials, key=lambda each: (trials[each].mean, each == "distilled"))
+    tried = tuple(trials.values())
+    if run.accelerator.is_main_process:
+        logger.info(spending_table(tried))
+        logger.info(f"images: {kind}")
+    return ChosenImages(found[kind], kind, tried)
+
+
+def _trial(
+    run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], kind: Kind
+) -> BudgetTrial:
+    config = run.config
+    pixels = torch.cat([unit.pixels.flatten(0, 1) for unit in images.units])
+    labels = torch.arange(len(run.data.class_names)).repeat_interleave(config.barycenter.ipc)
+    candidate = Candidate(pixels, labels, torch.ones(len(labels)), None)
+    top1 = judged(run, teacher, candidate, SHORT, images.key)
+    quality = config.coding.image_quality
+    return BudgetTrial(
+        ipc=config.barycenter.ipc,
+        quality=None if quality == "lossless" else int(quality),
+        views=config.label_views.count or 0,
+        images=kind,
+        steps=SHORT.steps or 0,
+        top1=tuple(np.round(top1, 6).tolist()),
+    )
