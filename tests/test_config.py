@@ -256,9 +256,9 @@ def test_every_setting_of_a_run_can_be_named() -> None:
 
 
 def test_a_part_of_a_section_keeps_the_defaults_of_where_it_stands() -> None:
-    """Students of `evaluate` see hard labels unless they are told otherwise."""
+    """Which labels the students of `evaluate` see is left to the recipe."""
     config = validated(EvaluateConfig, {"source": "a", "evaluate": {"seeds": 3}})
-    assert config == EvaluateConfig("a", evaluate=StudentConfig(labels=("hard",), seeds=3))
+    assert config == EvaluateConfig("a", evaluate=StudentConfig(seeds=3))
 
 
 def test_the_command_of_settings_makes_them_again() -> None:

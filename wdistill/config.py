@@ -34,6 +34,7 @@ Weights = Literal["uniform", "free"]
 Init = Literal["real", "mean", "noise"]
 Labels = Literal["hard", "soft", "views", "teacher"]
 Baseline = Literal["random", "nearest", "herding", "full"]
+RecipeName = Literal["default", "classic", "idc", "wmdd", "edc"]
 Giver = Literal["auto", "teacher", "committee", "none"]
 GroupWeights = Literal["equal", "proportional"]
 ImageFormat = Literal["png", "webp"]
@@ -47,6 +48,8 @@ SMALLEST_CROP = 0.01  # share of the image's area
 VIEWS = 40
 MOST_LOGITS = 50_000_000
 BUILT_IN = ("resnet18", "resnet10-w16", "convnet", "convnet-w64", "vit")
+
+FIXED = ("batch_size", "lr", "weight_decay", "temperature", "crop_min")  # by a paper's recipe
 
 CROP = between(SMALLEST_CROP, 1)
 
@@ -629,11 +632,32 @@ class EvaluateConfig(Settings):
         "--teacher",
         metavar="ID|PATH",
     )
+    recipe: RecipeName = setting(
+        "default",
+        "How students are trained: default, or the complete protocol of a paper, so that numbers "
+        "can stand beside published ones; `wdistill recipes` describes them. Only epochs or steps, "
+        "seeds, students and labels can be changed in those. [source: own choice, the recipe of "
+        "`wdistill run`]",
+        "--recipe",
+        allowed=get_args(RecipeName),
+    )
     evaluate: StudentConfig = field(
-        default_factory=lambda: StudentConfig(labels=("hard",)),
+        default_factory=StudentConfig,
         metadata=section(
-            students="--student",
-            labels="--labels",
+            students=Option(
+                "Architecture to train, from random weights: Hub id, local folder or built-in; "
+                "repeatable. [default: the recipe's; of default the set's own teacher's, or "
+                "resnet10-w16]",
+                "--student",
+                metavar="ID|PATH|NAME",
+            ),
+            labels=Option(
+                "Labels that students see: hard, the classes; soft, the one published label of "
+                "each image; views, those of single views; teacher, the teacher's answer to every "
+                "batch. Repeatable. [default: the recipe's; of default hard]",
+                "--labels",
+                get_args(Labels),
+            ),
             seeds="--seeds",
             epochs="--epochs",
             steps="--steps",
@@ -665,6 +689,21 @@ class EvaluateConfig(Settings):
     )
     seed: int = field(default=0, metadata={"option": _SEED})
     mixed_precision: Precision = field(default="no", metadata={"option": _PRECISION})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        default = StudentConfig()
+        changed = [n for n in FIXED if getattr(self.evaluate, n) != getattr(default, n)]
+        self.check_recipe(*changed)
+
+    def check_recipe(self, *names: str) -> None:
+        """Raise OptionError if the recipe fixes one of the settings ``names`` of students."""
+        for name in names:
+            if self.recipe != "default" and name in FIXED:
+                raise OptionError(
+                    f"`evaluate.{name}` cannot be changed in recipe {self.recipe}, which fixes it; "
+                    "leave it out, or choose `recipe=default`"
+                )
 
     def command(self) -> str:
         """`wdistill evaluate` with these settings; those without a flag are left to a file."""

@@ -200,6 +200,32 @@ def _without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda row: (row["labels"], row["images"], row["ipc"]))
 
 
+def test_a_recipe_of_a_paper_trains_its_own_network(run: Path, tmp_path: Path) -> None:
+    done = run_wdistill(
+        "evaluate", run, "--recipe", "classic", "--steps", "3", "--seeds", "1",
+        "--output", tmp_path / "classic",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = Report.read(tmp_path / "classic" / "report.json")
+    assert {(row.student, row.labels) for row in found.rows} == {("convnet-3", "hard")}
+    assert found.recipe.name == "classic"
+    assert found.recipe.steps == 3
+    assert (found.recipe.optimizer, found.recipe.augmentation) == ("SGD", "dsa")
+    line = "Recipe classic, changed (3 steps in place of 1,001)"
+    assert line in done.stdout
+    assert line in (tmp_path / "classic" / "report.html").read_text()
+
+
+def test_what_a_recipe_fixes_is_refused_also_where_it_is_the_default(
+    run: Path, real: Path, tmp_path: Path
+) -> None:
+    said = refused(run, "--recipe", "classic", "--lr", "0.001")
+    assert said.startswith("--lr cannot be changed in recipe classic, which fixes it")
+    theirs = foreign(tmp_path / "set.parquet", [str(c) for c in range(10)], list(range(10)))
+    said = refused(theirs, "--against", real, "--recipe", "wmdd")
+    assert said.startswith("--labels teacher needs a network that knows the classes")
+
+
 def test_the_page_shows_the_numbers(run: Path, report: dict[str, Any]) -> None:
     page = (run / "report" / "report.html").read_text()
     assert "<html" in page

@@ -43,21 +43,40 @@ class RealData(Record):
 class Recipe(Record):
     """How every student is trained, whatever its images are.
 
-    epochs: those of the distilled images; steps: of the optimiser, the same for all sets of images;
-    temperature: of labels that a teacher gave; cutmix: the share of batches that are mixed;
-    crop_min: the least share of an image's area that a crop shows.
+    name: of the recipe; changed: what differs from it, in words; optimizer: AdamW or SGD; momentum:
+    of SGD; schedule: cosine (to zero), half cosine (to half of the learning rate) or steps, which
+    multiplies the learning rate by ``factor`` after each step of ``drops``; restarts: whether the
+    momentum starts from zero there; epochs: those of the distilled images; steps: of the optimiser,
+    the same for all sets of images; loss: cross-entropy (with a teacher's labels the KL
+    divergence), or squared logits with ``class_weight`` times the cross-entropy; temperature: of
+    labels that a teacher gave; augmentation: crops (resized crops and flips), dsa (one of six
+    operations in each step) or dsa idc (flips and colours, then one of three); flips: whether
+    images are flipped; cutmix: the share of batches that are mixed; crop_min: the least share of an
+    image's area that a crop shows; average: the decay of the moving average of the weights that is
+    tested.
     """
 
+    name: str = "default"
+    changed: tuple[str, ...] = ()
     optimizer: str = "AdamW"
     lr: Number
     weight_decay: Number
+    momentum: Number | None = None
     schedule: str = "cosine"
+    drops: tuple[Count, ...] = ()
+    factor: Number | None = None
+    restarts: bool = False
     epochs: Count | None
     steps: Count
     batch_size: Count
+    loss: str = "cross-entropy"
+    class_weight: Number | None = None
     temperature: Number
+    augmentation: str = "crops"
+    flips: bool = True
     cutmix: Number = 1.0
-    crop_min: Number
+    crop_min: Number | None
+    average: Number | None = None
 
 
 class TeacherScore(Record):
@@ -142,7 +161,8 @@ class Report(FileRecord, Shown):
     """An evaluation: of what, against what, how, and what was measured.
 
     rows: with augmentation of the students' images; plain_rows: without; local_students: the
-    architectures of students that are folders, by their published names. A report that
+    architectures of students that are folders, by their published names; comparable: with which
+    published numbers the rows may be compared, and with which not, in one line. A report that
     `wdistill run` writes has no equivalents, which need more students; `wdistill evaluate` finds
     them.
     """
@@ -153,6 +173,7 @@ class Report(FileRecord, Shown):
     against: RealData
     resolution: Count
     recipe: Recipe
+    comparable: str = ""
     teacher: TeacherScore | None
     rows: tuple[ResultRow, ...]
     plain_rows: tuple[ResultRow, ...]
@@ -253,7 +274,8 @@ def report_table(report: Report) -> str:
             f"{clean(row.student):{width}}  {row.labels:7}  {clean(row.images):9}  {row.ipc:>4}  "
             f"{f'{row.top1_mean:.1%}{deviation}':>14}  {gains:>15}".rstrip()
         )
-    return "\n".join([*lines, *(_equivalent(report, each) for each in report.equivalents)])
+    lines += [_equivalent(report, each) for each in report.equivalents]
+    return "\n".join([*lines, *([report.comparable] if report.comparable else [])])
 
 
 def _equivalent(report: Report, equivalent: Equivalent) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -26,8 +26,14 @@ from wdistill.cli.exit import (
     usage_message,
     without_part,
 )
-from wdistill.cli.options import SettingOption, setting_options, settings, spoken
-from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
+from wdistill.cli.options import (
+    SettingOption,
+    given_settings,
+    setting_options,
+    settings,
+    spoken,
+)
+from wdistill.config import EvaluateConfig, RecipeName, RunConfig, RuntimeConfig
 from wdistill.errors import OptionError, WdistillError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -245,6 +251,7 @@ def evaluate(source: str, **options: Any) -> None:
       wdistill evaluate runs/cifar10-ipc10 --student convnet --labels hard --labels soft
     """
     config, runtime = settings(EvaluateConfig, options, source=source)
+    config.check_recipe(*given_settings(options, "evaluate"))
     _launch_processes(options["num_processes"], runtime)
     from wdistill.artifact.distilled_set import REPORT_FILE
     from wdistill.evaluation.evaluate import PAGE_FILE, default_output
@@ -383,6 +390,21 @@ def config_(command: str, quiet: bool, debug: bool) -> None:
 
     kind, fixed = CONFIGS[command]
     click.echo(settings_text(kind, fixed))
+
+
+@cli.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(get_args(RecipeName)))
+@_common
+def recipes(names: tuple[RecipeName, ...], quiet: bool, debug: bool) -> None:
+    """Describe the recipes of `wdistill evaluate --recipe`, and what papers report under them.
+
+    \b
+    Example:
+      wdistill recipes classic
+    """
+    from wdistill.evaluation.recipes.describe import describe
+
+    click.echo("\n\n".join(describe(name) for name in names or get_args(RecipeName)))
 
 
 def _launch_processes(processes: int, runtime: RuntimeConfig) -> None:

@@ -110,6 +110,12 @@ def settings(kind: type[S], options: dict[str, Any], **arguments: str) -> tuple[
         raise
 
 
+def given_settings(options: dict[str, Any], section: str) -> list[str]:
+    """Names of the settings of ``section`` that the current command line gives."""
+    full = (name.split(".") for name in _command_line_values(options))
+    return [name[1] for name in full if name[0] == section and len(name) > 1]
+
+
 def _validate(kind: type[S], values: dict[str, Any]) -> tuple[S, RuntimeConfig]:
     runtime = validated(RuntimeConfig, values.get("runtime", {}))
     return validated(kind, {k: v for k, v in values.items() if k != "runtime"}), runtime

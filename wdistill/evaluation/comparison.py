@@ -13,16 +13,19 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
-from wdistill.artifact.report import EvaluatedSet
-from wdistill.config import BarycenterConfig, Baseline, RelabelConfig, StudentConfig
+from wdistill.artifact.report import EvaluatedSet, Recipe
+from wdistill.config import BarycenterConfig, Baseline, RecipeName, RelabelConfig, StudentConfig
 from wdistill.core.seeds import stream
 from wdistill.core.settings import Precision
 from wdistill.data.content.coding import Coding, file_sizes
 from wdistill.data.dataset import ImageData
 from wdistill.data.pixels import PixelStore
 from wdistill.errors import DataError, OptionError
+from wdistill.evaluation.recipes.datasets import Colour, FieldDataset, field_dataset
+from wdistill.evaluation.recipes.named import NAMED
 from wdistill.evaluation.sets.baselines import herding
 from wdistill.evaluation.students import STORED
+from wdistill.evaluation.training import recipe_for
 from wdistill.labels.committee import LabelGiver
 from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.features import FeatureNetwork
@@ -42,6 +45,7 @@ class Protocol:
         equivalents: Whether to train students on growing numbers of random real images until they
             match the set.
         relabel: How the teacher labels real images for students that learn soft labels.
+        recipe: Name of how they are trained.
     """
 
     students: StudentConfig
@@ -49,6 +53,7 @@ class Protocol:
     augmentation_robust: bool = False
     equivalents: bool = True
     relabel: RelabelConfig = field(default_factory=RelabelConfig)
+    recipe: RecipeName = "default"
     seed: int = 0
     mixed_precision: Precision = "no"
 
@@ -116,6 +121,28 @@ class Comparison:
     @property
     def classes(self) -> int:
         return len(self.real.class_names)
+
+    @property
+    def field_dataset(self) -> FieldDataset | None:
+        """What the field's tables call the real data, by name."""
+        return field_dataset(self.real.source.id)
+
+    @property
+    def colours(self) -> tuple[Colour, Colour] | None:
+        """Mean and deviation by which the recipe has its students see images; None for those of
+        the training images.
+        """
+        named, known = NAMED.get(self.protocol.recipe), self.field_dataset
+        if named is None or not named.field_colours or known is None:
+            return None
+        return known.mean, known.std
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How every student is trained."""
+        protocol = self.protocol
+        count = len(self.candidate.labels)
+        return recipe_for(protocol.students, count, protocol.recipe, self.field_dataset)
 
     @property
     def counts(self) -> list[int]:

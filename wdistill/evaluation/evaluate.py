@@ -27,6 +27,7 @@ from wdistill.evaluation.metrics import EquivalentIpc, equivalent_ipc
 from wdistill.evaluation.opening import open_comparison
 from wdistill.evaluation.page.pictures import gallery, projection
 from wdistill.evaluation.page.report import render_report
+from wdistill.evaluation.recipes.named import NAMED
 from wdistill.evaluation.results import Measurements, build_report
 from wdistill.evaluation.students import (
     Job,
@@ -37,7 +38,6 @@ from wdistill.evaluation.students import (
     jobs,
     run_jobs,
 )
-from wdistill.evaluation.training import recipe_for
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class Trial:
             train=comparison.train,
             test=comparison.test,
             network=comparison.teacher.network if comparison.teacher else None,
-            recipe=recipe_for(protocol.students, len(candidate.labels)),
+            recipe=comparison.recipe,
             relabel=protocol.relabel,
             seed=protocol.seed,
             device=comparison.accelerator.device,
@@ -154,6 +154,8 @@ class Trial:
             coding=comparison.coding,
             giver=comparison.giver,
             hard_soft=comparison.hard_soft,
+            weighted=protocol.recipe == "default" or NAMED[protocol.recipe].weights,
+            colours=comparison.colours,
         )
         cache = Path(constants.HF_HOME) / "wdistill" / "full"
         self.place = Jobs(work, comparison.accelerator, comparison.quiet, cache)

@@ -30,6 +30,7 @@ from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import Decoding, PixelStore, Preprocessing, check_room
 from wdistill.errors import BackboneError, DataError
 from wdistill.evaluation.comparison import Comparison, EvaluationTeacher, Protocol, check
+from wdistill.evaluation.recipes.named import NAMED
 from wdistill.evaluation.sets.subject import (
     Subject,
     against,
@@ -263,8 +264,10 @@ def _evaluated_set(subject: Subject, candidate: Candidate) -> EvaluatedSet:
 
 def _protocol(config: EvaluateConfig, run_config: RunConfig | None) -> Protocol:
     """The protocol; random real images get their soft labels in the same way as the set."""
+    named = NAMED.get(config.recipe)
     return Protocol(
-        students=config.evaluate,
+        students=config.evaluate.with_labels(named.labels if named else "hard"),
+        recipe=config.recipe,
         baselines=config.baselines,
         augmentation_robust=config.augmentation_robust,
         relabel=run_config.relabel if run_config else RelabelConfig(),
@@ -286,10 +289,15 @@ def _students(
     pixels: Preprocessing,
 ) -> dict[str, BackboneSource]:
     names = config.evaluate.students
+    trust, students = config.trust_remote_code, {}
+    named = NAMED.get(config.recipe)
+    if not names and named is not None:
+        own = named.student(resolution)
+        check_new_network(own, real.class_names, pixels)
+        return {own.name: own}
     if not names:
         backbone = manifest.teacher.backbone if manifest else None
         names = (backbone if backbone in BUILT_IN else STUDENT,)
-    trust, students = config.trust_remote_code, {}
     for name in names:
         source = find_backbone(
             name, resolution=resolution, trust_remote_code=trust, setting=STUDENTS

@@ -29,8 +29,9 @@ from wdistill.evaluation.metrics import (
     label_robust_score,
     score_network,
 )
+from wdistill.evaluation.recipes.named import NAMED
+from wdistill.evaluation.recipes.published import RealTest, comparable
 from wdistill.evaluation.students import Job, Outcome
-from wdistill.evaluation.training import recipe_for
 from wdistill.evaluation.wording import panels
 from wdistill.networks.checkpoints.description import local_architectures
 
@@ -65,7 +66,8 @@ def build_report(comparison: Comparison, measurements: Measurements, command: st
             eval_images=len(real.eval),
         ),
         resolution=comparison.train.preprocessing.resolution,
-        recipe=recipe_for(comparison.protocol.students, comparison.evaluated.images),
+        recipe=comparison.recipe,
+        comparable=_comparable(comparison, rows),
         teacher=_teacher(comparison),
         rows=tuple(rows),
         plain_rows=tuple(plain),
@@ -78,6 +80,22 @@ def build_report(comparison: Comparison, measurements: Measurements, command: st
         device=device_name(comparison.accelerator.device),
         versions=versions(),
     )
+
+
+def _comparable(comparison: Comparison, rows: Sequence[ResultRow]) -> str:
+    """The line about published numbers; other students or labels than the recipe's are changes."""
+    recipe, real = comparison.recipe, comparison.real
+    named = NAMED.get(recipe.name)
+    row = ""
+    if named is not None:
+        own = named.student(comparison.train.preprocessing.resolution).name
+        row = f"{own} with {named.labels} labels"
+        tried = dict.fromkeys(f"{row.student} with {row.labels} labels" for row in rows)
+        if row not in tried:
+            change = f"{' and '.join(tried)} in place of {row}"
+            recipe = recipe.model_copy(update={"changed": (*recipe.changed, change)})
+    tested = RealTest(real.source.id, comparison.classes, len(comparison.test))
+    return comparable(recipe, row, tested)
 
 
 def merge_reports(report: Report, earlier: Report) -> Report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from wdistill.data.content.coding import Coding
 from wdistill.data.pixels import PixelStore
 from wdistill.errors import OptionError
 from wdistill.evaluation.metrics import score_network
+from wdistill.evaluation.recipes.datasets import Colour
 from wdistill.evaluation.sets.baselines import random_rows
 from wdistill.evaluation.training import Training, TrainingSet, train_student
 from wdistill.labels.committee import LabelGiver
@@ -86,7 +87,9 @@ class StudentSetting:
     network: the teacher, or None; chosen: rows of ``train`` and their weights for the images picked
     by a rule, by its name; scratch: a folder for the pixels of real images; coding: of the set,
     which real images in equal numbers go through as well; giver: of the set's labels, which labels
-    real images alike, or None; hard_soft: whether the soft label of an image is its class.
+    real images alike, or None; hard_soft: whether the soft label of an image is its class;
+    weighted: whether images count by their weights; colours: mean and deviation of the channels by
+    which students see images, None for those of the pixel stores.
     """
 
     candidate: Candidate
@@ -104,6 +107,8 @@ class StudentSetting:
     coding: Coding = field(default_factory=Coding)
     giver: LabelGiver | None = None
     hard_soft: bool = False
+    weighted: bool = True
+    colours: tuple[Colour, Colour] | None = None
 
 
 def jobs(
@@ -169,6 +174,7 @@ def training_set(setting: StudentSetting, job: Job) -> TrainingSet:
             f"`evaluate.labels` {job.labels}, or name the network that gives them with `teacher`"
         )
     targets = soft if job.labels == "soft" and soft is not None else labels
+    weights = weights if setting.weighted else torch.ones(len(weights))
     online = setting.network if job.labels == "teacher" else None
     soft_targets = job.labels != "hard"
     return TrainingSet(images, targets, weights, soft_targets, online, job.augment, views)
@@ -179,7 +185,9 @@ def _views_alike(setting: StudentSetting, pixels: Tensor, draw: int) -> LabelVie
     own = setting.candidate.views
     if own is None or setting.giver is None:
         return None
-    config = LabelViewsConfig(own.count, own.logits.shape[1], crop_min=setting.recipe.crop_min)
+    config = LabelViewsConfig(
+        own.count, own.logits.shape[1], crop_min=setting.recipe.crop_min or 1.0
+    )
     seed = stream_seed(setting.seed, "label-views-random", draw)
     temperature = setting.recipe.temperature
     views = label_views(setting.giver, pixels, ViewRecipe(config, temperature, seed))
@@ -195,6 +203,8 @@ def run_job(
     """Train one student from random weights and test its last step on all test images."""
     began = time.perf_counter()
     preprocessing, device = setting.train.preprocessing, setting.device
+    if setting.colours is not None:
+        preprocessing = replace(preprocessing, mean=setting.colours[0], std=setting.colours[1])
     seed = stream_seed(setting.seed, "student", job.student, job.seed) % 2**31
     model = new_network(source, setting.class_names, preprocessing.resolution, seed)
     losses: list[Tensor] = []
@@ -249,8 +259,9 @@ class Jobs:
 
 def job_key(setting: StudentSetting, job: Job, source: BackboneSource) -> list[Any]:
     """What a job's outcome depends on, beside the images."""
-    recipe = setting.recipe.model_dump(exclude={"epochs"})
-    return [asdict(job), recipe, source.config.to_json_string(), setting.seed]
+    recipe = setting.recipe.model_dump(exclude={"epochs", "name", "changed"})
+    described = source.config.to_json_string()
+    return [asdict(job), recipe, described, setting.seed, setting.weighted, setting.colours]
 
 
 def run_jobs(

@@ -5,18 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wdistill.artifact.report import Recipe
-from wdistill.config import StudentConfig
+from wdistill.config import RecipeName, StudentConfig
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.data.augment import apply_mix, apply_views, mix_targets, random_mix, random_views
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.errors import NumericalError
+from wdistill.evaluation.recipes.datasets import FieldDataset
+from wdistill.evaluation.recipes.dsa import dsa, dsa_idc
+from wdistill.evaluation.recipes.named import NAMED
+from wdistill.evaluation.recipes.optimise import StudentOptimizer
 from wdistill.labels.soft import soften
 from wdistill.labels.views import LabelViews, ViewedImages, replay
 from wdistill.networks.features import FeatureNetwork, fast_layout, number_of_classes
@@ -60,8 +64,34 @@ class Training:
     autocast: torch.dtype | None = None
 
 
-def recipe_for(config: StudentConfig, images: int) -> Recipe:
-    """The recipe of ``config`` for a set of ``images``; all baselines use the same recipe."""
+@dataclass(frozen=True)
+class Batch:
+    """What a student sees in one step.
+
+    Attributes:
+        images: (B, 3, R, R) in [0, 1], augmented.
+        targets: (B, C) probabilities.
+        weights: (B,).
+        logits: (B, C) of the teacher, where it labels every batch.
+        classes: (B,) of the images themselves, before any was mixed with another.
+    """
+
+    images: Tensor
+    targets: Tensor
+    weights: Tensor
+    logits: Tensor | None = None
+    classes: Tensor | None = None
+
+
+def recipe_for(
+    config: StudentConfig,
+    images: int,
+    name: RecipeName = "default",
+    dataset: FieldDataset | None = None,
+) -> Recipe:
+    """The recipe of that name for a set of ``images``; all baselines use the same recipe."""
+    if name != "default":
+        return NAMED[name].recipe(config, images, dataset)
     steps, batch_size = config.budget(images)
     return Recipe(
         lr=config.lr,
@@ -85,6 +115,16 @@ def student_loss(logits: Tensor, targets: Tensor, weights: Tensor, temperature: 
     return (weights * divergence).mean()
 
 
+def squared_logits_loss(logits: Tensor, batch: Batch, class_weight: float) -> Tensor:
+    """mean (z - z_teacher)^2 + w CE(z, class), EDC's loss; logits z: (B, C), w ``class_weight``.
+
+    Without logits of a teacher it is the cross-entropy with the targets alone.
+    """
+    if batch.logits is None or batch.classes is None:
+        return student_loss(logits, batch.targets, batch.weights, 1.0)
+    return F.mse_loss(logits, batch.logits) + class_weight * F.cross_entropy(logits, batch.classes)
+
+
 def train_student(
     model: nn.Module,
     data: TrainingSet,
@@ -92,7 +132,7 @@ def train_student(
     training: Training,
     on_step: Callable[[Tensor], object] = lambda _: None,
 ) -> nn.Module:
-    """Train ``model`` in place: AdamW, cosine to zero, crops, flips and CutMix, to the last step.
+    """Train ``model`` in place as the recipe says, to the last step.
 
     Args:
         model: The student.
@@ -106,29 +146,35 @@ def train_student(
     """
     recipe, device, autocast = training.recipe, training.device, training.autocast
     fast_layout(model.to(device)).train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
-    )
-    mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
+    optimizer = StudentOptimizer(model, recipe)
+    mean, std = _statistics(preprocessing, device)
     torch.manual_seed(stream_seed(training.seed, "dropout"))  # drawn from the global generator
     loss = torch.zeros(())
     temperature = temperature_of(data, recipe)
-    batches = student_batches(data, number_of_classes(model), training)
-    for batch, targets, weights in itertools.islice(batches, recipe.steps):
+    batches = student_batches(data, number_of_classes(model), training, preprocessing)
+    for batch in itertools.islice(batches, recipe.steps):
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            logits = model((batch - mean) / std).logits.float()
-        loss = student_loss(logits, targets, weights, temperature)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
+            logits = model((batch.images - mean) / std).logits.float()
+        if recipe.class_weight is not None:
+            loss = squared_logits_loss(logits, batch, recipe.class_weight)
+        else:
+            loss = student_loss(logits, batch.targets, batch.weights, temperature)
+        optimizer.step(loss)
         on_step(loss.detach())
     if not bool(torch.isfinite(loss)):
         way_out = "use `mixed_precision=no`" if autocast else "choose another network"
         raise NumericalError(f"a student's loss is not finite; {way_out}")
+    optimizer.finish()
     return model.eval()
+
+
+def _statistics(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the channels, (1, 3, 1, 1) each."""
+    mean, std = (
+        torch.tensor(values, device=device).view(1, 3, 1, 1)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return mean, std
 
 
 def temperature_of(data: TrainingSet, recipe: Recipe) -> float:
@@ -137,9 +183,9 @@ def temperature_of(data: TrainingSet, recipe: Recipe) -> float:
 
 
 def student_batches(
-    data: TrainingSet, classes: int, training: Training
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Infinite batches: augmented images in [0, 1], their targets and weights."""
+    data: TrainingSet, classes: int, training: Training, preprocessing: Preprocessing
+) -> Iterator[Batch]:
+    """Infinite batches of augmented images with what the student is told of them."""
     recipe, device = training.recipe, training.device
     temperature = temperature_of(data, recipe)
     images = data.images.to(device) if isinstance(data.images, Tensor) else data.images
@@ -149,30 +195,49 @@ def student_batches(
     batch_size = min(recipe.batch_size, len(weights))
     if data.views is not None and isinstance(images, Tensor):
         viewed_images = ViewedImages(data.views, images, data.weights, classes)
-        yield from replay(viewed_images, temperature, batch_size, generator)
+        for viewed in replay(viewed_images, temperature, batch_size, generator):
+            yield Batch(*viewed)
     while True:
         order = torch.randperm(len(weights), generator=generator)
         # Batches of nearly equal size: a last batch of one image would break BatchNorm.
         for part in torch.tensor_split(order, math.ceil(len(weights) / batch_size)):
             rows = part.to(device)
             pixels = images[rows] if isinstance(images, Tensor) else images.get(part)
-            batch, weight = to_float(pixels, device), weights[rows]
             target = targets[rows]
+            own = target if target.dim() == 1 else target.argmax(1)
             if target.dim() == 1:
                 target = F.one_hot(target, classes).float()
             elif data.soft:
                 target = soften(target, temperature)
+            batch = Batch(to_float(pixels, device), target, weights[rows], classes=own)
             if data.augment:
-                views = random_views(len(part), recipe.crop_min, generator)
-                mix = random_mix(len(part), batch.shape[-1], generator)
-                batch = apply_mix(apply_views(batch, views), mix)
-                # The weight of a mixed image is the area-weighted mean of both weights; its target
-                # is the weighted mean of both targets.
-                weight = mix_targets(weights[rows], mix)
-                weighted_target = mix_targets(weights[rows, None] * target, mix)
-                target = weighted_target / weight.clamp(min=1e-12)[:, None]
+                batch = _augmented(batch, recipe, preprocessing, generator)
             if data.teacher is not None:
                 with torch.no_grad():
-                    logits = data.teacher(batch, moments=False).logits
+                    logits = data.teacher(batch.images, moments=False).logits
                 target = (logits / temperature).softmax(1)
-            yield batch, target, weight
+                batch = replace(batch, targets=target, logits=logits)
+            yield batch
+
+
+def _augmented(
+    batch: Batch, recipe: Recipe, preprocessing: Preprocessing, generator: torch.Generator
+) -> Batch:
+    """The batch through random views or DSA, and with the recipe's share of CutMix."""
+    images = batch.images
+    if recipe.augmentation == "crops":
+        views = random_views(len(images), recipe.crop_min or 1.0, generator)
+        images = apply_views(images, views)
+    else:
+        mean, std = _statistics(preprocessing, images.device)
+        augment = dsa if recipe.augmentation == "dsa" else dsa_idc
+        images = augment((images - mean) / std, generator, recipe.flips) * std + mean
+    if recipe.cutmix < 1 and float(torch.rand((), generator=generator)) >= recipe.cutmix:
+        return replace(batch, images=images)
+    mix = random_mix(len(images), images.shape[-1], generator)
+    # The weight of a mixed image is the area-weighted mean of both weights; its target is the
+    # weighted mean of both targets.
+    weight = mix_targets(batch.weights, mix)
+    weighted_target = mix_targets(batch.weights[:, None] * batch.targets, mix)
+    target = weighted_target / weight.clamp(min=1e-12)[:, None]
+    return replace(batch, images=apply_mix(images, mix), targets=target, weights=weight)

@@ -32,13 +32,27 @@ def score(row: ResultRow) -> str:
     return f"{spread(row.top1_mean, row.top1_std, row.n)} (n = {row.n})"
 
 
+_AUGMENTATIONS = {
+    "crops": "resized crops and flips",
+    "dsa": "DSA, one operation a step",
+    "dsa idc": "DSA, flips and colours and one operation a step",
+}
+
+
 def recipe_settings(recipe: Recipe) -> list[tuple[str, str]]:
-    """Names and values, in words; a setting without a value is left out."""
-    settings = recipe.model_dump().items()
-    return [(name.replace("_", " "), _setting(v)) for name, v in settings if v is not None]
+    """Names and values, in words; a setting that is not used is left out."""
+    settings = recipe.model_dump()
+    settings["augmentation"] = _AUGMENTATIONS.get(recipe.augmentation, recipe.augmentation)
+    settings["flips"] = None if recipe.flips else "none"
+    settings["restarts"] = "at each drop" if recipe.restarts else None
+    settings["cutmix"] = recipe.cutmix or None
+    used = {name: value for name, value in settings.items() if value not in (None, ())}
+    return [(name.replace("_", " "), _setting(value)) for name, value in used.items()]
 
 
-def _setting(value: float | str) -> str:
+def _setting(value: float | str | tuple[int | str, ...]) -> str:
+    if isinstance(value, tuple):
+        return " and ".join(_setting(each) for each in value)
     if isinstance(value, str):
         return value
     return f"{value:,}" if isinstance(value, int) else number(value)

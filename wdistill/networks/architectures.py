@@ -76,7 +76,9 @@ class HalvingMeanPool(nn.Module):
 class ConvNetConfig(PretrainedConfig):
     """The dataset-distillation field's ConvNet (Gidaris and Komodakis 2018; DC, DM, MTT).
 
-    width: channels of every block; depth: number of blocks; image_size: pixels of a side.
+    width: channels of every block; depth: number of blocks; image_size: pixels of a side; border:
+    zeros around the normalised image beside those of the first convolution (the field's code takes
+    images of 28 pixels as 32).
     """
 
     model_type = "wdistill_convnet"
@@ -87,12 +89,14 @@ class ConvNetConfig(PretrainedConfig):
         depth: int = 3,
         image_size: int = 32,
         num_channels: int = 3,
+        border: int = 0,
         **kwargs: Any,
     ) -> None:
         self.width = width
         self.depth = depth
         self.image_size = image_size
         self.num_channels = num_channels
+        self.border = border
         super().__init__(**kwargs)
 
 
@@ -107,16 +111,17 @@ class ConvNet(PreTrainedModel):
         super().__init__(config)
         layers: list[nn.Module] = []
         channels = config.num_channels
-        for _ in range(config.depth):
+        for block in range(config.depth):
+            padding = 1 if block else 1 + config.border
             layers += [
-                nn.Conv2d(channels, config.width, kernel_size=3, padding=1),
+                nn.Conv2d(channels, config.width, kernel_size=3, padding=padding),
                 nn.GroupNorm(config.width, config.width),  # one channel a group: instance norm
                 nn.ReLU(),
                 HalvingMeanPool(),
             ]
             channels = config.width
         self.blocks = nn.Sequential(*layers)
-        side = config.image_size // 2**config.depth
+        side = (config.image_size + 2 * config.border) // 2**config.depth
         self.classifier = nn.Linear(config.width * side * side, config.num_labels)
         self.post_init()
 

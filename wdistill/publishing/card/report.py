@@ -73,6 +73,7 @@ class ReportView:
     local_students: dict[str, str]
     teacher_accuracy: str | None
     recipe: str
+    comparable: str
     steps: str
     images: str
     soft: bool
@@ -99,6 +100,7 @@ def report_view(report: Report) -> ReportView:
         local_students=dict(report.local_students),
         teacher_accuracy=percent(report.teacher.accuracy) if report.teacher else None,
         recipe=", ".join(f"{name} {value}" for name, value in recipe_settings(report.recipe)),
+        comparable=report.comparable,
         steps=f"{report.recipe.steps:,}",
         images=f"{report.against.eval_images:,}",
         soft=bool(with_soft_labels),

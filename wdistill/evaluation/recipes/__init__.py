@@ -1,0 +1,1 @@
+"""Recipes by name: how students are trained, here and in the papers."""
