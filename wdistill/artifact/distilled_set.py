@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wdistill.artifact.layout import (
+    CURVE_FILE,
     MANIFEST_FILE,
     lacking,
     shard_files,
@@ -172,7 +173,7 @@ def remove_other_report(folder: Path, distilled: DistilledSet, views: LabelViews
     path = folder / REPORT_FILE
     if not path.exists() or _is_report_of(folder, distilled, views):
         return False
-    remove(path)
+    remove(path, folder / CURVE_FILE)
     return True
 
 

@@ -20,6 +20,7 @@ from wdistill.errors import HubError, RunFolderError
 
 PUBLISH = "publish"  # the publishable folder in a run folder
 MANIFEST_FILE = "wdistill.json"
+CURVE_FILE = "accuracy.png"  # the plot of a report: accuracy by bits per class
 SET_NAME = re.compile(r"ipc\d{1,4}")  # folder and configuration of a set
 SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
 LABELS_SUFFIX = "_soft_labels"  # of the configuration of its label views

@@ -10,13 +10,15 @@ from wdistill.artifact.distilled_set import (
     candidate,
     read_report,
 )
-from wdistill.artifact.layout import one_set, publish_folder
+from wdistill.artifact.layout import CURVE_FILE, one_set, publish_folder
 from wdistill.artifact.manifest import read_manifest
 from wdistill.artifact.report import EvaluatedSet, Report
 from wdistill.config import EvaluateConfig, Labels
-from wdistill.core.files import atomic_write
+from wdistill.core.files import atomic_write, remove
 from wdistill.errors import RunFolderError
 from wdistill.evaluation.comparison import Comparison, EvaluationTeacher, Protocol
+from wdistill.evaluation.page.html import png
+from wdistill.evaluation.page.plots import accuracy_by_bits, has_curve
 from wdistill.evaluation.results import merge_reports
 from wdistill.evaluation.sets.subject import fingerprint_of
 from wdistill.labels.committee import giver_sha256
@@ -101,6 +103,9 @@ def publish_report(run: Path, report: Report) -> None:
         if merged.model_copy(update=origin) == earlier:
             return
     merged.write(folder / REPORT_FILE)
+    remove(folder / CURVE_FILE)
+    if has_curve(merged):
+        atomic_write(folder / CURVE_FILE, png(accuracy_by_bits(merged, merged.rows[0].student)))
     atomic_write(root / "README.md", render_card(root).encode())
 
 

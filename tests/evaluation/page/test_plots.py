@@ -17,12 +17,14 @@ from wdistill.evaluation.page.class_plots import projection as projection_plot
 from wdistill.evaluation.page.html import svg
 from wdistill.evaluation.page.plot_style import COLOURS, MARKS, TEN, count, plain
 from wdistill.evaluation.page.plots import (
-    accuracy_by_bytes,
+    accuracy_by_bits,
     accuracy_by_ipc,
+    has_curve,
     learning_curves,
 )
 from wdistill.evaluation.wording import panels, signed
 
+PUBLISHED = ("MTT", "IDC", "FreD", "SPEED", "DDiF", "TM-RUO")
 STUDENT = "resnet10-w16"
 HARD = (STUDENT, "hard")
 
@@ -102,16 +104,41 @@ def test_without_a_worth_there_is_no_arrow() -> None:
     assert [text.get_text() for text in axes.texts] == ["1,000 per class"]
 
 
-def test_sets_stand_at_their_bytes() -> None:
+def test_sets_stand_at_their_bits_per_class() -> None:
     shown = report()
-    figure = accuracy_by_bytes(shown, STUDENT)
+    figure = accuracy_by_bits(shown, STUDENT)
     axes = axes_of(figure)
     distilled = [row for row in shown.rows if row.images == "distilled"]
     bars = [c.lines[0] for c in axes.containers if c.get_label() == "distilled"]
     found = [(line.get_xdata()[0], line.get_ydata()[0]) for line in bars]
-    assert found == [(row.bytes, pytest.approx(100 * row.top1_mean)) for row in distilled]
+    places = [8 * row.bytes / len(NAMES) for row in distilled]
+    assert found == [
+        (place, pytest.approx(100 * row.top1_mean))
+        for place, row in zip(places, distilled, strict=True)
+    ]
     assert len({line.get_marker() for line in bars}) == 2, "labels are told apart by their mark"
-    assert {"10 kB", "1 MB", "hard labels", "stored soft labels"} <= set(words(figure))
+    assert {"10,000", "hard labels", "stored soft labels"} <= set(words(figure))
+    assert not [text for text in words(figure) if text in PUBLISHED]
+
+
+def test_published_accuracies_stand_beside_those_of_the_same_data_only() -> None:
+    same = report()
+    ten = same.source.model_copy(update={"classes": tuple("abcdefghij")})
+    cifar = same.against.model_copy(update={"id": "cifar10", "eval_images": 10_000})
+    shown = same.model_copy(update={"against": cifar, "source": ten, "resolution": 32})
+    figure = accuracy_by_bits(shown, STUDENT)
+    assert set(words(figure)) >= set(PUBLISHED)
+    lines = [line for line in axes_of(figure).lines if line.get_marker() == "x"]
+    points = {point for line in lines for point in zip(*line.get_data(), strict=True)}
+    assert (98e3, 66.5) in points  # DDiF
+    low, high = axes_of(figure).get_ylim()
+    assert all(low < top1 < high for _, top1 in points)
+    assert has_curve(shown)
+    few = ten.model_copy(update={"classes": tuple("abc")})
+    train = cifar.model_copy(update={"eval_images": 1000})
+    for key, value in (("resolution", 64), ("source", few), ("against", train)):
+        other = accuracy_by_bits(shown.model_copy(update={key: value}), STUDENT)
+        assert not [text for text in words(other) if text in PUBLISHED]
 
 
 def test_gains_are_sorted_differences() -> None:

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from wdistill.artifact.report import ResultRow
-from wdistill.core.text import human_bytes
 
 INK, FAINT, RULE, PAPER = "#1b1d21", "#62666e", "#dddfe4", "#ffffff"
 # Palettes of six and ten colours that colour-blind readers can distinguish: Petroff,
@@ -95,8 +94,8 @@ def count(value: float) -> str:
     return f"{value:.1f}" if value >= 0.95 else f"{value:.1g}"
 
 
-def log_axis(axes: Axes, values: Iterable[float], words: str = "count") -> None:
-    """Make the x axis logarithmic over ``values``; words="bytes" formats its ticks as sizes."""
+def log_axis(axes: Axes, values: Iterable[float]) -> None:
+    """Make the x axis logarithmic over ``values``."""
     positive = [value for value in values if value > 0] or [1.0]
     low, high = min(positive), max(positive)
     axes.set_xscale("log")
@@ -105,8 +104,7 @@ def log_axis(axes: Axes, values: Iterable[float], words: str = "count") -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 300 else (1,), numticks=9))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    write = (lambda v: human_bytes(round(v)).replace(".0 ", " ")) if words == "bytes" else count
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
 
 
 def share_axis(axes: Axes, limits: tuple[float, float]) -> None:

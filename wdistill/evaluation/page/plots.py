@@ -34,16 +34,17 @@ from wdistill.evaluation.page.plot_style import (
     share_axis,
     share_limits,
 )
+from wdistill.evaluation.recipes.rates import PublishedRates, published_rates
 
 _LABEL_MARKS = {"hard": "o", "soft": "s", "views": "^", "teacher": "D"}
 
 
-Axis = Literal["ipc", "bytes"]
+Axis = Literal["ipc", "bits"]
 
 
-def place_of(row: ResultRow, x: Axis) -> int:
-    """Position of ``row`` on an x axis."""
-    return row.ipc if x == "ipc" else row.bytes
+def place_of(row: ResultRow, x: Axis, classes: int) -> float:
+    """Position of ``row`` on an x axis: images, or bits of images and labels, per class."""
+    return row.ipc if x == "ipc" else 8 * row.bytes / classes
 
 
 def panel_title(student: str, labels: str) -> tuple[str, str]:
@@ -57,12 +58,13 @@ def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
     """
     rows = panel_rows(report, student, labels)
     figure, axes = panel(panel_title(student, labels))
-    _curve(axes, [row for row in rows if row.images == "random"], "ipc")
+    classes = len(report.source.classes)
+    _curve(axes, [row for row in rows if row.images == "random"], "ipc", classes)
     for row in rows:
         if row.images == "full":
             _level(axes, row)
         elif row.images != "random":
-            _point(axes, row, "ipc", MARKS.get(row.images, "v"))
+            _point(axes, row, row.ipc, MARKS.get(row.images, "v"))
     inside = [float(row.ipc) for row in rows if row.images != "full"]
     pair = (student, labels)
     equivalents = [e for e in report.equivalents if (e.student, e.labels) == pair]
@@ -85,21 +87,33 @@ def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
     return figure
 
 
-def accuracy_by_bytes(report: Report, student: str) -> Figure:
-    """Accuracy of every set of a student over its size in bytes; the marker shows the labels."""
+def accuracy_by_bits(report: Report, student: str) -> Figure:
+    """The rate-utility curve of a student (Bao et al. 2025): accuracy of every set over its bits
+    per class. The marker shows the labels; crosses are what papers report.
+    """
     rows = [row for row in report.rows if row.student == student]
+    classes = len(report.source.classes)
     figure, axes = panel((student,), height=3.4)
     regimes = list(dict.fromkeys(row.labels for row in rows))
+    bits = [place_of(row, "bits", classes) for row in rows]
+    low, high = share_limits(report.rows)
+    rates = published_rates(report)
+    if rates:
+        points = [point for values in rates.methods.values() for point in values]
+        bits += [place for place, _ in points]
+        high = max(high, max(top1 for _, top1 in points) / 100 + 0.02)
+        _published(axes, rates)
     for labels in regimes:
         mark = _LABEL_MARKS.get(labels, "v")
         same_labels = [row for row in rows if row.labels == labels]
-        _curve(axes, [row for row in same_labels if row.images == "random"], "bytes", mark)
+        random = [row for row in same_labels if row.images == "random"]
+        _curve(axes, random, "bits", classes, mark)
         for row in same_labels:
             if row.images != "random":
-                _point(axes, row, "bytes", mark)
-    log_axis(axes, [row.bytes for row in rows], "bytes")
-    share_axis(axes, share_limits(report.rows))
-    name_axes(axes, "images and labels (bytes)", "top-1 accuracy (%)")
+                _point(axes, row, place_of(row, "bits", classes), mark)
+    log_axis(axes, bits)
+    share_axis(axes, (low, high))
+    name_axes(axes, "bits per class, images and labels", "top-1 accuracy (%)")
     sets = [name for name in SETS if any(row.images == name for row in rows)]
     hues = [Line2D([], [], color=COLOURS[name], linewidth=4) for name in sets]
     forms = [
@@ -109,6 +123,26 @@ def accuracy_by_bytes(report: Report, student: str) -> Figure:
     words = [SETS[name] for name in sets] + [LABELS.get(name, plain(name, 30)) for name in regimes]
     legend(figure, columns=2, handles=hues + forms, labels=words)
     return figure
+
+
+def has_curve(report: Report) -> bool:
+    """Whether accuracies by size say more than a table: random real images of several numbers, or
+    published points beside them.
+    """
+    ipcs = {row.ipc for row in report.rows if row.images == "random"}
+    return len(ipcs) > 1 or (bool(report.rows) and published_rates(report) is not None)
+
+
+def _published(axes: Axes, rates: PublishedRates) -> None:
+    for method, points in rates.methods.items():
+        axes.plot(
+            *zip(*points, strict=True), color=FAINT, marker="x", markersize=4, linewidth=0.6,
+            alpha=0.7, zorder=1,
+        )  # fmt: skip
+        axes.annotate(
+            method, points[0], (-4, 0), textcoords="offset points", ha="right", va="center",
+            fontsize=SMALL, color=FAINT,
+        )  # fmt: skip
 
 
 def learning_curves(report: Report, student: str, labels: str) -> Figure | None:
@@ -133,11 +167,13 @@ def learning_curves(report: Report, student: str, labels: str) -> Figure | None:
     return figure
 
 
-def _curve(axes: Axes, rows: Sequence[ResultRow], x: Axis, mark: str = MARKS["random"]) -> None:
-    rows = sorted(rows, key=lambda row: place_of(row, x))
+def _curve(
+    axes: Axes, rows: Sequence[ResultRow], x: Axis, classes: int, mark: str = MARKS["random"]
+) -> None:
+    rows = sorted(rows, key=lambda row: place_of(row, x, classes))
     if not rows:
         return
-    at = [place_of(row, x) for row in rows]
+    at = [place_of(row, x, classes) for row in rows]
     mean = 100 * np.array([row.top1_mean for row in rows])
     std = 100 * np.array([row.top1_std for row in rows])
     colour = COLOURS["random"]
@@ -149,10 +185,10 @@ def _curve(axes: Axes, rows: Sequence[ResultRow], x: Axis, mark: str = MARKS["ra
         axes.errorbar(at, mean, std, color=colour, linewidth=1.2)
 
 
-def _point(axes: Axes, row: ResultRow, x: Axis, mark: str) -> None:
+def _point(axes: Axes, row: ResultRow, place: float, mark: str) -> None:
     name = row.images
     axes.errorbar(
-        place_of(row, x), 100 * row.top1_mean, 100 * row.top1_std, label=SETS.get(name, name),
+        place, 100 * row.top1_mean, 100 * row.top1_std, label=SETS.get(name, name),
         color=COLOURS.get(name, FAINT), marker=mark,
         linestyle="", markersize=7 if name == "distilled" else 5.5,
         markeredgecolor=PAPER, markeredgewidth=0.7, elinewidth=1.2, zorder=4,

@@ -16,7 +16,7 @@ from wdistill.evaluation.page.class_plots import class_gains, confusion, project
 from wdistill.evaluation.page.html import html_environment, image_url, svg
 from wdistill.evaluation.page.plot_style import COLOURS
 from wdistill.evaluation.page.plots import (
-    accuracy_by_bytes,
+    accuracy_by_bits,
     accuracy_by_ipc,
     learning_curves,
     panel_title,
@@ -30,6 +30,7 @@ from wdistill.evaluation.page.words import (
     score_table,
     tiles,
 )
+from wdistill.evaluation.recipes.rates import published_rates
 from wdistill.evaluation.wording import panels, recipe_settings
 
 MOST_CLASSES, MOST_IMAGES = 20, 10
@@ -80,30 +81,36 @@ def render_report(report: Report, gallery: Gallery) -> str:
 
 
 def _accuracy(report: Report) -> list[View]:
+    classes = len(report.source.classes)
     by_ipc = [
         svg(
             accuracy_by_ipc(report, *pair),
             f"ipc{i}",
             f"Top-1 accuracy, {', '.join(panel_title(*pair))}. "
-            + accuracy_words(panel_rows(report, *pair), "ipc"),
+            + accuracy_words(panel_rows(report, *pair), "ipc", classes),
         )
         for i, pair in enumerate(panels(report))
     ]
-    by_bytes = [
+    by_bits = [
         svg(
-            accuracy_by_bytes(report, student),
-            f"bytes{i}",
-            f"Top-1 accuracy against bytes, {student}. "
-            + accuracy_words([row for row in report.rows if row.student == student], "bytes"),
+            accuracy_by_bits(report, student),
+            f"bits{i}",
+            f"Top-1 accuracy against bits per class, {student}. "
+            + accuracy_words(
+                [row for row in report.rows if row.student == student], "bits", classes
+            ),
         )
         for i, student in enumerate(dict.fromkeys(row.student for row in report.rows))
     ]
     text = (
         "Mean over seeds; bands and bars are one standard deviation. The arrow leads from the "
         "distilled images to the number of random real images that train a student as well. "
-        "Bytes are those of the images and of the labels that such training needs."
+        "Bits are those of the images and of the labels that such training needs."
     )
-    return _pictures(("Accuracy", text, by_ipc + by_bytes))
+    rates = published_rates(report)
+    if rates:
+        text += f" Crosses are published accuracies, {rates.source}: {rates.differs}."
+    return _pictures(("Accuracy", text, by_ipc + by_bits))
 
 
 def _learning(report: Report) -> list[View]:

@@ -176,13 +176,17 @@ def provenance(report: Report) -> list[tuple[str, str | Markup]]:
     return [(name, value) for name, value in rows if value]
 
 
-def accuracy_words(rows: Sequence[ResultRow], by: Axis) -> str:
+def accuracy_words(rows: Sequence[ResultRow], by: Axis, classes: int) -> str:
     """Alternative text of a plot: the accuracy of each set at its place on the x axis."""
-    write = human_bytes if by == "bytes" else _per_class
-    ordered = sorted(rows, key=lambda row: (row.images, place_of(row, by)))
+
+    def write(row: ResultRow) -> str:
+        if by == "bits":
+            return f"{place_of(row, by, classes):,.0f} bits per class, {row.labels} labels"
+        return _per_class(row.ipc)
+
+    ordered = sorted(rows, key=lambda row: (row.images, place_of(row, by, classes)))
     return "; ".join(
-        f"{set_name(row.images)}, {write(place_of(row, by))}: {percent(row.top1_mean)}"
-        for row in ordered
+        f"{set_name(row.images)}, {write(row)}: {percent(row.top1_mean)}" for row in ordered
     )
 
 

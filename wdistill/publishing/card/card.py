@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from wdistill.artifact.distilled_set import read_report, read_summary
-from wdistill.artifact.layout import LABELS_SUFFIX, publish_folder, set_folders, set_name
+from wdistill.artifact.layout import (
+    CURVE_FILE,
+    LABELS_SUFFIX,
+    publish_folder,
+    set_folders,
+    set_name,
+)
 from wdistill.artifact.manifest import (
     BudgetRecord,
     CodingRecord,
@@ -63,13 +69,14 @@ _STARTS = {
 @dataclass(frozen=True)
 class SetFiles:
     """What a card tells of a set: the name of its configuration and folder, wdistill.json,
-    report.json, and whether there is a picture.
+    report.json, and whether there are pictures of the images and of the accuracies.
     """
 
     name: str
     manifest: Manifest
     report: Report | None
     preview: bool
+    curve: bool
 
 
 def read_set(folder: Path, with_data: bool = True) -> SetFiles:
@@ -89,8 +96,9 @@ def read_set(folder: Path, with_data: bool = True) -> SetFiles:
         )
     if with_data:
         _check(folder, manifest)
-    report, preview = read_report(folder), (folder / "preview.png").is_file()
-    return SetFiles(folder.name, manifest, report, preview)
+    report = read_report(folder)
+    preview, curve = ((folder / name).is_file() for name in ("preview.png", CURVE_FILE))
+    return SetFiles(folder.name, manifest, report, preview, curve)
 
 
 def render_card(
@@ -145,6 +153,7 @@ def _view(files: SetFiles) -> Json:
         "name": files.name,
         "labels_config": files.name + LABELS_SUFFIX,
         "preview": files.preview,
+        "curve": files.curve and files.report is not None,
         "report": report_view(files.report) if files.report else None,
         "parquet": human_bytes(manifest.bytes.parquet),
         "bits": f"{manifest.bits_per_class:,}",

@@ -16,6 +16,7 @@ from wdistill.artifact.report import (
     panel_rows,
     row_of,
 )
+from wdistill.evaluation.recipes.rates import published_rates
 from wdistill.evaluation.students import STORED
 from wdistill.evaluation.wording import (
     number,
@@ -79,6 +80,7 @@ class ReportView:
     soft: bool
     few_seeds: bool
     headline: str
+    rates: str
 
 
 def report_view(report: Report) -> ReportView:
@@ -87,6 +89,7 @@ def report_view(report: Report) -> ReportView:
     with_soft_labels = [
         row for row in report.rows if row.images == "random" and row.labels in STORED
     ]
+    rates = published_rates(report)
     return ReportView(
         names=tuple(_SETS.get(kind, kind) for kind in kinds),
         rows=tuple(
@@ -106,6 +109,7 @@ def report_view(report: Report) -> ReportView:
         soft=bool(with_soft_labels),
         few_seeds=any(row.n < _ENOUGH_SEEDS for row in report.rows),
         headline=_headline(report),
+        rates=f"{rates.source}; {rates.differs}" if rates else "",
     )
 
 

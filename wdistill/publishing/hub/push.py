@@ -13,6 +13,7 @@ from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
 from wdistill.artifact.layout import (
+    CURVE_FILE,
     MANIFEST_FILE,
     check_id,
     default_config,
@@ -37,6 +38,7 @@ from wdistill.publishing.hub.repo import (
 REQUIRED = (CARD, f"ipc*/{MANIFEST_FILE}", "ipc*/data/*.parquet")
 IN_A_SET = (
     MANIFEST_FILE, "data/*.parquet", "soft_labels/*.parquet", "preview.png", "report.json",
+    CURVE_FILE,
 )  # fmt: skip
 
 
@@ -222,7 +224,8 @@ def _card(api: HfApi, root: Path, head: Head) -> str:
         files = [f"{name}/{file}" for file in (MANIFEST_FILE, "report.json")]
         paths = [Path(head.download(api, file)) for file in files if file in head.contents]
         set_files = read_set(paths[0].parent, with_data=False)
-        sets.append(replace(set_files, preview=f"{name}/preview.png" in head.contents))
+        pictures = [f"{name}/{file}" in head.contents for file in ("preview.png", CURVE_FILE)]
+        sets.append(replace(set_files, preview=pictures[0], curve=pictures[1]))
     default = None
     if CARD in head.contents:
         default = default_config(Path(head.download(api, CARD)).read_text(errors="replace"))
