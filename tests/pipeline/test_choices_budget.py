@@ -20,6 +20,7 @@ from wdistill.data.content.coding import Coding
 from wdistill.errors import OptionError
 from wdistill.pipeline.choices import budget as stage
 from wdistill.pipeline.choices import images
+from wdistill.pipeline.choices.prices import finest_coding
 from wdistill.pipeline.choices.short import ShortStudents
 
 TINY = (
@@ -87,6 +88,8 @@ def test_the_best_spending_is_made_and_fills_its_budget(
     counts = [steps.count(number) for number in stage.STEPS]
     assert counts[0] == len(stage.QUALITIES) * len(stage.VIEWS)
     assert counts[1:] == [3, 2 + 2]  # at last, real images that are chosen and distilled ones
+    foretold = 2 * (6 + 3 + 2) + 4 * 2, 2 * (6 * 150 + 3 * 300 + 2 * 600) + 4 * 2 * 600
+    assert stage.students_of_choice(manifest.config) == foretold  # of two kinds; two seeds at last
     assert manifest.budget is not None
     assert [trial.images for trial in manifest.budget.tried[-3:]] == [
         "random",
@@ -211,10 +214,10 @@ def test_what_cannot_be_is_refused(
 
 
 def test_the_finest_quality_that_fits() -> None:
-    assert stage.finest_coding(lambda quality: 10 * quality, 455) == Coding("webp", 45)
-    assert stage.finest_coding(lambda quality: 1, 455) == Coding("webp", 100)
+    assert finest_coding(lambda quality: 10 * quality, 455) == Coding("webp", 45)
+    assert finest_coding(lambda quality: 1, 455) == Coding("webp", 100)
     with pytest.raises(OptionError, match="they take 500 B at the lowest quality"):
-        stage.finest_coding(lambda quality: 500, 455)
+        finest_coding(lambda quality: 500, 455)
 
 
 @pytest.mark.slow

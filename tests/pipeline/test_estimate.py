@@ -105,6 +105,9 @@ def test_copies_tell_the_terms_apart(opened: tuple[Run, Networks]) -> None:
             "evaluate": 2 * 4 + 4 * TEST + students * 30 / 10,
         }
     )
+    spending = estimate(run, networks, clockwork, choice=(10, 1000)).seconds
+    assert spending[1]["budget"] == pytest.approx(20 + 100 * PER_CLASS + 3000, rel=1e-3)
+    assert spending[4]["budget"] == pytest.approx(spending[1]["budget"] / 4)
     for fewer, more in pairwise(PROCESSES):
         assert all(result.seconds[more][s] <= result.seconds[fewer][s] for s in STAGES)
     assert result.seconds[8]["transport"] == result.seconds[4]["transport"]  # there are 4 groups

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from wdistill.pipeline.choices.givers import (
     short_steps,
     short_students,
 )
+from wdistill.pipeline.choices.short import HELD_OUT
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.tables import Estimate, Sizes
 from wdistill.pipeline.teacher import Networks
@@ -64,12 +65,15 @@ class _Copy(Run):
         return tuple(Unit(s // group, tuple(labels[s : s + group])) for s in labels[::group])
 
 
-def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
+def estimate(
+    run: Run, networks: Networks, stages: Stages, choice: tuple[int, int] = (0, 0)
+) -> Estimate:
     """Estimate ``run`` from its beginning, in this process, which must be the only one.
 
     The random state is restored, the networks of the run are not changed, and no files remain.
 
-    ``stages`` executes all stages of a run and returns the seconds that each took.
+    ``stages`` executes all stages of a run and returns the seconds that each took; ``choice``: the
+    short students that spend a budget, and their steps together.
     """
     start, device, config = time.perf_counter(), run.accelerator.device, run.config
     with torch.random.fork_rng([device] if device.type == "cuda" else []), without_log():
@@ -85,6 +89,8 @@ def estimate(run: Run, networks: Networks, stages: Stages) -> Estimate:
     for stage in warm_up:
         full_work, *works = [_work(each, networks, stage) for each in (run, *copies[1:])]
         fits[stage] = _seconds([each[stage] for each in seconds], works, full_work)
+    if choice[0]:
+        fits["budget"] = _choosing(run, networks, copies[1:], seconds, choice)
     return Estimate(
         classes=classes,
         train_images=len(run.data.train),
@@ -220,6 +226,22 @@ def _labelling(run: Run, networks: Networks) -> list[float]:
     return [students, labelled, trained]
 
 
+def _choosing(
+    run: Run,
+    networks: Networks,
+    copies: Sequence[_Copy],
+    seconds: Sequence[Mapping[str, float]],
+    choice: tuple[int, int],
+) -> tuple[float, float]:
+    """Seconds of the students that spend a budget, by what those of the evaluation take."""
+    works = [_work(copy, networks, "evaluate") for copy in copies]
+    students, steps = choice
+    batch = run.config.evaluate.budget(run.config.barycenter.ipc * len(run.data.class_names))[1]
+    work = [students, students * min(HELD_OUT, len(run.data.train)), steps * batch]
+    _, shared = _seconds([each["evaluate"] for each in seconds], works, work)
+    return 0.0, shared
+
+
 def _training(run: Run) -> int:
     """Images that the teacher sees in training."""
     count, teacher = len(run.data.train), run.config.teacher
@@ -235,7 +257,7 @@ def _students(run: Run, networks: Networks) -> int:
 
 
 def _seconds(
-    times: list[float], works: list[list[float]], full_work: list[float]
+    times: Sequence[float], works: Sequence[Sequence[float]], full_work: Sequence[float]
 ) -> tuple[float, float]:
     """Constant seconds of every process, and seconds that the processes share."""
     fit = lsq_linear([[1.0, *work] for work in works], times, (0, np.inf), method="bvls")
@@ -248,7 +270,7 @@ def _share(run: Run, networks: Networks, stage: str, processes: int) -> float:
     if stage == "teacher":
         return 1 / processes
     sizes = [len(unit.classes) for unit in run.units]
-    sizes = [1] * max(1, _students(run, networks)) if stage == "evaluate" else sizes
+    sizes = [1] * max(1, _students(run, networks)) if stage in ("evaluate", "budget") else sizes
     return max(sum(sizes[index::processes]) for index in range(processes)) / sum(sizes)
 
 

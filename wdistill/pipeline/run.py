@@ -39,10 +39,9 @@ from wdistill.networks.teacher import NO_NORMALISATION
 from wdistill.pipeline.choices.budget import (
     FOR_VIEWS,
     Spent,
-    finest_coding,
     rough,
     spend,
-    written,
+    students_of_choice,
 )
 from wdistill.pipeline.choices.coding import choose_coding
 from wdistill.pipeline.choices.givers import (
@@ -53,6 +52,7 @@ from wdistill.pipeline.choices.givers import (
     open_givers,
 )
 from wdistill.pipeline.choices.images import choose_images
+from wdistill.pipeline.choices.prices import finest_coding, written
 from wdistill.pipeline.estimate import estimate
 from wdistill.pipeline.judging import own_comparison
 from wdistill.pipeline.run_folder import SECONDS, Run, claim, stage_times
@@ -172,7 +172,8 @@ def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate:
     decoding = decoding_for(runtime, Path(), accelerator)
     run = Run(config, data, Path(), accelerator, decoding, runtime.quiet)
     networks = find_networks(config, data)
-    return estimate(_without_budget(run, networks), networks, stage_seconds)
+    choice = students_of_choice(config)
+    return estimate(_without_budget(run, networks), networks, stage_seconds, choice)
 
 
 def _without_budget(run: Run, networks: Networks) -> Run:
@@ -190,8 +191,9 @@ def _estimate(run: Run, networks: Networks) -> None:
         logger.info("estimate: none with several processes; `wdistill estimate` makes one")
         return
     try:
-        rough_run = _without_budget(run, networks)
-        logger.info(estimate_table(estimate(rough_run, networks, stage_seconds)))
+        choice = students_of_choice(run.config)
+        found = estimate(_without_budget(run, networks), networks, stage_seconds, choice)
+        logger.info(estimate_table(found))
     except Exception as error:  # even if it is out of memory
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         logger.warning(f"warning: what the run costs cannot be estimated ({reason})")

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.artifact.distilled_set import Candidate, DistilledSet, write_data
+from wdistill.artifact.distilled_set import Candidate
 from wdistill.artifact.manifest import BudgetTrial
-from wdistill.artifact.parquet import Pictures
 from wdistill.config import MOST_IPC, Labels, RunConfig, StudentConfig
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
-from wdistill.data.content.coding import Coding, decode_file, file_sizes, is_grey
+from wdistill.data.content.coding import Coding, file_sizes
 from wdistill.errors import OptionError
-from wdistill.evaluation.sets.baselines import random_rows
-from wdistill.labels.codec import encode
-from wdistill.labels.views import LabelViews, ViewRecipe, label_views, rounded
 from wdistill.pipeline.choices.givers import Giver, open_givers
-from wdistill.pipeline.choices.short import ShortStudents
+from wdistill.pipeline.choices.prices import (
+    GROWTH,
+    LABEL_BYTES,
+    prices_of,
+    real_images,
+    views_of,
+)
+from wdistill.pipeline.choices.short import KINDS, ShortStudents
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
 
@@ -34,9 +35,6 @@ logger = logging.getLogger(__name__)
 QUALITIES = (60, 20)  # of WebP
 VIEWS = (10, 40, 100)  # of each image
 STEPS = (150, 300, 600)  # of short students; from one to the next, the better half goes on
-GROWTH = 1.2  # [own] size of a distilled image's file / a real one's: 1.12 to 1.17 on CIFAR-10
-PROBE = 8  # images per class whose files are measured
-LABEL_BYTES = 30  # [own] of an image in parquet, beside its file
 FOR_VIEWS = 0.02  # [own] least share of the budget that is left for views
 
 
@@ -51,28 +49,6 @@ class Spending:
     @property
     def coding(self) -> Coding:
         return Coding("webp", self.quality)
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Bytes: of a set without images, of a file of views without any, of an image and of a view of
-    an image beyond that.
-    """
-
-    fixed: float
-    fixed_views: float
-    image: float
-    view: float
-
-    def ipc(self, budget: int, views: int, classes: int) -> int:
-        """Images per class that fit, with their views."""
-        room = budget - self.fixed - (self.fixed_views if views else 0)
-        return int(room / (classes * (GROWTH * self.image + views * self.view)))
-
-    def of(self, ipc: int, views: int, classes: int) -> int:
-        """Bytes of a set."""
-        each = GROWTH * self.image + views * self.view
-        return math.ceil(self.fixed + (self.fixed_views if views else 0) + ipc * classes * each)
 
 
 @dataclass(frozen=True)
@@ -143,6 +119,22 @@ def spending_table(tried: Sequence[BudgetTrial]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def students_of_choice(config: RunConfig) -> tuple[int, int]:
+    """How many short students spend a budget, and the steps that they take together: two of each
+    kind on chosen and on distilled images at last.
+    """
+    if config.budget is None:
+        return 0, 0
+    qualities, counts = _choices(config)
+    rounds = [len(qualities) * len(counts)]
+    while rounds[-1] > 1 and len(rounds) < len(STEPS):
+        rounds.append(math.ceil(rounds[-1] / 2))
+    last = 0 if config.synthesis.init != "real" else 4
+    students = [len(KINDS) * count for count in (*rounds, last)]
+    steps = (*STEPS[: len(rounds)], STEPS[-1])
+    return sum(students), sum(map(math.prod, zip(students, steps, strict=True)))
+
+
 def rough(config: RunConfig, sample: Tensor, classes: int) -> RunConfig:
     """Settings without a budget, of about the cost of one that is spent on middling quality and ten
     views, whose logits take half a byte each. No network is asked.
@@ -164,12 +156,8 @@ def _told(spending: Spending) -> str:
 
 def _spendings(run: Run, teacher: Teacher, giver: Giver, budget: int) -> list[Spending]:
     """All that are tried: as many images as fit, for each quality and number of views."""
-    config, classes = run.config, len(run.data.class_names)
-    given = Coding.of(config.coding) if config.coding.image_format == "webp" else None
-    qualities: Sequence[int | None] = QUALITIES if given is None else (given.quality,)
-    counts = VIEWS if config.label_views.count is None else (config.label_views.count,)
-    if config.relabel.giver == "none":
-        counts = (0,)
+    classes = len(run.data.class_names)
+    qualities, counts = _choices(run.config)
     most = min(MOST_IPC, int(torch.bincount(teacher.train.labels, minlength=classes).min()))
     found: dict[Spending, None] = {}
     prices = {quality: prices_of(run, teacher, giver, quality) for quality in qualities}
@@ -187,62 +175,12 @@ def _spendings(run: Run, teacher: Teacher, giver: Giver, budget: int) -> list[Sp
     return list(found)
 
 
-def prices_of(run: Run, teacher: Teacher, giver: Giver, quality: int | None) -> Prices:
-    """What the files of real images take, from two sets of them that are written."""
-    coding, classes = Coding("webp", quality), len(run.data.class_names)
-    most = int(torch.bincount(teacher.train.labels, minlength=classes).min())
-    counts = (1, max(2, min(PROBE, most)))
-    sizes, view_sizes = [], []
-    for ipc in counts:
-        pixels, labels = _real(run, teacher, ipc)
-        sizes.append(_parquet(run, pixels, labels, coding))
-        views = [encode(_views(run, giver, pixels, n), classes) for n in (1, 5)]
-        view_sizes.append([len(file) for file in views])
-    images = classes * (counts[1] - counts[0])
-    image = (sizes[1] - sizes[0]) / images
-    view = (view_sizes[1][1] - view_sizes[1][0]) / (4 * classes * counts[1])
-    fixed_views = max(0.0, view_sizes[1][0] - classes * counts[1] * view)
-    return Prices(sizes[0] - classes * image, fixed_views, image, view)
-
-
-def _real(run: Run, teacher: Teacher, ipc: int) -> tuple[Tensor, Tensor]:
-    """Random real images (n, 3, R, R) and their classes."""
-    labels, classes = teacher.train.labels, len(run.data.class_names)
-    rows = random_rows(labels, classes, ipc, run.config.seed, 0)
-    return teacher.train.get(rows), labels[rows]
-
-
-def _views(run: Run, giver: Giver, pixels: Tensor, count: int) -> LabelViews:
-    config = replace(run.config.label_views, count=count)
-    temperature = run.config.evaluate.temperature
-    views = label_views(giver.network, pixels, ViewRecipe(config, temperature, run.config.seed))
-    return rounded(views, config.levels, len(run.data.class_names), temperature)
-
-
-def _parquet(run: Run, pixels: Tensor, labels: Tensor, coding: Coding) -> int:
-    """Bytes of the parquet file of images with hard labels."""
-    images, names = pixels.permute(0, 2, 3, 1).contiguous().numpy(), run.data.class_names
-    grey, count = is_grey(images), torch.bincount(labels, minlength=len(names))[labels]
-    files = Pictures(coding.files(images, grey), run.work)
-    return written(
-        DistilledSet(
-            images=np.stack([decode_file(files[row], grey) for row in range(len(images))]),
-            labels=labels.numpy(),
-            weights=(1 / count.float()).numpy(),
-            soft_labels=np.eye(len(names), dtype=np.float32)[labels.numpy()],
-            class_names=names,
-            grey=grey,
-            files=files,
-        ),
-        run.work,
-    )
-
-
-def written(distilled: DistilledSet, folder: Path) -> int:
-    """Bytes of the parquet files of a set, which is written to a passing folder in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as passing:
-        return write_data(Path(passing), distilled).parquet
+def _choices(config: RunConfig) -> tuple[Sequence[int | None], Sequence[int]]:
+    """Qualities and numbers of views, where the settings leave them open."""
+    given = Coding.of(config.coding) if config.coding.image_format == "webp" else None
+    qualities: Sequence[int | None] = QUALITIES if given is None else (given.quality,)
+    counts = VIEWS if config.label_views.count is None else (config.label_views.count,)
+    return qualities, (0,) if config.relabel.giver == "none" else counts
 
 
 def budget_giver(run: Run, teacher: Teacher) -> Giver:
@@ -255,7 +193,7 @@ def budget_giver(run: Run, teacher: Teacher) -> Giver:
 def _score(run: Run, teacher: Teacher, each: Spending, steps: int) -> list[float]:
     """Accuracies of short students of random real images, one of each kind."""
     own = replace(run, config=applied(run.config, each))
-    pixels, labels = _real(own, teacher, each.ipc)
+    pixels, labels = real_images(own, teacher, each.ipc)
     images = Candidate(pixels, labels, torch.ones(len(labels)), None)
     config = StudentConfig(steps=steps, seeds=1)
     return judged(own, teacher, images, config, run.data.source.fingerprint)
@@ -274,28 +212,10 @@ def judged(
     giver, config = budget_giver(run, teacher), run.config
     coding, count = Coding.of(config.coding) or Coding("webp"), config.label_views.count or 0
     pixels = coding.seen(images.pixels)
-    views = _views(run, giver, pixels, count) if count else None
+    views = views_of(run, giver, pixels, count) if count else None
     labelled: Labels = "views" if views else "hard"
     recipe = replace(students, labels=(labelled,), temperature=config.evaluate.temperature)
     inputs = stable_hash([key, giver.key, config.barycenter.ipc, count, *coding.key])
     candidate = replace(images, pixels=pixels, views=views)
     scores = ShortStudents(run, teacher, recipe, "budget").scores(candidate, [inputs])
     return [float(top1) for top1 in scores.ravel()]
-
-
-def finest_coding(size: Callable[[int], int], budget: int) -> Coding:
-    """The best quality whose ``size`` is within ``budget``, by bisection.
-
-    Raises:
-        OptionError: There is none.
-    """
-    low, high = 0, 101
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size(middle) <= budget else (low, middle)
-    if low == 0:
-        raise OptionError(
-            f"`budget` leaves {human_bytes(budget)} for the images, but they take "
-            f"{human_bytes(size(1))} at the lowest quality; give more"
-        )
-    return Coding("webp", low)
