@@ -13,10 +13,19 @@ import wdistill
 NAMES = {
     "BackboneError", "DataError", "EvaluateConfig", "HubError", "MemoryLimitError",
     "NumericalError", "OptionError", "ProcessError", "RunConfig", "RunFolderError",
-    "RuntimeConfig", "WdistillError", "WeakTeacherError", "__version__", "barycenter", "distill",
-    "estimate", "evaluate", "load", "push", "reproduce",
+    "RuntimeConfig", "WdistillError", "WeakTeacherError", "__version__", "barycenter", "compare",
+    "distill", "estimate", "evaluate", "load", "push", "reproduce",
 }  # fmt: skip
-FUNCTIONS = ("barycenter", "distill", "estimate", "evaluate", "load", "push", "reproduce")
+FUNCTIONS = (
+    "barycenter",
+    "compare",
+    "distill",
+    "estimate",
+    "evaluate",
+    "load",
+    "push",
+    "reproduce",
+)
 
 
 def test_exported_names() -> None:

@@ -28,7 +28,7 @@ from wdistill.errors import (
 
 if TYPE_CHECKING:
     from wdistill.artifact.torch_dataset import load
-    from wdistill.pipeline.api import distill, estimate, evaluate, push, reproduce
+    from wdistill.pipeline.api import compare, distill, estimate, evaluate, push, reproduce
     from wdistill.transport.barycenter import barycenter
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "WeakTeacherError",
     "__version__",
     "barycenter",
+    "compare",
     "distill",
     "estimate",
     "evaluate",
@@ -59,7 +60,8 @@ _PLACES = {
     "barycenter": "wdistill.transport.barycenter",
     "load": "wdistill.artifact.torch_dataset",
     **dict.fromkeys(
-        ("distill", "estimate", "evaluate", "push", "reproduce"), "wdistill.pipeline.api"
+        ("compare", "distill", "estimate", "evaluate", "push", "reproduce"),
+        "wdistill.pipeline.api",
     ),
 }
 

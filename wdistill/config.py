@@ -34,6 +34,7 @@ Weights = Literal["uniform", "free"]
 Init = Literal["real", "mean", "noise"]
 Labels = Literal["hard", "soft", "views", "teacher"]
 Baseline = Literal["random", "nearest", "herding", "full"]
+Space = Literal["auto", "pixels", "normalised"]
 RecipeName = Literal["default", "classic", "idc", "wmdd", "edc"]
 Giver = Literal["auto", "teacher", "committee", "none"]
 GroupWeights = Literal["equal", "proportional"]
@@ -631,6 +632,21 @@ class EvaluateConfig(Settings):
         "nearest and herding. [default: the run's own]",
         "--teacher",
         metavar="ID|PATH",
+    )
+    space: Space = setting(
+        "auto",
+        "What the values in a .pt or .npz file of SOURCE are: pixels, or normalised by mean and "
+        "deviation of the real dataset; auto tells by their range. [source: own choice]",
+        "--space",
+        allowed=get_args(Space),
+    )
+    tiles: int | None = setting(
+        None,
+        "Tiles on a side of each image in a .pt or .npz file of SOURCE, which are decoded as IDC "
+        "does. [default: as names of its folder say (factor2), else 1]",
+        "--tiles",
+        allowed=between(1, 8),
+        metavar="N",
     )
     recipe: RecipeName = setting(
         "default",

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from helpers.foreign import real_images
 from helpers.runs import embedded_table, run_wdistill, small_source
 from torch import Tensor
 
@@ -22,7 +23,8 @@ from wdistill.artifact.report import Report
 from wdistill.config import DataConfig
 from wdistill.errors import DataError, OptionError, WdistillError
 from wdistill.evaluation.sets.baselines import herding
-from wdistill.evaluation.sets.subject import against, in_order_of, open_subject
+from wdistill.evaluation.sets.order import in_order_of
+from wdistill.evaluation.sets.subject import against, open_subject
 
 STEPS = ("--steps", "8", "--batch-size", "10", "--seeds", "2", "--student", "convnet-w64")
 
@@ -224,6 +226,27 @@ def test_what_a_recipe_fixes_is_refused_also_where_it_is_the_default(
     theirs = foreign(tmp_path / "set.parquet", [str(c) for c in range(10)], list(range(10)))
     said = refused(theirs, "--against", real, "--recipe", "wmdd")
     assert said.startswith("--labels teacher needs a network that knows the classes")
+
+
+def test_a_file_of_tensors_is_judged_at_its_stored_number_of_images(tmp_path: Path) -> None:
+    """Tiles are more images for students, and no more for the real images beside them."""
+    images, labels = real_images(2)
+    torch.save([images.float() / 255, labels], tmp_path / "data.pt")
+    real = small_source(tmp_path / "fashion_mnist", per_class=12)
+    done = run_wdistill(
+        "evaluate", tmp_path / "data.pt", "--against", real, "--recipe", "idc", "--steps", "2",
+        "--seeds", "1", "--tiles", "2", "--output", tmp_path / "report",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = Report.read(tmp_path / "report" / "report.json")
+    assert (found.source.kind, found.source.images, found.source.ipc) == ("file", 20, 2)
+    assert found.recipe.batch_size == 64
+    rows = {row.images: row for row in found.rows if row.ipc == 2}
+    assert set(rows) == {"distilled", "random"}
+    assert rows["distilled"].bytes == 20 * 28 * 28 * 4 + 20 * (8 + 4)
+    (note,) = found.source.notes
+    assert note.startswith("Each of the 20 stored images is decoded to 4")
+    assert note in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_the_page_shows_the_numbers(run: Path, report: dict[str, Any]) -> None:

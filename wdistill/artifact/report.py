@@ -15,7 +15,9 @@ Point = tuple[Number, Number, Count]  # x, y and class
 
 
 class EvaluatedSet(Record):
-    """The set. kind: run, published or dataset; ipc: None where classes differ in it."""
+    """The set. kind: run, published, dataset or file; ipc: None where classes differ in it; notes:
+    what was taken for granted or lost in reading it, one sentence each.
+    """
 
     id: str
     kind: str
@@ -25,6 +27,7 @@ class EvaluatedSet(Record):
     images: Count
     ipc: Count | None
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class RealData(Record):

@@ -229,27 +229,30 @@ def estimate(**options: Any) -> None:
 
 
 @cli.command()
-@click.argument("source", metavar="SOURCE")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @setting_options(EvaluateConfig)
 @_machine
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="[default: report/ in a run folder, else reports/<name>]",
+    help="[default: report/ in a run folder, else reports/<name>; of several reports/<names>]",
 )
 @_config_file
 @_common
-def evaluate(source: str, **options: Any) -> None:
+def evaluate(sources: tuple[str, ...], **options: Any) -> None:
     """Evaluate SOURCE: train students on it and on real images, and write a report.
 
     SOURCE is a run folder, a published folder, or any small labelled image dataset, ours or not:
-    a Hub id, image folder, parquet file or save_to_disk folder.
+    a Hub id, image folder, parquet file, save_to_disk folder, or a .pt or .npz file of a paper.
+    Several of them are put side by side on one page.
 
     \b
     Example:
       wdistill evaluate runs/cifar10-ipc10 --student convnet --labels hard --labels soft
+      wdistill evaluate runs/cifar10-ipc10 dm.pt --against cifar10 --recipe classic
     """
+    source = sources[0]
     config, runtime = settings(EvaluateConfig, options, source=source)
     config.check_recipe(*given_settings(options, "evaluate"))
     _launch_processes(options["num_processes"], runtime)
@@ -258,6 +261,9 @@ def evaluate(source: str, **options: Any) -> None:
     from wdistill.pipeline import api
 
     _print_log(runtime)
+    if len(sources) > 1:
+        _compare(sources, options["output"], config, runtime)
+        return
     folder = options["output"] or default_output(config)
     report = api.evaluate(source, output=folder, config=config, runtime=_with_command(runtime))
     if not is_main_process():
@@ -265,6 +271,19 @@ def evaluate(source: str, **options: Any) -> None:
     click.echo(str(report))
     click.echo(f"numbers: {folder / REPORT_FILE}")
     click.echo(f"page:    {folder / PAGE_FILE}")
+
+
+def _compare(
+    sources: tuple[str, ...], output: Path | None, config: EvaluateConfig, runtime: RuntimeConfig
+) -> None:
+    from wdistill.evaluation.several.compare import PAGE_FILE, default_output
+    from wdistill.pipeline import api
+
+    folder = output or default_output(sources)
+    result = api.compare(sources, output=folder, config=config, runtime=_with_command(runtime))
+    if is_main_process():
+        click.echo(str(result))
+        click.echo(f"page:    {folder / PAGE_FILE}")
 
 
 @cli.command()

@@ -16,7 +16,7 @@ from wdistill.core.text import folded
 from wdistill.errors import DataError
 
 IMAGE_NAMES = ("image", "img")
-LABEL_NAMES = ("label", "labels", "fine_label", "class", "category", "target")
+LABEL_NAMES = ("label", "labels", "fine_label", "class", "class_id", "category", "target")
 
 
 def choose_columns(dataset: Any, config: DataConfig) -> tuple[str, str]:

@@ -90,10 +90,12 @@ class Comparison:
         image_bytes: Size of these files; None if it is not known, and they are taken for PNG.
         label_bytes: Size of the files of its label views.
         weighted: Whether its images came with weights.
+        tiles: Images that students see of each stored one.
         giver: The network or committee that gave its labels, to label real images alike; None if
             it is not there.
         giver_key: A hash of everything that its labels depend on.
         hard_soft: Whether the soft label of an image is its class.
+        construction: Seconds that it took to make the set, teacher included; None if not known.
     """
 
     evaluated: EvaluatedSet
@@ -114,9 +116,11 @@ class Comparison:
     image_bytes: int | None = None
     label_bytes: int = 0
     weighted: bool = True
+    tiles: int = 1
     giver: LabelGiver | None = None
     giver_key: str = ""
     hard_soft: bool = False
+    construction: float | None = None
 
     @property
     def classes(self) -> int:
@@ -146,8 +150,14 @@ class Comparison:
 
     @property
     def counts(self) -> list[int]:
-        """Number of images of the set per class."""
-        return torch.bincount(self.candidate.labels, minlength=self.classes).tolist()
+        """Number of stored images of the set per class."""
+        counts = torch.bincount(self.candidate.labels, minlength=self.classes) // self.tiles
+        return counts.tolist()
+
+    @property
+    def ipc(self) -> int:
+        """Stored images per class, rounded where classes differ; others get as many real ones."""
+        return max(1, self.candidate.ipc // self.tiles)
 
     def rows(self, label: int) -> Tensor:
         """Rows of the training split that belong to class ``label``."""
@@ -238,7 +248,7 @@ def check(comparison: Comparison) -> None:
         )
     counts = np.bincount(comparison.real.train.labels, minlength=comparison.classes)
     required = np.maximum(
-        comparison.counts, candidate.ipc
+        comparison.counts, comparison.ipc
     )  # random baselines have as many per class
     least = int((counts - required).argmin())
     if baselines and counts[least] < required[least]:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +55,38 @@ def default_output(config: EvaluateConfig) -> Path:
     return Path("reports") / (Path(config.source.rstrip("/")).name or "set")
 
 
+def _ignore(*_: object) -> None:
+    """Nothing."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where an evaluation goes.
+
+    Attributes:
+        folder: Of the report; unless it is the default one, outcomes are stored in it too.
+        work: Of the outcomes, where several evaluations share them.
+        observe: Called on the main process with what was compared, before its data are closed.
+    """
+
+    folder: Path
+    work: Path | None = None
+    observe: Callable[[Comparison], object] = _ignore
+
+
 def judge(
     config: EvaluateConfig,
     runtime: RuntimeConfig,
-    folder: Path,
+    output: Output,
     command: str,
-    on_own_run: Callable[[EvaluateConfig, Comparison, Report], None],
+    on_own_run: Callable[[EvaluateConfig, Comparison, Report], object] = _ignore,
 ) -> Report:
-    """Evaluate any set: train its students, write report.json and report.html to ``folder``.
+    """Evaluate any set: train its students, write report.json and report.html.
 
     Students that were finished by an earlier start or by the set's run are not trained again.
 
     Args:
-        folder: Folder of the report; unless it is the default one, outcomes are stored in it too.
+        output: Folder of the report.
         command: The command line, for the report.
         on_own_run: Called with a report that is written to the default folder of a run.
 
@@ -78,6 +97,7 @@ def judge(
         WdistillError: Any error that the user can fix.
     """
     keep_freed_memory()
+    folder = output.folder
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
     main = accelerator.is_main_process
     decoding = decoding_for(runtime, folder / "work", accelerator)
@@ -89,13 +109,14 @@ def judge(
     of_run = default and comparison.work is not None
     with locked(folder) if main else nullcontext():
         accelerator.wait_for_everyone()
-        work = folder.parent / OUTCOMES if of_run else folder / "work"
+        work = output.work or (folder.parent / OUTCOMES if of_run else folder / "work")
         report = build_report(comparison, measure(comparison, work), command)
         report = report.model_copy(update={"projection": projection(comparison)})
         if main:
             report.write(folder / REPORT_FILE)
             page = render_report(report, gallery(comparison))
             atomic_write(folder / PAGE_FILE, page.encode())
+            output.observe(comparison)
             if of_run:
                 on_own_run(config, comparison, report)
         remove_pixels(decoding, accelerator)
@@ -185,7 +206,7 @@ class Trial:
         all_jobs = jobs(
             protocol.students,
             list(comparison.students),
-            comparison.candidate.ipc,
+            comparison.ipc,
             ("distilled", *protocol.baselines),
         )
         full_ipc = max(1, round(len(comparison.train) / comparison.classes))
@@ -228,7 +249,7 @@ class Trial:
         benefit from more images.
         """
         counts = torch.bincount(self.comparison.train.labels, minlength=self.comparison.classes)
-        largest_ipc = min(int(counts.min()), MOST_TIMES * self.comparison.candidate.ipc)
+        largest_ipc = min(int(counts.min()), MOST_TIMES * self.comparison.ipc)
         pairs = dict.fromkeys((outcome.job.student, outcome.job.labels) for outcome in outcomes)
         all_outcomes = list(outcomes)
         while next_jobs := [

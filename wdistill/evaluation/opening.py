@@ -28,16 +28,12 @@ from wdistill.data.content.coding import Coding
 from wdistill.data.content.leaks import Pixels, without_copies
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import Decoding, PixelStore, Preprocessing, check_room
-from wdistill.errors import BackboneError, DataError
+from wdistill.errors import BackboneError, DataError, OptionError
 from wdistill.evaluation.comparison import Comparison, EvaluationTeacher, Protocol, check
 from wdistill.evaluation.recipes.named import NAMED
-from wdistill.evaluation.sets.subject import (
-    Subject,
-    against,
-    check_options,
-    in_order_of,
-    open_subject,
-)
+from wdistill.evaluation.sets.order import in_order_of
+from wdistill.evaluation.sets.spaces import FileForm
+from wdistill.evaluation.sets.subject import Subject, against, check_options, open_subject
 from wdistill.labels.committee import LabelGiver, giver_sha256, open_committee
 from wdistill.networks.backbones import Backbone, load_backbone, weights_sha256
 from wdistill.networks.checkpoints.source import STUDENTS, BackboneSource, find_backbone
@@ -63,7 +59,8 @@ def open_comparison(
     decoding: Decoding | None = None,
 ) -> Comparison:
     """Open and check everything before any student is trained."""
-    subject = open_subject(config.source, config.columns)
+    form = FileForm(config.space, config.tiles, config.against.dataset)
+    subject = open_subject(config.source, config.columns, form)
     check_options(subject, config.columns, config.against.resolution)
     run_config = subject.manifest.config if subject.manifest else None
     seed = run_config.seed if run_config else config.seed  # the seed that drew its hold-out
@@ -106,16 +103,18 @@ def open_comparison(
         accelerator=accelerator,
         quiet=runtime.quiet,
         data_seed=seed,
-        barycenter=_barycenter(run_config, candidate.ipc),
+        barycenter=_barycenter(run_config, candidate.ipc // subject.tiles),
         work=subject.folder / "work" if subject.folder else None,
         coding=Coding(record.format, record.quality),
         grey=record.grey,
-        image_bytes=subject.manifest.bytes.images if subject.manifest else None,
+        image_bytes=subject.manifest.bytes.images if subject.manifest else subject.stored_bytes,
+        tiles=subject.tiles,
         label_bytes=subject.label_bytes,
         weighted=subject.weights is not None,
         giver=giver,
         giver_key=giver_key,
         hard_soft=subject.manifest is not None and subject.manifest.labels.hard_soft,
+        construction=sum(subject.manifest.seconds.values()) if subject.manifest else None,
     )
     check(comparison)
     return comparison
@@ -169,8 +168,21 @@ def _resolution(
 ) -> int:
     if subject.manifest is not None:
         return subject.manifest.resolution
+    if isinstance(subject.images, np.ndarray):
+        return _stored_size(subject.images, config, subject.id)
     default = teacher or find_backbone(STUDENT, resolution=real.native_size)
     return working_resolution(default, config.against.resolution, real.native_size)
+
+
+def _stored_size(images: np.ndarray, config: EvaluateConfig, name: str) -> int:
+    """The size of the images in a file of tensors, which are not scaled."""
+    side = int(images.shape[1])
+    if config.against.resolution not in (None, side):
+        raise OptionError(
+            f"`against.resolution` is {config.against.resolution}, but the images in {name!r} have "
+            f"{side} pixels and are taken as they are; leave it out"
+        )
+    return side
 
 
 def _preprocessing(source: BackboneSource, train: PixelStore, seed: int) -> Preprocessing:
@@ -249,14 +261,15 @@ def _candidate(subject: Subject, preprocessing: Preprocessing) -> Candidate:
 
 
 def _evaluated_set(subject: Subject, candidate: Candidate) -> EvaluatedSet:
-    counts = torch.bincount(candidate.labels, minlength=len(subject.class_names))
+    counts = torch.bincount(candidate.labels, minlength=len(subject.class_names)) // subject.tiles
     return EvaluatedSet(
         id=subject.id,
         kind=subject.kind,
         url=subject.url,
         revision=subject.revision,
         fingerprint=subject.fingerprint,
-        images=len(candidate.labels),
+        images=len(candidate.labels) // subject.tiles,
+        notes=subject.notes,
         ipc=int(counts[0]) if bool((counts == counts[0]).all()) else None,
         classes=subject.class_names,
     )

@@ -232,7 +232,7 @@ def _bytes(comparison: Comparison, job: Job) -> int:
     """Bytes of the images as PNG at the working resolution, of their weights and of their labels:
     8 for a class, 4 C for a soft label, and the teacher's weights if it labels during training.
     """
-    count = len(comparison.candidate.labels)
+    count = len(comparison.candidate.labels) // comparison.tiles
     views = comparison.label_bytes / count  # of one image
     if job.images == "distilled":
         images = comparison.set_bytes

@@ -30,8 +30,11 @@ from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
 from wdistill.core.log import bars_shown
 from wdistill.core.text import human_bytes
 from wdistill.core.units import Shard
+from wdistill.evaluation.evaluate import Output, judge
 from wdistill.evaluation.evaluate import default_output as report_folder
-from wdistill.evaluation.evaluate import judge
+from wdistill.evaluation.several.compare import compare_sets
+from wdistill.evaluation.several.compare import default_output as comparison_folder
+from wdistill.evaluation.several.table import SideBySide
 from wdistill.pipeline import run as pipeline
 from wdistill.pipeline.judging import on_own_run
 from wdistill.pipeline.reproduction import reproduce as reproduction
@@ -205,7 +208,45 @@ def evaluate(
         config = replace(config, evaluate=replace(config.evaluate, students=tuple(students)))
     folder = report_folder(config) if output is None else Path(output)
     with _restore_libraries(runtime.quiet):
-        return judge(config, runtime, folder, runtime.command or config.command(), on_own_run)
+        command = runtime.command or config.command()
+        return judge(config, runtime, Output(folder), command, on_own_run)
+
+
+def compare(
+    sources: Sequence[str | Path],
+    *,
+    against: str | Path | None = None,
+    output: str | Path | None = None,
+    config: EvaluateConfig | None = None,
+    runtime: RuntimeConfig | None = None,
+) -> SideBySide:
+    """Evaluate several sets against the same real images, and put them on one page.
+
+    Args:
+        sources: Two or more sets, each as in :func:`evaluate`.
+        against: The real dataset; by default the one that each set was made from.
+        output: Folder of comparison.html, comparison.json and a report for each set; by default
+            ``reports/<names>``.
+        config: Settings for all of them, the recipe among others; its source is not used.
+        runtime: Device, workers, progress bars.
+
+    Returns:
+        The sets; as text their table.
+
+    Raises:
+        WdistillError: Any error that the caller can fix, in one line.
+
+    Example:
+        >>> wdistill.compare(["runs/cifar10-ipc10", "data.pt"], against="cifar10")
+    """
+    runtime, names = runtime or RuntimeConfig(), [str(source) for source in sources]
+    config = config or EvaluateConfig(names[0] if names else "")
+    if against is not None:
+        config = replace(config, against=replace(config.against, dataset=str(against)))
+    folder = comparison_folder(names) if output is None else Path(output)
+    command = runtime.command or " ".join([config.command(), *names[1:]])
+    with _restore_libraries(runtime.quiet):
+        return compare_sets(names, config, runtime, folder, command)
 
 
 def reproduce(

@@ -156,6 +156,7 @@ def provenance(report: Report) -> list[tuple[str, str | Markup]]:
     rows: list[tuple[str, str | Markup | None]] = [
         ("Evaluated", link(source.id, source.url)),
         ("Images", f"{source.images:,} of {len(source.classes):,} classes"),
+        ("Read", " ".join(source.notes)),
         ("Revision", source.revision),
         ("Fingerprint", source.fingerprint),
         ("Against", link(against.id, against.url)),

@@ -6,8 +6,6 @@ import glob
 import hashlib
 import json
 import logging
-import re
-from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -20,18 +18,26 @@ from wdistill.artifact.parquet import label_shards
 from wdistill.artifact.reading import fetch_set, read_published, remote, split_name
 from wdistill.config import DataConfig
 from wdistill.core.files import IDENTITY, read_json
-from wdistill.core.text import folded
 from wdistill.data.columns import read_numbers, read_vectors
 from wdistill.data.dataset import Rows, load_rows
 from wdistill.data.source_errors import ALLOWED, missing_source
 from wdistill.data.sources import is_only_local
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import DataError, OptionError, RunFolderError
-from wdistill.labels.views import LabelViews, reindex
+from wdistill.evaluation.sets.folders import (
+    labelled_folder,
+    labels_file,
+    read_soft_labels,
+    soft_labels_file,
+)
+from wdistill.evaluation.sets.spaces import FileForm, as_images
+from wdistill.evaluation.sets.tensors import SUFFIXES, read_tensor_set
+from wdistill.labels.views import LabelViews
 
 logger = logging.getLogger(__name__)
 
 CHOICES = ("config_name", "revision", "train_split", "eval_split")
+_UNSAID = FileForm()
 WEIGHT, SOFT_LABEL = "weight", "soft_label"  # the columns of a published set
 
 
@@ -40,7 +46,7 @@ class Subject:
     """A set of images to evaluate.
 
     Attributes:
-        kind: run, published or dataset.
+        kind: run, published, dataset or file (of tensors).
         named: Whether the classes have names; otherwise the names are the labels as numbers.
         images: An image split, or (n, H, W, 3) uint8 for a set of this tool.
         weights: (n,), sum 1 within each class, or None.
@@ -48,6 +54,9 @@ class Subject:
         label_bytes: Size of the files of ``views``.
         folder: The run folder, if it is a run.
         manifest: Of a run or a published set.
+        tiles: Images that were decoded from each stored one.
+        stored_bytes: Size of the stored images, where they are not in a format for images.
+        notes: What was taken for granted or lost, one sentence each.
     """
 
     kind: str
@@ -65,15 +74,19 @@ class Subject:
     label_bytes: int = 0
     folder: Path | None = None
     manifest: Manifest | None = None
+    tiles: int = 1
+    stored_bytes: int | None = None
+    notes: tuple[str, ...] = ()
 
 
-def open_subject(source: str, config: DataConfig) -> Subject:
+def open_subject(source: str, config: DataConfig, form: FileForm = _UNSAID) -> Subject:
     """Open the set to evaluate.
 
     Args:
-        source: A run folder, a published folder, the Hub id of a published set, or any dataset
-            that a run can read.
-        config: Columns and split, for the last.
+        source: A run folder, a published folder, the Hub id of a published set, any dataset that a
+            run can read, or a file of tensors as papers publish them.
+        config: Columns and split, for the last two.
+        form: What is said of the tensors, for the last.
     """
     path = Path(source).expanduser()
     if (path / IDENTITY).is_file():
@@ -84,9 +97,18 @@ def open_subject(source: str, config: DataConfig) -> Subject:
         return _published_set(one_set(path), "run", path)
     if (path / MANIFEST_FILE).is_file() or any(path.glob(f"ipc*/{MANIFEST_FILE}")):
         return _published_set(one_set(path), "published", None)
+    if path.is_file() and path.suffix in SUFFIXES:
+        return _tensors(path, config, form)
+    if form != replace(_UNSAID, dataset=form.dataset):
+        raise OptionError(
+            f"`space` and `tiles` are for files of tensors ({', '.join(SUFFIXES)}), and {source!r} "
+            "is none; leave them out"
+        )
     config = replace(config, dataset=source)
+    if path.is_dir() and (labels := labels_file(path)):
+        return _with_soft_labels(_rows_of(labelled_folder(path, labels)), path)
     if path.exists() or glob.has_magic(source):
-        return _dataset(config)
+        return _with_soft_labels(_dataset(config), path)
     if is_only_local(split_name(source)[0]):
         raise DataError(f"SOURCE {source!r} does not exist; give a run folder, or {ALLOWED}")
     try:
@@ -96,6 +118,29 @@ def open_subject(source: str, config: DataConfig) -> Subject:
         if not_found is None:
             raise
         raise not_found from error
+
+
+def _tensors(path: Path, config: DataConfig, form: FileForm) -> Subject:
+    stored = read_tensor_set(path, config.train_split)
+    images = as_images(stored, form)
+    for note in images.notes:
+        logger.info(f"{path.name}: {note}")
+    return Subject(
+        kind="file",
+        id=path.name,
+        url=None,
+        revision=None,
+        fingerprint=hashlib.sha256(path.read_bytes()).hexdigest(),
+        class_names=tuple(map(str, range(images.classes))),
+        named=False,
+        labels=images.labels,
+        images=images.pixels,
+        weights=None,
+        soft_labels=images.soft,
+        tiles=images.tiles,
+        stored_bytes=stored.bytes,
+        notes=images.notes,
+    )
 
 
 def _of_the_hub(config: DataConfig, name: str) -> Subject:
@@ -139,7 +184,20 @@ def fingerprint_of(distilled: DistilledSet) -> str:
 
 
 def _dataset(config: DataConfig) -> Subject:
-    rows: Rows = load_rows(config)
+    return _rows_of(load_rows(config))
+
+
+def _with_soft_labels(subject: Subject, path: Path) -> Subject:
+    """The set with the soft labels in a file of tensors beside its images, if there is one."""
+    beside = soft_labels_file(path) if path.is_dir() else None
+    if beside is None or not isinstance(subject.images, ImageSplit):
+        return subject
+    soft, note = read_soft_labels(beside, subject.images, len(subject.class_names))
+    logger.info(f"{path.name}: {note}")
+    return replace(subject, soft_labels=soft, notes=(*subject.notes, note))
+
+
+def _rows_of(rows: Rows) -> Subject:
     split, table = rows.split, rows.table
     classes = len(rows.class_names)
     weights = read_numbers(table, WEIGHT) if WEIGHT in table.features else None
@@ -231,83 +289,3 @@ def check_options(subject: Subject, columns: DataConfig, resolution: int | None)
             f"{' and '.join(conflicts)} cannot apply to {subject.id!r}, which is a set of wdistill "
             "and says itself how to read it; leave out what is for sets of others"
         )
-
-
-def in_order_of(subject: Subject, names: tuple[str, ...], dataset_id: str) -> Subject:
-    """Reorder the classes of a set to ``names``, the classes of the real data.
-
-    Classes are matched by name, or, where only one class is meant, ignoring case and surrounding
-    spaces; numeric names that do not match are positions in ``names``.
-
-    Raises:
-        DataError: A class exists in only one of the two; the message names it.
-    """
-    subject_names = _names_among(subject, names)
-    present = {subject_names[label] for label in np.unique(subject.labels)}
-    unknown = [name for name in subject_names if name in present and name not in set(names)]
-    if unknown:
-        raise DataError(
-            f"{subject.id!r} has class {unknown[0]!r}, which {dataset_id!r} lacks (it has "
-            f"{_listed(names)}); choose another `against.dataset`"
-        )
-    missing = [name for name in names if name not in present]
-    if missing:
-        raise DataError(
-            f"{subject.id!r} has no image of class {missing[0]!r} of {dataset_id!r}; "
-            "a set is judged on all classes of the real data: choose another `against.dataset`"
-        )
-    index_of = {name: index for index, name in enumerate(names)}
-    target = np.array([index_of.get(name, -1) for name in subject_names], dtype=np.int64)
-    soft = subject.soft_labels
-    if soft is not None:
-        columns = np.array([subject_names.index(name) for name in names])
-        soft = soft[:, columns]
-    labels = target[subject.labels]
-    order = np.argsort(labels, kind="stable")
-    images = subject.images
-    return replace(
-        subject,
-        class_names=names,
-        labels=labels[order],
-        images=images.take(order) if isinstance(images, ImageSplit) else images[order],
-        weights=None if subject.weights is None else subject.weights[order],
-        soft_labels=None if soft is None else soft[order],
-        views=None if subject.views is None else reindex(subject.views, order, target),
-    )
-
-
-def _names_among(subject: Subject, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The class names of ``subject``, spelled as in ``names``."""
-    subject_names = subject.class_names
-    present = {subject_names[label] for label in np.unique(subject.labels)}
-    if subject_names == names or (subject.named and present <= set(names)):
-        return subject_names
-    if numbers := _positions(subject_names):
-        pairs = zip(numbers, subject_names, strict=True)
-        return tuple(names[n] if n < len(names) else name for n, name in pairs)
-    counts = [Counter(map(folded, group)) for group in (subject_names, names)]
-    by_folded_name = {folded(name): name for name in names}
-    matches = tuple(
-        by_folded_name.get(folded(name), name)
-        if all(count[folded(name)] <= 1 for count in counts)
-        else name
-        for name in subject_names
-    )
-    respelled = [pair for pair in zip(subject_names, matches, strict=True) if pair[0] != pair[1]]
-    if respelled:
-        listing = _listed(tuple(f"{one!r} as {other!r}" for one, other in respelled))
-        logger.info(f"{len(respelled)} classes are matched but for case and spaces: {listing}")
-    return matches
-
-
-def _positions(names: tuple[str, ...]) -> list[int]:
-    """The class indices that ``names`` are, or nothing if one is no index: labels stored without
-    class names, ``new007`` as SRe2L names its folders, ``00007`` as RDED does.
-    """
-    numbers = [re.fullmatch(r"(?:new)?(\d+)", name) for name in names]
-    return [int(number[1]) for number in numbers if number] if all(numbers) else []
-
-
-def _listed(names: tuple[str, ...], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -10,7 +10,8 @@ from helpers.datasets_on_disk import write_tree
 
 from wdistill.config import DataConfig
 from wdistill.errors import DataError
-from wdistill.evaluation.sets.subject import in_order_of, open_subject
+from wdistill.evaluation.sets.order import in_order_of
+from wdistill.evaluation.sets.subject import open_subject
 
 
 @pytest.fixture(autouse=True)

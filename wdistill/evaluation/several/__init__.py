@@ -1,0 +1,1 @@
+"""Several sets side by side under one recipe."""

@@ -1,0 +1,136 @@
+"""Several sets on one page of HTML, without network access or scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from wdistill.artifact.report import ResultRow, panel_rows
+from wdistill.core.text import human_bytes
+from wdistill.evaluation.page.html import html_environment, image_url, svg
+from wdistill.evaluation.page.plot_style import (
+    COLOURS,
+    INK,
+    SMALL,
+    TEN,
+    legend,
+    log_axis,
+    name_axes,
+    panel,
+    plain,
+    share_axis,
+    share_limits,
+)
+from wdistill.evaluation.page.plots import Axis, panel_title, place_of
+from wdistill.evaluation.several.table import SideBySide
+from wdistill.evaluation.wording import panels, percent, recipe_settings
+
+_MARKS = "o^Dvp*hXP<>"
+
+
+def render_page(result: SideBySide) -> str:
+    """Render the page; names are untrusted."""
+    first = result.entries[0].report
+    pairs = dict.fromkeys(pair for entry in result.entries for pair in panels(entry.report))
+    view = {
+        "against": first.against,
+        "colours": COLOURS,
+        "groups": [
+            {"title": ", ".join(panel_title(*pair)), "rows": _rows(result, pair)} for pair in pairs
+        ],
+        "plots": [
+            svg(by_size(result, pair, axis), f"{axis}{place}", _words(result, pair, axis))
+            for place, pair in enumerate(pairs)
+            for axis in ("ipc", "bytes")
+        ],
+        "pictures": [
+            {
+                "name": entry.name,
+                "url": image_url(entry.picture),
+                "notes": entry.report.source.notes,
+            }
+            for entry in result.entries
+            if entry.picture is not None
+        ],
+        "recipe": recipe_settings(first.recipe),
+        "comparable": result.comparable(),
+        "command": first.command,
+    }
+    return html_environment().get_template("comparison.html.jinja").render(view)
+
+
+def _rows(result: SideBySide, pair: tuple[str, str]) -> list[dict[str, str]]:
+    return [
+        {
+            "name": line.name,
+            "ipc": f"{line.row.ipc:,}",
+            "top1": line.accuracy,
+            "seeds": ", ".join(map(str, line.row.seeds)),
+            "over_random": line.over_random,
+            "bytes": human_bytes(line.row.bytes),
+            "bits": f"{line.bits:,}",
+            "steps": f"{line.row.steps:,}",
+            "cost": line.cost or "not known",
+        }
+        for line in result.lines()
+        if (line.row.student, line.row.labels) == pair
+    ]
+
+
+def by_size(result: SideBySide, pair: tuple[str, str], axis: Axis) -> Figure:
+    """The sets as points over the curve of random real images, by their number or by bytes."""
+    figure, axes = panel(panel_title(*pair))
+    random = random_rows_of(result, pair)
+    places = [place_of(row, axis) for row in random]
+    axes.errorbar(
+        places, [100 * row.top1_mean for row in random], [100 * row.top1_std for row in random],
+        color=COLOURS["random"], marker="s", markersize=3.5, linewidth=1.5, label="random real",
+    )  # fmt: skip
+    shown = [*random]
+    for number, entry in enumerate(result.entries):
+        rows = [row for row in panel_rows(entry.report, *pair) if row.images == "distilled"]
+        for row in rows:
+            axes.errorbar(
+                place_of(row, axis), 100 * row.top1_mean, 100 * row.top1_std,
+                color=TEN[number % len(TEN)], marker=_MARKS[number % len(_MARKS)], markersize=6,
+                linestyle="", label=plain(entry.name, 30),
+            )  # fmt: skip
+        shown += rows
+    log_axis(axes, [place_of(row, axis) for row in shown], "bytes" if axis == "bytes" else "count")
+    share_axis(axes, share_limits(shown))
+    words = "images per class" if axis == "ipc" else "images and labels (bytes)"
+    name_axes(axes, words, "top-1 accuracy (%)")
+    legend(figure, columns=2)
+    if not random:
+        axes.text(
+            0.02, 0.02, "random real images were not tried", transform=axes.transAxes,
+            fontsize=SMALL, color=INK,
+        )  # fmt: skip
+    return figure
+
+
+def random_rows_of(result: SideBySide, pair: tuple[str, str]) -> list[ResultRow]:
+    """Rows of random real images of all reports, one for each number of images."""
+    rows: dict[int, ResultRow] = {}
+    for entry in result.entries:
+        for row in panel_rows(entry.report, *pair):
+            if row.images == "random" and row.n >= (rows[row.ipc].n if row.ipc in rows else 0):
+                rows[row.ipc] = row
+    return [rows[ipc] for ipc in sorted(rows)]
+
+
+def _words(result: SideBySide, pair: tuple[str, str], axis: Axis) -> str:
+    """Alternative text of a plot."""
+    parts: list[str] = []
+    for line in result.lines():
+        if (line.row.student, line.row.labels) == pair:
+            parts.append(_point(line.name, [line.row], axis))
+    parts.append(_point("random real", random_rows_of(result, pair), axis))
+    return f"Top-1 accuracy over {axis}, {', '.join(panel_title(*pair))}. {'; '.join(parts)}"
+
+
+def _point(name: str, rows: Sequence[ResultRow], axis: Axis) -> str:
+    return f"{name}: " + ", ".join(
+        f"{percent(row.top1_mean)} at {place_of(row, axis):,}" for row in rows
+    )
