@@ -42,11 +42,12 @@ def test_the_page_has_each_set_once_and_escapes_its_name() -> None:
 def test_random_images_of_all_reports_make_one_curve() -> None:
     rows = random_rows_of(result(), PAIR)
     assert [row.ipc for row in rows] == [1, 10, 50]
-    for axis in ("ipc", "bytes"):
+    classes = len(result().entries[0].report.source.classes)
+    for axis in ("ipc", "bits"):
         figure = by_size(result(), PAIR, axis)  # type: ignore[arg-type]
         axes = figure.axes[0]
         line = axes.lines[0]
-        places = [row.ipc if axis == "ipc" else row.bytes for row in rows]
+        places = [row.ipc if axis == "ipc" else 8 * row.bytes / classes for row in rows]
         assert list(line.get_xdata()) == places
         _, names = axes.get_legend_handles_labels()
         assert names == ["random real", "few.pt", "<b>many</b>"]

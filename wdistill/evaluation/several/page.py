@@ -42,7 +42,7 @@ def render_page(result: SideBySide) -> str:
         "plots": [
             svg(by_size(result, pair, axis), f"{axis}{place}", _words(result, pair, axis))
             for place, pair in enumerate(pairs)
-            for axis in ("ipc", "bytes")
+            for axis in ("ipc", "bits")
         ],
         "pictures": [
             {
@@ -79,10 +79,10 @@ def _rows(result: SideBySide, pair: tuple[str, str]) -> list[dict[str, str]]:
 
 
 def by_size(result: SideBySide, pair: tuple[str, str], axis: Axis) -> Figure:
-    """The sets as points over the curve of random real images, by their number or by bytes."""
+    """The sets as points over the curve of random real images, by their number or by their bits."""
     figure, axes = panel(panel_title(*pair))
-    random = random_rows_of(result, pair)
-    places = [place_of(row, axis) for row in random]
+    random, classes = random_rows_of(result, pair), classes_of(result)
+    places = [place_of(row, axis, classes) for row in random]
     axes.errorbar(
         places, [100 * row.top1_mean for row in random], [100 * row.top1_std for row in random],
         color=COLOURS["random"], marker="s", markersize=3.5, linewidth=1.5, label="random real",
@@ -92,14 +92,14 @@ def by_size(result: SideBySide, pair: tuple[str, str], axis: Axis) -> Figure:
         rows = [row for row in panel_rows(entry.report, *pair) if row.images == "distilled"]
         for row in rows:
             axes.errorbar(
-                place_of(row, axis), 100 * row.top1_mean, 100 * row.top1_std,
+                place_of(row, axis, classes), 100 * row.top1_mean, 100 * row.top1_std,
                 color=TEN[number % len(TEN)], marker=_MARKS[number % len(_MARKS)], markersize=6,
                 linestyle="", label=plain(entry.name, 30),
             )  # fmt: skip
         shown += rows
-    log_axis(axes, [place_of(row, axis) for row in shown], "bytes" if axis == "bytes" else "count")
+    log_axis(axes, [place_of(row, axis, classes) for row in shown])
     share_axis(axes, share_limits(shown))
-    words = "images per class" if axis == "ipc" else "images and labels (bytes)"
+    words = "images per class" if axis == "ipc" else "bits per class, images and labels"
     name_axes(axes, words, "top-1 accuracy (%)")
     legend(figure, columns=2)
     if not random:
@@ -108,6 +108,10 @@ def by_size(result: SideBySide, pair: tuple[str, str], axis: Axis) -> Figure:
             fontsize=SMALL, color=INK,
         )  # fmt: skip
     return figure
+
+
+def classes_of(result: SideBySide) -> int:
+    return len(result.entries[0].report.source.classes)
 
 
 def random_rows_of(result: SideBySide, pair: tuple[str, str]) -> list[ResultRow]:
@@ -125,12 +129,13 @@ def _words(result: SideBySide, pair: tuple[str, str], axis: Axis) -> str:
     parts: list[str] = []
     for line in result.lines():
         if (line.row.student, line.row.labels) == pair:
-            parts.append(_point(line.name, [line.row], axis))
-    parts.append(_point("random real", random_rows_of(result, pair), axis))
-    return f"Top-1 accuracy over {axis}, {', '.join(panel_title(*pair))}. {'; '.join(parts)}"
+            parts.append(_point(line.name, [line.row], axis, classes_of(result)))
+    parts.append(_point("random real", random_rows_of(result, pair), axis, classes_of(result)))
+    words = "images per class" if axis == "ipc" else "bits per class"
+    return f"Top-1 accuracy over {words}, {', '.join(panel_title(*pair))}. {'; '.join(parts)}"
 
 
-def _point(name: str, rows: Sequence[ResultRow], axis: Axis) -> str:
+def _point(name: str, rows: Sequence[ResultRow], axis: Axis, classes: int) -> str:
     return f"{name}: " + ", ".join(
-        f"{percent(row.top1_mean)} at {place_of(row, axis):,}" for row in rows
+        f"{percent(row.top1_mean)} at {place_of(row, axis, classes):,.0f}" for row in rows
     )
