@@ -35,7 +35,7 @@ from wdistill.pipeline.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
-MEMBER_BATCH = 64  # [own] as good as 128, see tests/benchmarks/README.md#labels-that-help
+MEMBER_BATCH = 128  # [own] see tests/benchmarks/README.md#labels-that-help
 LARGEST = 64  # [own] pixels of a side up to which `auto` tries the committee: as was measured
 SHORT = StudentConfig(seeds=2)
 MOST_STEPS = 200  # [own] of the students that choose, half of the default at IPC 10
@@ -82,8 +82,9 @@ def open_givers(run: Run, teacher: Teacher) -> dict[str, Giver]:
 
 
 def _train_member(run: Run, teacher: Teacher) -> str:
-    """Train the committee's network as a student of all training images, in one process, so that it
-    does not depend on their number.
+    """Train the committee's network on all training images as they are, in one process, so that it
+    does not depend on their number. Crops and CutMix would pay only after more steps: with them it
+    learns much less in these, and so do students of its labels.
 
     Returns:
         A hash of everything that it depends on.
@@ -93,7 +94,8 @@ def _train_member(run: Run, teacher: Teacher) -> str:
     recipe = recipe_for(config, len(train))
     key = stable_hash(
         [run.data.source.fingerprint, run.data.stored, run.data.eval_split, run.config.seed,
-         run.config.mixed_precision, vars(train.preprocessing), recipe.model_dump(), MEMBER]
+         run.config.mixed_precision, vars(train.preprocessing), recipe.model_dump(), MEMBER,
+         "not augmented"]
     )  # fmt: skip
     path = member_file(run.work)
 
@@ -102,7 +104,8 @@ def _train_member(run: Run, teacher: Teacher) -> str:
         seed = stream_seed(run.config.seed, "committee") % 2**31
         source = find_backbone(MEMBER, resolution=pixels.resolution)
         network = new_network(source, run.data.class_names, pixels.resolution, seed)
-        data = TrainingSet(train, train.labels, torch.ones(len(train)), soft=False)
+        ones = torch.ones(len(train))
+        data = TrainingSet(train, train.labels, ones, soft=False, augment=False)
         training = Training(recipe, seed, device, run.autocast)
         train_student(network, data, pixels, training, lambda _: advance(1))
         save_member(network, path, key)
