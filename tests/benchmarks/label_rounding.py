@@ -6,7 +6,8 @@
 
 Divergence is KL(exact || rounded) in nats, bytes are those of a view beyond the second of each
 image. The logits are those of the run's committee, or of its teacher if it has none. *logits*: the
-levels of least squared error of the logits themselves, for comparison. With --bytes, students see
+levels of least squared error of the logits themselves, for comparison; the files are not made for
+them. With --bytes, students see
 as many views as fit.
 """
 
@@ -43,14 +44,15 @@ def of_logits(views: LabelViews, levels: int) -> LabelViews:
     return replace(views, logits=centres[place])
 
 
-def row(views: LabelViews, coarse: LabelViews, classes: int) -> dict[str, float]:
+def divergence(views: LabelViews, coarse: LabelViews, classes: int) -> float:
     was, now = (all_logits(each, classes).double().log_softmax(1) for each in (views, coarse))
+    return float(F.kl_div(now, was, reduction="batchmean", log_target=True))
+
+
+def bytes_a_view(coarse: LabelViews, classes: int) -> float:
     few = coarse.first(2)
     size = len(encode(coarse, classes)) - len(encode(few, classes))
-    return {
-        "divergence": float(F.kl_div(now, was, reduction="batchmean", log_target=True)),
-        "bytes a view": size / (len(coarse) - len(few)),
-    }
+    return size / (len(coarse) - len(few))
 
 
 def top1(comparison: Comparison, views: LabelViews, name: str, seed: int, steps: int) -> float:
@@ -97,7 +99,9 @@ def main(
     for way, coarse in ways.items():
         for levels in LEVELS:
             found: dict[str, Any] = {"of": way, "levels": levels}
-            found |= row(every, coarse(levels), classes)
+            found["divergence"] = divergence(every, coarse(levels), classes)
+            if way == "roots":
+                found["bytes a view"] = bytes_a_view(coarse(levels), classes)
             if students and way == "roots":
                 kept, _ = fit(coarse(levels), classes, budget)
                 found |= {"views": kept.count, "steps": steps} | {
