@@ -645,7 +645,7 @@ class EvaluateConfig(Settings):
         "Tiles on a side of each image in a .pt or .npz file of SOURCE, which are decoded as IDC "
         "does. [default: as names of its folder say (factor2), else 1]",
         "--tiles",
-        allowed=between(1, 8),
+        allowed=between(1, 32),
         metavar="N",
     )
     recipe: RecipeName = setting(

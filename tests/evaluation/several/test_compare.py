@@ -27,23 +27,23 @@ def test_a_set_that_is_named_twice_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sets_of_different_sizes_on_one_page(tmp_path: Path) -> None:
+def test_several_sets_on_one_page(tmp_path: Path) -> None:
     real = small_source(tmp_path / "fashion_mnist", per_class=12)
     theirs = classic_file(tmp_path / "dm.pt")
-    images, labels = real_images(1)
-    torch.save([images, labels], tmp_path / "one.pt")
+    images, labels = real_images(2)
+    torch.save([images, labels], tmp_path / "two.pt")
     done = run_wdistill(
-        "evaluate", theirs, tmp_path / "one.pt", "--against", real, "--recipe", "classic",
+        "evaluate", theirs, tmp_path / "two.pt", "--against", real, "--recipe", "classic",
         "--steps", "2", "--seeds", "1", "--output", tmp_path / "both",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "convnet-3, hard labels, 2 steps" in done.stdout
     reports = [
-        Report.read(tmp_path / "both" / name / "report.json") for name in ("dm.pt", "one.pt")
+        Report.read(tmp_path / "both" / name / "report.json") for name in ("dm.pt", "two.pt")
     ]
-    assert [found.source.ipc for found in reports] == [2, 1]
+    assert [found.source.ipc for found in reports] == [2, 2]
     numbers = json.loads((tmp_path / "both" / "comparison.json").read_text())
-    assert {row["set"] for row in numbers} == {"dm.pt", "one.pt"}
-    names = [path.name for path in (tmp_path / "both" / "work").glob("*-random-1-*.json")]
+    assert {row["set"] for row in numbers} == {"dm.pt", "two.pt"}
+    names = [path.name for path in (tmp_path / "both" / "work").glob("*-random-2-*.json")]
     assert len(names) == 1, "random images in the same number are trained on once"
     assert "2 sets side by side" in (tmp_path / "both" / "comparison.html").read_text()

@@ -21,7 +21,7 @@ def set_report(ipc: int, others: tuple[int, ...]) -> Report:
 
 
 def result() -> SideBySide:
-    few, many = set_report(1, (1, 10)), set_report(50, (50, 10))
+    few, many = set_report(1, (1, 10)), set_report(50, (50, 10, 1))
     return SideBySide(
         (Entry("few.pt", few, None, PICTURE), Entry("<b>many</b>", many, 61.0, PICTURE))
     )
@@ -42,6 +42,9 @@ def test_the_page_has_each_set_once_and_escapes_its_name() -> None:
 def test_random_images_of_all_reports_make_one_curve() -> None:
     rows = random_rows_of(result(), PAIR)
     assert [row.ipc for row in rows] == [1, 10, 50]
+    few, many = (entry.report for entry in result().entries)
+    assert rows[0] in few.rows
+    assert rows[2] in many.rows
     classes = len(result().entries[0].report.source.classes)
     for axis in ("ipc", "bits"):
         figure = by_size(result(), PAIR, axis)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 What is read: a dictionary whose ``data`` is a list of [images, labels], one for each repetition
 (DC, DSA, DM and DataDAM: github.com/VICO-UoE/DatasetCondensation, ``res_*.pt``); [images, labels]
-(IDC, NCFM: ``data.pt``); a dictionary or ``.npz`` of images and labels by name (RFAD); and a tensor
+(IDC, NCFM); a dictionary or ``.npz`` of images and labels by name (RFAD); and a tensor
 of images with one of labels in the file beside it (MTT, DATM: ``images_best.pt`` and
 ``labels_best.pt``).
 """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from wdistill.artifact.report import ResultRow, panel_rows
+from wdistill.artifact.report import ResultRow, panel_rows, row_of
 from wdistill.core.text import human_bytes
 from wdistill.evaluation.page.html import html_environment, image_url, svg
 from wdistill.evaluation.page.plot_style import (
@@ -115,12 +115,19 @@ def classes_of(result: SideBySide) -> int:
 
 
 def random_rows_of(result: SideBySide, pair: tuple[str, str]) -> list[ResultRow]:
-    """Rows of random real images of all reports, one for each number of images."""
+    """Rows of random real images of all reports, one for each number of images.
+
+    Where a set has that number, it is the row beside that set, which was trained in the same steps.
+    """
     rows: dict[int, ResultRow] = {}
+    beside: dict[int, ResultRow] = {}
     for entry in result.entries:
-        for row in panel_rows(entry.report, *pair):
-            if row.images == "random" and row.n >= (rows[row.ipc].n if row.ipc in rows else 0):
-                rows[row.ipc] = row
+        all_rows = panel_rows(entry.report, *pair)
+        rows |= {row.ipc: row for row in all_rows if row.images == "random"}
+        own = row_of(all_rows, "random")
+        if own is not None:
+            beside[own.ipc] = own
+    rows |= beside
     return [rows[ipc] for ipc in sorted(rows)]
 
 
