@@ -33,7 +33,7 @@ from wdistill.errors import OptionError
 Weights = Literal["uniform", "free"]
 Init = Literal["real", "mean", "noise"]
 Labels = Literal["hard", "soft", "views", "teacher"]
-Baseline = Literal["random", "nearest", "herding", "full"]
+Baseline = Literal["random", "nearest", "herding", "k-centre", "easy", "tiles", "noise", "full"]
 Space = Literal["auto", "pixels", "normalised"]
 RecipeName = Literal["default", "classic", "idc", "wmdd", "edc"]
 Giver = Literal["auto", "teacher", "committee", "none"]
@@ -629,7 +629,7 @@ class EvaluateConfig(Settings):
     teacher: str | None = setting(
         None,
         "Network that knows the classes, for soft labels of real images, labels of the teacher, "
-        "nearest and herding. [default: the run's own]",
+        "nearest, herding and k-centre. [default: the run's own]",
         "--teacher",
         metavar="ID|PATH",
     )
@@ -687,7 +687,9 @@ class EvaluateConfig(Settings):
     baselines: tuple[Baseline, ...] = setting(
         ("random",),
         "Real images to compare with: random (a new draw per seed), nearest (to the atoms of the "
-        "barycenter), herding, full, or none. [source: own choice, what every real dataset has]",
+        "barycenter), herding, k-centre (k-means in the teacher's features), easy (for an early "
+        "network), tiles (four easy images in one), full, or none; and noise, images without "
+        "content with the labels of the set. [source: own choice, what every real dataset has]",
         "--baselines",
         allowed=get_args(Baseline),
         metavar="NAME,...",

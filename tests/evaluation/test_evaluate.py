@@ -17,10 +17,11 @@ from helpers.foreign import real_images
 from helpers.runs import embedded_table, run_wdistill, small_source
 from torch import Tensor
 
+import wdistill
 from wdistill.artifact.distilled_set import read_distilled
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.report import Report
-from wdistill.config import DataConfig
+from wdistill.config import Baseline, DataConfig, EvaluateConfig, RuntimeConfig, StudentConfig
 from wdistill.errors import DataError, OptionError, WdistillError
 from wdistill.evaluation.sets.baselines import herding
 from wdistill.evaluation.sets.order import in_order_of
@@ -50,7 +51,8 @@ def run(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(run: Path) -> dict[str, Any]:
     done = run_wdistill(
         "evaluate", run, *STEPS, "--labels", "hard", "--labels", "soft", "--labels", "teacher",
-        "--baselines", "random,nearest,herding,full", "--augmentation-robust",
+        "--baselines", "random,nearest,herding,k-centre,noise,full",
+        "--augmentation-robust",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = "now tells this evaluation"
@@ -69,7 +71,7 @@ def test_the_report_says_what_was_evaluated_and_how(report: dict[str, Any]) -> N
 
 def test_all_sets_of_images_get_the_same_steps(report: dict[str, Any]) -> None:
     own = {(r["images"], r["labels"]) for r in report["rows"]}
-    kinds = ("distilled", "random", "nearest", "herding", "full")
+    kinds = ("distilled", "random", "nearest", "herding", "k-centre", "noise", "full")
     wanted = {(kind, labels) for kind in kinds for labels in ("hard", "soft", "teacher")}
     assert own == wanted - {("full", "soft")}
     for row in report["rows"]:
@@ -216,6 +218,29 @@ def test_a_recipe_of_a_paper_trains_its_own_network(run: Path, tmp_path: Path) -
     line = "Recipe classic, changed (3 steps in place of 1,001)"
     assert line in done.stdout
     assert line in (tmp_path / "classic" / "report.html").read_text()
+
+
+def test_easy_images_tiles_and_noise_beside_a_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wdistill.evaluation.sets.early.STEPS", 3)
+    real = small_source(tmp_path / "real", per_class=12)
+    theirs = foreign(tmp_path / "set.parquet", [str(c) for c in range(10)], [*range(10)] * 2)
+    students = StudentConfig(students=("convnet-w64",), steps=2, seeds=1, batch_size=10)
+    baselines: tuple[Baseline, ...] = ("easy", "tiles", "noise")
+    config = EvaluateConfig(str(theirs), evaluate=students, baselines=baselines)
+    found = wdistill.evaluate(
+        theirs, against=real, output=tmp_path / "report", config=config,
+        runtime=RuntimeConfig("cpu", quiet=True),
+    )  # fmt: skip
+    rows = {row.images: row for row in found.rows}
+    assert set(rows) == {"distilled", *baselines}
+    assert {(row.ipc, row.steps) for row in rows.values()} == {(2, 2)}
+    assert rows["easy"].bytes == rows["tiles"].bytes, "as many stored images"
+    assert rows["noise"].bytes == 20 * (3 * 28 * 28 + 8)
+    page = (tmp_path / "report" / "report.html").read_text()
+    for words in ("easy real", "tiles of easy real", "noise, same labels"):
+        assert words in page
 
 
 def test_what_a_recipe_fixes_is_refused_also_where_it_is_the_default(

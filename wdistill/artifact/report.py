@@ -10,6 +10,7 @@ from wdistill.core.text import Shown, clean
 
 Tone = Literal["gain", "even", "loss"]
 _BOUNDS = {"at_least": "at least ", "at_most": "at most "}
+_ORDER = ("distilled", "random", "nearest", "herding", "k-centre", "easy", "tiles", "noise")
 _ROUNDING = 1e-6  # a bound is read off logarithms
 Point = tuple[Number, Number, Count]  # x, y and class
 
@@ -99,11 +100,11 @@ class Curve(Record):
 class ResultRow(Record):
     """Students of one kind, one for each seed, on one set of images with one kind of labels.
 
-    images: distilled, random, nearest, herding or full; labels: hard, soft, views or teacher; ipc:
-    images per class; bytes: of the images and what labels them; top1, top5: shares of the test
-    images after the last step, std being the sample deviation over seeds; top5: None where there
-    are no more than five classes; per_class: mean top-1 accuracy of each; confusion: counts added
-    up over seeds, row: true class, column: answer.
+    images: distilled, random, nearest, herding, k-centre, easy, tiles, noise or full; labels: hard,
+    soft, views or teacher; ipc: images per class; bytes: of the images and what labels them; top1,
+    top5: shares of the test images after the last step, std being the sample deviation over seeds;
+    top5: None where there are no more than five classes; per_class: mean top-1 accuracy of each;
+    confusion: counts added up over seeds, row: true class, column: answer.
     """
 
     student: str
@@ -263,7 +264,7 @@ def report_table(report: Report) -> str:
     """One line per student, labels and set of images, then the equivalent numbers, as text."""
     width = max([7, *(len(clean(row.student)) for row in report.rows)])
     lines = [f"{'student':{width}}  labels   images     IPC           top-1  distilled gains"]
-    order = {name: at for at, name in enumerate(("distilled", "random", "nearest", "herding"))}
+    order = {name: at for at, name in enumerate(_ORDER)}
     panels = list(dict.fromkeys((row.student, row.labels) for row in report.rows))
     rows = sorted(
         report.rows,

@@ -23,7 +23,8 @@ from wdistill.data.pixels import PixelStore
 from wdistill.errors import DataError, OptionError
 from wdistill.evaluation.recipes.datasets import Colour, FieldDataset, field_dataset
 from wdistill.evaluation.recipes.named import NAMED
-from wdistill.evaluation.sets.baselines import herding
+from wdistill.evaluation.sets.baselines import TILES, easiest, herding, k_centre
+from wdistill.evaluation.sets.early import early_errors
 from wdistill.evaluation.students import STORED
 from wdistill.evaluation.training import recipe_for
 from wdistill.labels.committee import LabelGiver
@@ -33,6 +34,7 @@ from wdistill.transport.barycenter import class_barycenter, groups_of
 from wdistill.transport.plan import Atoms, stored_atoms, transport_key
 from wdistill.transport.survey import survey_class
 
+NEED_TEACHER = ("nearest", "herding", "k-centre")  # baselines that are chosen by its features
 SURVEY_BATCH = 128
 SIZE_SAMPLE = 200  # real images from which the mean size of all is estimated
 
@@ -235,13 +237,18 @@ def check(comparison: Comparison) -> None:
             "`label_views.count`, or choose `evaluate.labels` hard, soft or teacher"
         )
     needs = [f"`evaluate.labels` {kind}" for kind in ("teacher",) if kind in labels]
-    needs += [f"`baselines` {kind}" for kind in ("nearest", "herding") if kind in baselines]
+    needs += [f"`baselines` {kind}" for kind in NEED_TEACHER if kind in baselines]
     if needs and comparison.teacher is None:
         raise OptionError(
             f"{needs[0]} needs a network that knows the classes; name one with `teacher`"
         )
     stored = [kind for kind in STORED if kind in labels]
-    if baselines and stored and comparison.giver is None and not comparison.hard_soft:
+    if (
+        {*baselines} - {"noise"}
+        and stored
+        and comparison.giver is None
+        and not comparison.hard_soft
+    ):
         raise OptionError(
             f"`evaluate.labels` {stored[0]} with `baselines` needs a network that labels real "
             "images as those of the set; name one with `teacher`"
@@ -250,12 +257,15 @@ def check(comparison: Comparison) -> None:
     required = np.maximum(
         comparison.counts, comparison.ipc
     )  # random baselines have as many per class
+    kind = "set"
+    if "tiles" in baselines:
+        kind, required = "tiles", required * TILES**2
     least = int((counts - required).argmin())
-    if baselines and counts[least] < required[least]:
+    if {*baselines} - {"noise"} and counts[least] < required[least]:
         raise DataError(
             f"class {comparison.real.class_names[least]!r} of {comparison.real.source.id!r} has "
-            f"{counts[least]} real images, fewer than the {required[least]} of the set; leave out "
-            "`baselines` or choose another `against.dataset`"
+            f"{counts[least]} real images, fewer than the {required[least]} of the {kind}; leave "
+            "out `baselines` or choose another `against.dataset`"
         )
 
 
@@ -275,4 +285,28 @@ def baseline_rows(comparison: Comparison) -> dict[str, tuple[Tensor, Tensor]]:
             [class_atoms.weights * len(class_atoms.weights) for class_atoms in atoms]
         ).float()
         selections["nearest"] = torch.cat([class_atoms.nearest for class_atoms in atoms]), weights
+    for kind, rows in _unweighted(comparison).items():
+        selections[kind] = rows, torch.ones(len(rows))
+    return selections
+
+
+def _unweighted(comparison: Comparison) -> dict[str, Tensor]:
+    """Rows of the baselines that are real images as they are."""
+    baselines, counts = comparison.protocol.baselines, comparison.counts
+    seed, train = comparison.protocol.seed, comparison.train
+    selections = {}
+    if "k-centre" in baselines:
+        parts = [
+            comparison.rows(c)[k_centre(features, counts[c], stream(seed, "k-centre", c))]
+            for c, features in enumerate(comparison.features)
+        ]
+        selections["k-centre"] = torch.cat(parts)
+    if {"easy", "tiles"} & {*baselines}:
+        names, device = comparison.real.class_names, comparison.accelerator.device
+        errors = early_errors(train, names, seed, device)
+        if "easy" in baselines:
+            selections["easy"] = easiest(errors, train.labels, counts)
+        if "tiles" in baselines:
+            more = [TILES**2 * count for count in counts]
+            selections["tiles"] = easiest(errors, train.labels, more)
     return selections

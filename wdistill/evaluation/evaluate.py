@@ -229,7 +229,10 @@ class Trial:
             inputs += [self._images, self._stored.get(job.labels)]
         elif job.images in self.setting.chosen:
             inputs.append(_digest(self.setting.chosen[job.images]))
-        if job.images not in ("distilled", "full"):
+        if job.images == "noise":
+            candidate = self.comparison.candidate
+            inputs += [_digest([candidate.labels]), self._stored.get(job.labels)]
+        elif job.images not in ("distilled", "full"):
             inputs += self.comparison.coding.key
         if job.labels == "views":  # real images get the same number of views and levels
             inputs.append(self._stored["views"])

@@ -72,7 +72,7 @@ def open_comparison(
     plain = preprocessing_for(reference, resolution, NO_NORMALISATION)
     train = PixelStore(real.train, plain, decoding, runtime.quiet)
     test = PixelStore(real.eval, plain, decoding, runtime.quiet)
-    needs_all_images = {"full", "nearest", "herding"} & {*config.baselines}
+    needs_all_images = {*config.baselines} - {"random", "noise"}
     check_room({train: len(train) if needs_all_images else 0, test: len(test)})
     pixels = _preprocessing(reference, train, seed)
     images = Pixels(train.normalised(pixels), test.normalised(pixels))

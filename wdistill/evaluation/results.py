@@ -229,13 +229,19 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def _bytes(comparison: Comparison, job: Job) -> int:
-    """Bytes of the images as PNG at the working resolution, of their weights and of their labels:
-    8 for a class, 4 C for a soft label, and the teacher's weights if it labels during training.
+    """Bytes of the images, of their weights and of their labels: 8 for a class, 4 C for a soft
+    label, and the teacher's weights if it labels during training.
+
+    Images are counted as files of the set's kind at the working resolution, of which a sample is
+    taken for real ones, four tiles being as large as one image; noise, which no coding makes
+    smaller, as three bytes a pixel.
     """
     count = len(comparison.candidate.labels) // comparison.tiles
     views = comparison.label_bytes / count  # of one image
     if job.images == "distilled":
         images = comparison.set_bytes
+    elif job.images == "noise":
+        images = comparison.candidate.pixels.numel()
     else:
         count = len(comparison.train) if job.images == "full" else job.ipc * comparison.classes
         images = round(comparison.real_bytes * count)

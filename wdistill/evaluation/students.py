@@ -29,7 +29,8 @@ from wdistill.data.pixels import PixelStore
 from wdistill.errors import OptionError
 from wdistill.evaluation.metrics import score_network
 from wdistill.evaluation.recipes.datasets import Colour
-from wdistill.evaluation.sets.baselines import random_rows
+from wdistill.evaluation.sets.baselines import TILES, mosaics, noise_images, random_rows
+from wdistill.evaluation.sets.tiles import decoded
 from wdistill.evaluation.training import Training, TrainingSet, train_student
 from wdistill.labels.committee import LabelGiver
 from wdistill.labels.soft import soft_labels
@@ -39,7 +40,9 @@ from wdistill.networks.checkpoints.source import BackboneSource
 from wdistill.networks.features import FeatureNetwork
 
 STORED: tuple[Labels, ...] = ("soft", "views")  # labels that are made for a small set
-Images = Literal["distilled", "random", "nearest", "herding", "full"]
+Images = Literal[
+    "distilled", "random", "nearest", "herding", "k-centre", "easy", "tiles", "noise", "full"
+]
 CURVE_POINTS = 50
 DECODED_AT_ONCE = 256
 CONFUSION_CLASSES = 100  # a larger matrix is not stored
@@ -139,6 +142,12 @@ def _real_rows(setting: StudentSetting, job: Job) -> tuple[Tensor, Tensor]:
     return setting.chosen[job.images]
 
 
+def _tiled(images: Tensor, coding: Coding) -> Tensor:
+    """Images four of which were stored as one, as its decoder gives them back."""
+    stored = coding.seen(mosaics(images)).float() / 255
+    return (decoded(stored, TILES) * 255).round().to(torch.uint8)
+
+
 def _pixels(setting: StudentSetting, rows: Tensor) -> Tensor:
     """(n, 3, R, R) uint8 of real images, as files of the set's kind would give them."""
     store = setting.train
@@ -152,14 +161,18 @@ def training_set(setting: StudentSetting, job: Job) -> TrainingSet:
     """The images and labels that a job's student sees."""
     soft, views = None, None
     images: Tensor | PixelStore
-    if job.images == "distilled":
+    if job.images in ("distilled", "noise"):
         given = setting.candidate
         images, labels, weights, soft = given.pixels, given.labels, given.weights, given.soft
         views = given.views if job.labels == "views" else None
+        if job.images == "noise":
+            images = noise_images(given.pixels, setting.seed, job.seed)
     else:
         rows, weights = _real_rows(setting, job)
         labels = setting.train.labels[rows]
         images = setting.train if job.images == "full" else _pixels(setting, rows)
+        if job.images == "tiles" and isinstance(images, Tensor):
+            images = _tiled(images, setting.coding)
         if job.labels == "soft" and isinstance(images, Tensor) and setting.hard_soft:
             soft = F.one_hot(labels, len(setting.class_names)).float()
         elif job.labels == "soft" and isinstance(images, Tensor) and setting.giver is not None:

@@ -12,8 +12,9 @@ from helpers.foreign import normalised, real_images, whitened
 from torch import Tensor
 
 from wdistill.errors import DataError
-from wdistill.evaluation.sets.spaces import FileForm, Pictures, as_images, decoded
+from wdistill.evaluation.sets.spaces import FileForm, Pictures, as_images
 from wdistill.evaluation.sets.tensors import TensorSet
+from wdistill.evaluation.sets.tiles import decoded
 
 FASHION = FileForm(dataset="zalando-datasets/fashion_mnist")
 

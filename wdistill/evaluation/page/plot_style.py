@@ -23,14 +23,32 @@ COLOURS = {
     "random": "#5790fc",
     "nearest": "#f89c20",
     "herding": "#964a8b",
+    "k-centre": "#7a21dd",
+    "easy": "#a96b59",
+    "tiles": "#e76300",
+    "noise": "#717581",
     "full": "#9c9ca1",
 }
-MARKS = {"distilled": "o", "random": "s", "nearest": "^", "herding": "D", "full": "_"}
+MARKS = {
+    "distilled": "o",
+    "random": "s",
+    "nearest": "^",
+    "herding": "D",
+    "k-centre": "v",
+    "easy": "P",
+    "tiles": "X",
+    "noise": "*",
+    "full": "_",
+}
 SETS = {
     "distilled": "distilled",
     "random": "random real",
     "nearest": "nearest real",
     "herding": "herding",
+    "k-centre": "k-centre, real",
+    "easy": "easy real",
+    "tiles": "tiles of easy real",
+    "noise": "noise, same labels",
     "full": "all real images",
 }
 LABELS = {

@@ -196,7 +196,7 @@ def set_name(images: str) -> str:
 
 
 def _table_rows(rows: Sequence[ResultRow], classes: int) -> list[View]:
-    order = {name: place for place, name in enumerate(("distilled", "nearest", "herding"))}
+    order = {name: place for place, name in enumerate(SETS) if name not in ("random", "full")}
     rivals = {row.ipc: row for row in rows if row.images == "random"}
     return [
         {
@@ -211,7 +211,7 @@ def _table_rows(rows: Sequence[ResultRow], classes: int) -> list[View]:
             "steps": f"{row.steps:,}",
             "seconds": number(row.seconds),
         }
-        for row in sorted(rows, key=lambda row: (order.get(row.images, 3), row.ipc))
+        for row in sorted(rows, key=lambda row: (order.get(row.images, len(SETS)), row.ipc))
     ]
 
 

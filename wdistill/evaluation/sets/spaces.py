@@ -7,7 +7,6 @@ pictures, and students of theirs are tested on whitened images too, so they are 
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
@@ -15,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from wdistill.config import Space
 from wdistill.errors import DataError
 from wdistill.evaluation.recipes.datasets import FIELD_DATASETS, field_dataset
 from wdistill.evaluation.sets.tensors import TensorSet
+from wdistill.evaluation.sets.tiles import decoded
 
 EDGE = 1 / 255  # values so far beyond [0, 1] are rounding
 PICTURE = 0.6  # correlation of neighbouring pixels above which images are taken for pictures
@@ -97,21 +96,6 @@ def as_images(stored: TensorSet, form: FileForm) -> Pictures:
         side**2,
         (*notes, *label_notes),
     )
-
-
-def decoded(images: Tensor, side: int) -> Tensor:
-    """(n side^2, C, H, W): the tiles of each image, enlarged to its size, image by image.
-
-    Kim et al. 2022, section 4.1: an image is a grid of ``side`` x ``side`` tiles of ceil(H / side)
-    pixels (a border of 1/2 fills what is missing), each enlarged bilinearly.
-    """
-    size = images.shape[-1]
-    tile = math.ceil(size / side)
-    missing = tile * side - size
-    padded = F.pad(images, (0, missing, 0, missing), value=0.5)
-    tiles = padded.unfold(2, tile, tile).unfold(3, tile, tile)  # n, C, side, side, tile, tile
-    flat = tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1], tile, tile)
-    return F.interpolate(flat, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def _factor_in(stored: TensorSet) -> int:

@@ -33,6 +33,10 @@ _SETS = {
     "random": "Random real",
     "nearest": "Nearest real",
     "herding": "Herding",
+    "k-centre": "k-centre",
+    "easy": "Easy real",
+    "tiles": "Tiles of easy real",
+    "noise": "Noise, same labels",
     "full": "All real images",
 }
 _SCORES = {
