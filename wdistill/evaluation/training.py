@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from wdistill.artifact.report import Recipe
 from wdistill.config import StudentConfig
+from wdistill.core.machine.numerics import network_precision
+from wdistill.core.machine.transfer import to_device
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.data.augment import apply_mix, apply_views, mix_targets, random_mix, random_views
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
@@ -117,11 +119,12 @@ def train_student(
     temperature = temperature_of(data, recipe)
     batches = student_batches(data, number_of_classes(model), training)
     for batch, targets, weights in itertools.islice(batches, recipe.steps):
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            logits = model((batch - mean) / std).logits.float()
-        loss = student_loss(logits, targets, weights, temperature)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with network_precision(device):
+            with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+                logits = model((batch - mean) / std).logits.float()
+            loss = student_loss(logits, targets, weights, temperature)
+            loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         on_step(loss.detach())
@@ -154,7 +157,7 @@ def student_batches(
         order = torch.randperm(len(weights), generator=generator)
         # Batches of nearly equal size: a last batch of one image would break BatchNorm.
         for part in torch.tensor_split(order, math.ceil(len(weights) / batch_size)):
-            rows = part.to(device)
+            rows = to_device(part, device)
             pixels = images[rows] if isinstance(images, Tensor) else images.get(part)
             batch, weight = to_float(pixels, device), weights[rows]
             target = targets[rows]
