@@ -16,17 +16,18 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from wdistill.artifact.report import ResultRow
 
 INK, FAINT, RULE, PAPER = "#1b1d21", "#62666e", "#dddfe4", "#ffffff"
-# Palettes of six and ten colours that colour-blind readers can distinguish: Petroff,
-# arXiv:2107.02270. Each set of images also has its own marker.
+# Colours that colour-blind readers can distinguish: palettes of six and ten, Petroff,
+# arXiv:2107.02270, and four that lie as far from these as from each other. Each set of images also
+# has its own marker.
 COLOURS = {
     "distilled": "#e42536",
     "random": "#5790fc",
     "nearest": "#f89c20",
     "herding": "#964a8b",
-    "k-centre": "#7a21dd",
-    "easy": "#a96b59",
-    "tiles": "#e76300",
-    "noise": "#717581",
+    "k-centre": "#4433aa",
+    "easy": "#662211",
+    "tiles": "#55ddee",
+    "noise": "#ddcc77",
     "full": "#9c9ca1",
 }
 MARKS = {
