@@ -8,6 +8,7 @@
     ├── RunFolderError   the output folder holds something else, is damaged or cannot be written
     ├── HubError         the Hub refused, or cannot be reached
     ├── ProcessError     one of several processes was killed
+    │   └── PeerError    another process has failed or ended; that one says why
     ├── NumericalError   a loss or a statistic is not finite
     └── MemoryLimitError one image alone does not fit into the device's memory
 
@@ -51,6 +52,15 @@ class HubError(WdistillError):
 
 class ProcessError(WdistillError):
     """One of several processes was killed."""
+
+
+class PeerError(ProcessError):
+    """Another process of this job has failed or ended; that one says why."""
+
+    exit_code = 76  # [own] by which the launcher tells it from a cause
+
+    def __init__(self) -> None:
+        super().__init__("another process of this job has ended; what was finished is kept")
 
 
 class NumericalError(WdistillError):

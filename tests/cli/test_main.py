@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from helpers.environment import environment
 from helpers.examples import manifest
 from helpers.hub_server import HubServer, hub_env
 from helpers.runs import (
@@ -352,3 +353,13 @@ def test_sixteen_bit_and_palette_images_are_fine(tmp_path: Path) -> None:
         "--teacher-epochs", "12", "--allow-weak-teacher",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_processes_are_not_multiplied_under_a_launcher() -> None:
+    launched = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4"}
+    done = run_wdistill("run", "--num-processes", "2", env=environment(**launched))
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "Error: --num-processes is 2, but a launcher has started this process as one of 4; leave "
+        "the option out"
+    )

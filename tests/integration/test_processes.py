@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.environment import environment
+from helpers.ranks import WAITING
 from helpers.runs import (
     one_thread,
     parquet_bytes,
@@ -68,11 +70,13 @@ def test_two_processes_give_the_same_dataset_as_one(
     assert parquet_bytes(tmp_path / "one") == parquet_bytes(two)
 
 
-def ranks(count: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def ranks(
+    count: int, *arguments: str | Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     return subprocess.run(
         [sys.executable, *launch, str(SCRIPT), *map(str, arguments)],
-        env=one_thread(), capture_output=True, text=True, timeout=600, check=False,
+        env=env or one_thread(), capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
 
@@ -110,10 +114,17 @@ def test_one_that_fails_ends_all_with_one_message(
     assert len(list((run / "work").glob("transport-*"))) == 5
 
 
+def waiting_in_cpp() -> dict[str, str]:
+    """The environment of processes whose barrier waits as NCCL's; see tests/helpers/waiting."""
+    path = f"{WAITING}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    return environment(HF_HUB_OFFLINE="1", PYTHONPATH=path)
+
+
 def test_a_bad_option_is_told_once(source: Path, tmp_path: Path) -> None:
+    """Without waiting for torchrun's SIGKILL, which comes after 30 seconds."""
     done = run_wdistill(
         "run", "--dataset", source, "--label-column", "colour", "--output", tmp_path / "run",
-        "--num-processes", "2",
+        "--num-processes", "2", env=waiting_in_cpp(),
     )  # fmt: skip
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -189,6 +200,22 @@ def test_interrupt_says_once_how_to_go_on(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_node_without_the_data_ends_both(rank: str, source: Path, tmp_path: Path) -> None:
+    """Each process has a folder of its own, and one of them lacks the dataset."""
+    for folder in "01":
+        (tmp_path / folder).mkdir()
+        if folder != rank:
+            shutil.copytree(source, tmp_path / folder / "data")
+    command = ("run", "--dataset", "./data", *QUICK, "--output", "run")
+    done = ranks(2, "--apart", tmp_path, *command, env=waiting_in_cpp())
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(said) == 1, done.stderr
+    assert "data" in said[0]
+
+
+@pytest.mark.slow
 def test_thirty_kills_in_a_row_lose_nothing(two: Path, source: Path, tmp_path: Path) -> None:
     """One of two processes is killed at a random moment, thirty times; what a start has finished is
     never computed again. A run that gets to its end has the bytes of an uninterrupted one, and
@@ -226,7 +253,14 @@ def test_thirty_kills_in_a_row_lose_nothing(two: Path, source: Path, tmp_path: P
         ({0: 1, 1: -15}, 1),  # the second was told to end because the first had failed
         ({0: -15, 1: 1}, 1),
         ({1: -9}, "process 2 of 2 was ended by SIGKILL"),
-        ({0: 1, 1: -9}, "process 2 of 2 was ended by SIGKILL"),  # the first has lost the second
+        ({0: 76, 1: -9}, "process 2 of 2 was ended by SIGKILL"),  # the first has lost the second
+        ({0: 1, 1: -9}, 1),  # the second waited in C++ and did not hear SIGTERM
+        ({0: 1, 1: -6}, 1),  # NCCL's guard has ended the second
+        ({0: 143, 1: -9}, "process 2 of 2 was ended by SIGKILL"),
+        ({0: 143, 1: 1}, 1),
+        ({0: 76, 1: 1}, 1),
+        ({0: 76, 1: -15}, "process 2 of 2 was ended by SIGTERM"),
+        ({0: 76, 1: 76}, "the 2 processes have lost each other"),
         ({0: -15}, "process 1 of 2 was ended by SIGTERM"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.ranks import ranks
 from torch import Tensor, nn
 
 from wdistill.networks.norms import is_norm, tap
@@ -102,3 +103,40 @@ def test_a_layer_in_training_keeps_its_own_statistics() -> None:
 def test_which_layers_are_norms() -> None:
     assert all(map(is_norm, (nn.BatchNorm2d(1), nn.LayerNorm(1), nn.InstanceNorm2d(1))))
     assert not any(map(is_norm, (nn.Linear(1, 1), nn.ReLU(), nn.Sequential(nn.BatchNorm2d(1)))))
+
+
+ALIKE = """
+import copy, torch
+from accelerate import Accelerator
+from torch import nn
+from wdistill.networks.norms import of_all_processes
+rank = Accelerator(cpu=True).process_index
+torch.manual_seed(0)
+for make, shape in (
+    (lambda: nn.BatchNorm2d(5), (8, 5, 3, 4)),
+    (lambda: nn.BatchNorm1d(5, affine=False), (8, 5)),
+    (lambda: nn.BatchNorm2d(5, momentum=None), (8, 5, 2, 2)),
+):
+    alone = make()
+    shared = copy.deepcopy(alone)
+    whole = torch.randn(shape) * 2 + 3
+    weights = torch.randn(shape)
+    whole.requires_grad_()
+    (alone(whole) * weights).sum().backward()
+    part = whole.detach()[rank::2].clone().requires_grad_()
+    with of_all_processes(shared):
+        (shared(part) * weights[rank::2]).sum().backward()
+        twice = shared.train(False)(part)  # not in training: its own statistics
+    torch.testing.assert_close(part.grad, whole.grad[rank::2], rtol=1e-4, atol=1e-5)
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(shared.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(twice, shared(part))
+    assert "forward" not in vars(shared)
+print("alike", flush=True)
+"""
+
+
+def test_batch_statistics_of_two_processes_are_those_of_the_whole_batch() -> None:
+    """PyTorch's own layer with all images is the oracle of values, gradients and statistics."""
+    said, codes = ranks("import os, sys" + ALIKE, 2)
+    assert codes == [0, 0], said

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from wdistill.errors import ProcessError, WdistillError
+from wdistill.errors import PeerError, ProcessError, WdistillError
 
 LOST = re.compile(r"onnection (closed|reset|refused)|[Bb]roken pipe|NCCL|gloo", re.ASCII)
 PATIENCE, RESEND_AFTER = 2.0, 0.1  # seconds
@@ -142,14 +142,16 @@ def fail(error: Exception, debug: bool, code: int) -> None:
         raise error
     text = " ".join(str(error).split())
     rank, expected = _rank(), isinstance(error, WdistillError)
-    connection_lost = LOST.search(text) and "RANK" in os.environ and not expected
+    connection_lost = isinstance(error, PeerError) or (
+        LOST.search(text) and "RANK" in os.environ and not expected
+    )
     if connection_lost and is_launched():
-        _leave(code)  # the failed process or the launcher reports the reason
+        _leave(PeerError.exit_code)  # the failed process or the launcher reports the reason
     if connection_lost or rank > 0:
         time.sleep(PATIENCE)  # one report of a common failure is enough; torchrun ends the others
     if connection_lost:
-        text = "another process of this job has ended; what was finished is kept"
-    if "No space left" in text:
+        text = str(PeerError())
+    elif "No space left" in text:
         text = (
             f"no space left on the device ({text}); free some space and run the same command again"
         )

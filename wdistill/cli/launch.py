@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
-from wdistill.errors import OptionError, ProcessError
+from wdistill.errors import OptionError, PeerError, ProcessError
 
 
 def launch(
@@ -51,17 +51,28 @@ def launch(
 def exit_code(codes: Mapping[int, int], processes: int) -> int:
     """The exit code of the job.
 
-    ``codes`` are those of its processes by rank, negative for a signal. A process that fails has
-    printed the reason, and torchrun ends the others with SIGTERM.
+    ``codes`` are those of its processes by rank, negative for a signal. The one that failed first
+    has printed the reason. The others are consequences: they end with PeerError's code, by SIGTERM
+    of torchrun and SIGKILL half a minute later, or by SIGABRT of NCCL's guard.
     """
-    killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
-    failures = [code for code in codes.values() if code > 0]
-    if failures and not killed:
+    terminated = 128 + signal.SIGTERM  # by a process that has handled it
+    signals = {rank: -code for rank, code in codes.items() if code < 0}
+    signals |= {rank: signal.SIGTERM for rank, code in codes.items() if code == terminated}
+    consequences = (PeerError.exit_code, terminated)
+    failures = [code for code in codes.values() if code > 0 and code not in consequences]
+    if failures:
         return failures[0]
-    rank = (killed or list(codes))[0]
+    if not signals:
+        raise ProcessError(
+            f"the {processes} processes have lost each other; what was finished is kept, run the "
+            "same command again"
+        )
+    killed = [rank for rank, number in signals.items() if number != signal.SIGTERM]
+    rank = (killed or list(signals))[0]
+    name = signal.Signals(signals[rank]).name
     raise ProcessError(
-        f"process {rank + 1} of {processes} was ended by {signal.Signals(-codes[rank]).name}; what "
-        "was finished is kept, run the same command again"
+        f"process {rank + 1} of {processes} was ended by {name}; what was finished is kept, run "
+        "the same command again"
     )
 
 

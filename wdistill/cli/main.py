@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from wdistill.cli.options import (
     spoken,
 )
 from wdistill.config import EvaluateConfig, RecipeName, RunConfig, RuntimeConfig
-from wdistill.errors import OptionError, WdistillError
+from wdistill.errors import OptionError, PeerError, WdistillError
 
 F = TypeVar("F", bound=Callable[..., Any])
 CONFIGS = {"run": (RunConfig, ()), "evaluate": (EvaluateConfig, ("source",))}
@@ -429,6 +430,11 @@ def recipes(names: tuple[RecipeName, ...], quiet: bool, debug: bool) -> None:
 def _launch_processes(processes: int, runtime: RuntimeConfig) -> None:
     """If the user asked for several processes, run the command in them and exit with its code."""
     if processes > 1 and not is_launched():
+        if "RANK" in os.environ:
+            raise OptionError(
+                f"--num-processes is {processes}, but a launcher has started this process as one "
+                f"of {os.environ.get('WORLD_SIZE', 'several')}; leave the option out"
+            )
         from wdistill.cli.launch import launch
 
         environment = {COMMAND: command_line()}
@@ -464,6 +470,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort) as error:
         interrupt(signal_of(error))
     except Exception as error:
-        if number := stopped_by():  # a library has turned the signal into another error
+        number = None if isinstance(error, PeerError) else stopped_by()
+        if number:  # a library has turned the signal into another error
             interrupt(number)
         fail(error, debug, error.exit_code if isinstance(error, WdistillError) else 1)

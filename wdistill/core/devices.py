@@ -18,11 +18,12 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
 from wdistill._version import __version__
+from wdistill.core.machine.numerics import before_cuda_starts
 from wdistill.core.settings import Device, Precision, Tracker
 from wdistill.errors import MemoryLimitError, OptionError
 
@@ -100,18 +101,17 @@ def open_accelerator(
     _check_device(device)
     _check_group()
     _say_what_is_not_used(precision)
+    before_cuda_starts()
     # One process may wait for another for as long as a stage takes.
     process_group = InitProcessGroupKwargs(timeout=timedelta(days=7))
-    # Some backbones have parameters that no image uses, such as a mask token.
-    distributed = DistributedDataParallelKwargs(find_unused_parameters=True)
     # With neither a GPU nor cpu=True, Accelerate takes each process for the only one.
-    no_other = not torch.accelerator.is_available()
+    no_other = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     asked = os.environ.get(_USE_CPU, "").lower() not in _FLAG
     cpu = device == "cpu" or (device == "auto" and (asked or no_other))
     try:
         with without_accelerate_settings():
             return Accelerator(
-                cpu=cpu, mixed_precision=precision, kwargs_handlers=[process_group, distributed],
+                cpu=cpu, mixed_precision=precision, kwargs_handlers=[process_group],
                 log_with=track, project_dir=folder / "tracking" if track else None,
             )  # fmt: skip
     except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:

@@ -18,10 +18,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
-from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from wdistill.core.files import atomic_write
 from wdistill.core.log import Progress
+from wdistill.core.machine.meeting import as_peer_error, group_store, meet
 from wdistill.core.settings import stable_hash
 
 HEAD_BYTES = 2**16  # enough for the checksum and the key of a unit
@@ -67,7 +68,7 @@ def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
             work.compute(index, bar.update)
             computed.append(index)
             bar.update(max(0, _add(store, "ticks", work.ticks(index), 0) - bar.n))
-        accelerator.wait_for_everyone()
+        meet(accelerator)
         if store is not None and accelerator.is_main_process:
             for counter in ("turn", "ticks"):  # the same work may come again, with another key
                 store.delete_key(counter)
@@ -98,14 +99,16 @@ def main_process_value(value: float, accelerator: Accelerator) -> float:
     """The ``value`` of the main process."""
     if accelerator.num_processes == 1:
         return value
+    meet(accelerator)
     tensor = torch.tensor([value], dtype=torch.float64, device=accelerator.device)
     return float(broadcast(tensor)[0])
 
 
 def summed(values: Tensor, accelerator: Accelerator) -> Tensor:
-    """The sum of all processes' ``values`` (int64), on the CPU."""
+    """The sum of all processes' ``values``, on the CPU."""
     if accelerator.num_processes == 1:
-        return values
+        return values.cpu()
+    meet(accelerator)
     total: Tensor = accelerator.reduce(values.to(accelerator.device), reduction="sum")
     return total.cpu()
 
@@ -142,6 +145,7 @@ def _broadcast_bytes(data: bytes, owner: int, accelerator: Accelerator) -> bytes
     if accelerator.num_processes == 1:
         return data
     device = accelerator.device
+    meet(accelerator)
     size = broadcast(torch.tensor([len(data)], device=device), from_process=owner)
     buffer = torch.zeros(int(size[0]), dtype=torch.uint8, device=device)
     if accelerator.process_index == owner:
@@ -154,6 +158,7 @@ def _gather(values: Sequence[int], accelerator: Accelerator) -> Tensor:
     local = torch.tensor(values, dtype=torch.int64)
     if accelerator.num_processes == 1:
         return local[None]
+    meet(accelerator)
     values_of_all: Tensor = accelerator.gather(local.to(accelerator.device))
     return values_of_all.view(accelerator.num_processes, -1).cpu()
 
@@ -172,10 +177,13 @@ def _store(accelerator: Accelerator, name: str) -> Store | None:
     """The process group's rendezvous store; None for a single process."""
     if accelerator.num_processes == 1:
         return None
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return PrefixStore(f"wdistill/{name}", TCPStore(host, port, is_master=False))
+    with as_peer_error():
+        return group_store(accelerator, name)
 
 
 def _add(store: Store | None, key: str, amount: int, alone: int) -> int:
     """The sum over all processes so far; ``alone`` if there is only one process."""
-    return alone if store is None else int(store.add(key, amount))
+    if store is None:
+        return alone
+    with as_peer_error():
+        return int(store.add(key, amount))

@@ -24,6 +24,8 @@ from torch import Tensor
 
 from wdistill.config import RuntimeConfig
 from wdistill.core.files import writing
+from wdistill.core.machine.meeting import meet
+from wdistill.core.machine.transfer import to_device
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.data.splits import ImageSplit
@@ -119,7 +121,7 @@ def remove_pixels(decoding: Decoding, accelerator: Accelerator) -> None:
     """Called by every process when all is done. A run that is killed or fails leaves its pixels to
     the next start.
     """
-    accelerator.wait_for_everyone()
+    meet(accelerator)
     if decoding.folder and not decoding.lasting and accelerator.is_local_main_process:
         shutil.rmtree(decoding.folder, ignore_errors=True)
 
@@ -357,7 +359,7 @@ def check_room(wanted: Mapping[PixelStore, int]) -> None:
 
 def to_float(pixels: Tensor, device: torch.device) -> Tensor:
     """uint8 pixels to float32 in [0, 1] on ``device``."""
-    return pixels.to(device, non_blocking=True).contiguous().float().div_(255)
+    return to_device(pixels, device).contiguous().float().div_(255)
 
 
 def to_uint8(pixels: Tensor) -> Tensor:

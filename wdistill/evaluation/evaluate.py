@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from wdistill.artifact.report import Report
 from wdistill.config import EvaluateConfig, Labels, RuntimeConfig
 from wdistill.core.devices import keep_freed_memory, less_precise, open_accelerator
 from wdistill.core.files import IDENTITY, atomic_write, locked
+from wdistill.core.machine.meeting import main_process_first, meet, together
+from wdistill.core.machine.numerics import repeatable
+from wdistill.core.machine.resources import used
 from wdistill.core.settings import stable_hash
 from wdistill.data.pixels import decoding_for, remove_pixels
 from wdistill.evaluation.comparison import Comparison, baseline_rows
@@ -101,14 +104,17 @@ def judge(
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
     main = accelerator.is_main_process
     decoding = decoding_for(runtime, folder / "work", accelerator)
-    with accelerator.main_process_first():
-        comparison = open_comparison(config, runtime, accelerator, decoding)
-    if main:
-        _announce(comparison)
     default = folder.resolve() == default_output(config).resolve()
-    of_run = default and comparison.work is not None
-    with locked(folder) if main else nullcontext():
-        accelerator.wait_for_everyone()
+    with together(accelerator), repeatable(accelerator.device), ExitStack() as stack:
+        with main_process_first(accelerator):
+            comparison = open_comparison(config, runtime, accelerator, decoding)
+        of_run = default and comparison.work is not None
+        if main:
+            _announce(comparison)
+            for line in used(accelerator, config.mixed_precision, decoding.threads):
+                logger.info(line)
+            stack.enter_context(locked(folder))
+        meet(accelerator)
         work = output.work or (folder.parent / OUTCOMES if of_run else folder / "work")
         report = build_report(comparison, measure(comparison, work), command)
         report = report.model_copy(update={"projection": projection(comparison)})

@@ -9,10 +9,13 @@ are treated as one.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.hooks import RemovableHandle
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -89,6 +92,70 @@ def _linear(tokens: Tensor, mean: Tensor, mean_grad: Tensor, variance_grad: Tens
     """a and b, each (B, C), such that the gradient of the moments is a x + b."""
     slope = variance_grad * (2 / tokens.shape[1])
     return slope, mean_grad / tokens.shape[1] - slope * mean
+
+
+@contextmanager
+def of_all_processes(model: nn.Module) -> Iterator[None]:
+    """Within the context, BatchNorm layers in training normalise by the statistics of the images of
+    all processes, as one process would with the whole batch. Each must have as many images.
+
+    PyTorch's SyncBatchNorm does the same, but on GPUs only.
+    """
+    norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
+    for norm in norms:
+        norm.forward = partial(_normalise_over_all, norm)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def _normalise_over_all(norm: Any, x: Tensor) -> Tensor:
+    if not norm.training:
+        return type(norm).forward(norm, x)  # type: ignore[no-any-return]
+    with torch.autocast(x.device.type, enabled=False):
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        own = torch.var_mean(x.float(), axes, correction=0)
+        variances, means = _Gathered.apply(torch.stack(own)).unbind(1)
+        mean = means.mean(0)
+        variance = (variances + (means - mean) ** 2).mean(0)
+        if norm.track_running_stats:
+            _track(norm, mean.detach(), variance.detach(), len(means) * x.numel() // x.shape[1])
+        scale = (variance + norm.eps).rsqrt()
+        scale = scale if norm.weight is None else scale * norm.weight
+        shift = -mean * scale
+        shift = shift if norm.bias is None else shift + norm.bias
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        return torch.addcmul(shift.view(shape), x.float(), scale.view(shape)).to(x.dtype)
+
+
+def _track(norm: Any, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Update the running statistics as PyTorch does, of ``count`` values a channel."""
+    norm.num_batches_tracked.add_(1)
+    momentum = norm.momentum
+    if momentum is None:
+        momentum = 1 / norm.num_batches_tracked
+    norm.running_mean.lerp_(mean, momentum)
+    norm.running_var.lerp_(variance * (count / max(1, count - 1)), momentum)
+
+
+class _Gathered(torch.autograd.Function):
+    """(processes, ...) of the tensors of all processes; each gets back the gradient of its own,
+    summed over the losses of all.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        every = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(every, own.contiguous())
+        return torch.stack(every)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        distributed.all_reduce(grad)
+        return grad[distributed.get_rank()]
 
 
 class _Moments(torch.autograd.Function):

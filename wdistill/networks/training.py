@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,17 @@ from wdistill.config import TeacherConfig
 from wdistill.core.devices import without_accelerate_settings
 from wdistill.core.files import read_tensors, write_tensors
 from wdistill.core.log import Progress
+from wdistill.core.machine.meeting import meet
+from wdistill.core.machine.numerics import network_precision
+from wdistill.core.machine.transfer import to_device
+from wdistill.core.processes import summed
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.data.augment import apply_views, random_views
 from wdistill.data.pixels import PixelStore, to_float
 from wdistill.errors import NumericalError, RunFolderError, WeakTeacherError
 from wdistill.networks.backbones import Backbone
 from wdistill.networks.features import FeatureNetwork
-from wdistill.networks.norms import BATCH_NORMS
+from wdistill.networks.norms import BATCH_NORMS, of_all_processes
 
 WARM_UP = 0.2  # share of the steps in which the OneCycle learning rate rises
 TRAIN_CROP_MIN = 0.5  # smallest area share of a training crop
@@ -122,7 +127,8 @@ def train_teacher(
     """Train ``backbone.model`` in place on the images of ``store``.
 
     Cross-entropy, random resized crops and flips, OneCycle. Every process takes its share of each
-    global batch, so the schedule does not depend on the number of processes. The state is saved in
+    global batch, so neither the schedule nor the statistics of BatchNorm depend on the number of
+    processes. The state is saved in
     ``checkpoint`` after each epoch, and training goes on from there.
 
     Raises:
@@ -130,6 +136,10 @@ def train_teacher(
     """
     batch_size = config.batch(len(store))
     recipe = recipe_for(backbone, batch_size)
+    several = accelerator.num_processes > 1
+    if several:
+        _freeze_unused(backbone)
+    meet(accelerator)
     model, optimizer = accelerator.prepare(backbone.model, _optimizer(backbone.model, recipe))
     plain = accelerator.unwrap_model(model)
     share = max(1, batch_size // accelerator.num_processes)
@@ -137,7 +147,10 @@ def train_teacher(
     steps = config.epochs * steps_per_epoch
     first = checkpoint.restore(plain, optimizer)
     quiet = store.quiet or not accelerator.is_main_process
-    with Progress("teacher", steps, "step", first * steps_per_epoch, quiet) as bar:
+    with (
+        Progress("teacher", steps, "step", first * steps_per_epoch, quiet) as bar,
+        of_all_processes(plain) if several else nullcontext(),
+    ):
         model.train()
         for epoch in range(first, config.epochs):
             step = epoch * steps_per_epoch
@@ -146,10 +159,11 @@ def train_teacher(
             for pixels, labels in _batches(backbone, store, share, seed, epoch, accelerator):
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.lr * one_cycle(step, steps)
-                with accelerator.autocast():
-                    loss = F.cross_entropy(model(pixels).logits.float(), labels)
                 optimizer.zero_grad()
-                accelerator.backward(loss)
+                with network_precision(accelerator.device):
+                    with accelerator.autocast():
+                        loss = F.cross_entropy(model(pixels).logits.float(), labels)
+                    accelerator.backward(loss)
                 optimizer.step()
                 step += 1
                 bar.update()
@@ -164,6 +178,19 @@ def train_teacher(
             if accelerator.is_main_process:
                 checkpoint.save(plain, optimizer, epoch + 1)
     model.eval()
+    accelerator.free_memory()
+
+
+def _freeze_unused(backbone: Backbone) -> None:
+    """Parameters that no image uses, such as a mask token, get no gradient, and the processes would
+    wait for it. Training does not change them either way.
+    """
+    model, size = backbone.model.eval(), backbone.preprocessing.resolution
+    device = next(model.parameters()).device
+    model(torch.zeros(1, 3, size, size, device=device)).logits.sum().backward()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
 
 
 def _batches(
@@ -188,7 +215,7 @@ def _batches(
         views = random_views(order.shape[1], TRAIN_CROP_MIN, generator)
         part = type(views)(views.box[rank::processes], views.flip[rank::processes])
         images = apply_views(to_float(pixels, accelerator.device), part)
-        yield (images - mean) / std, store.labels[rows].to(accelerator.device)
+        yield (images - mean) / std, to_device(store.labels[rows], accelerator.device)
 
 
 @torch.no_grad()
@@ -203,9 +230,9 @@ def measure_accuracy(
     with Progress("teacher accuracy", total, "batch", quiet=quiet) as bar:
         for chunk, pixels in zip(rows.split(batch_size), batches, strict=True):
             logits = network(to_float(pixels, network.device), moments=False).logits
-            correct += (logits.argmax(1) == store.labels[chunk].to(network.device)).sum()
+            correct += (logits.argmax(1) == to_device(store.labels[chunk], network.device)).sum()
             bar.update()
-    return float(accelerator.reduce(correct, "sum")) / len(store)
+    return float(summed(correct, accelerator)) / len(store)
 
 
 def check_not_weak(accuracy: float, store: PixelStore, backbone: Backbone) -> None:

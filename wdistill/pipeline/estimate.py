@@ -77,12 +77,14 @@ def estimate(
     """
     start, device, config = time.perf_counter(), run.accelerator.device, run.config
     with torch.random.fork_rng([device] if device.type == "cuda" else []), without_log():
-        image_limit, trains_teacher = _probe(run, networks)
-        with tempfile.TemporaryDirectory(prefix="wdistill-") as scratch:
-            copies = _copies(run, networks, image_limit, trains_teacher, Path(scratch))
-            warm_up, *seconds = [stages(copy, networks) for copy in copies]
-            disk = _disk(run, networks, copies[1], copies[2])
-        run.accelerator.free_memory()
+        try:
+            image_limit, trains_teacher = _probe(run, networks)
+            with tempfile.TemporaryDirectory(prefix="wdistill-") as scratch:
+                copies = _copies(run, networks, image_limit, trains_teacher, Path(scratch))
+                warm_up, *seconds = [stages(copy, networks) for copy in copies]
+                disk = _disk(run, networks, copies[1], copies[2])
+        finally:  # what ran out of memory must not leave less of it to the run
+            run.accelerator.free_memory()
     classes, students = len(run.data.class_names), _students(run, networks)
     images, peak = config.barycenter.ipc * classes, peak_memory()
     training_batch, fits = config.teacher.batch(len(run.data.train)), {}

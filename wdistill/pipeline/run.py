@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -25,6 +25,9 @@ from wdistill.core.devices import (
 )
 from wdistill.core.files import locked, on_disk, write_json
 from wdistill.core.log import log_to_folder
+from wdistill.core.machine.meeting import main_process_first, meet, together
+from wdistill.core.machine.numerics import repeatable
+from wdistill.core.machine.resources import used
 from wdistill.core.settings import flat, stable_hash
 from wdistill.core.units import Shard, StageOutput
 from wdistill.data.content.coding import Coding
@@ -134,15 +137,19 @@ def run(
     keep_freed_memory()
     accelerator = open_accelerator(config.mixed_precision, runtime.device, runtime.track, folder)
     main = accelerator.is_main_process
-    with accelerator.main_process_first():
-        scale = scaling(config) if runtime.streaming else None
-        data = load_data(config.data, config.seed, config.least_ipc, runtime.quiet, scale)
-        check(data)
-        networks = find_networks(config, data)
-    with training_ends(accelerator), locked(folder) if main else nullcontext():
+    with ExitStack() as stack:
+        stack.enter_context(together(accelerator))
+        stack.enter_context(repeatable(accelerator.device))
+        with main_process_first(accelerator):
+            scale = scaling(config) if runtime.streaming else None
+            data = load_data(config.data, config.seed, config.least_ipc, runtime.quiet, scale)
+            check(data)
+            networks = find_networks(config, data)
+        stack.enter_context(training_ends(accelerator))
         if main:
+            stack.enter_context(locked(folder))
             claim(folder, config, data.source.fingerprint)
-        accelerator.wait_for_everyone()  # no process works in a folder that was refused
+        meet(accelerator)  # no process works in a folder that was refused
         with log_to_folder(folder, accelerator):
             decoding = decoding_for(runtime, folder / "work", accelerator)
             run = Run(config, data, folder, accelerator, decoding, runtime.quiet, shard)
@@ -173,7 +180,8 @@ def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate:
     run = Run(config, data, Path(), accelerator, decoding, runtime.quiet)
     networks = find_networks(config, data)
     choice = students_of_choice(config)
-    return estimate(_without_budget(run, networks), networks, stage_seconds, choice)
+    with repeatable(accelerator.device):
+        return estimate(_without_budget(run, networks), networks, stage_seconds, choice)
 
 
 def _without_budget(run: Run, networks: Networks) -> Run:
@@ -214,6 +222,8 @@ def _announce(run: Run) -> None:
     )
     for note in data.notes:
         logger.info(f"dataset: {note}")
+    for line in used(run.accelerator, run.config.mixed_precision, run.decoding.threads):
+        logger.info(line)
 
 
 @contextmanager
@@ -297,7 +307,7 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         publish(run, result, partial(manifest_of, run, teacher, networks, result, command))
         if evaluation is not None:
             publish_own_report(run, *evaluation, command)
-    run.accelerator.wait_for_everyone()
+    meet(run.accelerator)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,111 @@
+"""Processes meet, and nobody waits for one that has gone, even where collectives wait in C++."""
+
+from __future__ import annotations
+
+import signal
+from collections import defaultdict
+
+import pytest
+from helpers.ranks import ranks
+
+START = """
+import os, signal, sys, time
+from accelerate import Accelerator
+from wdistill.core.machine import meeting
+from wdistill.core.machine.meeting import main_process_first, meet, together
+from wdistill.errors import PeerError
+accelerator = Accelerator(cpu=True)
+rank = accelerator.process_index
+"""
+ORDER = """
+with together(accelerator):
+    for turn in range(20):
+        print(turn, "before", rank, flush=True)
+        meet(accelerator)
+        print(turn, "after", rank, flush=True)
+        meet(accelerator)
+    with main_process_first(accelerator):
+        time.sleep(0.3 * (rank == 0))
+        print("first", rank, flush=True)
+"""
+FAILS = """
+for attempt in range(2):
+    try:
+        with together(accelerator), main_process_first(accelerator):
+            if rank == 0:
+                raise ValueError("a wrong column")
+    except Exception as error:
+        print(rank, attempt, type(error).__name__, flush=True)
+with together(accelerator):  # what follows is not spoiled
+    meet(accelerator)
+print(rank, "done", flush=True)
+"""
+KILLED = """
+try:
+    with together(accelerator):
+        meet(accelerator)
+        if rank == 1:
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        WAIT
+except PeerError as error:
+    print(rank, error, flush=True)
+    os._exit(error.exit_code)
+"""
+STOPPED = """
+import threading
+from wdistill.cli.exit import listen
+listen()
+threading.Timer(1 + 100 * (rank == 0), os.kill, (os.getpid(), NUMBER)).start()
+try:
+    with together(accelerator), main_process_first(accelerator):
+        time.sleep(100)
+except (KeyboardInterrupt, PeerError) as error:
+    print(rank, type(error).__name__, *error.args, flush=True)
+"""
+WAITS = {
+    "in the store": "meet(accelerator)",
+    "in Python": "time.sleep(100)",
+    "in C++": "meeting.GRACE = 1; import torch.distributed as d; d.barrier()",
+}
+
+
+def test_nobody_goes_on_before_all_have_come() -> None:
+    said, codes = ranks(START + ORDER.replace("print(", "print(time.monotonic(), "), 3)
+    assert codes == [0, 0, 0], said
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for line in said.splitlines():
+        time, *words = line.split()
+        if len(words) == 3:
+            times[words[0], words[1]].append(float(time))
+    for turn in range(20):
+        assert max(times[f"{turn}", "before"]) <= min(times[f"{turn}", "after"])
+    first = {
+        line.split()[2]: float(line.split()[0]) for line in said.splitlines() if "first" in line
+    }
+    assert min(first, key=first.__getitem__) == "0"
+
+
+def test_a_failure_of_the_first_is_told_to_the_others() -> None:
+    said, codes = ranks(START + FAILS, 2)
+    assert codes == [0, 0], said
+    for rank, error in enumerate(("ValueError", "PeerError")):
+        own = [line for line in said.splitlines() if line.startswith(f"{rank} ")]
+        assert own == [f"{rank} 0 {error}", f"{rank} 1 {error}", f"{rank} done"]
+
+
+@pytest.mark.parametrize("where", WAITS)
+def test_one_that_is_killed_ends_the_others(where: str) -> None:
+    """Without a launcher that would end them; the wait of each is a day otherwise."""
+    said, codes = ranks(START + KILLED.replace("WAIT", WAITS[where]), 3)
+    assert codes == [76, -signal.SIGKILL, 76], said
+    assert said.count("another process of this job has ended") == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_that_waits_for_another_hears_a_signal(number: signal.Signals) -> None:
+    """And the other one, on another machine say, does not go on alone."""
+    said, codes = ranks(START + STOPPED.replace("NUMBER", str(int(number))), 2)
+    assert codes == [0, 0], said
+    assert f"1 KeyboardInterrupt {int(number)}\n" in said
+    assert "0 PeerError another process of this job has ended" in said

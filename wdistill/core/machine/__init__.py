@@ -1,0 +1,1 @@
+"""This machine and the other processes of a job: meeting them, and numerics of its device."""

@@ -1,0 +1,45 @@
+"""What of this machine is used, in a line, and what lies idle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import torch
+from accelerate import Accelerator
+
+from wdistill.core.devices import device_name
+from wdistill.core.settings import Precision
+
+TENSOR_CORES = (8, 0)  # compute capability from which GPUs have TF32 and bf16: Ampere
+
+
+def used(accelerator: Accelerator, precision: Precision, threads: int) -> Iterator[str]:
+    """Lines for the log.
+
+    Args:
+        accelerator: The device and the processes.
+        precision: Of the networks.
+        threads: That decode images, in each process.
+    """
+    device, count = accelerator.device, accelerator.num_processes
+    modern = device.type == "cuda" and torch.cuda.get_device_capability(device) >= TENSOR_CORES
+    numbers = {"no": "float32 (TF32 in networks)" if modern else "float32"}.get(
+        precision, f"{precision} in networks"
+    )
+    processes = f", {count} processes" if count > 1 else ""
+    decoding = f"{threads} thread{'s' if threads > 1 else ''} decoding images"
+    yield f"device: {device_name(device)}, {numbers}{processes}, {decoding}"
+    if device.type != "cuda":
+        return
+    gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    if here < gpus:
+        yield (
+            f"device: {gpus - here} of the {gpus} GPUs that PyTorch sees here are not used; "
+            f"`wdistill ... --num-processes {gpus}` shares the work among all"
+        )
+    if modern and precision == "no":
+        yield (
+            "device: this GPU computes networks in bf16 in about half of the time and memory; "
+            "`--mixed-precision bf16` asks for it, and results differ by its rounding"
+        )
