@@ -37,7 +37,7 @@ from wdistill.synthesis.spaces import (
     Terms,
     open_spaces,
     plan_means,
-    space_target,
+    space_targets,
 )
 from wdistill.synthesis.spectrum import Spectrum, measure_spectrum
 from wdistill.synthesis.targets import SPACE_SAMPLE, class_target
@@ -199,7 +199,8 @@ class Bench:
         transport = class_transport(survey, found, rows, shares)
         part = transport.plan.sample(sample, stream(seed, "space-rows", label))
         own = class_target(self.train, (), transport, label, seed)
-        aims = tuple(space_target(space.network, self.train, part) for space in spaces[1:])
+        networks = [space.network for space in spaces[1:]]
+        aims = tuple(space_targets(networks, self.train, part))
         return replace(own, spaces=own.spaces + aims)
 
     def spaces(self, config: SynthesisConfig, seed: int) -> list[FeatureSpace]:

@@ -29,7 +29,7 @@ from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.synthesis.gradient import pixel_gradient
 from wdistill.synthesis.optimise import ClassTarget, DistilledUnit, Objective, _group, synthesise
-from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms, space_target
+from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms, space_targets
 from wdistill.transport.plan import Plan
 from wdistill.transport.survey import survey_class
 
@@ -330,7 +330,7 @@ def surveyed(network: FeatureNetwork) -> list[Tensor]:
 
 def in_a_space(network: FeatureNetwork) -> list[Tensor]:
     plan = Plan(torch.arange(11), torch.arange(11) % 2, torch.full((11,), 1 / 11), 2)
-    actual = space_target(network, STORE, plan)
+    actual = space_targets([network], STORE, plan)[0]
     return [actual.atoms, torch.tensor(actual.variance)]
 
 

@@ -160,3 +160,43 @@ def test_statistics_pull_the_images_of_a_class() -> None:
     m, v = weighted(pixels.flatten(2).transpose(1, 2), weights)
     torch.testing.assert_close(m.float(), mean, atol=0.005, rtol=0)
     torch.testing.assert_close(v.float(), variance, atol=0.005, rtol=0)
+
+
+def test_all_layers_at_once_have_the_gradient_of_one_after_the_other() -> None:
+    """In float32, to a millionth of its length; the sum over layers is written out here."""
+    inputs = layer_inputs(6)
+    statistics = [weighted(x[:3], WEIGHTS) for x in inputs]
+    own = [(mean + 0.5, variance + 2) for mean, variance in statistics]  # not at the minimum
+    per_image = activations_of(inputs)
+    real = [[value.float() for value in values] for values in zip(*own, strict=True)]
+    atoms = torch.zeros(len(WEIGHTS), 1)
+    aims = [aim_of(label, atoms, WEIGHTS.float(), *map(tuple, real)) for label in range(2)]
+    group = _group(aims, 0, CPU)
+
+    def one_by_one(out: Activations) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for m, v, (real_mean, real_variance) in zip(out.means, out.variances, own, strict=True):
+            for images in (slice(0, 3), slice(3, 6)):
+                mean = WEIGHTS @ m[images]
+                variance = WEIGHTS @ (v[images] + (m[images] - mean) ** 2)
+                norms = [
+                    ((a - b).square().sum() + 1e-12).sqrt()
+                    for a, b in ((mean, real_mean), (variance, real_variance))
+                ]
+                total = total + sum(norms) / m.shape[1] ** 0.5
+        return total / len(own)
+
+    gradients = []
+    for loss, dtype in (
+        (one_by_one, torch.float64),
+        (lambda out: moment_loss(out, group), torch.float32),
+    ):
+        leaves = [
+            [value.to(dtype, copy=True).requires_grad_() for value in values]
+            for values in (per_image.means, per_image.variances)
+        ]
+        loss(activations(*leaves)).backward()
+        every = [value for values in leaves for value in values]
+        gradients.append(torch.cat([value.grad.double().flatten() for value in every]))
+    expected, found = gradients
+    assert float((found - expected).norm() / expected.norm()) < 1e-6

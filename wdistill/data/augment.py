@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wdistill.core.machine.transfer import to_device
+
 
 @dataclass(frozen=True)
 class Views:
@@ -79,8 +81,8 @@ def _resampling(start: Tensor, length: Tensor, flip: Tensor, size: int) -> Tenso
 def apply_views(images: Tensor, views: Views) -> Tensor:
     """Crop, resize back and flip. images: (B, C, R, R) float, square; returns the same shape."""
     size = images.shape[-1]
-    box = views.box.to(images.device, images.dtype, non_blocking=True)
-    flip = views.flip.to(images.device, non_blocking=True)
+    box = to_device(views.box, images.device).to(images.dtype)
+    flip = to_device(views.flip, images.device)
     rows = _resampling(box[:, 0], box[:, 2], torch.zeros_like(flip), size)
     columns = _resampling(box[:, 1], box[:, 3], flip, size)
     return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
@@ -113,12 +115,12 @@ def apply_mix(images: Tensor, mix: Mix) -> Tensor:
     """Paste the partner's box. images: (B, C, R, R); returns a new tensor."""
     top, left, bottom, right = mix.box
     mixed = images.clone()
-    partner = mix.partner.to(images.device, non_blocking=True)
+    partner = to_device(mix.partner, images.device)
     mixed[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
     return mixed
 
 
 def mix_targets(targets: Tensor, mix: Mix) -> Tensor:
     """Targets (B, ...) of a mixed batch: kept * own + (1 - kept) * partner's."""
-    partner = mix.partner.to(targets.device, non_blocking=True)
+    partner = to_device(mix.partner, targets.device)
     return mix.kept * targets + (1 - mix.kept) * targets[partner]

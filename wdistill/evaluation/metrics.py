@@ -50,16 +50,21 @@ class Score:
 def score_network(network: FeatureNetwork, store: PixelStore) -> Score:
     """Test ``network`` on all of ``store``."""
     classes, rows = network.num_classes, torch.arange(len(store))
-    confusion = torch.zeros(classes * classes, dtype=torch.int64)
-    top5_hits = 0
-    for chunk, pixels in zip(rows.split(256), store.batches(rows, 256), strict=True):
-        logits = network(to_float(pixels, network.device), moments=False).logits.cpu()
-        true = store.labels[chunk]
-        confusion += torch.bincount(true * classes + logits.argmax(1), minlength=classes**2)
-        if classes > TOP:
-            top5_hits += int((logits.topk(TOP).indices == true[:, None]).any(1).sum())
-    top5 = top5_hits / len(store) if classes > TOP else None
-    return Score(confusion.view(classes, classes), top5)
+    found = []  # on the device, so that the host does not wait for each batch
+    for pixels in store.batches(rows, 256):
+        logits = network(to_float(pixels, network.device), moments=False).logits
+        found.append(torch.cat([logits.argmax(1, keepdim=True), _highest(logits)], 1))
+    predicted = torch.cat(found).cpu() if found else torch.zeros(0, 1, dtype=torch.int64)
+    true = store.labels
+    confusion = torch.bincount(true * classes + predicted[:, 0], minlength=classes**2)
+    hits = int((predicted[:, 1:] == true[:, None]).any(1).sum())
+    return Score(confusion.view(classes, classes), hits / len(store) if classes > TOP else None)
+
+
+def _highest(logits: Tensor) -> Tensor:
+    """(B, TOP) classes of the highest logits; (B, 0) where all classes would be among them."""
+    indices: Tensor = logits.topk(TOP if logits.shape[1] > TOP else 0).indices
+    return indices
 
 
 def nearest_real(

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from wdistill.artifact.report import Recipe
 from wdistill.config import RecipeName, StudentConfig
+from wdistill.core.machine.numerics import network_precision
+from wdistill.core.machine.transfer import to_device
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.data.augment import apply_mix, apply_views, mix_targets, random_mix, random_views
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
@@ -153,13 +155,14 @@ def train_student(
     temperature = temperature_of(data, recipe)
     batches = student_batches(data, number_of_classes(model), training, preprocessing)
     for batch in itertools.islice(batches, recipe.steps):
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            logits = model((batch.images - mean) / std).logits.float()
-        if recipe.class_weight is not None:
-            loss = squared_logits_loss(logits, batch, recipe.class_weight)
-        else:
-            loss = student_loss(logits, batch.targets, batch.weights, temperature)
-        optimizer.step(loss)
+        with network_precision(device):
+            with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+                logits = model((batch.images - mean) / std).logits.float()
+            if recipe.class_weight is not None:
+                loss = squared_logits_loss(logits, batch, recipe.class_weight)
+            else:
+                loss = student_loss(logits, batch.targets, batch.weights, temperature)
+            optimizer.step(loss)
         on_step(loss.detach())
     if not bool(torch.isfinite(loss)):
         way_out = "use `mixed_precision=no`" if autocast else "choose another network"
@@ -201,7 +204,7 @@ def student_batches(
         order = torch.randperm(len(weights), generator=generator)
         # Batches of nearly equal size: a last batch of one image would break BatchNorm.
         for part in torch.tensor_split(order, math.ceil(len(weights) / batch_size)):
-            rows = part.to(device)
+            rows = to_device(part, device)
             pixels = images[rows] if isinstance(images, Tensor) else images.get(part)
             target = targets[rows]
             own = target if target.dim() == 1 else target.argmax(1)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wdistill.config import LabelViewsConfig
+from wdistill.core.machine.transfer import to_device
 from wdistill.core.seeds import stream
 from wdistill.core.units import Tensors
 from wdistill.data.augment import Views, apply_views, random_mix, random_views
@@ -110,7 +111,7 @@ def render(images: Tensor, partners: Tensor, views: LabelViews) -> Tensor:
     """
     crops = Views(views.crop, views.flip)
     base, overlay = apply_views(images, crops), apply_views(partners, crops)
-    box = views.mix.to(images.device)[:, :, None, None]
+    box = to_device(views.mix, images.device)[:, :, None, None]
     y = torch.arange(images.shape[2], device=images.device)[None, :, None]
     x = torch.arange(images.shape[3], device=images.device)[None, None, :]
     inside = (y >= box[:, 0]) & (y < box[:, 2]) & (x >= box[:, 1]) & (x < box[:, 3])
@@ -122,7 +123,8 @@ def render_views(views: LabelViews, pixels: Tensor, device: torch.device) -> Ten
 
     pixels: (N, 3, R, R) uint8, all images of the set.
     """
-    images, partners = (to_float(pixels[i], device) for i in (views.image, views.partner))
+    rows = (to_device(i, pixels.device) for i in (views.image, views.partner))
+    images, partners = (to_float(pixels[i], device) for i in rows)
     return render(images, partners, views)
 
 
@@ -332,4 +334,4 @@ def replay(
                 batch = batch.flip(3)
             share = view_weights(part, images.weights, pixels.shape[-1])
             target = (all_logits(part, images.classes) / temperature).softmax(1)
-            yield batch, target.to(device), share.to(device)
+            yield batch, to_device(target, device), to_device(share, device)

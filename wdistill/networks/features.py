@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wdistill.core.devices import Capacity
+from wdistill.core.machine.numerics import network_precision
 from wdistill.data.pixels import Preprocessing
 from wdistill.errors import BackboneError
 from wdistill.networks.norms import is_norm, tap
@@ -37,6 +38,15 @@ class Activations:
     def tensors(self) -> tuple[Tensor, ...]:
         """All of them, in the order of the fields."""
         return (self.features, self.logits, *self.means, *self.variances)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Activations:
+        """``function`` of each of them."""
+        return Activations(
+            function(self.features),
+            function(self.logits),
+            tuple(map(function, self.means)),
+            tuple(map(function, self.variances)),
+        )
 
 
 def joined(parts: Sequence[Activations]) -> Activations:
@@ -106,7 +116,8 @@ class FeatureNetwork:
 
     def _pass(self, pixels: Tensor, moments: bool) -> Activations:
         batch = len(pixels)
-        with self._tapped(batch, moments) as (features, layer_moments):
+        tapped = self._tapped(batch, moments)
+        with network_precision(self.device), tapped as (features, layer_moments):
             logits = self.model((pixels - self._mean) / self._std).logits
         return Activations(
             features=torch.cat([f.reshape(batch, -1) for f in features], dim=1).float(),

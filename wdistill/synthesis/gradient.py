@@ -14,16 +14,53 @@ This is exact because networks are in evaluation mode, where u_j depends on imag
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wdistill.core.machine.numerics import network_precision
 from wdistill.data.augment import Views, apply_views
 from wdistill.networks.features import Activations, joined
 from wdistill.synthesis.spaces import FeatureSpace, Terms
+
+
+@dataclass(frozen=True)
+class LayerMoments:
+    """The moments of G classes at L norm layers, whose channels stand side by side: S in all.
+
+    Attributes:
+        mean: (G, S) float32.
+        variance: Likewise.
+        layer: (S, L), 1 where a channel belongs to a layer, else 0.
+        scale: (L,), 1 / sqrt(channels).
+    """
+
+    mean: Tensor
+    variance: Tensor
+    layer: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(
+        cls, classes: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]], device: torch.device
+    ) -> LayerMoments | None:
+        """Of the means and variances, layer by layer, of each class; None without norm layers."""
+        means, _ = classes[0]
+        if not means:
+            return None
+        channels = torch.tensor([len(mean) for mean in means])
+        return cls(
+            mean=torch.stack([torch.cat(list(m)) for m, _ in classes]).to(device),
+            variance=torch.stack([torch.cat(list(v)) for _, v in classes]).to(device),
+            layer=torch.eye(len(means)).repeat_interleave(channels, 0).to(device, means[0].dtype),
+            scale=(channels.to(means[0].dtype) ** -0.5).to(device),
+        )
+
+    def part(self, classes: slice) -> LayerMoments:
+        return replace(self, mean=self.mean[classes], variance=self.variance[classes])
 
 
 @dataclass(frozen=True)
@@ -35,16 +72,14 @@ class Group:
         weights: (G, n) float32.
         atoms: (G * n, d) float32.
         scale: (G,) float32, 1 / variance.
-        means: Per norm layer (G, channels) float32.
-        variances: Likewise.
+        moments: At the norm layers; None without them.
     """
 
     labels: Tensor
     weights: Tensor
     atoms: Tensor
     scale: Tensor
-    means: tuple[Tensor, ...]
-    variances: tuple[Tensor, ...]
+    moments: LayerMoments | None
 
     def part(self, classes: slice) -> Group:
         """Some of the classes."""
@@ -55,8 +90,7 @@ class Group:
             weights=self.weights[classes],
             atoms=self.atoms[images],
             scale=self.scale[classes],
-            means=tuple(mean[classes] for mean in self.means),
-            variances=tuple(variance[classes] for variance in self.variances),
+            moments=self.moments and self.moments.part(classes),
         )
 
 
@@ -73,20 +107,21 @@ def feature_losses(features: Tensor, group: Group) -> tuple[Tensor, Tensor]:
 
 
 def moment_loss(out: Activations, group: Group) -> Tensor:
-    """Distance of weighted class moments to the real ones: mean over layers, sum over classes."""
+    """Distance of weighted class moments to the real ones: mean over layers, sum over classes.
+
+    All layers at once: on a GPU most of its time would go to starting small operations.
+    """
+    real = group.moments
+    if real is None:
+        return torch.zeros_like(group.scale).sum()
     weights = group.weights[:, :, None]
-    total = out.logits.new_zeros(())
-    for layer, (mean, variance) in enumerate(zip(out.means, out.variances, strict=True)):
-        m = mean.view(*group.weights.shape, -1)
-        v = variance.view(*group.weights.shape, -1)
-        class_mean = (weights * m).sum(1)
-        class_variance = (weights * (v + (m - class_mean[:, None]) ** 2)).sum(1)
-        scale = m.shape[-1] ** -0.5
-        for synthetic, real in ((class_mean, group.means), (class_variance, group.variances)):
-            # The small constant keeps the norm's gradient finite where both agree.
-            squares = ((synthetic - real[layer]) ** 2).sum(1)
-            total = total + scale * squares.add(1e-12).sqrt().sum()
-    return total / max(1, len(out.means))
+    shape = (*group.weights.shape, -1)
+    means, variances = torch.cat(out.means, 1).view(shape), torch.cat(out.variances, 1).view(shape)
+    mean = (weights * means).sum(1)
+    variance = (weights * (variances + (means - mean[:, None]) ** 2)).sum(1)
+    squares = torch.stack([mean - real.mean, variance - real.variance]).square() @ real.layer
+    # The small constant keeps the norm's gradient finite where both agree.
+    return (squares.add(1e-12).sqrt() * real.scale).sum() / len(real.scale)
 
 
 def _loss(terms: Terms, group: Group, out: Activations) -> tuple[Tensor, Tensor]:
@@ -98,9 +133,35 @@ def _loss(terms: Terms, group: Group, out: Activations) -> tuple[Tensor, Tensor]
     if terms.entropy > 0:
         losses = F.cross_entropy(out.logits, group.labels, reduction="none")
         entropy = (group.weights.flatten() * losses).sum()
-    values = torch.stack([single, mean, moments, entropy])
-    weights = values.new_tensor([terms.features, terms.mean, terms.moments, terms.entropy])
-    return (weights * values).sum(), values.detach()
+    # A tensor of the weights would be a copy to the device, for which the host waits.
+    loss = terms.features * single + terms.mean * mean
+    loss = loss + terms.moments * moments + terms.entropy * entropy
+    return loss, torch.stack([single, mean, moments, entropy]).detach()
+
+
+def _output_gradients(
+    terms: Terms, group: Group, out: Activations
+) -> tuple[list[Tensor | None], Tensor]:
+    """dL/du of every output, None for those that are not in the loss; and the loss's terms.
+
+    Features are an output and the input of the logits as well; here each counts by itself.
+    """
+    leaves = out.map(lambda tensor: tensor.detach().requires_grad_())
+    loss, values = _loss(terms, group, leaves)
+    return list(torch.autograd.grad(loss, leaves.tensors, allow_unused=True)), values
+
+
+def _image_gradient(out: Activations, gradients: Sequence[Tensor | None], images: Tensor) -> Tensor:
+    """dL/dx of the images from dL/du of the outputs."""
+    pairs = [
+        (tensor, gradient)
+        for tensor, gradient in zip(out.tensors, gradients, strict=True)
+        # Some outputs are not in the loss, or do not depend on the image.
+        if gradient is not None and tensor.requires_grad
+    ]
+    tensors, of_tensors = zip(*pairs, strict=True)
+    with network_precision(images.device):
+        return torch.autograd.grad(tensors, images, of_tensors)[0]
 
 
 def pixel_gradient(
@@ -152,8 +213,9 @@ def _one_pass(
     def view_gradients(images: Tensor) -> list[Tensor]:
         gradients = []
         for space, group in active:
-            loss, terms = _loss(space.terms, group, _activations(space, images, autocast))
-            gradients.append(torch.autograd.grad(loss, images)[0])
+            out = _activations(space, images, autocast)
+            of_outputs, terms = _output_gradients(space.terms, group, out)
+            gradients.append(_image_gradient(out, of_outputs, images))
             values.append(terms)
         return gradients
 
@@ -177,24 +239,17 @@ def _two_passes(
                 of_space.append(_activations(space, images, autocast))
     output_gradients, values = [], []
     for (space, group), of_space in zip(active, outputs, strict=True):
-        activations = joined(of_space)
-        leaves = [tensor.requires_grad_() for tensor in activations.tensors]
-        loss, terms = _loss(space.terms, group, activations)
-        output_gradients.append(torch.autograd.grad(loss, leaves, allow_unused=True))
+        of_outputs, terms = _output_gradients(space.terms, group, joined(of_space))
+        output_gradients.append(of_outputs)
         values.append(terms)
 
     def view_gradients(part: slice, images: Tensor) -> list[Tensor]:
         gradients = []
         for (space, _), of_space in zip(active, output_gradients, strict=True):
-            tensors = _activations(space, images, autocast).tensors
-            pairs = [
-                (tensor, gradient[part])
-                for tensor, gradient in zip(tensors, of_space, strict=True)
-                # Some outputs are not in the loss, or do not depend on the image.
-                if gradient is not None and tensor.requires_grad
-            ]
-            out, grads = zip(*pairs, strict=True)
-            gradients.append(torch.autograd.grad(out, images, grads)[0])
+            of_part = [None if gradient is None else gradient[part] for gradient in of_space]
+            gradients.append(
+                _image_gradient(_activations(space, images, autocast), of_part, images)
+            )
         return gradients
 
     gradients = [

@@ -36,7 +36,7 @@ from wdistill.data.augment import concatenate, random_views
 from wdistill.data.content.coding import Coding
 from wdistill.data.pixels import to_float, to_uint8
 from wdistill.errors import NumericalError
-from wdistill.synthesis.gradient import Group, pixel_gradient
+from wdistill.synthesis.gradient import Group, LayerMoments, pixel_gradient
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget
 from wdistill.synthesis.spectrum import Spectrum
 
@@ -109,15 +109,13 @@ class Objective:
 def _group(targets: Sequence[ClassTarget], space: int, device: torch.device) -> Group:
     """The targets of several classes in space number ``space``."""
     aims = [target.spaces[space] for target in targets]
-    layers = range(len(aims[0].means))
     ipc = len(targets[0].weights)
     return Group(
         labels=torch.tensor([t.label for t in targets], device=device).repeat_interleave(ipc),
         weights=torch.stack([t.weights for t in targets]).to(device),
         atoms=torch.cat([t.atoms for t in aims]).to(device),
         scale=torch.tensor([1 / t.variance for t in aims], device=device),
-        means=tuple(torch.stack([t.means[i] for t in aims]).to(device) for i in layers),
-        variances=tuple(torch.stack([t.variances[i] for t in aims]).to(device) for i in layers),
+        moments=LayerMoments.of([(t.means, t.variances) for t in aims], device),
     )
 
 

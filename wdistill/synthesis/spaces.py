@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wdistill.config import SynthesisConfig
+from wdistill.core.machine.transfer import to_device
 from wdistill.core.seeds import stream_seed
 from wdistill.core.settings import stable_hash
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
@@ -80,25 +81,39 @@ class SpaceTarget:
 
 
 @torch.no_grad()
-def space_target(network: FeatureNetwork, store: PixelStore, plan: Plan) -> SpaceTarget:
-    """Plan-weighted means of the features of the real images.
+def space_targets(
+    networks: Sequence[FeatureNetwork], store: PixelStore, plan: Plan
+) -> list[SpaceTarget]:
+    """Plan-weighted means of the features of the real images, in the space of each network. The
+    images travel to the device once for all networks.
 
     Raises:
         NumericalError: A feature is not finite.
     """
-    masses = torch.zeros(plan.atoms).index_add_(0, plan.owner, plan.mass)
-    sums, squares = torch.zeros(()), 0.0
+    if not networks:
+        return []
+    device = networks[0].device
+    sums = [torch.zeros((), device=device) for _ in networks]
+    squares = list(sums)
     batches = store.batches(plan.rows, SURVEY_BATCH)
     parts = zip(plan.owner.split(SURVEY_BATCH), plan.mass.split(SURVEY_BATCH), batches, strict=True)
     for owner, mass, pixels in parts:
-        features = network(to_float(pixels, network.device), moments=False).features
+        images, masses = to_float(pixels, device), to_device(mass, device)
         # A matrix product, because index_add is not deterministic on a GPU.
-        part = F.one_hot(owner, plan.atoms).T * mass
-        sums = sums + (part.to(network.device) @ features).cpu()
-        squares += float(features.square().sum(1).cpu() @ mass)
-    if not math.isfinite(squares):
+        part = to_device(F.one_hot(owner, plan.atoms).T * mass, device)
+        for index, network in enumerate(networks):
+            features = network(images, moments=False).features
+            sums[index] = sums[index] + part @ features
+            squares[index] = squares[index] + features.square().sum(1) @ masses
+    masses = torch.zeros(plan.atoms).index_add_(0, plan.owner, plan.mass)
+    return [_target(*values, masses) for values in zip(sums, squares, strict=True)]
+
+
+def _target(sums: Tensor, squares: Tensor, masses: Tensor) -> SpaceTarget:
+    sums, square = sums.cpu(), float(squares)
+    if not math.isfinite(square):
         raise NumericalError("a feature space's features are not finite; try another one")
-    variance = squares - float((sums.sum(0) ** 2).sum())
+    variance = square - float((sums.sum(0) ** 2).sum())
     return SpaceTarget(sums / masses[:, None], max(variance, 1e-12))
 
 

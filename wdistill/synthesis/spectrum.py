@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wdistill.core.machine.transfer import to_device
 from wdistill.data.pixels import to_float
 
 LEAST_DEVIATION = (
@@ -81,17 +82,28 @@ def cosine_transform(size: int) -> Tensor:
     return matrix
 
 
-def measure_spectrum(batches: Sequence[Tensor]) -> Spectrum:
-    """Spectrum of a sample of real images; batches: (b, 3, R, R) uint8. Returns float32."""
+def measure_spectrum(
+    batches: Sequence[Tensor],
+    device: torch.device = torch.device("cpu"),  # noqa: B008
+) -> Spectrum:
+    """Spectrum of a sample of real images; batches: (b, 3, R, R) uint8. Returns float32.
+
+    ``device`` does the work, if it has float64; the result is on the CPU.
+    """
+    device = torch.device("cpu") if device.type == "mps" else device
     count = sum(len(batch) for batch in batches)
-    places = _places(batches, count)
-    transform = cosine_transform(batches[0].shape[-1]).float()
-    sums, products = torch.zeros(()), torch.zeros(())
+    places = _places(batches, count, device)
+    transform = cosine_transform(batches[0].shape[-1]).float().to(device)
+    sums = products = torch.zeros((), device=device)
+    identity = torch.eye(3, device=device)
     for batch in batches:
-        normalised = to_float(batch, torch.device("cpu")) / places
-        plain = _cosine(normalised, transform, torch.eye(3)).double()
+        normalised = to_float(batch, device) / places
+        plain = _cosine(normalised, transform, identity).double()
         sums = sums + plain.sum(0)
         products = products + torch.einsum("bihw,bjhw->ijhw", plain, plain)
+    sums, products, places, transform = (
+        value.cpu() for value in (sums, products, places, transform)
+    )
     mean = sums / count
     # The moments of all pairs of channels give those of the rotated channels.
     covariance = products / count - mean[:, None] * mean
@@ -106,15 +118,15 @@ def measure_spectrum(batches: Sequence[Tensor]) -> Spectrum:
     )
 
 
-def _places(batches: Sequence[Tensor], count: int) -> Tensor:
+def _places(batches: Sequence[Tensor], count: int, device: torch.device) -> Tensor:
     """(R, R) deviation of each pixel over images and channels, relative to its root mean square."""
-    sums, squares = torch.zeros(()), torch.zeros(())
+    sums = squares = torch.zeros((), device=device)
     for batch in batches:
-        pixels = batch.double() / 255
+        pixels = to_device(batch, device).double() / 255
         sums, squares = sums + pixels.sum(0), squares + pixels.square().sum(0)
     variance = (squares / count - (sums / count) ** 2).clamp(min=0).mean(0)
     if not float(variance.max()):
-        return torch.ones(variance.shape)
+        return torch.ones_like(variance, dtype=torch.float32)
     return (variance / variance.mean()).sqrt().clamp(min=LEAST_PLACE).float()
 
 

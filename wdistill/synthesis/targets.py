@@ -11,7 +11,7 @@ from wdistill.config import Init
 from wdistill.core.seeds import stream
 from wdistill.data.pixels import PixelStore, to_float
 from wdistill.synthesis.optimise import ClassTarget
-from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, plan_means, space_target
+from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, plan_means, space_targets
 from wdistill.synthesis.spectrum import Spectrum
 from wdistill.transport.plan import ClassTransport, Plan
 
@@ -45,7 +45,8 @@ def class_target(
     spaces of the pool.
     """
     plan = sampled_plan(transport, label, seed)
-    targets = (teacher_target(transport), *(space_target(s.network, store, plan) for s in pool))
+    networks = [space.network for space in pool]
+    targets = (teacher_target(transport), *space_targets(networks, store, plan))
     return ClassTarget(label, transport.atoms.weights, targets, transport.grey)
 
 

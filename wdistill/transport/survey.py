@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from wdistill.core.machine.transfer import to_device
 from wdistill.data.pixels import to_float
 from wdistill.errors import NumericalError
 from wdistill.networks.features import FeatureNetwork
@@ -42,7 +43,7 @@ class Moments:
         var = E_i[var_i] + var_i[mean_i]
 
     over the images i of a class. The official code averages batch variances and so loses the
-    spread between batches.
+    spread between batches. The sums stay on the device of the batches, unless it has no float64.
     """
 
     def __init__(self) -> None:
@@ -51,10 +52,14 @@ class Moments:
         self.scatter = torch.zeros(0, dtype=torch.float64)
 
     def update(self, means: Tensor, variances: Tensor, shares: Tensor) -> None:
-        """means, variances: (B, channels), one row per image; shares: (B,), their weights."""
-        means, variances = means.cpu().double(), variances.cpu().double()
-        column = shares.double()[:, None]
-        count = float(column.sum())
+        """means, variances: (B, channels), one row per image; shares: (B,) on the CPU, their
+        weights.
+        """
+        if means.device.type == "mps":
+            means, variances = means.cpu(), variances.cpu()
+        means, variances = means.double(), variances.double()
+        count = float(shares.double().sum())
+        column = to_device(shares, means.device).double()[:, None]
         mean = (column * means).sum(0) / count
         scatter = (column * (variances + (means - mean) ** 2)).sum(0)
         if self.count == 0:
@@ -73,7 +78,8 @@ class Moments:
 
 @torch.no_grad()
 def survey_class(network: FeatureNetwork, batches: Iterable[Tensor], shares: Tensor) -> ClassSurvey:
-    """Features and moments of the images of one class, without augmentation.
+    """Features and moments of the images of one class, without augmentation. The host waits for the
+    device once, at the end.
 
     Args:
         network: The teacher.
@@ -84,24 +90,28 @@ def survey_class(network: FeatureNetwork, batches: Iterable[Tensor], shares: Ten
         NumericalError: A feature is not finite.
     """
     features: list[Tensor] = []
-    layers: list[Moments] = []
-    grey, count = True, 0
+    channels: list[int] = []
+    moments, grey, count = Moments(), True, 0
     for batch in batches:
         grey = grey and bool((batch == batch[:, :1]).all())
         out = network(to_float(batch, network.device))
-        features.append(out.features.cpu())
-        part = shares[count : count + len(batch)]
-        layers = layers or [Moments() for _ in out.means]
-        for layer, means, variances in zip(layers, out.means, out.variances, strict=True):
-            layer.update(means, variances, part)
+        features.append(out.features)
+        if out.means:
+            channels = [mean.shape[1] for mean in out.means]
+            part = shares[count : count + len(batch)]
+            moments.update(torch.cat(out.means, 1), torch.cat(out.variances, 1), part)
         count += len(batch)
-    all_features = torch.cat(features)
+    size, width = sum(channels), features[0].shape[1]
+    statistics = (moments.mean.float(), moments.variance.float()) if channels else ()
+    parts = [*statistics, *(rows.flatten() for rows in features)]
+    values = torch.cat([part.to(network.device) for part in parts]).cpu()
+    all_features = values[2 * size :].view(-1, width)
     if not torch.isfinite(all_features).all():
         raise NumericalError("the teacher's features are not finite; try `mixed_precision=no`")
     return ClassSurvey(
         features=all_features,
-        means=tuple(layer.mean.float() for layer in layers),
-        variances=tuple(layer.variance.float() for layer in layers),
+        means=values[:size].split(channels) if channels else (),
+        variances=values[size : 2 * size].split(channels) if channels else (),
         grey=grey,
     )
 

@@ -29,7 +29,8 @@ SPECTRUM_SAMPLE = 2000  # real images; estimates each standard deviation to abou
 def real_spectrum(run: Run, teacher: Teacher) -> Spectrum:
     """The spectrum of a seeded sample of the training images."""
     order = torch.randperm(len(teacher.images), generator=stream(run.config.seed, "spectrum"))
-    return measure_spectrum(teacher.images.get(order[:SPECTRUM_SAMPLE].sort().values).split(100))
+    sample = teacher.images.get(order[:SPECTRUM_SAMPLE].sort().values)
+    return measure_spectrum(sample.split(100), teacher.network.device)
 
 
 def synthesis_stage(
