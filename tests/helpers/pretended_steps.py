@@ -1,0 +1,49 @@
+"""What a step of each stage asks of a device: kernels, bytes and host waits, as JSON.
+
+    python -m helpers.pretended_steps [SIZE] [IMAGES] [NETWORK]
+
+Each stage is run with few and with more steps; the difference is that of the steps alone, without
+what happens once. Looks at the loss of synthesis are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+
+from accelerate import Accelerator
+
+from helpers.pretend import NAME, Seen, install, pretended
+from helpers.stages import STAGES, Stages
+
+
+def per_step(stage: Callable[[int], None], few: int = 2, more: int = 6) -> dict[str, object]:
+    seen: list[Seen] = []
+    for steps in (few, more):
+        with pretended() as counted:
+            stage(steps)
+        seen.append(counted)
+    first, second = seen
+    waits = second.waits - first.waits
+    places = {" at ".join(key): count for key, count in waits.items() if "_look" not in key[1]}
+    return {
+        "kernels": (sum(second.kernels.values()) - sum(first.kernels.values())) / (more - few),
+        "bytes": (second.bytes - first.bytes) / (more - few),
+        "waits": {place: count / (more - few) for place, count in places.items()},
+    }
+
+
+def main(size: str = "16", images: str = "8", network: str = "resnet10-w16") -> None:
+    install()
+    os.environ["ACCELERATE_TORCH_DEVICE"] = f"{NAME}:0"
+    with pretended():
+        stages = Stages(int(size), int(images), network, Accelerator())
+    print(json.dumps({name: per_step(getattr(stages, name)) for name in STAGES}))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
