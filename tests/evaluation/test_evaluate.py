@@ -444,7 +444,8 @@ def test_what_a_set_stands_for_must_be_said(tmp_path: Path) -> None:
         (["--baselines", "herding"], "name one with --teacher"),
         (
             ["--baselines", "best"],
-            "--baselines is 'best'; choose one of random, nearest, herding, full",
+            "--baselines is 'best'; choose one of random, nearest, herding, k-centre, easy, tiles, "
+            "noise, full",
         ),
         (["--seeds", "0"], "--seeds is 0; give a number from 1 to 100"),
         (["--batch-size", "0"], "--batch-size is 0; give a number from 1 to 100000"),

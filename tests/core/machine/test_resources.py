@@ -37,7 +37,7 @@ def test_a_gpu_that_is_used_as_well_as_it_can_be(monkeypatch: pytest.MonkeyPatch
 def test_idle_gpus_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     (_, idle) = lines(monkeypatch, gpus=8, processes=2, precision="bf16")
     assert "6 of the 8 GPUs" in idle
-    assert "--num-processes 8`" in idle
+    assert "`num_processes=8`" in idle
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")  # two such machines: all are used
     assert len(lines(monkeypatch, gpus=8, processes=16, precision="bf16")) == 1
 
@@ -45,6 +45,6 @@ def test_idle_gpus_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bf16_is_proposed_where_the_gpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     what, hint = lines(monkeypatch)
     assert "float32 (TF32 in networks)" in what
-    assert "`--mixed-precision bf16`" in hint
+    assert "`mixed_precision=bf16`" in hint
     (what,) = lines(monkeypatch, capability=(7, 5))
     assert ", float32, " in what

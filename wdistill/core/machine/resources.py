@@ -36,10 +36,10 @@ def used(accelerator: Accelerator, precision: Precision, threads: int) -> Iterat
     if here < gpus:
         yield (
             f"device: {gpus - here} of the {gpus} GPUs that PyTorch sees here are not used; "
-            f"`wdistill ... --num-processes {gpus}` shares the work among all"
+            f"`num_processes={gpus}` shares the work among all"
         )
     if modern and precision == "no":
         yield (
             "device: this GPU computes networks in bf16 in about half of the time and memory; "
-            "`--mixed-precision bf16` asks for it, and results differ by its rounding"
+            "`mixed_precision=bf16` asks for it, and results differ by its rounding"
         )
