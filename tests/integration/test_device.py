@@ -14,7 +14,6 @@ from helpers.runs import one_thread, small_source
 from wdistill.artifact.layout import one_set
 
 TESTS = Path(__file__).parents[1]
-LIMIT = 28 * 28 * 64 * 4 * 3  # bytes: activations of a ConvNet of width 64 for three images
 TINY = (
     "--ipc", "2", "--iterations", "4", "--eval-epochs", "3", "--eval-seeds", "1",
     "--teacher-epochs", "1", "--allow-weak-teacher", "--feature-spaces", "convnet-w64:1",
@@ -72,27 +71,3 @@ def test_a_set_is_made_again(finished: Path, source: Path, tmp_path: Path) -> No
         tmp_path, "reproduce", finished, "--dataset", source, "--output", tmp_path / "again"
     )
     assert "bit-identical" in str(seen["out"])
-
-
-@pytest.mark.slow
-def test_an_estimate(source: Path, tmp_path: Path) -> None:
-    seen = on_device(tmp_path, "estimate", "--dataset", source, *TINY, "--backbone", "resnet10-w16")
-    assert "synthesis" in str(seen["out"])
-
-
-@pytest.mark.slow
-def test_a_transformer_in_bf16(source: Path, tmp_path: Path) -> None:
-    command = ("run", "--dataset", source, *TINY, "--backbone", "vit")
-    on_device(tmp_path, *command, "--mixed-precision", "bf16", "--output", tmp_path / "run")
-
-
-@pytest.mark.slow
-def test_memory_that_does_not_hold_a_step(finished: Path, source: Path, tmp_path: Path) -> None:
-    """The steps of synthesis are taken in parts, which is said."""
-    seen = on_device(
-        tmp_path, "run", "--dataset", source, *TINY, "--backbone", finished / "teacher",
-        "--no-evaluate", "--label-views", "0",
-        "--output", tmp_path / "run", limit=LIMIT,
-    )  # fmt: skip
-    assert seen["memory"]
-    assert "the device's memory holds" in str(seen["out"])
