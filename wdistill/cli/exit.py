@@ -148,7 +148,10 @@ def fail(error: Exception, debug: bool, code: int) -> None:
     if connection_lost and (is_launched() or stopped_by() == signal.SIGTERM):
         _leave(PeerError.exit_code)  # the failed process or the launcher reports the reason
     if connection_lost or rank > 0:
-        time.sleep(PATIENCE)  # one report of a common failure is enough; torchrun ends the others
+        try:  # one report of a common failure is enough; torchrun ends the others
+            time.sleep(3 * PATIENCE if connection_lost else PATIENCE)
+        except KeyboardInterrupt:
+            _leave(PeerError.exit_code if connection_lost else code)
     if connection_lost:
         text = str(PeerError())
     elif "No space left" in text:
