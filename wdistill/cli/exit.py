@@ -145,7 +145,8 @@ def fail(error: Exception, debug: bool, code: int) -> None:
     connection_lost = isinstance(error, PeerError) or (
         LOST.search(text) and "RANK" in os.environ and not expected
     )
-    if connection_lost and (is_launched() or stopped_by() == signal.SIGTERM):
+    ended = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # by the launcher, see _stop
+    if connection_lost and (is_launched() or ended):
         _leave(PeerError.exit_code)  # the failed process or the launcher reports the reason
     if connection_lost or rank > 0:
         try:  # one report of a common failure is enough; torchrun ends the others
