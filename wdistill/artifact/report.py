@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
-from wdistill.core.text import Shown, clean
+from wdistill.core.text import Shown
 
-Tone = Literal["gain", "even", "loss"]
-_BOUNDS = {"at_least": "at least ", "at_most": "at most "}
-_ORDER = ("distilled", "random", "nearest", "herding", "k-centre", "easy", "tiles", "noise")
-_ROUNDING = 1e-6  # a bound is read off logarithms
 Point = tuple[Number, Number, Count]  # x, y and class
 
 
@@ -190,6 +185,8 @@ class Report(FileRecord, Shown):
 
     def __str__(self) -> str:
         """A line for each row, with what the distilled images gain on it; then the equivalents."""
+        from wdistill.artifact.claims.table import report_table  # noqa: PLC0415 (needs this class)
+
         return report_table(self)
 
     def for_publication(self) -> Report:
@@ -216,78 +213,3 @@ def row_of(rows: Sequence[ResultRow], images: str) -> ResultRow | None:
 def gain_over(distilled: ResultRow, other: ResultRow) -> float:
     """Of the distilled images, in percentage points of accuracy."""
     return 100 * (distilled.top1_mean - other.top1_mean)
-
-
-def ipcs_of(report: Report, equivalent: Equivalent, images: str) -> list[int]:
-    """Images per class of every row of ``images`` that the equivalent's student and labels have."""
-    rows = panel_rows(report, equivalent.student, equivalent.labels)
-    return [row.ipc for row in rows if row.images == images]
-
-
-def own_ipc(report: Report, equivalent: Equivalent) -> float:
-    """Images per class of the distilled set that ``equivalent`` belongs to."""
-    distilled = ipcs_of(report, equivalent, "distilled")
-    return float(distilled[0] if distilled else report.source.ipc or equivalent.ipc)
-
-
-def tone(equivalent: Equivalent, ipc: float) -> Tone:
-    """Whether a set of ``ipc`` images per class gains; ``even``: its interval contains ``ipc``."""
-    low, high = equivalent.low, equivalent.high
-    if low is not None and high is not None and low <= ipc <= high:
-        return "even"
-    if equivalent.bound == "at_least":
-        return "gain"
-    if equivalent.bound == "at_most":
-        return "loss"
-    if equivalent.ipc == ipc:
-        return "even"
-    return "gain" if equivalent.ipc > ipc else "loss"
-
-
-def bound(equivalent: Equivalent, ipc: float) -> str:
-    """``at least`` or ``at most`` with a space, where that much is known of the number."""
-    return "" if tone(equivalent, ipc) == "even" else _BOUNDS.get(equivalent.bound, "")
-
-
-def interval(report: Report, equivalent: Equivalent, write: Callable[[float], str]) -> str:
-    """``2 to 32``, or ``2 to 32 or more`` where no more than 32 were tried; nothing if unknown."""
-    if equivalent.low is None or equivalent.high is None:
-        return ""
-    most = max(ipcs_of(report, equivalent, "random"), default=float("inf"))
-    low, high = write(equivalent.low), write(equivalent.high)
-    if equivalent.high < most * (1 - _ROUNDING):
-        return f"{low} to {high}"
-    return f"{high} or more" if low == high else f"{low} to {high} or more"
-
-
-def report_table(report: Report) -> str:
-    """One line per student, labels and set of images, then the equivalent numbers, as text."""
-    width = max([7, *(len(clean(row.student)) for row in report.rows)])
-    lines = [f"{'student':{width}}  labels   images     IPC           top-1  distilled gains"]
-    order = {name: at for at, name in enumerate(_ORDER)}
-    panels = list(dict.fromkeys((row.student, row.labels) for row in report.rows))
-    rows = sorted(
-        report.rows,
-        key=lambda r: (panels.index((r.student, r.labels)), order.get(r.images, 9), r.ipc),
-    )
-    for row in rows:
-        own = row_of(panel_rows(report, row.student, row.labels), "distilled")
-        gains = "" if own is None or row is own else f"{gain_over(own, row):+z.1f}"
-        deviation = f" ± {100 * row.top1_std:4.1f}" if row.n > 1 else ""
-        lines.append(
-            f"{clean(row.student):{width}}  {row.labels:7}  {clean(row.images):9}  {row.ipc:>4}  "
-            f"{f'{row.top1_mean:.1%}{deviation}':>14}  {gains:>15}".rstrip()
-        )
-    lines += [_equivalent(report, each) for each in report.equivalents]
-    return "\n".join([*lines, *([report.comparable] if report.comparable else [])])
-
-
-def _equivalent(report: Report, equivalent: Equivalent) -> str:
-    ipc = own_ipc(report, equivalent)
-    ends = interval(report, equivalent, lambda value: f"{value:.0f}")
-    even = ends and tone(equivalent, ipc) == "even"
-    return (
-        f"{clean(equivalent.student)}, {equivalent.labels} labels: worth {bound(equivalent, ipc)}"
-        f"{equivalent.ipc:.0f} random real images per class"
-        f"{f' (95 %: {ends})' if ends else ''}{', no clear difference' if even else ''}"
-    )

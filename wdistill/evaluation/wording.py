@@ -5,7 +5,11 @@ Losses are stated as plainly as gains.
 
 from __future__ import annotations
 
+from wdistill.artifact.claims.differences import caveats, is_even
+from wdistill.artifact.claims.worth import why_untold
 from wdistill.artifact.report import Recipe, Report, ResultRow, gain_over, panel_rows, row_of
+
+ONE_SEED = "one seed, so the spread is unknown"
 
 
 def number(value: float) -> str:
@@ -64,35 +68,43 @@ def panels(report: Report) -> list[tuple[str, str]]:
 
 
 def verdicts(report: Report) -> list[str]:
-    """One sentence per student and kind of labels: the set against as many random real images."""
+    """Of each student and kind of labels: the set against as many random real images, what takes a
+    gain back, and why its worth in such images is not said.
+    """
     sentences = []
     for student, labels in panels(report):
         rows = panel_rows(report, student, labels)
         distilled, random = row_of(rows, "distilled"), row_of(rows, "random")
+        said = caveats(report, student, labels)
         if distilled is not None and random is not None:
-            sentences.append(f"{student}, {labels} labels: {_verdict(distilled, random)}.")
+            said.insert(0, _verdict(distilled, random))
+        said += [f"worth unknown: {why}" for why in untold(report, student, labels)]
+        if said:
+            sentences.append(f"{student}, {labels} labels: {'; '.join(said)}.")
     return sentences
+
+
+def untold(report: Report, student: str, labels: str) -> list[str]:
+    """Why the set's worth in random real images is not said, although it was measured."""
+    reasons = [
+        why_untold(report, equivalent)
+        for equivalent in report.equivalents
+        if (equivalent.student, equivalent.labels) == (student, labels)
+    ]
+    return [reason for reason in reasons if reason]
 
 
 def _verdict(distilled: ResultRow, random: ResultRow) -> str:
     gain = gain_over(distilled, random)
-    has_spread = min(distilled.n, random.n) > 1
-    doubt = "" if has_spread else " (one seed, so the spread is unknown)"
+    doubt = "" if min(distilled.n, random.n) > 1 else f" ({ONE_SEED})"
     if is_even(distilled, random):
         return f"no clear difference ({signed(gain)} points, within the spread over seeds)"
     if gain > 0:
         return f"the distilled images are {gain:.1f} points better than random real images{doubt}"
     if gain < 0:
+        better = "" if doubt else ", which are the better choice here"
         return (
-            f"the distilled images are {-gain:.1f} points worse than random real images, which are "
-            f"the better choice here{doubt}"
+            f"the distilled images are {-gain:.1f} points worse than random real images"
+            f"{better}{doubt}"
         )
     return f"the distilled images and random real images score the same{doubt}"
-
-
-def is_even(distilled: ResultRow, baseline: ResultRow) -> bool:
-    """Whether the difference is within the spread over seeds, as far as that is known."""
-    has_spread = min(distilled.n, baseline.n) > 1
-    return has_spread and abs(gain_over(distilled, baseline)) <= 100 * (
-        distilled.top1_std + baseline.top1_std
-    )

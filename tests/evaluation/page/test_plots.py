@@ -104,6 +104,11 @@ def test_without_a_worth_there_is_no_arrow() -> None:
     assert [text.get_text() for text in axes.texts] == ["1,000 per class"]
 
 
+def test_a_worth_that_would_mislead_has_no_arrow() -> None:
+    axes = axes_of(accuracy_by_ipc(report(n=1), *HARD))
+    assert [text.get_text() for text in axes.texts] == ["1,000 per class"]
+
+
 def test_sets_stand_at_their_bits_per_class() -> None:
     shown = report()
     figure = accuracy_by_bits(shown, STUDENT)

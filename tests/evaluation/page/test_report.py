@@ -136,15 +136,24 @@ def test_the_headline_without_an_equivalent_number() -> None:
     better, worse = (theirs.model_copy(update={"top1_mean": mean}) for mean in (0.42, 0.55))
     start = "10 images per class bring a student to 50.0 % (n = 1) top-1 accuracy"
     said = {
-        "8.0 points better than as many random real images: 42.0 % (n = 1).": [ours, better],
-        "5.0 points worse than as many random real images: 55.0 % (n = 1): random real images are "
-        "the better choice here.": [ours, worse],
+        "8.0 points better than as many random real images: 42.0 % (n = 1)": [ours, better],
+        "5.0 points worse than as many random real images: 55.0 % (n = 1)": [ours, worse],
     }
     for end, rows in said.items():
-        assert lead(rows=rows, equivalents=[]).endswith(f"{start}, {end}")
+        assert lead(rows=rows, equivalents=[]) == (
+            f"unknown: {start}, {end}; one seed, so the spread is unknown."
+        )
     alone = lead(rows=[ours], equivalents=[])
     assert alone == f"unknown: {start}; random real images were not tried beside them."
     assert lead(rows=[theirs], equivalents=[]).startswith("unknown: No student was trained")
+
+
+def test_a_worth_that_would_mislead_is_unknown_for_a_reason() -> None:
+    parsed = page(n=1)
+    line = ["resnet10-w16", "hard labels", "10", "unknown", "–", "–", "not known"]
+    assert line in parsed.cells
+    assert "one seed does not show whether more random real images help" in parsed.words
+    assert "The arrow leads" not in parsed.words
 
 
 def test_several_comparisons_are_counted() -> None:

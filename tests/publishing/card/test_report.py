@@ -57,6 +57,12 @@ def test_random_images_are_those_of_the_same_number() -> None:
     assert not view.equivalents
 
 
+def test_a_worth_that_would_mislead_is_unknown_for_a_reason() -> None:
+    view = report_view(report(n=1))
+    assert {row.equivalent for row in view.rows} == {"unknown"}
+    assert all("worth unknown: one seed does not show" in line for line in view.verdicts)
+
+
 def test_a_bound_is_called_one() -> None:
     found = report(equivalents=[equivalent(bound="at_least", ipc=160, low=None, high=None)])
     assert report_view(found).rows[0].equivalent == "at least 160"

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from wdistill.artifact.report import Equivalent, Report, ResultRow, bound, panel_rows, row_of
+from wdistill.artifact.claims.worth import bound, why_untold
+from wdistill.artifact.report import Equivalent, Report, ResultRow, panel_rows, row_of
 from wdistill.evaluation.page.plot_style import (
     COLOURS,
     FAINT,
@@ -54,7 +55,7 @@ def panel_title(student: str, labels: str) -> tuple[str, str]:
 def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
     """Accuracy over images per class: random real images as a curve with its spread over seeds, the
     other sets as points, the full dataset as a line, and an arrow from the distilled set to its
-    equivalent IPC.
+    equivalent IPC, where that may be said.
     """
     rows = panel_rows(report, student, labels)
     figure, axes = panel(panel_title(student, labels))
@@ -67,7 +68,11 @@ def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
             _point(axes, row, row.ipc, MARKS.get(row.images, "v"))
     inside = [float(row.ipc) for row in rows if row.images != "full"]
     pair = (student, labels)
-    equivalents = [e for e in report.equivalents if (e.student, e.labels) == pair]
+    equivalents = [
+        each
+        for each in report.equivalents
+        if (each.student, each.labels) == pair and not why_untold(report, each)
+    ]
     distilled = row_of(rows, "distilled")
     inside += [equivalent.ipc for equivalent in equivalents[:1] if distilled]
     log_axis(axes, inside or [row.ipc for row in rows])

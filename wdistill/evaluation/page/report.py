@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from wdistill.artifact.claims.worth import why_untold
 from wdistill.artifact.report import Report, panel_rows
 from wdistill.evaluation.page.class_plots import class_gains, confusion, projection
 from wdistill.evaluation.page.html import html_environment, image_url, svg
@@ -102,9 +103,13 @@ def _accuracy(report: Report) -> list[View]:
         )
         for i, student in enumerate(dict.fromkeys(row.student for row in report.rows))
     ]
+    arrows = (
+        "The arrow leads from the distilled images to the number of random real images that train "
+        "a student as well. "
+    )
+    told = any(not why_untold(report, equivalent) for equivalent in report.equivalents)
     text = (
-        "Mean over seeds; bands and bars are one standard deviation. The arrow leads from the "
-        "distilled images to the number of random real images that train a student as well. "
+        f"Mean over seeds; bands and bars are one standard deviation. {arrows if told else ''}"
         "Bits are those of the images and of the labels that such training needs."
     )
     rates = published_rates(report)

@@ -8,31 +8,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from markupsafe import Markup
 
-from wdistill.artifact.report import (
-    Equivalent,
-    Report,
-    ResultRow,
-    Tone,
-    bound,
-    gain_over,
-    interval,
-    own_ipc,
-    panel_rows,
-    row_of,
-    tone,
-)
+from wdistill.artifact.claims.differences import Verdict, caveats, is_even
+from wdistill.artifact.claims.worth import bound, interval, own_ipc, tone, verdict, why_untold
+from wdistill.artifact.report import Equivalent, Report, ResultRow, gain_over, panel_rows, row_of
 from wdistill.core.text import NO_BREAK, human_bytes
 from wdistill.evaluation.page.html import link
 from wdistill.evaluation.page.plot_style import LABELS, SETS, count
 from wdistill.evaluation.page.plots import Axis, place_of
-from wdistill.evaluation.wording import is_even, number, panels, percent, score, signed, spread
+from wdistill.evaluation.wording import (
+    ONE_SEED,
+    number,
+    panels,
+    percent,
+    score,
+    signed,
+    spread,
+    untold,
+)
 
 View = dict[str, Any]  # what the template prints
-_TONES: dict[Tone, str] = {"gain": "a gain", "even": "no clear difference", "loss": "a loss"}
+_TONES: dict[Verdict, str] = {
+    "gain": "a gain",
+    "even": "no clear difference",
+    "loss": "a loss",
+    "unknown": "not known",
+}
 _WORSE = ": random real images are the better choice here"
 _SCORES = {
     "improvement_over_random": "Improvement over random",
@@ -47,7 +51,7 @@ class Headline:
     """lead: the result in one sentence; tone: its verdict; details: how it was measured."""
 
     lead: str
-    tone: Literal["gain", "even", "loss", "unknown"]
+    tone: Verdict
     details: str
 
 
@@ -62,18 +66,28 @@ def headline(report: Report) -> Headline:
     details = f"Student {pair[0]}, {_labels(pair[1])}, {seeds}."
     equivalents = report.equivalents
     if len(equivalents) > 1:
-        tones = Counter(tone(equivalent, own_ipc(report, equivalent)) for equivalent in equivalents)
+        tones = Counter(verdict(report, each.student, each.labels) for each in equivalents)
         counts = (
             f"{words} in {tones[key]} of {len(equivalents)}"
             for key, words in _TONES.items()
             if tones[key]
         )
         details += f" Over all combinations of student and labels: {', '.join(counts)}."
-    for equivalent in equivalents:
-        if (equivalent.student, equivalent.labels) == pair:
-            lead = _equivalent_sentence(report, equivalent, distilled.ipc)
-            return Headline(lead, tone(equivalent, distilled.ipc), details)
-    return _by_accuracy(distilled, row_of(rows, "random"), details)
+    details += "".join(
+        f" Its worth in random real images is unknown: {why}." for why in untold(report, *pair)
+    )
+    lead = _lead(report, pair, distilled, row_of(rows, "random"))
+    lead += "".join(f" But {caveat}." for caveat in caveats(report, *pair))
+    return Headline(lead, verdict(report, *pair), details)
+
+
+def _lead(
+    report: Report, pair: tuple[str, str], distilled: ResultRow, random: ResultRow | None
+) -> str:
+    for equivalent in report.equivalents:
+        if (equivalent.student, equivalent.labels) == pair and not why_untold(report, equivalent):
+            return _equivalent_sentence(report, equivalent, distilled.ipc)
+    return _by_accuracy(distilled, random)
 
 
 def main_panel(report: Report) -> tuple[str, str] | None:
@@ -124,15 +138,19 @@ def equivalent_rows(report: Report) -> list[View]:
 
 
 def _equivalent_row(report: Report, equivalent: Equivalent, ipc: float) -> View:
+    student, labels = equivalent.student, _labels(equivalent.labels)
+    why = why_untold(report, equivalent)
+    found = verdict(report, student, equivalent.labels)
     return {
-        "student": equivalent.student,
-        "labels": _labels(equivalent.labels),
+        "student": student,
+        "labels": labels,
         "own": count(ipc),
-        "equivalent": bound(equivalent, ipc) + count(equivalent.ipc),
-        "interval": interval(report, equivalent, count) or "–",
-        "times": f"{equivalent.ipc / ipc:.2g} ×",
-        "tone": tone(equivalent, ipc),
-        "verdict": _TONES[tone(equivalent, ipc)],
+        "equivalent": "unknown" if why else bound(equivalent, ipc) + count(equivalent.ipc),
+        "interval": "–" if why else interval(report, equivalent, count) or "–",
+        "times": "–" if why else f"{equivalent.ipc / ipc:.2g} ×",
+        "why": f"{student}, {labels}: worth unknown: {why}." if why else "",
+        "tone": found,
+        "verdict": _TONES[found],
     }
 
 
@@ -240,34 +258,34 @@ def _images(ipc: float, kind: str = "image") -> str:
 
 
 def _equivalent_sentence(report: Report, equivalent: Equivalent, ipc: float) -> str:
-    verdict, real = tone(equivalent, ipc), _images(equivalent.ipc, "random real image")
+    found, real = tone(equivalent, ipc), _images(equivalent.ipc, "random real image")
+    real += "" if equivalent.labels == "hard" else ", labelled alike"
     these = f"these {_images(ipc)} train" if count(ipc) != "1" else "this 1 image per class trains"
     upper = these[0].upper() + these[1:]
-    if equivalent.bound == "at_least" and verdict == "gain":
+    if equivalent.bound == "at_least" and found == "gain":
         return f"{upper} a student at least as well as {real}, the most that were tried."
-    if equivalent.bound == "at_most" and verdict == "loss":
+    if equivalent.bound == "at_most" and found == "loss":
         return f"{upper} a student no better than {real}, the fewest that were tried{_WORSE}."
     ends = interval(report, equivalent, count)
     ends = ends and f" (95{NO_BREAK}% interval: {ends})"
-    if verdict == "even":
+    if found == "even":
         return f"No clear difference: {these} a student as well as about {real}{ends}."
-    only, end = ("only ", _WORSE) if verdict == "loss" else ("", "")
+    only, end = ("only ", _WORSE) if found == "loss" else ("", "")
     return f"{upper} a student {only}as well as about {real}{ends}{end}."
 
 
-def _by_accuracy(distilled: ResultRow, random: ResultRow | None, details: str) -> Headline:
-    """The headline for a report without an equivalent IPC."""
+def _by_accuracy(distilled: ResultRow, random: ResultRow | None) -> str:
+    """The sentence without an equivalent IPC."""
     these = f"{_images(distilled.ipc)} bring{'s' if distilled.ipc == 1 else ''} a student"
     lead = f"{these} to {score(distilled)} top-1 accuracy"
     if random is None:
-        lead = f"{lead}; random real images were not tried beside them."
-        return Headline(lead, "unknown", details)
+        return f"{lead}; random real images were not tried beside them."
     points = gain_over(distilled, random)
     beside = f"as many random real images: {score(random)}"
     if is_even(distilled, random):
-        return Headline(f"{lead}, {beside}. That is no clear difference.", "even", details)
+        return f"{lead}, {beside}. That is no clear difference."
+    doubt = f"; {ONE_SEED}" if min(distilled.n, random.n) < 2 else ""
     if points == 0:
-        return Headline(f"{lead}, {beside}.", "even", details)
+        return f"{lead}, {beside}{doubt}."
     word, end = ("better", "") if points > 0 else ("worse", _WORSE)
-    lead = f"{lead}, {abs(points):.1f} points {word} than {beside}{end}."
-    return Headline(lead, "gain" if points > 0 else "loss", details)
+    return f"{lead}, {abs(points):.1f} points {word} than {beside}{doubt or end}."

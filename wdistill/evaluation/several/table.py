@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wdistill.artifact.claims.differences import is_even
 from wdistill.artifact.report import Report, ResultRow, gain_over, panel_rows, row_of
 from wdistill.core.text import Shown, clean, human_bytes, human_seconds
-from wdistill.evaluation.wording import is_even, panels, signed, spread
+from wdistill.evaluation.wording import panels, signed, spread
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wdistill.artifact.claims.differences import caveats, is_even
+from wdistill.artifact.claims.worth import bound, interval, own_ipc, why_untold
 from wdistill.artifact.report import (
     Equivalent,
     Report,
     ResultRow,
     Scores,
-    bound,
     gain_over,
-    interval,
-    own_ipc,
     panel_rows,
     row_of,
 )
 from wdistill.evaluation.recipes.rates import published_rates
 from wdistill.evaluation.students import STORED
 from wdistill.evaluation.wording import (
+    ONE_SEED,
     number,
     panels,
     percent,
@@ -130,7 +130,11 @@ def _headline(report: Report) -> str:
     )
     if random is not None:
         text += f"; with as many random real images, treated alike, {score(random)}"
-    return text
+        if is_even(distilled, random):
+            text += ", which is no clear difference"
+        elif min(distilled.n, random.n) < 2:
+            text += f" ({ONE_SEED})"
+    return "; but ".join([text, *caveats(report, *given[0])])
 
 
 def _row(report: Report, distilled: ResultRow, rows: list[ResultRow], kinds: list[str]) -> TableRow:
@@ -150,6 +154,8 @@ def _row(report: Report, distilled: ResultRow, rows: list[ResultRow], kinds: lis
 
 
 def _equivalent(report: Report, equivalent: Equivalent) -> str:
+    if why_untold(report, equivalent):
+        return "unknown"
     ends = interval(report, equivalent, _whole)
     sign = bound(equivalent, own_ipc(report, equivalent))
     return f"{sign}{_whole(equivalent.ipc)}" + (f" ({ends})" if ends else "")
