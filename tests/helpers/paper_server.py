@@ -26,6 +26,7 @@ from typing import Any
 import wdistill
 from wdistill.artifact.report import Report
 from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
+from wdistill.pipeline.choices import budget
 
 RUN = (
     "--resolution", "8", "--teacher-epochs", "1", "--allow-weak-teacher", "--iterations", "1",
@@ -41,6 +42,7 @@ SMALL = {
 
 def serve(address: Path) -> None:
     """Take clients until the process is ended."""
+    budget.STEPS = (2, 3)
     for module in pkgutil.walk_packages(wdistill.__path__, "wdistill."):
         if module.name != "wdistill.__main__":
             importlib.import_module(module.name)

@@ -101,7 +101,7 @@ def test_copies_tell_the_terms_apart(opened: tuple[Run, Networks]) -> None:
             "transport": 5 + 2 * 10 + 10 * PER_CLASS,
             "synthesis": 5 + 2 * 10 + 10 * PER_CLASS + 5 * 30 / 10,
             "nearest": 5 + 2 * 10 + 10 * PER_CLASS,
-            "relabel": 5 + 30 * (16 + 2) + 3 * 64 / 10,
+            "relabel": 5 + 30 * (16 + 2) + 3 * 128 / 10,
             "evaluate": 2 * 4 + 4 * TEST + students * 30 / 10,
         }
     )

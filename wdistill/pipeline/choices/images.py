@@ -15,7 +15,7 @@ from wdistill.artifact.manifest import BudgetTrial
 from wdistill.config import StudentConfig
 from wdistill.core.settings import stable_hash
 from wdistill.core.units import StageOutput
-from wdistill.pipeline.choices.budget import STEPS, judged, spending_table
+from wdistill.pipeline.choices import budget
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
 from wdistill.synthesis.optimise import DistilledUnit
@@ -23,7 +23,7 @@ from wdistill.synthesis.optimise import DistilledUnit
 logger = logging.getLogger(__name__)
 
 MOST_SYNTHESISED = 100  # [own] images per class; above, chosen real ones are published
-SHORT = StudentConfig(steps=STEPS[-1], seeds=2)
+SEEDS = 2  # of the students that compare
 
 Kind = Literal["chosen", "distilled"]
 
@@ -80,7 +80,7 @@ def choose_images(
     kind = max(trials, key=lambda each: (trials[each].mean, each == "distilled"))
     tried = tuple(trials.values())
     if run.accelerator.is_main_process:
-        logger.info(spending_table(tried))
+        logger.info(budget.spending_table(tried))
         logger.info(f"images: {kind}")
     return ChosenImages(found[kind], kind, tried)
 
@@ -92,13 +92,14 @@ def _trial(
     pixels = torch.cat([unit.pixels.flatten(0, 1) for unit in images.units])
     labels = torch.arange(len(run.data.class_names)).repeat_interleave(config.barycenter.ipc)
     candidate = Candidate(pixels, labels, torch.ones(len(labels)), None)
-    top1 = judged(run, teacher, candidate, SHORT, images.key)
+    students = StudentConfig(steps=budget.STEPS[-1], seeds=SEEDS)
+    top1 = budget.judged(run, teacher, candidate, students, images.key)
     quality = config.coding.image_quality
     return BudgetTrial(
         ipc=config.barycenter.ipc,
         quality=None if quality == "lossless" else int(quality),
         views=config.label_views.count or 0,
         images=kind,
-        steps=SHORT.steps or 0,
+        steps=budget.STEPS[-1],
         top1=tuple(np.round(top1, 6).tolist()),
     )
