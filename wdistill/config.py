@@ -476,7 +476,7 @@ class StudentConfig(Settings):
     lr: float = setting(0.001, "Of AdamW, with cosine decay. [source: official]", allowed=POSITIVE)
     weight_decay: float = setting(0.01, "Of AdamW. [source: official]", allowed=NOT_NEGATIVE)
     temperature: float = setting(
-        4.0,
+        1.0,
         "Of labels that networks give. [source: own measurement; official 20]",
         allowed=POSITIVE,
     )

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 MEMBER_BATCH = 128  # [own] see tests/benchmarks/README.md#labels-that-help
 LARGEST = 64  # [own] pixels of a side up to which `auto` tries the committee: as was measured
 SHORT = StudentConfig(seeds=2)
-MOST_STEPS = 200  # [own] of the students that choose, half of the default at IPC 10
+MOST_STEPS = 400  # [own] of the students that choose: as many as the default at IPC 10
 
 
 def candidates(config: RunConfig, resolution: int) -> tuple[str, ...]:
