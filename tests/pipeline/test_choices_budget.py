@@ -137,7 +137,7 @@ def test_real_images_are_published_where_they_do_better(
         assert "stays as it is, because short students learned more from such images" in card
     else:
         assert len(seen) == 1
-        assert "stays as it is, because there are so many images that" in card
+        assert "because there are so many images that distilling them takes long" in card
     assert "No human labelled these images" not in card
 
 

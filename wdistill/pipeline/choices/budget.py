@@ -129,7 +129,7 @@ def students_of_choice(config: RunConfig) -> tuple[int, int]:
     rounds = [len(qualities) * len(counts)]
     while rounds[-1] > 1 and len(rounds) < len(STEPS):
         rounds.append(math.ceil(rounds[-1] / 2))
-    last = 0 if config.synthesis.init != "real" else 4
+    last = 4 if config.synthesis.init == "real" and config.synthesis.iterations else 0
     students = [len(KINDS) * count for count in (*rounds, last)]
     steps = (*STEPS[: len(rounds)], STEPS[-1])
     return sum(students), sum(map(math.prod, zip(students, steps, strict=True)))

@@ -22,7 +22,7 @@ from wdistill.synthesis.optimise import DistilledUnit
 
 logger = logging.getLogger(__name__)
 
-MOST_SYNTHESISED = 100  # [own] images per class; above, chosen real ones are published
+MOST_SYNTHESISED = 100  # [own, for the time it takes; not measured] images per class
 SEEDS = 2  # of the students that compare
 
 Kind = Literal["chosen", "distilled"]
@@ -55,7 +55,8 @@ def choose_images(
     run: Run, teacher: Teacher, synthesis: Callable[[Run], StageOutput[DistilledUnit]]
 ) -> ChosenImages:
     """Distilled images; within a budget, the real ones nearest to the atoms, from which synthesis
-    starts, where short students learn as much from them.
+    starts, where short students learn more from them, or where there are more than
+    MOST_SYNTHESISED per class.
 
     All processes must call it; they share the work.
 
@@ -70,7 +71,7 @@ def choose_images(
         if run.accelerator.is_main_process:
             logger.info(
                 f"images: real ones, chosen by the transport; above {MOST_SYNTHESISED} per class "
-                "they are not changed, since that takes long and gains little"
+                "distilled ones are not tried, since that takes long"
             )
         return ChosenImages(synthesis(replace(run, config=unchanged)), "chosen")
     distilled = synthesis(run)
