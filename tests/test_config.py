@@ -273,3 +273,20 @@ def test_the_command_of_settings_makes_them_again() -> None:
     )
     unnamed = RunConfig(synthesis=SynthesisConfig(lr=0.1))
     assert unnamed.command() == "wdistill run --config settings.yaml"
+
+
+def test_students_of_larger_sets_see_no_fewer_images() -> None:
+    def seen(images: int) -> int:
+        steps, size = StudentConfig().budget(images)
+        return steps * size
+
+    for images in (499, 500, 501, 512, 600, 1000, 1500, 1666, 1667, 5000):
+        assert seen(images) >= 0.97 * seen(min(images, 500))  # 100 epochs of 500 images
+        assert seen(images) >= 30 * images
+    assert StudentConfig().budget(500) == (1600, 32)
+    assert StudentConfig().budget(10_000) == (30 * 79, 128)
+
+
+def test_a_budget_is_not_spent_on_png() -> None:
+    with pytest.raises(OptionError, match="`budget` is spent on WebP images"):
+        RunConfig(coding=CodingConfig("png"), budget=10_000)

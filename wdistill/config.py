@@ -43,6 +43,8 @@ ImageFormat = Literal["png", "webp"]
 FORMAT_VERSION = 2  # of run folders and published sets
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
 LARGE_SET = 500
+WEBP_QUALITY = 60  # where nothing else is said
+LEAST_EPOCHS = 30  # of students of large sets
 LARGE_DATASET = 20_000  # images
 MOST_IPC = 1000  # of a run; sets of others may have more
 SMALLEST_CROP = 0.01  # share of the image's area
@@ -315,15 +317,15 @@ class CodingConfig(Settings):
 
     section = "coding"
     image_format: ImageFormat = setting(
-        "png",
-        "Format of the published images: PNG, or WebP, which is smaller. [source: own choice]",
+        "webp",
+        "Format of the published images: WebP, or PNG, which is larger. [source: own measurement]",
         "--image-format",
         allowed=get_args(ImageFormat),
     )
-    image_quality: str = setting(
-        "auto",
+    image_quality: str | None = setting(
+        None,
         "Quality of WebP images: from 1 to 100, lossless, or auto for the coarsest that costs "
-        "short students no accuracy. [source: own choice]",
+        f"short students no accuracy. [default: {WEBP_QUALITY}, own measurement]",
         "--image-quality",
         metavar="auto|lossless|1..100",
     )
@@ -331,7 +333,7 @@ class CodingConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         quality = self.image_quality
-        if quality in ("auto", "lossless"):
+        if quality in (None, "auto", "lossless"):
             return
         if not (quality.isascii() and quality.isdigit() and 1 <= int(quality) <= 100):
             raise OptionError(
@@ -454,7 +456,8 @@ class StudentConfig(Settings):
     epochs: int | None = setting(
         None,
         "Epochs of each student; other sets of images get as many optimiser steps. [default: 100 "
-        f"up to {LARGE_SET} images, 30 above, our choice; official 300]",
+        f"up to {LARGE_SET} images, then fewer for as many steps, but not fewer than "
+        f"{LEAST_EPOCHS}, our choice; official 300]",
         "--eval-epochs",
         allowed=between(1, 100_000),
     )
@@ -469,8 +472,8 @@ class StudentConfig(Settings):
     )
     batch_size: int | None = setting(
         None,
-        f"Images per step. [default: 32 up to {LARGE_SET} images, 128 above, our choice; official "
-        "64]",
+        "Images per step. [default: 32, or 128 for sets so large that they are seen "
+        f"{LEAST_EPOCHS} times, our choice; official 64]",
         allowed=between(1, 100_000),
     )
     lr: float = setting(0.001, "Of AdamW, with cosine decay. [source: official]", allowed=POSITIVE)
@@ -499,9 +502,12 @@ class StudentConfig(Settings):
         return self if self.labels else dataclasses.replace(self, labels=published)
 
     def budget(self, images: int) -> tuple[int, int]:
-        """(optimiser steps, batch size) for a set of ``images``."""
-        epochs, size = (100, 32) if images <= LARGE_SET else (30, 128)
-        size = min(self.batch_size or size, images)
+        """(optimiser steps, batch size) for a set of ``images``.
+
+        A student of a larger set sees no fewer images than one of a smaller set, within rounding.
+        """
+        epochs = max(LEAST_EPOCHS, math.ceil(100 * LARGE_SET / max(images, LARGE_SET)))
+        size = min(self.batch_size or (32 if epochs > LEAST_EPOCHS else 128), images)
         return self.steps or (self.epochs or epochs) * math.ceil(images / size), size
 
 
@@ -539,6 +545,10 @@ class RunConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         Option("", allowed=between(1, MOST_IPC)).check("barycenter.ipc", self.barycenter.ipc)
+        if self.budget is not None and self.coding.image_format == "png":
+            raise OptionError(
+                "`budget` is spent on WebP images, but `coding.image_format` is png; leave it out"
+            )
         if "views" in self.evaluate.labels and self.label_views.count == 0:
             raise OptionError(
                 "`evaluate.labels=views` needs stored views; give their number with "

@@ -17,6 +17,7 @@ from wdistill.artifact.model import SCHEMAS, FileRecord, schema_text
 from wdistill.artifact.report import Report
 from wdistill.config import FORMAT_VERSION
 from wdistill.core.files import write_json
+from wdistill.data.content.coding import Coding
 from wdistill.errors import RunFolderError
 
 MODELS: dict[str, type[FileRecord]] = {"manifest": Manifest, "report": Report}
@@ -26,6 +27,16 @@ def test_it_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     manifest().write(tmp_path / "wdistill.json")
     assert Manifest.read(tmp_path / "wdistill.json") == manifest()
     assert json.loads((tmp_path / "wdistill.json").read_text()) == manifest_json()
+
+
+def test_sets_that_are_older_than_the_choice_of_a_format_are_png(tmp_path: Path) -> None:
+    """`reproduce` makes them in the format that they have."""
+    values = manifest_json()
+    del values["config"]["coding"], values["coding"]
+    (tmp_path / "wdistill.json").write_text(json.dumps(values))
+    read = Manifest.read(tmp_path / "wdistill.json")
+    assert Coding.of(read.config.coding) == Coding("png")
+    assert read.coding.format == "png"
 
 
 @pytest.mark.parametrize(

@@ -88,10 +88,10 @@ def manifest_json(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) 
         "resolution": 28,
         "images": ipc * len(names),
         "coding": {
-            "format": "png",
-            "quality": None,
+            "format": "webp",
+            "quality": 60,
             "grey": False,
-            "coder": "zlib 1.2.13",
+            "coder": "libwebp 1.6.0",
             "tried": [],
         },
         "labels": {"giver": "teacher", "hard_soft": False, "tried": []},

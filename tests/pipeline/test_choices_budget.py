@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from helpers.runs import run_wdistill
 from wdistill.artifact.distilled_set import Candidate, candidate, read_distilled
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
+from wdistill.config import RunConfig
 from wdistill.data.content.coding import Coding
 from wdistill.errors import OptionError
 from wdistill.pipeline.choices import budget as stage
@@ -107,6 +109,14 @@ def test_the_best_spending_is_made_and_fills_its_budget(
     card = (tmp_path / "run/publish/README.md").read_text()
     assert "They were made to fit into 30.0 kB." in card
     assert "to save bytes, the soft label of each image is its class" in card
+
+
+def test_short_students_of_a_budget_train_as_long_as_the_run_says() -> None:
+    config = RunConfig(budget=30_000)
+    for steps, expected in [(None, (150, 300, 600)), (400, (150, 300, 600)),
+                            (1200, (300, 600, 1200)), (9000, (500, 1000, 2000))]:  # fmt: skip
+        longer = replace(config, evaluate=replace(config.evaluate, steps=steps))
+        assert stage.rounds(longer) == expected
 
 
 @pytest.mark.parametrize("most", [0, 100])

@@ -20,7 +20,7 @@ from wdistill.pipeline.choices.short import KINDS
 
 TINY = (
     "--ipc", "2", "--iterations", "2", "--teacher-epochs", "1", "--feature-spaces", "none",
-    "--no-evaluate", "--allow-weak-teacher", "--image-format", "webp",
+    "--no-evaluate", "--allow-weak-teacher", "--image-quality", "auto",
     "--label-giver", "teacher", "--label-views", "0",
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -274,6 +274,16 @@ class Manifest(FileRecord):
     processes: Count
     threads: Count
     bytes: Sizes
+
+    @classmethod
+    def parse(cls, content: Any, path: Path) -> Self:
+        """As for any file; settings that do not name the images' format are older than its choice,
+        when all were PNG.
+        """
+        config = content.get("config") if isinstance(content, dict) else None
+        if isinstance(config, dict) and "coding" not in config:
+            content = {**content, "config": {**config, "coding": {"image_format": "png"}}}
+        return super().parse(content, path)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -96,7 +96,7 @@ class Objective:
         spectrum: The coordinates that are optimised.
         config: The settings of synthesis.
         autocast: The dtype of the networks' passes; None for float32.
-        coding: Of the files that the images will lie in.
+        coding: Of the files that the images are made for.
     """
 
     spaces: Sequence[FeatureSpace]

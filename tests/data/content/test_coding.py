@@ -106,3 +106,12 @@ def test_settings_name_a_coding_unless_it_is_to_be_chosen() -> None:
     assert Coding.of(CodingConfig("webp", "lossless")) == Coding("webp")
     assert Coding.of(CodingConfig("webp", "auto")) is None
     assert Coding.of(CodingConfig("png", "auto")) == Coding("png")
+    assert Coding.of(CodingConfig("png")) == Coding("png")
+    assert Coding.of(CodingConfig()) == Coding("webp", 60)
+
+
+def test_images_are_made_for_coarse_files_alone() -> None:
+    assert [Coding("webp", q).is_coarse for q in (None, 100, 60, 59, 1)] == [
+        False, False, False, True, True,
+    ]  # fmt: skip
+    assert not Coding("png").is_coarse

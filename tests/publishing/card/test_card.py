@@ -220,7 +220,7 @@ def test_without_results_it_says_not_evaluated(tmp_path: Path) -> None:
     ("init", "iterations", "said"),
     [
         ("real", 100, "starts from a real training image and stays visibly close to it"),
-        ("real", 0, "These are real training images, unchanged"),
+        ("real", 0, "These are real training images, compressed but otherwise unchanged"),
         ("mean", 100, "starts from the mean of several real training images"),
         ("noise", 100, "start from noise"),
     ],

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, features
 from torch import Tensor
 
-from wdistill.config import CodingConfig, ImageFormat
+from wdistill.config import WEBP_QUALITY, CodingConfig, ImageFormat
 
 FORMATS = ("PNG", "WEBP")
 EFFORT = 6  # of 0 to 6: WebP's slowest and smallest, 1 ms for 32 px
 AHEAD = 64  # images that are encoded together
+COARSE = 60  # [own] quality of WebP below which decoded images train students less well
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,18 @@ class Coding:
         """None where the quality is still to be chosen."""
         if config.image_format == "png" or config.image_quality == "lossless":
             return cls(config.image_format)
-        return None if config.image_quality == "auto" else cls("webp", int(config.image_quality))
+        if config.image_quality == "auto":
+            return None
+        return cls("webp", int(config.image_quality or WEBP_QUALITY))
 
     @property
     def is_lossless(self) -> bool:
         return self.format == "png" or self.quality is None
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether what a reader gets differs so much that images should be made for it."""
+        return not self.is_lossless and self.quality is not None and self.quality < COARSE
 
     def __str__(self) -> str:
         quality = "without loss" if self.is_lossless else f"of quality {self.quality}"

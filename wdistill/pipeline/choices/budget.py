@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 QUALITIES = (60, 20)  # of WebP
 VIEWS = (10, 40, 100)  # of each image
 STEPS = (150, 300, 600)  # of short students; from one to the next, the better half goes on
+MOST_STEPS = 2000  # [own, for the time it takes] of a short student
+BATCH = 32  # [own] images of a step, whatever their number, so that all see as many
 FOR_VIEWS = 0.02  # [own] least share of the budget that is left for views
 
 
@@ -65,7 +67,9 @@ def spend(run: Run, teacher: Teacher) -> Spent:
 
     Spendings are compared by short students of random real images, which are coded and labelled as
     the distilled ones will be, on held-out training images: all of them at first, then the better
-    half with twice the steps (successive halving, Jamieson and Talwalkar 2016).
+    half with twice the steps (successive halving, Jamieson and Talwalkar 2016). Where the settings
+    name more steps for the run's own students than the last of these take, all rounds are longer:
+    the longer students train, the more they make of many views of few images.
 
     Raises:
         OptionError: Not even one image per class fits.
@@ -76,7 +80,7 @@ def spend(run: Run, teacher: Teacher) -> Spent:
     giver = budget_giver(run, teacher)
     every = _spendings(run, teacher, giver, budget)
     tried: list[BudgetTrial] = []
-    for steps in STEPS:
+    for steps in rounds(config):
         scores = [_score(run, teacher, each, steps) for each in every]
         tried += [
             BudgetTrial(ipc=s.ipc, quality=s.quality, views=s.views, steps=steps, top1=tuple(top1))
@@ -119,6 +123,14 @@ def spending_table(tried: Sequence[BudgetTrial]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def rounds(config: RunConfig) -> tuple[int, ...]:
+    """Steps of short students, round by round; at last as many as the run's own students take,
+    where their number is given, within STEPS[-1] and MOST_STEPS.
+    """
+    longer = min(MOST_STEPS, config.evaluate.steps or 0) / STEPS[-1]
+    return tuple(round(max(1.0, longer) * steps) for steps in STEPS)
+
+
 def students_of_choice(config: RunConfig) -> tuple[int, int]:
     """How many short students spend a budget, and the steps that they take together: two of each
     kind on chosen and on distilled images at last.
@@ -126,12 +138,12 @@ def students_of_choice(config: RunConfig) -> tuple[int, int]:
     if config.budget is None:
         return 0, 0
     qualities, counts = _choices(config)
-    rounds = [len(qualities) * len(counts)]
-    while rounds[-1] > 1 and len(rounds) < len(STEPS):
-        rounds.append(math.ceil(rounds[-1] / 2))
+    left, every = [len(qualities) * len(counts)], rounds(config)
+    while left[-1] > 1 and len(left) < len(every):
+        left.append(math.ceil(left[-1] / 2))
     last = 4 if config.synthesis.init == "real" and config.synthesis.iterations else 0
-    students = [len(KINDS) * count for count in (*rounds, last)]
-    steps = (*STEPS[: len(rounds)], STEPS[-1])
+    students = [len(KINDS) * count for count in (*left, last)]
+    steps = (*every[: len(left)], every[-1])
     return sum(students), sum(map(math.prod, zip(students, steps, strict=True)))
 
 
@@ -177,7 +189,7 @@ def _spendings(run: Run, teacher: Teacher, giver: Giver, budget: int) -> list[Sp
 
 def _choices(config: RunConfig) -> tuple[Sequence[int | None], Sequence[int]]:
     """Qualities and numbers of views, where the settings leave them open."""
-    given = Coding.of(config.coding) if config.coding.image_format == "webp" else None
+    given = None if config.coding.image_quality is None else Coding.of(config.coding)
     qualities: Sequence[int | None] = QUALITIES if given is None else (given.quality,)
     counts = VIEWS if config.label_views.count is None else (config.label_views.count,)
     return qualities, (0,) if config.relabel.giver == "none" else counts
@@ -195,8 +207,13 @@ def _score(run: Run, teacher: Teacher, each: Spending, steps: int) -> list[float
     own = replace(run, config=applied(run.config, each))
     pixels, labels = real_images(own, teacher, each.ipc)
     images = Candidate(pixels, labels, torch.ones(len(labels)), None)
-    config = StudentConfig(steps=steps, seeds=1)
+    config = StudentConfig(steps=steps, batch_size=batch_size(run.config), seeds=1)
     return judged(own, teacher, images, config, run.data.source.fingerprint)
+
+
+def batch_size(config: RunConfig) -> int:
+    """Images of a short student's step."""
+    return config.evaluate.batch_size or BATCH
 
 
 def judged(

@@ -48,7 +48,7 @@ def choose_coding(
     All processes must call it; they share the work.
 
     Args:
-        synthesis: Images for a coding, which their last steps have seen.
+        synthesis: Images for a coding, which their last steps have seen where it is coarse.
     """
     given = Coding.of(run.config.coding)
     if given is not None:
@@ -80,7 +80,7 @@ def syntheses(config: CodingConfig) -> int:
 
 def untried(config: CodingConfig) -> CodingConfig:
     """The same with a quality, where it is to be chosen."""
-    return config if Coding.of(config) is not None else replace(config, image_quality="60")
+    return config if Coding.of(config) is not None else replace(config, image_quality=None)
 
 
 def coarsest(count: int, is_enough: Callable[[int], bool]) -> int | None:

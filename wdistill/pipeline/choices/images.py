@@ -15,6 +15,7 @@ from wdistill.artifact.manifest import BudgetTrial
 from wdistill.config import StudentConfig
 from wdistill.core.settings import stable_hash
 from wdistill.core.units import StageOutput
+from wdistill.data.content.coding import Coding
 from wdistill.pipeline.choices import budget
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
@@ -93,14 +94,15 @@ def _trial(
     pixels = torch.cat([unit.pixels.flatten(0, 1) for unit in images.units])
     labels = torch.arange(len(run.data.class_names)).repeat_interleave(config.barycenter.ipc)
     candidate = Candidate(pixels, labels, torch.ones(len(labels)), None)
-    students = StudentConfig(steps=budget.STEPS[-1], seeds=SEEDS)
+    steps = budget.rounds(config)[-1]
+    students = StudentConfig(steps=steps, batch_size=budget.batch_size(config), seeds=SEEDS)
     top1 = budget.judged(run, teacher, candidate, students, images.key)
-    quality = config.coding.image_quality
+    coding = Coding.of(config.coding) or Coding("webp")
     return BudgetTrial(
         ipc=config.barycenter.ipc,
-        quality=None if quality == "lossless" else int(quality),
+        quality=coding.quality,
         views=config.label_views.count or 0,
         images=kind,
-        steps=budget.STEPS[-1],
+        steps=steps,
         top1=tuple(np.round(top1, 6).tolist()),
     )

@@ -40,19 +40,20 @@ def synthesis_stage(
     transport: StageOutput[TransportUnit],
     coding: Coding,
 ) -> StageOutput[DistilledUnit]:
-    """Distil the images of each unit, as they are before they are coded. Those of each quality have
-    files of their own.
+    """Distil the images of each unit, as they are before they are coded. Those that coding changes
+    much are made for it, and have files of their own.
     """
     config, seed = run.config.synthesis, run.config.seed
+    seen = coding if coding.is_coarse else Coding()
     inputs = [seed, run.config.mixed_precision, [space.key for space in pool]]
-    key = stable_hash([transport.key, vars(config), inputs, *coding.key, "synthesis"])
+    key = stable_hash([transport.key, vars(config), inputs, *seen.key, "synthesis"])
     terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
     spaces = [FeatureSpace("teacher", teacher.network, terms, teacher.key), *pool]
     capacity = Capacity()
 
     @cache  # computed only if a unit is missing
     def objective() -> Objective:
-        return Objective(spaces, real_spectrum(run, teacher), config, run.autocast, coding)
+        return Objective(spaces, real_spectrum(run, teacher), config, run.autocast, seen)
 
     def compute(unit: Unit, advance: Advance) -> DistilledUnit:
         classes, spectrum = transport.units[unit.index].classes, objective().spectrum
@@ -66,7 +67,7 @@ def synthesis_stage(
         return synthesise(objective(), targets, start, generators, advance, capacity)
 
     steps = config.iterations * run.config.barycenter.ipc
-    name = "synthesis" if coding.is_lossless else f"synthesis-q{coding.quality}"
+    name = "synthesis" if seen.is_lossless else f"synthesis-q{seen.quality}"
     output = run.compute(Stage(name, key, DistilledUnit, steps, "img"), compute)
     if capacity.limit is not None:
         logger.info(

@@ -34,6 +34,7 @@ from wdistill.artifact.report import Report
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.core.settings import flat
 from wdistill.core.text import human_bytes, human_seconds
+from wdistill.data.content.coding import Coding
 from wdistill.errors import HubError, RunFolderError
 from wdistill.evaluation.wording import number, percent
 from wdistill.publishing.card.markdown import Trusted, code, environment, escape, is_hub_id, link
@@ -160,6 +161,7 @@ def _view(files: SetFiles) -> Json:
         "coding": str(manifest.coding),
         "grey": manifest.coding.grey,
         "lossy": manifest.coding.quality is not None,
+        "made_for": Coding(manifest.coding.format, manifest.coding.quality).is_coarse,
         "tried": _tried(manifest.coding),
     }  # fmt: skip
 
