@@ -284,7 +284,8 @@ def test_hostile_names_are_literal_text(tmp_path: Path) -> None:
     assert front["pretty_name"] == data["pretty_name"]
 
     page = html(card)
-    honest = html(render_card(publish(tmp_path / "honest", report=run_report())))
+    local = run_report().model_copy(update={"local_students": {"resnet10-w16": "resnet"}})
+    honest = html(render_card(publish(tmp_path / "honest", report=local)))
     links = set(re.findall(r'(?:href|src)="([^"]*)"', page))
     assert links == {"#citation", "https://arxiv.org/abs/2311.18531"}
     for tag in ("<script", "<img", "<strong>bold"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +85,34 @@ def test_the_most_that_were_tried_is_no_upper_end(
     found = report(equivalents=[equivalent(bound="at_least", ipc=50, low=low, high=high)])
     assert report_view(found).rows[0].equivalent == card
     assert str(found).splitlines()[-1] == f"resnet10-w16, hard labels: {terminal}"
+
+
+def test_the_students_of_the_headline_can_be_trained_again() -> None:
+    found = report()
+    first = next(row for row in found.rows if row.images == "distilled")
+    command = shlex.split(report_view(found, "you/set", seed=5).again)
+    assert command[:3] == ["wdistill", "evaluate", "you/set"]
+    options = dict(zip(command[3::2], command[4::2], strict=True))
+    assert options["--student"] == first.student
+    assert options["--labels"] == first.labels
+    assert options["--steps"] == str(first.steps)
+    assert options["--seed"] == "5"
+    assert options["--baselines"] == "none"
+    assert not {"--config", "settings.yaml"} & set(command)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"local_students": {"resnet10-w16": "resnet"}},
+        {"recipe": report().recipe.model_copy(update={"crop_min": 0.08})},
+        {"recipe": report().recipe.model_copy(update={"changed": ("epochs 5",)})},
+        {"rows": [report_row("distilled", student="../net")]},
+    ],
+)
+def test_no_command_is_shown_that_a_stranger_cannot_run(change: dict[str, Any]) -> None:
+    assert report_view(report(**change)).again == ""
+    assert report_view(report(), None).again == ""
 
 
 def test_a_students_name_is_literal_text(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def render_card(
         "title": title([files.manifest for files in sets]),
         "repo_id": repo_id,
         "default": loaded,
-        "sets": [_view(files) for files in sets],
+        "sets": [_view(files, repo_id) for files in sets],
     }
     body = environment().get_template("dataset_card.md.jinja").render(view)
     front = header([files.manifest for files in sets], loaded)
@@ -147,15 +147,17 @@ def _check_alike(sets: Sequence[SetFiles]) -> None:
             )
 
 
-def _view(files: SetFiles) -> Json:
+def _view(files: SetFiles, repo_id: str) -> Json:
     """What the template prints of one set."""
     manifest = files.manifest
+    known = manifest.source.kind in ("hub", "embedded")
     return _describe(manifest) | _make(manifest) | _lists(manifest) | {
         "name": files.name,
         "labels_config": files.name + LABELS_SUFFIX,
         "preview": files.preview,
         "curve": files.curve and files.report is not None,
-        "report": report_view(files.report) if files.report else None,
+        "report": files.report
+        and report_view(files.report, repo_id if known else None, manifest.config.seed),
         "parquet": human_bytes(manifest.bytes.parquet),
         "bits": f"{manifest.bits_per_class:,}",
         "coding": str(manifest.coding),

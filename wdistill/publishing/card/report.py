@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from wdistill.artifact.claims.differences import caveats, is_even
 from wdistill.artifact.claims.worth import bound, interval, own_ipc, why_untold
@@ -15,6 +16,16 @@ from wdistill.artifact.report import (
     panel_rows,
     row_of,
 )
+from wdistill.config import (
+    BUILT_IN,
+    FIXED,
+    PLACEHOLDER_REPO,
+    EvaluateConfig,
+    Labels,
+    RecipeName,
+    StudentConfig,
+)
+from wdistill.errors import OptionError
 from wdistill.evaluation.recipes.rates import published_rates
 from wdistill.evaluation.students import STORED
 from wdistill.evaluation.wording import (
@@ -27,6 +38,7 @@ from wdistill.evaluation.wording import (
     signed,
     verdicts,
 )
+from wdistill.publishing.card.markdown import is_hub_id
 
 _SETS = {
     "distilled": "Distilled",
@@ -67,7 +79,8 @@ class ReportView:
 
     names: of the sets of images that were tried; equivalents: whether a row has its equivalent
     number; scores: those of DD-Ranking, one line per student; soft: whether random real images had
-    labels of the teacher.
+    labels of the teacher; again: the command that trains the students of the headline, empty where
+    a stranger lacks one of its parts.
     """
 
     names: tuple[str, ...]
@@ -84,10 +97,16 @@ class ReportView:
     soft: bool
     few_seeds: bool
     headline: str
+    again: str
     rates: str
 
 
-def report_view(report: Report) -> ReportView:
+def report_view(
+    report: Report, repo_id: str | None = PLACEHOLDER_REPO, seed: int = 0
+) -> ReportView:
+    """repo_id: of the set on the Hub, None where a stranger lacks the real images; seed: that the
+    run's students were drawn with.
+    """
     present = {row.images for row in report.rows}
     kinds = [kind for kind in (*_SETS, *sorted(present - set(_SETS))) if kind in present]
     with_soft_labels = [
@@ -113,14 +132,45 @@ def report_view(report: Report) -> ReportView:
         soft=bool(with_soft_labels),
         few_seeds=any(row.n < _ENOUGH_SEEDS for row in report.rows),
         headline=_headline(report),
+        again=_again(report, repo_id, seed) if repo_id else "",
         rates=f"{rates.source}; {rates.differs}" if rates else "",
     )
 
 
+def _first_rows(report: Report) -> list[ResultRow]:
+    """Of the first student and labels that need the files alone."""
+    given = [pair for pair in panels(report) if pair[1] != "teacher"]
+    return panel_rows(report, *given[0]) if given else []
+
+
+def _again(report: Report, repo_id: str, seed: int) -> str:
+    """The command of the first row's students; there is none for students that a stranger does not
+    have, and for settings without an option.
+    """
+    distilled, recipe = row_of(_first_rows(report), "distilled"), report.recipe
+    if distilled is None or distilled.student in report.local_students or recipe.changed:
+        return ""
+    if distilled.student not in BUILT_IN and not is_hub_id(distilled.student):
+        return ""
+    fixed = {name: getattr(recipe, name) for name in FIXED} if recipe.name == "default" else {}
+    try:
+        students = StudentConfig(
+            students=(distilled.student,),
+            labels=(cast(Labels, distilled.labels),),
+            steps=distilled.steps,
+            seeds=distilled.n,
+            **fixed,
+        )
+        name = cast(RecipeName, recipe.name)
+        config = EvaluateConfig(repo_id, recipe=name, evaluate=students, baselines=(), seed=seed)
+    except OptionError:  # a report of other hands
+        return ""
+    return "" if students.crop_min != StudentConfig().crop_min else config.command()
+
+
 def _headline(report: Report) -> str:
     """What a stranger gets of the files alone, by the first row of the table."""
-    given = [pair for pair in panels(report) if pair[1] != "teacher"]
-    rows = panel_rows(report, *given[0]) if given else []
+    rows = _first_rows(report)
     distilled, random = row_of(rows, "distilled"), row_of(rows, "random")
     if distilled is None:
         return ""
@@ -134,7 +184,7 @@ def _headline(report: Report) -> str:
             text += ", which is no clear difference"
         elif min(distilled.n, random.n) < 2:
             text += f" ({ONE_SEED})"
-    return "; but ".join([text, *caveats(report, *given[0])])
+    return "; but ".join([text, *caveats(report, distilled.student, distilled.labels)])
 
 
 def _row(report: Report, distilled: ResultRow, rows: list[ResultRow], kinds: list[str]) -> TableRow:
