@@ -34,6 +34,12 @@ LIMITS = {
 TAIL = 2000  # characters of a failed check's output
 
 
+def environment() -> dict[str, str]:
+    """Of the checks: no network, and this checkout before anything that is installed."""
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+
+
 def run_limited(command: Sequence[str], limit: float) -> Result:
     """Run ``command``, whose last line of output is a JSON object, for ``limit`` seconds at most.
 
@@ -44,7 +50,11 @@ def run_limited(command: Sequence[str], limit: float) -> Result:
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment(),
         )
         try:
             code: int | None = process.wait(max(0.0, limit))
@@ -105,8 +115,6 @@ def main(words: Sequence[str] | None = None) -> int:
         job = Job(options.output, options.tiny, options.device)
         print("\n" + json.dumps(CHECKS[options.check](job)), flush=True)
         return 0
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
-    os.environ |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     patience = PATIENCE if options.tiny else 1
     passed_on = [*size, "--device", options.device]

@@ -29,7 +29,6 @@ from helpers.pretend import NAME, install, pretended
 
 from wdistill.config import LabelViewsConfig, RunConfig, StudentConfig
 from wdistill.core.units import class_units
-from wdistill.data.pixels import MOST_THREADS
 from wdistill.pipeline.choices.givers import short_steps, short_students
 from wdistill.pipeline.choices.short import HELD_OUT, KINDS
 from wdistill.pipeline.stages.transport import SURVEY_BATCH
@@ -38,6 +37,7 @@ from wdistill.synthesis.targets import SPACE_SAMPLE
 ERROR = 0.5
 CLASSES, TRAIN, TEST, SIZE = 1000, 1_281_167, 50_000, 224
 IMAGE_BYTES = 3 * SIZE**2
+MOST_THREADS = 16  # of a process for decoding, or for barycenters
 TEST_BATCH, NEAREST_BATCH, SOFT_BATCH, VIEW_BATCH = 256, 512, 128, 256
 TARGETS = {1: 0.5, 8: 0.1}  # hours at 10 images per class, by GPUs
 
@@ -75,7 +75,9 @@ def price(name: str) -> float:
 
 @dataclass(frozen=True)
 class Host:
-    """gpus: as many processes; barycenters: that a process computes at the same time."""
+    """gpus: as many processes; barycenters: that each computes at the same time, if it has as many
+    cores.
+    """
 
     gpus: int
     cores: int
@@ -85,6 +87,10 @@ class Host:
     def threads(self) -> int:
         """That decode, in each process: as `decoding_for` chooses."""
         return max(1, min(MOST_THREADS, self.cores // self.gpus))
+
+    @property
+    def at_once(self) -> int:
+        return min(self.barycenters, self.threads)
 
 
 @dataclass(frozen=True)
@@ -207,19 +213,19 @@ def _pixels(host: Host) -> Time:
 
 
 def _transport(counts: Counts, ipc: int, host: Host) -> Time:
-    """Barycenters are computed beside the survey of the next classes of a unit."""
+    """One barycenter is computed beside the survey of the next class of its unit; several at once
+    beside that of the next units, too.
+    """
     units = class_units(CLASSES, ipc, RunConfig().synthesis.images_per_step)
-    classes = len(units[0].classes)
+    classes, shares = len(units[0].classes), _shared(len(units), host)
     survey = time_of(counts.survey, TRAIN / CLASSES)
     one = price(f"barycenter, IPC {ipc}")
-    at_once = min(host.barycenters, classes)
-    unit = (
-        survey.elapsed + one * ceil(classes / at_once)
-        if one / at_once > survey.elapsed
-        else survey.elapsed * classes + one
-    )
-    shares = _shared(len(units), host)
-    return Time(unit, survey.device * classes) * shares
+    if host.at_once == 1:
+        of_unit = survey.elapsed + max(survey.elapsed, one) * (classes - 1) + one
+        return Time(of_unit, survey.device * classes) * shares
+    number = classes * shares
+    elapsed = max(survey.elapsed * number, one * ceil(number / host.at_once)) + one
+    return Time(elapsed, survey.device * number)
 
 
 def _synthesis(counts: Counts, ipc: int, config: RunConfig, host: Host) -> Time:
@@ -343,8 +349,9 @@ def verdicts(counts: Counts, cores: int, barycenters: int) -> list[str]:
         )
         met = "met" if hours <= target else "not met"
         lines.append(
-            f"{gpus} H100, {cores} cores, IPC 10: {hours:.2f} h (± {ERROR:.0%}); the target of "
-            f"{target} h is {met} by the model; longest: {shares}"
+            f"{gpus} H100, {cores} cores, IPC 10, {barycenters} barycenters at once (or as many as "
+            f"a process has cores): {hours:.2f} h (± {ERROR:.0%}); the target of {target} h is "
+            f"{met} by the model; longest: {shares}"
         )
     return lines
 
@@ -371,7 +378,8 @@ def main(
         output.write_text(json.dumps(asdict(counts), indent=1) + "\n")
     for part in (prices_table(), steps_table(counts), hours_table(counts, cores, barycenters)):
         print("\n".join(part) + "\n")
-    print("\n".join(verdicts(counts, cores, barycenters)))
+    for at_once in sorted({barycenters, MOST_THREADS}):
+        print("\n".join(verdicts(counts, cores, at_once)))
     sys.stdout.flush()
     os._exit(0)  # PyTorch ends badly with tensors of a backend in Python
 
