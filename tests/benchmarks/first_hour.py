@@ -110,10 +110,11 @@ def main(words: Sequence[str] | None = None) -> int:
     options = arguments_of(words)
     size = ["--tiny"] if options.tiny else []
     if options.check:
-        from benchmarks.first_hour_checks import CHECKS, Job
+        from benchmarks import first_hour_runs, first_hour_steps
 
-        job = Job(options.output, options.tiny, options.device)
-        print("\n" + json.dumps(CHECKS[options.check](job)), flush=True)
+        job = first_hour_runs.Job(options.output, options.tiny, options.device)
+        check = {**first_hour_runs.CHECKS, **first_hour_steps.CHECKS}[options.check]
+        print("\n" + json.dumps(check(job)), flush=True)
         return 0
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     patience = PATIENCE if options.tiny else 1
