@@ -8,8 +8,9 @@ assumptions below. It is a model, not a measurement, and may be wrong by 50 % ei
 differ in how near they come to the memory's bandwidth, hosts in how fast they start them. It shows
 what a run waits for, and which change would pay.
 
-Time of a step without waits is the longer one of host and device; with a wait they take turns.
-Stages that several processes share are as long as the largest share.
+A step takes as long as the slower one of host and device, and what each wait costs. Stages that
+several processes share are as long as the largest share. Left out are starting, loading the
+network, the dataset's own files, and whatever else takes seconds once.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ PRICES = {
     "of them reached": Price(0.3, "", "assumption: convolutions of 64 to 512 channels"),
     "kernel": Price(3e-6, "s", "assumption: shortest kernel and the gap before it"),
     "dispatch": Price(5e-6, "s", "assumption: PyTorch's eager mode takes 3 to 10 µs"),
-    "wait": Price(20e-6, "s", "assumption: the host hears that the device has finished"),
+    "wait": Price(100e-6, "s", "assumption: until the device has its next work"),
     "host copy": Price(5e9, "B/s", "assumption: one core; gathered, then pinned"),
     "JPEG": Price(1 / 1.59e-3, "images/s and core", "measured, section Decoding"),
     "hash": Price(3.4e-6, "s/image", "measured on one core"),
@@ -115,14 +116,14 @@ def device_seconds(count: Count) -> float:
 
 
 def host_seconds(count: Count) -> float:
-    return count.dispatched * price("dispatch") + count.waits * price("wait")
+    return count.dispatched * price("dispatch")
 
 
 def time_of(count: Count, images: float = 0.0) -> Time:
     """Of a step that is given so many real images by the host."""
     device = device_seconds(count)
     host = host_seconds(count) + 2 * images * IMAGE_BYTES / price("host copy")
-    return Time(host + device if count.waits else max(host, device), device)
+    return Time(max(host, device) + count.waits * price("wait"), device)
 
 
 def host_work(seconds: float) -> Time:
