@@ -29,6 +29,7 @@ from helpers.counts import Count, CountedStages, of_images, per_step
 from helpers.pretend import NAME, install, pretended
 
 from wdistill.config import LabelViewsConfig, RunConfig, StudentConfig
+from wdistill.core.settings import Precision
 from wdistill.core.units import class_units
 from wdistill.pipeline.choices.givers import short_steps, short_students
 from wdistill.pipeline.choices.short import HELD_OUT, KINDS
@@ -63,8 +64,8 @@ PRICES = {
     "hash": Price(3.4e-6, "s/image", "measured on one core"),
     "barycenter, IPC 10": Price(1.471, "s/class", "measured, section Transport, one core"),
     "barycenter, IPC 50": Price(1.256, "s/class", "measured, section Transport, one core"),
-    "PNG": Price(14e-3, "s/image and core", "measured, drawn images"),
-    "PNG read": Price(1.6e-3, "s/image", "measured, one core"),
+    "WebP": Price(16e-3, "s/image and core", "measured, drawn images, quality 60"),
+    "WebP read": Price(0.6e-3, "s/image", "measured, one core"),
     "rounding of labels": Price(0.36e-6, "s/logit", "measured, one core"),
     "coding of labels": Price(0.5e-6, "s/logit", "measured, one core"),
 }
@@ -152,38 +153,41 @@ def _said(name: str, size: int) -> None:
 
 
 def _extrapolated(
-    name: str, stage: str, images: int, size: int = SIZE, few: tuple[int, int] = (2, 4)
+    name: str, stage: str, images: int, size: int = SIZE, precision: str = "no"
 ) -> Count:
     """A step of ``images`` of network ``name``, from steps of two small numbers of images."""
     _said(f"{stage} of {name}", size)
     steps = []
-    for count in few:
+    for count in (2, 4):
         with pretended():
-            stages = CountedStages(size, count, name, Accelerator())
+            accelerator = Accelerator(mixed_precision=precision)
+            stages = CountedStages(size, count, name, accelerator)
         steps.append((count, per_step(getattr(stages, stage))))
     return of_images(steps[0], steps[1], images)
 
 
-def _per_class(size: int = 16) -> Count:
+def _per_class(precision: str) -> Count:
     """What each further class adds to a step of synthesis of as many images."""
     found = []
     for classes in (2, 4):
         with pretended():
-            stages = CountedStages(size, 8, "resnet10-w16", Accelerator(), classes)
+            accelerator = Accelerator(mixed_precision=precision)
+            stages = CountedStages(16, 8, "resnet10-w16", accelerator, classes)
         found.append(per_step(stages.synthesis))
     return replace((found[1] - found[0]) * 0.5, bytes=0, flops=0)
 
 
 def count_all(size: int, network: str, config: RunConfig) -> Counts:
     """Count the steps of all stages with ``network`` as teacher and student."""
-    count = partial(_extrapolated, network, size=size)
+    precision = config.mixed_precision
+    count = partial(_extrapolated, network, size=size, precision=precision)
     images = config.synthesis.images_per_step
-    synthesis, each = count("synthesis", images), _per_class()
+    synthesis, each = count("synthesis", images), _per_class(precision)
     batches, last = divmod(TRAIN / CLASSES, SURVEY_BATCH)
     survey = count("survey", SURVEY_BATCH)  # three batches
     networks, parts = config.synthesis.pool()[0][1], ceil(SPACE_SAMPLE / SURVEY_BATCH)
     target = count("target", SPACE_SAMPLE // parts) * (networks * parts)
-    kinds = {name: _extrapolated(name, "student", 128, size) for name in KINDS}
+    kinds = {name: _extrapolated(name, "student", 128, size, precision) for name in KINDS}
     return Counts(
         synthesis={ipc: synthesis + each * (images // ipc - 2) for ipc in (10, 50)},
         survey=replace(survey * ((batches + last / SURVEY_BATCH) / 3), waits=survey.waits),
@@ -236,11 +240,20 @@ def _synthesis(counts: Counts, ipc: int, config: RunConfig, host: Host) -> Time:
     return (targets + steps) * _shared(len(units), host)
 
 
+def _files(images: int, host: Host) -> Time:
+    """Images are coded, in all processes at the same time, and read again."""
+    cores = host.cores / host.gpus
+    return host_work(images * (price("WebP") / cores + price("WebP read")))
+
+
+def _nearest(counts: Counts, ipc: int, host: Host) -> Time:
+    of_class = time_of(counts.nearest, TRAIN / CLASSES) + _files(ipc, host)
+    return of_class * _shared(CLASSES, host)
+
+
 def _labels(counts: Counts, ipc: int, config: RunConfig, host: Host) -> Time:
     """Files of the images, both kinds of labels, and the short students that choose."""
     images, units = ipc * CLASSES, class_units(CLASSES, ipc, config.synthesis.images_per_step)
-    cores = host.cores / host.gpus  # each process codes all images
-    files = images * (price("PNG") / cores + price("PNG read"))
     batches = ceil(ipc / SOFT_BATCH)
     soft = time_of(counts.soft[ipc]) * (config.relabel.views * batches)
     views = LabelViewsConfig().number(images, CLASSES)
@@ -253,12 +266,13 @@ def _labels(counts: Counts, ipc: int, config: RunConfig, host: Host) -> Time:
         trials += time_of(counts.student[kind]) * short_steps(config, CLASSES)
         trials += _tested(counts, HELD_OUT)
     students = _shared(short_students(config, SIZE), host) / len(KINDS)
-    return host_work(files + coding) + of_unit * _shared(len(units), host) + trials * students
+    made = _files(images, host) + host_work(coding)  # all of it in each process
+    return made + of_unit * _shared(len(units), host) + trials * students
 
 
 def _evaluation(counts: Counts, ipc: int, host: Host) -> Time:
-    """Distilled and random images, labels of views and hard ones, each by so many seeds; the views
-    of random images are labelled alike first.
+    """Distilled and random images, labels of views and hard ones, each by so many seeds; random
+    images go through the same files, and their views are labelled alike, first.
     """
     config, images = StudentConfig(), ipc * CLASSES
     steps, batch = config.budget(images)
@@ -268,7 +282,7 @@ def _evaluation(counts: Counts, ipc: int, host: Host) -> Time:
     alike += host_work(images * views * CLASSES * price("rounding of labels"))
     replayed, hard = (time_of(counts.student[n]) * (scale * steps) for n in ("replay", "own"))
     tests = _tested(counts, TEST) * 4
-    of_seed = replayed * 2 + hard * 2 + tests + alike
+    of_seed = replayed * 2 + hard * 2 + tests + alike + _files(images, host) * 2
     return of_seed * (_shared(4 * config.seeds, host) / 4)
 
 
@@ -276,13 +290,12 @@ def stages_of(counts: Counts, ipc: int, host: Host) -> dict[str, Time]:
     """Seconds of each stage of a run with the default settings."""
     config = RunConfig()
     config = replace(config, barycenter=replace(config.barycenter, ipc=ipc))
-    nearest = time_of(counts.nearest, TRAIN / CLASSES) * _shared(CLASSES, host)
     return {
         "pixels": _pixels(host),
         "teacher": _tested(counts, TEST) * (1 / host.gpus),
         "transport": _transport(counts, ipc, host),
         "synthesis": _synthesis(counts, ipc, config, host),
-        "nearest": nearest,
+        "nearest": _nearest(counts, ipc, host),
         "relabel": _labels(counts, ipc, config, host),
         "evaluate": _evaluation(counts, ipc, host),
     }
@@ -350,8 +363,8 @@ def verdicts(counts: Counts, cores: int, barycenters: int) -> list[str]:
         )
         met = "met" if hours <= target else "not met"
         lines.append(
-            f"{gpus} H100, {cores} cores, IPC 10, {barycenters} barycenters at once (or as many as "
-            f"a process has cores): {hours:.2f} h (± {ERROR:.0%}); the target of {target} h is "
+            f"{gpus} H100, {cores} cores, IPC 10, barycenters at once: {barycenters} (at most one "
+            f"a core): {hours:.2f} h (± {ERROR:.0%}); the target of {target} h is "
             f"{met} by the model; longest: {shares}"
         )
     return lines
@@ -364,17 +377,19 @@ def verdicts(counts: Counts, cores: int, barycenters: int) -> list[str]:
 @click.option(
     "--barycenters", default=1, show_default=True, help="That a process computes at once."
 )
+@click.option("--mixed-precision", "precision", default="no", type=click.Choice(["no", "bf16"]))
 @click.option("--counts", "given", type=click.Path(path_type=Path), help="Of an earlier --output.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON of the counts.")
 def main(
-    size: int, network: str, cores: int, barycenters: int, given: Path | None, output: Path | None
-) -> None:
+    size: int, network: str, cores: int, barycenters: int, precision: Precision,
+    given: Path | None, output: Path | None,
+) -> None:  # fmt: skip
     if given:
         counts = read_counts(given)
     else:
         install()
         os.environ["ACCELERATE_TORCH_DEVICE"] = f"{NAME}:0"
-        counts = count_all(size, network, RunConfig())
+        counts = count_all(size, network, RunConfig(mixed_precision=precision))
     if output:
         output.write_text(json.dumps(asdict(counts), indent=1) + "\n")
     for part in (prices_table(), steps_table(counts), hours_table(counts, cores, barycenters)):
