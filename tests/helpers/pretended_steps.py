@@ -19,7 +19,7 @@ from helpers.pretend import NAME, Seen, install, pretended
 from helpers.stages import STAGES, Stages
 
 
-def per_step(stage: Callable[[int], object], few: int = 2, more: int = 6) -> dict[str, object]:
+def per_step(stage: Callable[[int], None], few: int = 2, more: int = 6) -> dict[str, object]:
     seen: list[Seen] = []
     for steps in (few, more):
         with pretended() as counted:
