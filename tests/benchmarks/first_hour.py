@@ -28,8 +28,8 @@ MINUTES = 9.0
 PATIENCE = 10  # times the limits, with --tiny: the sizes are for any machine, also a busy one
 # Seconds that each check may take, in the order in which they run: the most telling first.
 LIMITS = {
-    "machine": 30, "wrong_column": 40, "steps_224": 50, "steps_32": 50, "equal_runs": 90,
-    "imagenet_shaped": 90, "bf16": 50, "memory": 50, "steps_64": 50, "busy": 40,
+    "machine": 45, "wrong_column": 40, "steps_224": 50, "steps_32": 50, "equal_runs": 90,
+    "imagenet_shaped": 90, "bf16": 45, "memory": 45, "steps_64": 45, "busy": 40,
 }  # fmt: skip
 TAIL = 2000  # characters of a failed check's output
 

@@ -215,7 +215,7 @@ def imagenet_shaped(job: Job) -> Result:
     seconds = _run(
         job, run, "--dataset", str(data), "--backbone", backbone, *QUICK,
         "--ipc", str(job.size(10, 2)), "--resolution", str(job.size(224, 32)),
-        "--iterations", str(job.size(100, 2)), "--eval-epochs", str(job.size(20, 1)),
+        "--iterations", str(job.size(60, 2)), "--eval-epochs", str(job.size(20, 1)),
         "--feature-spaces", f"convnet-w64:{job.size(12, 1)}",
     )  # fmt: skip
     (manifest,) = run.glob("publish/*/wdistill.json")
