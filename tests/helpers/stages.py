@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from wdistill.config import LabelViewsConfig, StudentConfig, SynthesisConfig, TeacherConfig
+from wdistill.core.devices import Capacity
 from wdistill.core.seeds import stream
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.data.splits import ImageSplit
@@ -21,20 +22,26 @@ from wdistill.networks.backbones import Backbone, new_network
 from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.training import Checkpoint, train_teacher
-from wdistill.synthesis.optimise import ClassTarget, Objective, synthesise
+from wdistill.synthesis.optimise import ClassTarget, DistilledUnit, Objective, synthesise
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms
 from wdistill.synthesis.spectrum import measure_spectrum
 from wdistill.transport.survey import survey_class
 
 STAGES = ("synthesis", "student", "replay", "teacher", "survey", "test")
-NAMES = ("a", "b")
 
 
 class Stages:
-    """size: of the images; images: of a step; network: a built-in name."""
+    """size: of the images; images: of a step; network: a built-in name; classes: of the dataset,
+    all of which are in a step of synthesis.
+    """
 
-    def __init__(self, size: int, images: int, network: str, accelerator: Accelerator) -> None:
+    def __init__(
+        self, size: int, images: int, network: str, accelerator: Accelerator, classes: int = 2
+    ) -> None:
         self.size, self.images, self.accelerator = size, images, accelerator
+        self.names = tuple(f"class {label}" for label in range(classes))
+        bf16 = accelerator.mixed_precision == "bf16"
+        self.autocast = torch.bfloat16 if bf16 else None
         self.device: torch.device = accelerator.device
         self.pixels = Preprocessing(size, 0, (0.5,) * 3, (0.25,) * 3)
         self.source = find_backbone(network, resolution=size)
@@ -45,7 +52,7 @@ class Stages:
 
     def opened(self, name: str) -> FeatureNetwork:
         source = find_backbone(name, resolution=self.size)
-        model = new_network(source, NAMES, self.size, 0)
+        model = new_network(source, self.names, self.size, 0)
         return FeatureNetwork(model, self.pixels, self.device)
 
     def store(self, count: int) -> PixelStore:
@@ -58,24 +65,25 @@ class Stages:
         kept.filled.fill_(True)
         return store
 
-    def synthesis(self, steps: int) -> None:
+    def synthesis(self, steps: int, capacity: Capacity | None = None) -> DistilledUnit:
         terms = Terms(0.05, 0.0, 10.0, 1.0), Terms(1.0, 10.0)
         networks = self.network, self.opened("convnet-w64")
         spaces = [FeatureSpace("", n, t, "") for n, t in zip(networks, terms, strict=True)]
-        ipc, aims = self.images // 2, []
+        classes = len(self.names)
+        ipc, aims = self.images // classes, []
         with torch.no_grad():
             outs = [n(to_float(self.real[:ipc], self.device)) for n in networks]
-        for label in range(2):
+        for label in range(classes):
             moments = outs[0].means, outs[0].variances
             of_teacher = [tuple(x.mean(0).cpu() for x in values) for values in moments]
             features = [out.features.cpu() for out in outs]
             targets = SpaceTarget(features[0], 1.0, *of_teacher), SpaceTarget(features[1], 1.0)
             aims.append(ClassTarget(label, torch.full((ipc,), 1 / ipc), targets))
-        objective = Objective(
-            spaces, measure_spectrum([self.real]), SynthesisConfig(iterations=steps)
-        )
-        start = self.real[: 2 * ipc].float().div(255).view(2, ipc, *self.real.shape[1:])
-        synthesise(objective, aims, start, [stream(0, label) for label in range(2)])
+        config = SynthesisConfig(iterations=steps)
+        objective = Objective(spaces, measure_spectrum([self.real]), config, self.autocast)
+        start = self.real[: classes * ipc].float().div(255).view(classes, ipc, 3, *[self.size] * 2)
+        draws = [stream(0, label) for label in range(classes)]
+        return synthesise(objective, aims, start, draws, capacity=capacity)
 
     def student(self, steps: int, views: bool = False) -> None:
         count = self.images
@@ -86,14 +94,16 @@ class Stages:
             stored = label_views(self.network, self.real[:count], recipe)
         labels = torch.arange(count) % 2
         data = TrainingSet(self.real[:count], labels, torch.ones(count), soft=views, views=stored)
-        training = Training(recipe_for(config, count), 0, self.device)
-        train_student(new_network(self.source, NAMES, self.size, 0), data, self.pixels, training)
+        training = Training(recipe_for(config, count), 0, self.device, self.autocast)
+        train_student(
+            new_network(self.source, self.names, self.size, 0), data, self.pixels, training
+        )
 
     def replay(self, steps: int) -> None:
         self.student(steps, views=True)
 
     def teacher(self, steps: int) -> None:
-        model = new_network(self.source, NAMES, self.size, 0)
+        model = new_network(self.source, self.names, self.size, 0)
         backbone = Backbone("teacher", model, self.pixels, "from_scratch", None)
         config = TeacherConfig(epochs=1, batch_size=self.images)
         with TemporaryDirectory() as folder:
