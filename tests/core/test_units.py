@@ -8,13 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed import HashStore
 
+from wdistill.core.processes import _taken
 from wdistill.core.seeds import stream, stream_seed
-from wdistill.core.units import Stage, StoredUnits, Unit, class_units, compute_units
+from wdistill.core.units import Computation, Stage, StoredUnits, Unit, class_units, compute_units
 from wdistill.errors import RunFolderError
 
 # --- seeds --------------------------------------------------------------------------------------
@@ -135,7 +138,7 @@ ALONE = SimpleNamespace(
 def process(folder: Path, key: str = "k") -> list[int]:
     """What a process computes; several are in test_work.py."""
     work, place = Work(), ALONE
-    did = compute_units(stage(key), UNITS, folder, work, place, quiet=True)
+    did = compute_units(Computation(stage(key), work), UNITS, folder, place, quiet=True)
     assert did == bool(work.asked)
     return work.asked
 
@@ -199,6 +202,31 @@ def test_a_failed_unit_leaves_the_finished_ones(tmp_path: Path) -> None:
             return super().__call__(unit, advance)
 
     with pytest.raises(KeyboardInterrupt):
-        compute_units(stage(), UNITS, tmp_path, Broken(), ALONE, quiet=True)
+        compute_units(Computation(stage(), Broken()), UNITS, tmp_path, ALONE, quiet=True)
     assert [p.name for p in tmp_path.iterdir()] == ["stage-00000.safetensors"]
     assert process(tmp_path) == [1, 2]
+
+
+def test_the_next_unit_is_begun_before_this_one_is_finished(tmp_path: Path) -> None:
+    stage().write(tmp_path, UNITS[1], Pictures(torch.zeros(1)))
+    seen: list[str] = []
+
+    def compute(unit: Unit, advance: Callable[[int], object]) -> Pictures:
+        seen.append(f"finish {unit.index}")
+        return Pictures(torch.zeros(len(unit.classes)))
+
+    computation = Computation(stage(), compute, lambda unit: seen.append(f"begin {unit.index}"))
+    compute_units(computation, UNITS, tmp_path, ALONE, quiet=True)
+    assert seen == ["begin 0", "begin 2", "finish 0", "finish 2"]
+
+
+@pytest.mark.parametrize(("pieces", "ahead"), [(1, 0), (3, 0), (4, 1), (9, 1)])
+def test_what_is_begun_early_leaves_a_piece_for_each_other_process(pieces: int, ahead: int) -> None:
+    store, begun = HashStore(), []
+    work: Any = SimpleNamespace(begin=begun.append)
+    taken = _taken(work, range(pieces), store, processes=3)
+    assert next(taken) == 0
+    assert begun == list(range(1 + ahead))
+    assert store.add("turn", 0) == 1 + ahead
+    store.add("turn", pieces)  # the others take all that is left
+    assert list(taken) == [1] * ahead

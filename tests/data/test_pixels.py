@@ -16,6 +16,7 @@ from accelerate import Accelerator
 
 from wdistill.config import DataConfig, RuntimeConfig
 from wdistill.core.devices import open_accelerator
+from wdistill.core.machine import resources
 from wdistill.data import pixels
 from wdistill.data.dataset import load_data
 from wdistill.data.pixels import (
@@ -248,7 +249,7 @@ def test_the_file_goes_at_the_end_unless_the_user_named_its_folder(
 
 
 def test_threads_come_from_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels.os, "cpu_count", lambda: 12)
+    monkeypatch.setattr(resources, "_cores", lambda: 12)
 
     def threads(processes: int, wanted: int | None = None) -> int:
         monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
@@ -257,5 +258,5 @@ def test_threads_come_from_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert [threads(n) for n in (1, 2, 5, 64)] == [12, 6, 2, 1]
     assert threads(64, 3) == 3
-    monkeypatch.setattr(pixels.os, "cpu_count", lambda: 100)
+    monkeypatch.setattr(resources, "_cores", lambda: 100)
     assert threads(2) == 16

@@ -27,6 +27,7 @@ from wdistill.data.pixels import Decoding, PixelStore, Preprocessing
 from wdistill.errors import NumericalError
 from wdistill.networks.architectures import ConvNet, ConvNetConfig
 from wdistill.networks.features import FeatureNetwork
+from wdistill.transport.pool import BarycenterPool
 from wdistill.transport.survey import ClassSurvey, Moments, survey_class, survey_classes
 
 SIZE = 32
@@ -211,14 +212,16 @@ def test_features_that_are_not_finite_are_refused() -> None:
         moments_of(network_of(model), real_images().split(10))
 
 
-def test_classes_are_surveyed_and_used_in_order() -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_classes_are_surveyed_and_used_in_order(threads: int) -> None:
     classes = [real_images()[start : start + 8] for start in (0, 8, 15)]
     shares = [torch.rand(8, generator=stream(index, "shares")) for index in range(3)]
     parts_of_classes = ((part.split(3), share) for part, share in zip(classes, shares, strict=True))
-    actual = list(
-        survey_classes(network("BatchNorm of a ResNet"), parts_of_classes, lambda i, s: (i, s))
-    )
-    for index, (place, survey) in enumerate(actual):
+    with BarycenterPool(threads) as pool:
+        actual = survey_classes(
+            network("BatchNorm of a ResNet"), parts_of_classes, lambda i, s: (i, s), pool
+        )
+    for index, (place, survey) in enumerate(future.result() for future in actual):
         batches = classes[index].split(3)
         alone = survey_class(network("BatchNorm of a ResNet"), batches, shares[index])
         assert place == index
@@ -247,7 +250,9 @@ def test_a_class_is_used_while_the_next_is_surveyed() -> None:
         used.append(index)
         return index
 
-    assert list(survey_classes(network("BatchNorm of a ResNet"), parts(), use)) == [0, 1, 2]
+    with BarycenterPool(1) as pool:
+        results = survey_classes(network("BatchNorm of a ResNet"), parts(), use, pool)
+        assert [result.result() for result in results] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("where", ["survey", "use"])
@@ -263,8 +268,14 @@ def test_what_goes_wrong_with_a_class_is_told(where: str) -> None:
 
     each = (images() if index == 1 else iter([real_images()[:4]]) for index in range(3))
     parts = ((batches, torch.ones(4)) for batches in each)
+
+    def work() -> None:
+        with BarycenterPool(2) as pool:
+            for result in survey_classes(network("BatchNorm of a ResNet"), parts, use, pool):
+                result.result()
+
     with pytest.raises(NumericalError, match="no more"):
-        list(survey_classes(network("BatchNorm of a ResNet"), parts, use))
+        work()
 
 
 @pytest.mark.parametrize("threads", [1, 2])

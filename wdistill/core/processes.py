@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -40,6 +40,9 @@ class Work:
             progresses.
         ticks: Number of progress ticks of piece i.
         tick_name: Unit of the progress bar.
+        begin: Called with i before ``compute`` is, and with the next piece while this one is not
+            finished, as long as that leaves one for each other process; None if nothing can be
+            begun earlier.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Work:
     compute: Callable[[int, Callable[[int], object]], None]
     ticks: Callable[[int], int]
     tick_name: str
+    begin: Callable[[int], object] | None = None
 
 
 def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
@@ -63,8 +67,7 @@ def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
     total = sum(map(work.ticks, pending))
     silent = quiet or not pending or not accelerator.is_main_process
     with Progress(work.name, total, work.tick_name, quiet=silent) as bar:
-        while (turn := _add(store, "turn", 1, len(computed) + 1) - 1) < len(pending):
-            index = pending[turn]
+        for index in _taken(work, pending, store, accelerator.num_processes):
             work.compute(index, bar.update)
             computed.append(index)
             bar.update(max(0, _add(store, "ticks", work.ticks(index), 0) - bar.n))
@@ -78,6 +81,32 @@ def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
     sources = [makers[i] if owner is None else owner for i, owner in enumerate(owners)]
     _send_files(work.paths, sources, accelerator)
     return computed
+
+
+def _taken(
+    work: Work, pending: Sequence[int], store: Store | None, processes: int
+) -> Iterator[int]:
+    """The pieces that this process takes, each begun before it is computed."""
+    taken = 0
+
+    def take(left: int) -> int | None:
+        """The next piece; None unless it leaves so many for others."""
+        nonlocal taken
+        if _add(store, "turn", 0, taken) + left >= len(pending):
+            return None
+        taken += 1
+        turn = _add(store, "turn", 1, taken) - 1  # another process may have been faster
+        if turn >= len(pending):
+            return None
+        if work.begin is not None:
+            work.begin(pending[turn])
+        return pending[turn]
+
+    index = take(0)
+    while index is not None:
+        following = take(processes - 1) if work.begin is not None else None
+        yield index
+        index = take(0) if following is None else following
 
 
 def share_file(path: Path, accelerator: Accelerator) -> None:

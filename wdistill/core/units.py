@@ -118,23 +118,37 @@ class Stage(Generic[R]):
         write_tensors(self.path(folder, unit), result.to_tensors(), {"key": self.key})
 
 
+@dataclass(frozen=True)
+class Computation(Generic[R]):
+    """How the units of a stage are computed.
+
+    Attributes:
+        stage: What is computed.
+        function: Called with the unit and ``advance``; returns the unit's result and calls
+            ``advance(ticks)`` as it progresses.
+        begin: Called with each unit before ``function`` is, where possible while the unit before is
+            not finished; None if nothing can be begun earlier.
+    """
+
+    stage: Stage[R]
+    function: Callable[[Unit, Advance], R]
+    begin: Callable[[Unit], object] | None = None
+
+
 def compute_units(
-    stage: Stage[R],
+    computation: Computation[R],
     units: Sequence[Unit],
     folder: Path,
-    function: Callable[[Unit, Advance], R],
     accelerator: Accelerator,
     quiet: bool,
 ) -> bool:
-    """Compute the ``units`` whose files are missing in ``folder``, see :func:`share_out`.
-
-    ``function(unit, advance)`` returns the unit's result and calls ``advance(ticks)`` as it
-    progresses.
-    Returns whether this process computed anything.
+    """Compute the ``units`` whose files are missing in ``folder``, see :func:`share_out`. Returns
+    whether this process computed anything.
     """
+    stage, begin = computation.stage, computation.begin
 
     def write(index: int, advance: Advance) -> None:
-        stage.write(folder, units[index], function(units[index], advance))
+        stage.write(folder, units[index], computation.function(units[index], advance))
 
     work = Work(
         name=stage.name,
@@ -143,6 +157,7 @@ def compute_units(
         compute=write,
         ticks=lambda index: stage.ticks_per_class * len(units[index].classes),
         tick_name=stage.tick_name,
+        begin=None if begin is None else lambda index: begin(units[index]),
     )
     return bool(share_out(work, accelerator, quiet))
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from wdistill.config import RuntimeConfig
 from wdistill.core.files import writing
 from wdistill.core.machine.meeting import meet
+from wdistill.core.machine.resources import own_cores
 from wdistill.core.machine.transfer import to_device
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
@@ -35,7 +36,6 @@ MEMORY_BYTES = 2**28  # a split below this size (CIFAR-10 has 154 MB) is kept in
 FOLDER = "pixels"
 TASK = 16  # images that a thread decodes at a time
 AHEAD = 512  # images that are decoded before they are needed
-MOST_THREADS = 16
 LONGEST = 16  # times the shorter side; only the middle of longer images is scaled
 
 
@@ -111,10 +111,10 @@ class Decoding:
 
 def decoding_for(runtime: RuntimeConfig, work: Path, accelerator: Accelerator) -> Decoding:
     """Pixels are kept in the folder that the user named, else in ``work`` until all is done."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
-    cores = max(1, min(MOST_THREADS, (os.cpu_count() or 1) // processes))
     folder = Path(runtime.pixel_cache).expanduser() if runtime.pixel_cache else work / FOLDER
-    return Decoding(folder, runtime.num_workers or cores, runtime.pixel_cache is not None)
+    return Decoding(
+        folder, runtime.num_workers or own_cores(accelerator), runtime.pixel_cache is not None
+    )
 
 
 def remove_pixels(decoding: Decoding, accelerator: Accelerator) -> None:

@@ -16,6 +16,7 @@ from wdistill.core.files import IDENTITY, read_json, write_json
 from wdistill.core.settings import flat
 from wdistill.core.units import (
     Advance,
+    Computation,
     R,
     Shard,
     Stage,
@@ -60,12 +61,18 @@ class Run:
             self.config.synthesis.images_per_step,
         )
 
-    def compute(self, stage: Stage[R], function: Callable[[Unit, Advance], R]) -> StageOutput[R]:
+    def compute(
+        self,
+        stage: Stage[R],
+        function: Callable[[Unit, Advance], R],
+        begin: Callable[[Unit], object] | None = None,
+    ) -> StageOutput[R]:
         """Compute the missing units of ``stage``, of this shard only if the run is one;
-        ``function`` as for :func:`compute_units`.
+        ``function`` and ``begin`` as for :class:`Computation`.
         """
         units = self.shard.of(self.units) if self.shard else self.units
-        compute_units(stage, units, self.work, function, self.accelerator, self.quiet)
+        computation = Computation(stage, function, begin)
+        compute_units(computation, units, self.work, self.accelerator, self.quiet)
         return StageOutput(stage.key, StoredUnits(stage, self.work, self.units))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from wdistill.core.machine.transfer import to_device
 from wdistill.data.pixels import to_float
 from wdistill.errors import NumericalError
 from wdistill.networks.features import FeatureNetwork
+from wdistill.transport.pool import BarycenterPool
 
 T = TypeVar("T")
 
@@ -120,26 +122,23 @@ def survey_classes(
     network: FeatureNetwork,
     parts: Iterable[tuple[Iterable[Tensor], Tensor]],
     use: Callable[[int, ClassSurvey], T],
-) -> Iterator[T]:
-    """Survey classes one by one, and process each survey while the next class is surveyed.
-
-    ``use`` runs in a thread: on a GPU the network works while the CPU computes barycenters. At most
-    two classes' features are in memory.
+    pool: BarycenterPool,
+) -> list[Future[T]]:
+    """Survey classes one by one, and process each survey in a thread of ``pool`` while the next
+    classes are surveyed: on a GPU the network works while the CPU computes barycenters. One class
+    more than there are threads is in memory at most.
 
     Args:
         network: The teacher.
         parts: The batches and shares of each class, as in :func:`survey_class`.
         use: Called with the number of the class and its survey.
+        pool: The threads.
 
-    Yields:
+    Returns:
         The results of ``use``, in order.
     """
-    with ThreadPoolExecutor(1) as executor:
-        pending: Future[T] | None = None
-        for index, part in enumerate(parts):
-            survey = survey_class(network, *part)
-            if pending is not None:
-                yield pending.result()
-            pending = executor.submit(use, index, survey)
-        if pending is not None:
-            yield pending.result()
+    results = []
+    for index, part in enumerate(parts):
+        survey = survey_class(network, *part)
+        results.append(pool.submit(survey.features.nbytes, partial(use, index, survey)))
+    return results

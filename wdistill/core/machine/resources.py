@@ -11,7 +11,20 @@ from accelerate import Accelerator
 from wdistill.core.devices import device_name
 from wdistill.core.settings import Precision
 
+MOST_THREADS = 16  # of a process for one kind of work
 TENSOR_CORES = (8, 0)  # compute capability from which GPUs have TF32 and bf16: Ampere
+
+
+def own_cores(accelerator: Accelerator) -> int:
+    """The share of this process of the cores that it may use, from 1 to MOST_THREADS."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    return max(1, min(MOST_THREADS, _cores() // processes))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # fewer than the machine has, in a container or a job
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def used(accelerator: Accelerator, precision: Precision, threads: int) -> Iterator[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
+from wdistill.core.machine.resources import own_cores
 from wdistill.core.seeds import stream
 from wdistill.core.units import Advance, Stage, StageOutput, Unit
 from wdistill.pipeline.run_folder import Run
@@ -14,6 +17,7 @@ from wdistill.transport.plan import (
     class_transport,
     transport_key,
 )
+from wdistill.transport.pool import BarycenterPool
 from wdistill.transport.survey import ClassSurvey, survey_classes
 
 SURVEY_BATCH = 128
@@ -24,7 +28,9 @@ def transport_stage(run: Run, teacher: Teacher) -> StageOutput[TransportUnit]:
     config, seed = run.config.barycenter, run.config.seed
     groups = teacher.images.split.groups
 
-    def compute(unit: Unit, advance: Advance) -> TransportUnit:
+    begun: dict[Unit, list[Future[ClassTransport]]] = {}
+
+    def begin(unit: Unit) -> None:
         members = [teacher.class_rows(label) for label in unit.classes]
         class_groups = [groups_of(groups, rows) for rows in members]
         shares = [
@@ -38,12 +44,15 @@ def transport_stage(run: Run, teacher: Teacher) -> StageOutput[TransportUnit]:
             return class_transport(survey, barycenter, members[index], shares[index])
 
         parts = zip(teacher.images.parts(members, SURVEY_BATCH), shares, strict=True)
+        begun[unit] = survey_classes(teacher.network, parts, transport, pool)
+
+    def compute(unit: Unit, advance: Advance) -> TransportUnit:
         classes = {}
-        results = survey_classes(teacher.network, parts, transport)
-        for label, result in zip(unit.classes, results, strict=True):
-            classes[label] = result
+        for label, result in zip(unit.classes, begun.pop(unit), strict=True):
+            classes[label] = result.result()
             advance(1)
         return TransportUnit(classes)
 
     key = transport_key(teacher.key, config, seed, groups)
-    return run.compute(Stage(STAGE, key, TransportUnit), compute)
+    with BarycenterPool(own_cores(run.accelerator)) as pool:
+        return run.compute(Stage(STAGE, key, TransportUnit), compute, begin)
