@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from helpers.environment import environment
 from helpers.ranks import ranks
 from torch import Tensor, nn
 
 from wdistill.networks.norms import is_norm, tap
 
+TESTS = Path(__file__).parents[1]
 BATCH = 6
 
 
@@ -100,6 +109,25 @@ def test_a_layer_in_training_keeps_its_own_statistics() -> None:
     torch.testing.assert_close(norm(x).mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
 
 
+def test_the_own_pass_of_a_replaced_layer_comes_back() -> None:
+    norm = random_norm(nn.BatchNorm2d(3))
+    x = torch.randn(2, 3, 4, 4)
+    expected = norm(x)
+    with pytest.raises(RuntimeError, match="another layer"):
+        tapped_and_failing(norm, x)
+    assert torch.equal(norm(x), expected)
+    assert "forward" not in vars(norm)
+
+
+def tapped_and_failing(norm: nn.Module, x: Tensor) -> None:
+    handle = tap(norm, 2, [])
+    try:
+        norm(x)
+        raise RuntimeError("another layer")
+    finally:
+        handle.remove()
+
+
 def test_which_layers_are_norms() -> None:
     assert all(map(is_norm, (nn.BatchNorm2d(1), nn.LayerNorm(1), nn.InstanceNorm2d(1))))
     assert not any(map(is_norm, (nn.Linear(1, 1), nn.ReLU(), nn.Sequential(nn.BatchNorm2d(1)))))
@@ -140,3 +168,80 @@ def test_batch_statistics_of_two_processes_are_those_of_the_whole_batch() -> Non
     """PyTorch's own layer with all images is the oracle of values, gradients and statistics."""
     said, codes = ranks("import os, sys" + ALIKE, 2)
     assert codes == [0, 0], said
+
+
+ELSEWHERE = """
+import json, sys, torch
+from torch import nn
+from helpers.pretend import NAME, install, pretended
+from wdistill.networks.norms import tap
+
+install()
+torch.manual_seed(0)
+found = {}
+for name, norm, shape, kind in (
+    ("batch", nn.BatchNorm2d(5), (6, 5, 8, 7), torch.float32),
+    ("plain", nn.BatchNorm2d(5, affine=False), (6, 5, 4, 4), torch.float32),
+    ("narrow", nn.BatchNorm2d(5), (6, 5, 8, 8), torch.bfloat16),
+    ("layer", nn.LayerNorm(5), (6, 12, 5), torch.float32),
+):
+    for value in [*norm.parameters(), *norm.buffers()]:
+        if value.is_floating_point():
+            value.data = torch.rand_like(value) + 0.5
+    norm.eval().requires_grad_(False)
+    x = (torch.randn(shape) * 3 + 1).to(kind)
+    weights = [torch.randn(shape), *(torch.randn(shape[0], 5) for _ in range(2))]
+
+    def passed(norm, x, weights):
+        x, moments = x.detach().requires_grad_(), []
+        handle = tap(norm, len(x), moments)
+        values = [norm(x), *moments[0]]
+        handle.remove()
+        loss = sum((w * v.float().square()).sum() for w, v in zip(weights, values))
+        return [*values, *torch.autograd.grad(loss, x)]
+
+    here = passed(norm, x, weights)
+    with pretended() as seen:
+        there = passed(norm.to(NAME), x.to(NAME), [w.to(NAME) for w in weights])
+        back = [value.detach().cpu() for value in there]
+    assert [value.dtype for value in back] == [value.dtype for value in here]
+    far = max(float((a.float() - b.float()).abs().max() / b.float().abs().max())
+              for a, b in zip(back, here))
+    found[name] = {"far": far, "kernels": dict(seen.kernels)}
+print(json.dumps(found))
+sys.stdout.flush()
+import os; os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> dict[str, Any]:
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], env=environment(PYTHONPATH=path),
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("layer", "rounding"), [("batch", 1e-5), ("plain", 1e-5), ("narrow", 2e-2), ("layer", 1e-5)]
+)
+def test_on_an_accelerator_values_and_gradients_are_those_of_the_cpu(
+    layer: str, rounding: float, elsewhere: dict[str, Any]
+) -> None:
+    assert elsewhere[layer]["far"] < rounding
+
+
+def test_on_an_accelerator_moments_take_one_pass_and_the_layer_one(
+    elsewhere: dict[str, Any],
+) -> None:
+    """A pass for both moments, one for the output, and two back; the layer's own is not run."""
+    kernels = elsewhere["batch"]["kernels"]
+    assert kernels["var_mean"] == 1
+    assert kernels["addcmul"] == 2
+    assert kernels["addcmul_"] == 1
+    assert not [name for name in kernels if "batch_norm" in name or name == "repeat"]
+    assert not [n for n in elsewhere["narrow"]["kernels"] if "batch_norm" in n]

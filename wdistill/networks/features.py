@@ -14,7 +14,7 @@ from wdistill.core.devices import Capacity
 from wdistill.core.machine.numerics import network_precision
 from wdistill.data.pixels import Preprocessing
 from wdistill.errors import BackboneError
-from wdistill.networks.norms import is_norm, tap
+from wdistill.networks.norms import Handle, is_norm, tap
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class FeatureNetwork:
     ) -> Iterator[tuple[list[Tensor], list[tuple[Tensor, Tensor]]]]:
         features: list[Tensor] = []
         moments: list[tuple[Tensor, Tensor]] = []
-        handles = [
+        handles: list[Handle] = [
             head.register_forward_pre_hook(lambda _, args: features.append(args[0]))
             for head in self.heads
         ]

@@ -3,24 +3,30 @@
 These moments and batch normalisation read the same numbers and would take half of the time of a
 synthesis step; here both share one backward pass. On a CPU a pass is fast if its innermost loop is
 long. With channels last, that loop runs over the channels, which may be few, so several positions
-are treated as one.
+are treated as one. Other devices have an operation for both moments at once, and what counts there
+is how often the memory is passed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.utils.hooks import RemovableHandle
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 POSITIONS = 64  # taken as one, if they divide the number of positions
+
+
+class Handle(Protocol):
+    """What ends with ``remove``."""
+
+    def remove(self) -> None: ...
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -28,7 +34,7 @@ def is_norm(module: nn.Module) -> bool:
     return _channel_axis(module) is not None
 
 
-def tap(norm: nn.Module, batch: int, moments: list[tuple[Tensor, Tensor]]) -> RemovableHandle:
+def tap(norm: nn.Module, batch: int, moments: list[tuple[Tensor, Tensor]]) -> Handle:
     """Record the moments of a norm layer's input during each pass until the handle is removed.
 
     Args:
@@ -42,21 +48,38 @@ def tap(norm: nn.Module, batch: int, moments: list[tuple[Tensor, Tensor]]) -> Re
         last = inputs[0] if _channel_axis(module) == -1 else inputs[0].movedim(1, -1)
         moments.append(_Moments.apply(last.reshape(batch, -1, last.shape[-1]).float()))
 
-    def instead(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if output.dtype != torch.float32:
-            before(module, inputs)
-            return output
-        scale = (module.running_var + module.eps).rsqrt()
-        scale = scale if module.weight is None else scale * module.weight
-        shift = -module.running_mean * scale
-        shift = shift if module.bias is None else shift + module.bias
-        result, mean, variance = _FrozenNorm.apply(inputs[0], scale, shift)
+    def instead(x: Tensor) -> Tensor:
+        layer: Any = norm
+        if x.device.type == "cpu" and x.dtype != torch.float32:
+            before(layer, (x,))
+            return plain(x)  # type: ignore[no-any-return]
+        scale = (layer.running_var.float() + layer.eps).rsqrt()
+        scale = scale if layer.weight is None else scale * layer.weight
+        shift = -layer.running_mean * scale
+        shift = shift if layer.bias is None else shift + layer.bias
+        function = _FrozenNorm if x.device.type == "cpu" else _FrozenNormInPasses
+        result, mean, variance = function.apply(x, scale, shift)
         moments.append((mean, variance))
         return result  # type: ignore[no-any-return]
 
     if type(norm) is nn.BatchNorm2d and norm.track_running_stats and not norm.training:
-        return norm.register_forward_hook(instead)
+        plain = norm.forward
+        return _Replaced(norm, instead)
     return norm.register_forward_pre_hook(before)
+
+
+class _Replaced:
+    """The forward pass of a layer is another one until :meth:`remove`."""
+
+    def __init__(self, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+        self._module, self._before = module, vars(module).get("forward")
+        module.forward = forward
+
+    def remove(self) -> None:
+        if self._before is None:
+            del self._module.forward
+        else:
+            self._module.forward = self._before
 
 
 def _channel_axis(module: nn.Module) -> int | None:
@@ -81,6 +104,9 @@ def _rows(tokens: Tensor) -> tuple[Tensor, int]:
 
 
 def _mean_and_variance(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    if tokens.device.type != "cpu":
+        variance, mean = torch.var_mean(tokens, 1, correction=0)
+        return mean, variance
     rows, k = _rows(tokens)
     mean = rows.mean(1).view(len(tokens), k, -1).mean(1)
     # Twice over the positions is exact, and faster on a CPU than torch.var.
@@ -88,10 +114,10 @@ def _mean_and_variance(tokens: Tensor) -> tuple[Tensor, Tensor]:
     return mean, squares.mean(1).view(len(tokens), k, -1).mean(1)
 
 
-def _linear(tokens: Tensor, mean: Tensor, mean_grad: Tensor, variance_grad: Tensor) -> Any:
+def _linear(positions: int, mean: Tensor, mean_grad: Tensor, variance_grad: Tensor) -> Any:
     """a and b, each (B, C), such that the gradient of the moments is a x + b."""
-    slope = variance_grad * (2 / tokens.shape[1])
-    return slope, mean_grad / tokens.shape[1] - slope * mean
+    slope = variance_grad * (2 / positions)
+    return slope, mean_grad / positions - slope * mean
 
 
 @contextmanager
@@ -173,14 +199,16 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, mean_grad: Tensor, variance_grad: Tensor) -> Tensor:
         tokens, mean = ctx.saved_tensors
-        slope, offset = _linear(tokens, mean, mean_grad, variance_grad)
+        slope, offset = _linear(tokens.shape[1], mean, mean_grad, variance_grad)
+        if tokens.device.type != "cpu":
+            return torch.addcmul(offset[:, None], tokens, slope[:, None])
         rows, k = _rows(tokens)
         grad = torch.addcmul(offset.repeat(1, k)[:, None], rows, slope.repeat(1, k)[:, None])
         return grad.view(tokens.shape)
 
 
 class _FrozenNorm(torch.autograd.Function):
-    """y = s x + t, and the moments of x, for x (B, C, H, W): one pass back for both,
+    """y = s x + t, and the moments of x, for x (B, C, H, W) on a CPU: one pass back for both,
 
     dL/dx = s dL/dy + a x + b
     """
@@ -202,7 +230,7 @@ class _FrozenNorm(torch.autograd.Function):
         ctx: Any, grad: Tensor, mean_grad: Tensor, variance_grad: Tensor
     ) -> tuple[Tensor, None, None]:
         tokens, mean, scale = ctx.saved_tensors
-        slope, offset = _linear(tokens, mean, mean_grad, variance_grad)
+        slope, offset = _linear(tokens.shape[1], mean, mean_grad, variance_grad)
         rows, k = _rows(tokens)
         last = grad.movedim(1, -1)
         grad_rows, _ = _rows(last.flatten(1, 2))
@@ -212,3 +240,30 @@ class _FrozenNorm(torch.autograd.Function):
             None,
             None,
         )
+
+
+class _FrozenNormInPasses(torch.autograd.Function):
+    """The same on other devices, in as few passes over x as there are results. x may be half as
+    wide as float32; all is computed in float32 and y rounded to the type of x.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
+        ctx.save_for_backward(x, mean, scale)
+        y = torch.addcmul(_over_positions(shift), x, _over_positions(scale))
+        return y.to(x.dtype), mean, variance
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor, mean_grad: Tensor, variance_grad: Tensor
+    ) -> tuple[Tensor, None, None]:
+        x, mean, scale = ctx.saved_tensors
+        slope, offset = _linear(x.shape[2] * x.shape[3], mean, mean_grad, variance_grad)
+        total = torch.addcmul(_over_positions(offset), x, _over_positions(slope))
+        return total.addcmul_(grad, _over_positions(scale)).to(x.dtype), None, None
+
+
+def _over_positions(channels: Tensor) -> Tensor:
+    """(C,) or (B, C) as what is the same at all positions of (B, C, H, W)."""
+    return channels.view(*channels.shape, 1, 1)
