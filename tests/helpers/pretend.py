@@ -91,6 +91,11 @@ class _Module(_DummyBackendModule):
 
     def empty_cache(self) -> None: ...
 
+    free = 2**40
+
+    def mem_get_info(self, device: object = None) -> tuple[int, int]:
+        return self.free, 2**40
+
 
 def install() -> None:
     """Register the backend, and let Accelerate and transformers work with it."""

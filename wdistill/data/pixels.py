@@ -26,7 +26,7 @@ from wdistill.config import RuntimeConfig
 from wdistill.core.files import writing
 from wdistill.core.machine.meeting import meet
 from wdistill.core.machine.resources import own_cores
-from wdistill.core.machine.transfer import to_device
+from wdistill.core.machine.transfer import may_stay, to_device
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.data.splits import ImageSplit
@@ -228,6 +228,7 @@ class PixelStore:
         self._stored = split
         self.rows = torch.arange(len(split))  # of ``whole``
         self._kept = cache(self._open)
+        self._staying: dict[tuple[torch.device, int], list[Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.split)
@@ -244,7 +245,7 @@ class PixelStore:
         """The same pixels with only these rows, in this order."""
         store = copy.copy(self)
         store.split, store.labels = self.split.take(rows.numpy()), self.labels[rows]
-        store.rows = self.rows[rows]
+        store.rows, store._staying = self.rows[rows], {}
         return store
 
     @property
@@ -252,7 +253,7 @@ class PixelStore:
         """With all rows that were there before :meth:`take`."""
         store = copy.copy(self)
         store.split, store.labels = self._stored, torch.from_numpy(self._stored.labels)
-        store.rows = torch.arange(len(self._stored))
+        store.rows, store._staying = torch.arange(len(self._stored)), {}
         return store
 
     @property
@@ -292,6 +293,23 @@ class PixelStore:
         pixels = self._pixels([rows for group in batches for rows in group])
         for group in batches:
             yield itertools.islice(pixels, len(group))
+
+    def all_on(self, device: torch.device, batch_size: int) -> Iterator[Tensor]:
+        """All pixels in order on ``device``, ``batch_size`` at a time. They stay there for the next
+        time if that takes little of its memory, as long as this store is kept.
+        """
+        if (device, batch_size) in self._staying:
+            yield from self._staying[device, batch_size]
+            return
+        stay = may_stay(len(self) * 3 * self.preprocessing.resolution**2, device)
+        batches = []
+        for pixels in self.batches(torch.arange(len(self)), batch_size):
+            there = to_device(pixels, device)
+            if stay:
+                batches.append(there)
+            yield there
+        if stay:
+            self._staying[device, batch_size] = batches
 
     def get(self, rows: Sequence[int] | Tensor) -> Tensor:
         side = self.preprocessing.resolution

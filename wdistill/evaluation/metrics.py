@@ -49,9 +49,9 @@ class Score:
 @torch.no_grad()
 def score_network(network: FeatureNetwork, store: PixelStore) -> Score:
     """Test ``network`` on all of ``store``."""
-    classes, rows = network.num_classes, torch.arange(len(store))
+    classes = network.num_classes
     found = []  # on the device, so that the host does not wait for each batch
-    for pixels in store.batches(rows, 256):
+    for pixels in store.all_on(network.device, 256):
         logits = network(to_float(pixels, network.device), moments=False).logits
         found.append(torch.cat([logits.argmax(1, keepdim=True), _highest(logits)], 1))
     predicted = torch.cat(found).cpu() if found else torch.zeros(0, 1, dtype=torch.int64)
