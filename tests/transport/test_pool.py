@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
@@ -100,3 +102,20 @@ def test_what_has_not_begun_is_dropped_at_an_interruption() -> None:
         work()
     assert ran == []
     assert go.is_set()  # what ran has ended: nothing goes on behind the caller's back
+
+
+def test_a_signal_is_heard_while_all_threads_are_at_work() -> None:
+    go = threading.Event()
+
+    def work() -> None:
+        with BarycenterPool(1) as pool:
+            pool.submit(1, lambda: go.wait(PATIENCE))
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            try:
+                pool.submit(1, lambda: None)
+            finally:
+                assert not go.is_set()
+                go.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
