@@ -129,13 +129,13 @@ def main(
         for stage in stages.split(","):
             found[stage] = compared(workers, stage, amounts[stage], rounds)
             click.echo(f"{stage}: {json.dumps(_short(found[stage]))}")
-    if output:
-        report = {
-            **settings, "rounds": rounds, "cores": len(os.sched_getaffinity(0)),
-            "load": os.getloadavg()[0], "device": device_name(torch.device("cpu")),
-            "versions": versions(), "stages": found,
-        }  # fmt: skip
-        output.write_text(json.dumps(report, indent=1) + "\n")
+            if output:
+                report = {
+                    **settings, "rounds": rounds, "cores": len(os.sched_getaffinity(0)),
+                    "load": os.getloadavg()[0], "device": device_name(torch.device("cpu")),
+                    "versions": versions(), "stages": found,
+                }  # fmt: skip
+                output.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def _short(result: dict[str, Any]) -> dict[str, Any]:
