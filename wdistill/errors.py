@@ -59,8 +59,8 @@ class PeerError(ProcessError):
 
     exit_code = 76  # [own] by which the launcher tells it from a cause
 
-    def __init__(self) -> None:
-        super().__init__("another process of this job has ended; what was finished is kept")
+    def __init__(self, cause: str = "another process of this job has ended") -> None:
+        super().__init__(f"{cause}; what was finished is kept, run the same command again")
 
 
 class NumericalError(WdistillError):

@@ -154,7 +154,7 @@ def fail(error: Exception, debug: bool, code: int) -> None:
         except KeyboardInterrupt:
             _leave(PeerError.exit_code if connection_lost else code)
     if connection_lost:
-        text = str(PeerError())
+        text = text if isinstance(error, PeerError) else str(PeerError())
     elif "No space left" in text:
         text = (
             f"no space left on the device ({text}); free some space and run the same command again"
