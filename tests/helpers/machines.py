@@ -19,13 +19,17 @@ class Machine:
     """A launcher and the process it has started, which work in a folder of their own."""
 
     def __init__(
-        self, options: Sequence[str], folder: Path, arguments: Sequence[str | Path], env: dict[str, str]
+        self,
+        options: Sequence[str],
+        folder: Path,
+        arguments: Sequence[str | Path],
+        env: dict[str, str],
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._worker = folder, 0
+        command = [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "wdistill"]
         self.launcher = subprocess.Popen(
-            [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "wdistill"]
-            + list(map(str, arguments)),
+            [*command, *map(str, arguments)],
             env=env, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

@@ -91,4 +91,3 @@ def test_a_machine_without_the_data_ends_both(
     assert all(text.count("\n") == 1 for text in said), said
     assert "data" in said[lacks]
     assert f"process {lacks + 1} of 2 has failed or was killed" in said[1 - lacks]
-

@@ -33,6 +33,7 @@ from wdistill.errors import PeerError
 LAUNCHED = "WDISTILL_COMMAND"  # in the environment of the processes of `wdistill --num-processes`
 SHORTEST, LONGEST = 0.002, 0.2  # seconds between two questions
 PATIENCE = timedelta(seconds=10)  # for an answer of the store
+ANSWER = 3.0  # seconds for the store to learn who has failed
 ARRIVAL = 600.0  # seconds between the first process and the last [torch: a group's own timeout]
 GRACE = 10.0  # seconds in which a process that waits in C++ may notice by itself
 LOOK = 1.0  # seconds between two looks at the launcher
@@ -179,11 +180,19 @@ def _place_in_launched_group() -> _Place | None:
 
 
 def _tell(store: Store, cause: str) -> str:
-    """Tell all that this process has failed. Returns the first cause that was told."""
-    try:
-        return store.compare_set(FAILED, "", cause).decode()
-    except RuntimeError:  # the store is gone, and so is its process
-        return cause
+    """Tell all that this process has failed. Returns the first cause that was told; ``cause`` if
+    the store is gone, or cut off, when it would not answer for a quarter of an hour.
+    """
+    first = [cause]
+
+    def tell() -> None:
+        with suppress(RuntimeError):
+            first.append(store.compare_set(FAILED, "", cause).decode())
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    teller.join(ANSWER)
+    return first[-1]
 
 
 @contextmanager
@@ -254,14 +263,10 @@ class _Watch:
                 return
             self.lost = lost
             signal.pthread_kill(_main_thread(), signal.SIGINT)
-        causes = [str(lost)]
-        # On its own, because a store that is cut off does not answer for a quarter of an hour.
-        threading.Thread(
-            target=lambda: causes.append(_tell(self._store, str(lost))), daemon=True
-        ).start()
+        cause = _tell(self._store, str(lost))
         if not self._over.wait(GRACE):
             if LAUNCHED not in os.environ:
-                error = PeerError(self.said(causes[-1]))
+                error = PeerError(self.said(cause))
                 sys.stderr.write(f"\nError: process {self._place.rank + 1}: {error}\n")
             os._exit(PeerError.exit_code)
 
@@ -278,6 +283,8 @@ class _Watch:
                         return None if said == BYE else self._place.next
                 elif not self._over.wait(LONGEST):
                     with suppress(OSError, RuntimeError):
+                        if self._store.check([FAILED]):  # it had no time to connect, or no way
+                            return int(self._store.get(FAILED).split()[0])
                         connection = self._connected()
                         if connection is not None:
                             stack.enter_context(connection)
