@@ -57,7 +57,8 @@ def test_one_that_is_killed_ends_both_and_the_rest_is_kept(
     command = (*command, "--output", output)
     with machines(folders, command, rendezvous) as pair:
         while not any(list((run / "work").glob("synthesis-*")) for run in runs):
-            assert all(machine.launcher.poll() is None for machine in pair)
+            for machine in pair:
+                assert machine.launcher.poll() is None, machine.launcher.communicate()
             time.sleep(0.01)
         pair[which].kill(what)
         said = [machine.end() for machine in pair]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections import defaultdict
+from collections.abc import Callable
+from threading import Event
+from typing import cast
 
 import pytest
 from helpers.ranks import ranks
+from torch.distributed import Store
+
+from wdistill.core.machine import meeting
 
 START = """
 import os, signal, sys, time
@@ -94,6 +101,25 @@ try:
 except (OptionError, PeerError) as error:
     print(os.environ["RANK"], error, flush=True)
 """
+LAUNCHER = """
+import os
+if os.environ["RANK"] == "1":
+    os.environ["TORCHELASTIC_RUN_ID"] = "none"
+    reading, writing = os.pipe()
+    if os.fork():  # the launcher of process 2
+        os.read(reading, 1)
+        os._exit(0)
+"""
+ORPHAN = """
+try:
+    with together(opened):
+        meet(accelerator)
+        if rank == 1:
+            os.write(writing, b".")
+        time.sleep(100)
+except PeerError as error:
+    print(rank, error, flush=True)
+"""
 WAITS = {
     "in the store": "meet(accelerator)",
     "in Python": "time.sleep(100)",
@@ -155,3 +181,35 @@ def test_one_that_cannot_open_its_device_ends_the_others() -> None:
     assert "1 no such device\n" in said
     assert said.count("process 2 of 2 has failed or was killed; ") == 1
     assert "opened" not in said
+
+
+def test_one_whose_launcher_is_killed_does_not_go_on_alone() -> None:
+    """Nobody else would end it: a launcher gives each process a session of its own."""
+    said, codes = ranks(LAUNCHER + START + ORPHAN, 2)
+    assert codes == [0, 0], said
+    assert "1 the launcher of process 2 of 2 has ended; " in said
+    assert "0 process 2 of 2 has failed or was killed; " in said
+
+
+def test_a_machine_that_is_cut_off_is_lost_and_one_that_is_silent_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel says so where it has asked in vain; the store does not answer then."""
+
+    class Connection:
+        def __init__(self, *error: object) -> None:
+            self.error = TimeoutError(*error)
+
+        def recv(self, _: int) -> bytes:
+            raise self.error
+
+    class Cut:
+        def compare_set(self, *_: str) -> bytes:
+            Event().wait(30)
+            return b"7"
+
+    heard = cast(Callable[[Connection], bytes | None], meeting._heard)
+    assert heard(Connection(errno.ETIMEDOUT, "timed out")) == b""
+    assert heard(Connection("timed out")) is None
+    monkeypatch.setattr(meeting, "ANSWER", 0.1)
+    assert meeting._tell(cast(Store, Cut()), "1") == "1"
