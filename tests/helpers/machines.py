@@ -88,7 +88,17 @@ def machines(
                 "--rdzv_backend", rendezvous,
             )  # fmt: skip
             started.append(Machine(options, folder, arguments, env or one_thread()))
+            while not _listens(port):  # all of them believe to be where the store should be
+                assert started[0].launcher.poll() is None, started[0].launcher.communicate()
+                time.sleep(0.05)
         yield started
     finally:
         for machine in started:
             machine.clear()
+
+
+def _listens(port: int) -> bool:
+    """Whether a process of this machine does, seen without a connection to it."""
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
