@@ -15,7 +15,7 @@ from helpers.runs import parquet_bytes, run_wdistill, small_source
 
 pytestmark = pytest.mark.slow
 QUICK = (  # ipc 40 makes five groups of classes
-    "--ipc", "40", "--iterations", "6", "--eval-epochs", "1", "--eval-seeds", "1",
+    "--ipc", "40", "--iterations", "6", "--no-evaluate",
     "--feature-spaces", "convnet-w64:2", "--image-format", "webp", "--image-quality", "40",
     "--label-giver", "teacher", "--label-views", "2", "--device", "cpu",
 )  # fmt: skip
