@@ -146,7 +146,8 @@ def fail(error: Exception, debug: bool, code: int) -> None:
         LOST.search(text) and "RANK" in os.environ and not expected
     )
     ended = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # by the launcher, see _stop
-    if connection_lost and (is_launched() or ended):
+    told = error.told if isinstance(error, PeerError) else True
+    if connection_lost and (is_launched() or (ended and told)):
         _leave(PeerError.exit_code)  # the failed process or the launcher reports the reason
     if connection_lost or rank > 0:
         try:  # one report of a common failure is enough; torchrun ends the others

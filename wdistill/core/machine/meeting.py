@@ -161,10 +161,12 @@ def together(open_group: Callable[[], Accelerator]) -> Iterator[Accelerator]:
             gone = place.rank if watch.lost is None else watch.lost
             cause = _tell(store, f"{gone}{f' {INTERRUPTED}' * interrupted}")
             if watch.lost is not None and isinstance(error, (KeyboardInterrupt, RuntimeError)):
-                raise PeerError(watch.said(cause)) from error
-            another = cause.split()[0] != str(place.rank)
-            by_launcher = interrupted and signal.SIGTERM in error.args and INTERRUPTED not in cause
-            if another and by_launcher:
+                raise PeerError(watch.said(cause or str(gone))) from error
+            by_launcher = interrupted and signal.SIGTERM in error.args
+            if cause is None and by_launcher and LAUNCHER in os.environ:
+                raise PeerError(_no_store(), told=False) from error
+            another = cause is not None and cause.split()[0] != str(place.rank)
+            if cause and another and by_launcher and INTERRUPTED not in cause:
                 raise PeerError(place.told(cause)) from error
             raise
 
@@ -179,11 +181,11 @@ def _place_in_launched_group() -> _Place | None:
     return _Place(int(rank), int(count))
 
 
-def _tell(store: Store, cause: str) -> str:
-    """Tell all that this process has failed. Returns the first cause that was told; ``cause`` if
-    the store is gone, or cut off, when it would not answer for a quarter of an hour.
+def _tell(store: Store, cause: str) -> str | None:
+    """Tell all that this process has failed. Returns the first cause that was told; None if the
+    store is gone, or cut off, when it would not answer for a quarter of an hour.
     """
-    first = [cause]
+    first: list[str | None] = [None]
 
     def tell() -> None:
         with suppress(RuntimeError):
@@ -201,8 +203,12 @@ def as_peer_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise PeerError(f"the main machine's launcher ({where}) does not answer") from error
+        raise PeerError(_no_store()) from error
+
+
+def _no_store() -> str:
+    where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    return f"the main machine's launcher ({where}) does not answer"
 
 
 class _Watch:
@@ -263,7 +269,7 @@ class _Watch:
                 return
             self.lost = lost
             signal.pthread_kill(_main_thread(), signal.SIGINT)
-        cause = _tell(self._store, str(lost))
+        cause = _tell(self._store, str(lost)) or str(lost)
         if not self._over.wait(GRACE):
             if LAUNCHED not in os.environ:
                 error = PeerError(self.said(cause))
