@@ -153,6 +153,8 @@ def fail(error: Exception, debug: bool, code: int) -> None:
         try:  # one report of a common failure is enough; torchrun ends the others
             time.sleep(3 * PATIENCE if connection_lost else PATIENCE)
         except KeyboardInterrupt:
+            if not (told or is_launched()):
+                click.echo(f"\nError: process {rank + 1}: {text}", err=True)
             _leave(PeerError.exit_code if connection_lost else code)
     if connection_lost:
         text = text if isinstance(error, PeerError) else str(PeerError())

@@ -161,7 +161,7 @@ def together(open_group: Callable[[], Accelerator]) -> Iterator[Accelerator]:
             gone = place.rank if watch.lost is None else watch.lost
             cause = _tell(store, f"{gone}{f' {INTERRUPTED}' * interrupted}")
             if watch.lost is not None and isinstance(error, (KeyboardInterrupt, RuntimeError)):
-                raise PeerError(watch.said(cause or str(gone))) from error
+                raise PeerError(watch.said(cause or str(gone)), cause is not None) from error
             by_launcher = interrupted and signal.SIGTERM in error.args
             if cause is None and by_launcher and LAUNCHER in os.environ:
                 raise PeerError(_no_store(), told=False) from error
@@ -203,7 +203,7 @@ def as_peer_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise PeerError(_no_store()) from error
+        raise PeerError(_no_store(), told=False) from error
 
 
 def _no_store() -> str:
