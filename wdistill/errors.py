@@ -55,12 +55,15 @@ class ProcessError(WdistillError):
 
 
 class PeerError(ProcessError):
-    """Another process of this job has failed or ended; that one says why."""
+    """Another process of this job has failed or ended; that one says why, if it was ``told``."""
 
     exit_code = 76  # [own] by which the launcher tells it from a cause
 
-    def __init__(self) -> None:
-        super().__init__("another process of this job has ended; what was finished is kept")
+    def __init__(
+        self, cause: str = "another process of this job has ended", told: bool = True
+    ) -> None:
+        self.told = told
+        super().__init__(f"{cause}; what was finished is kept, run the same command again")
 
 
 class NumericalError(WdistillError):

@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from wdistill.cli.exit import hang_up_if_unread
+from wdistill.cli.exit import fail, hang_up_if_unread
+
+LOST = "Error: another process of this job has ended; what was finished is kept"
 
 SCRIPT = """
 import os, signal, sys, time
@@ -69,3 +72,32 @@ def test_a_broken_pipe_elsewhere_is_an_error_like_others(
         monkeypatch.setattr(sys, "stdout", read)
         monkeypatch.setattr(sys, "stderr", read)
         hang_up_if_unread()
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "expected"),
+    [
+        ("[gloo/tcp.cc:537] Connection closed by peer [127.0.0.1]:1", {"RANK": "0"}, LOST),
+        ("NCCL error in: ProcessGroupNCCL.cpp, remote process exited", {"RANK": "0"}, LOST),
+        ("Connection reset by peer", {}, "Error: RuntimeError: Connection reset by peer (a defect"),
+    ],
+)
+def test_a_lost_peer_is_no_defect(
+    text: str, variables: dict[str, str], expected: str,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Only a process without peers has a defect then."""
+
+    def leave(code: int) -> NoReturn:
+        raise SystemExit(code)
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr("wdistill.cli.exit.PATIENCE", 0)
+    monkeypatch.setattr("signal.getsignal", lambda _: None)  # no launcher has ended it
+    with pytest.raises(SystemExit):
+        fail(RuntimeError(text), debug=False, code=1)
+    said = capfd.readouterr().err
+    assert said.startswith(expected)
+    assert said.count("\n") == 1

@@ -7,11 +7,14 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 from helpers.environment import environment
 
+from wdistill.config import RuntimeConfig
 from wdistill.core.devices import less_precise, open_accelerator, without_accelerate_settings
+from wdistill.core.settings import Device
 from wdistill.errors import OptionError
 
 # As `accelerate launch` sets them, whatever the configuration says.
@@ -141,3 +144,29 @@ def test_variables_that_make_float32_less_precise_are_known(
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "")
     assert less_precise() == {"NVIDIA_TF32_OVERRIDE": "1"}
+
+
+@pytest.mark.parametrize(
+    ("device", "cuda", "mps", "cpu"),
+    [
+        ("auto", False, False, True),  # whatever else there is, such as an XPU
+        ("auto", True, False, False),
+        ("auto", False, True, False),
+        ("cpu", True, False, True),
+        ("cuda", True, False, False),
+    ],
+)
+def test_the_device_is_one_of_those_that_the_help_names(
+    device: Device, cuda: bool, mps: bool, cpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    monkeypatch.setattr(
+        "wdistill.core.devices.Accelerator", lambda **given: asked.append(given["cpu"])
+    )
+    open_accelerator("no", device)
+    assert asked == [cpu]
+    text = next(f.metadata["option"].help for f in fields(RuntimeConfig) if f.name == "device")
+    assert "CUDA" in text
+    assert "MPS" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,15 @@ def test_two_processes_train_the_teacher_of_one(
             unit = value.float().norm().clamp(min=1e-3)
             assert float((two[key].float() - value.float()).norm() / unit) < tolerance, key
         assert torch.isfinite(two[key]).all()
+    assert two["mask_token"].tolist() == [1, 1, 1]
+
+
+def test_nothing_of_the_training_stays_in_memory(tmp_path: Path) -> None:
+    def optimizers() -> int:
+        gc.collect()
+        return sum(isinstance(o, torch.optim.Optimizer) for o in gc.get_objects())
+
+    before = optimizers()
+    accelerator = Accelerator(cpu=True)
+    trained("resnet10-w16", 120, 1, accelerator, tmp_path / "epoch")
+    assert optimizers() == before

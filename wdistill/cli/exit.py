@@ -146,15 +146,18 @@ def fail(error: Exception, debug: bool, code: int) -> None:
         LOST.search(text) and "RANK" in os.environ and not expected
     )
     ended = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # by the launcher, see _stop
-    if connection_lost and (is_launched() or ended):
+    told = error.told if isinstance(error, PeerError) else True
+    if connection_lost and (is_launched() or (ended and told)):
         _leave(PeerError.exit_code)  # the failed process or the launcher reports the reason
     if connection_lost or rank > 0:
         try:  # one report of a common failure is enough; torchrun ends the others
             time.sleep(3 * PATIENCE if connection_lost else PATIENCE)
         except KeyboardInterrupt:
+            if not (told or is_launched()):
+                click.echo(f"\nError: process {rank + 1}: {text}", err=True)
             _leave(PeerError.exit_code if connection_lost else code)
     if connection_lost:
-        text = str(PeerError())
+        text = text if isinstance(error, PeerError) else str(PeerError())
     elif "No space left" in text:
         text = (
             f"no space left on the device ({text}); free some space and run the same command again"

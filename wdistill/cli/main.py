@@ -458,6 +458,8 @@ def _print_log(runtime: RuntimeConfig) -> None:
 def main() -> None:
     """Entry point: an expected error is one line on stderr and a non-zero exit code."""
     debug = "--debug" in sys.argv
+    if "RANK" in os.environ and not debug:  # else a peer that is gone is told by stacks of C++
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     listen()
     try:
         sys.exit(cli.main(prog_name="wdistill", standalone_mode=False))

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,13 @@ def judge(
     """
     keep_freed_memory()
     folder = output.folder
-    accelerator = open_accelerator(config.mixed_precision, runtime.device)
-    main = accelerator.is_main_process
-    decoding = decoding_for(runtime, folder / "work", accelerator)
+    opened = partial(open_accelerator, config.mixed_precision, runtime.device)
     default = folder.resolve() == default_output(config).resolve()
-    with together(accelerator), repeatable(accelerator.device), ExitStack() as stack:
+    with ExitStack() as stack:
+        accelerator = stack.enter_context(together(opened))
+        stack.enter_context(repeatable(accelerator.device))
+        main = accelerator.is_main_process
+        decoding = decoding_for(runtime, folder / "work", accelerator)
         with main_process_first(accelerator):
             comparison = open_comparison(config, runtime, accelerator, decoding)
         of_run = default and comparison.work is not None

@@ -135,10 +135,12 @@ def run(
             "give `barycenter.ipc`"
         )
     keep_freed_memory()
-    accelerator = open_accelerator(config.mixed_precision, runtime.device, runtime.track, folder)
-    main = accelerator.is_main_process
+    opened = partial(
+        open_accelerator, config.mixed_precision, runtime.device, runtime.track, folder
+    )
     with ExitStack() as stack:
-        stack.enter_context(together(accelerator))
+        accelerator = stack.enter_context(together(opened))
+        main = accelerator.is_main_process
         stack.enter_context(repeatable(accelerator.device))
         with main_process_first(accelerator):
             scale = scaling(config) if runtime.streaming else None
