@@ -223,10 +223,10 @@ class Report(FileRecord, Shown):
         return self.model_copy(update={"rows": rows, "plain_rows": (), "projection": None})
 
 
-Part = TypeVar("Part", ResultRow, Equivalent, Scores)
+_Part = TypeVar("_Part", ResultRow, Equivalent, Scores)
 
 
-def _with_optimizer(parts: Sequence[Part], name: str) -> tuple[Part, ...]:
+def _with_optimizer(parts: Sequence[_Part], name: str) -> tuple[_Part, ...]:
     return tuple(
         part
         if "optimizer" in part.model_fields_set
