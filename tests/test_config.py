@@ -18,6 +18,7 @@ from wdistill.config import (
     DataConfig,
     EvaluateConfig,
     LabelViewsConfig,
+    Optimizer,
     RelabelConfig,
     RunConfig,
     RuntimeConfig,
@@ -285,6 +286,22 @@ def test_students_of_larger_sets_see_no_fewer_images() -> None:
         assert seen(images) >= 30 * images
     assert StudentConfig().budget(500) == (1600, 32)
     assert StudentConfig().budget(10_000) == (30 * 79, 128)
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+def test_one_rate_is_not_of_two_optimisers(name: str) -> None:
+    both: tuple[Optimizer, ...] = ("adamw", "sgd")
+    with pytest.raises(OptionError, match=f"`evaluate.{name}` is of one optimiser"):
+        StudentConfig(optimizers=both, **{name: 0.5})
+    alone = StudentConfig(optimizers=("sgd",), **{name: 0.5})
+    assert 0.5 in alone.rates("sgd")
+    assert StudentConfig(optimizers=both).rates("sgd") == StudentConfig().rates("sgd")
+    assert StudentConfig(weight_decay=0.0).rates("adamw") == (0.001, 0.0)
+
+
+def test_students_need_an_optimiser() -> None:
+    with pytest.raises(OptionError, match=r"`evaluate\.optimizers` is empty"):
+        StudentConfig(optimizers=())
 
 
 def test_a_budget_is_not_spent_on_png() -> None:

@@ -37,6 +37,7 @@ Baseline = Literal["random", "nearest", "herding", "k-centre", "easy", "tiles", 
 Space = Literal["auto", "pixels", "normalised"]
 RecipeName = Literal["default", "classic", "idc", "wmdd", "edc"]
 Giver = Literal["auto", "teacher", "committee", "none"]
+Optimizer = Literal["adamw", "sgd"]
 GroupWeights = Literal["equal", "proportional"]
 ImageFormat = Literal["png", "webp"]
 
@@ -46,13 +47,25 @@ LARGE_SET = 500
 WEBP_QUALITY = 60  # where nothing else is said
 LEAST_EPOCHS = 30  # of students of large sets
 LARGE_DATASET = 20_000  # images
+SGD_LR = 0.05
 MOST_IPC = 1000  # of a run; sets of others may have more
 SMALLEST_CROP = 0.01  # share of the image's area
 VIEWS = 40
 MOST_LOGITS = 50_000_000
 BUILT_IN = ("resnet18", "resnet10-w16", "convnet", "convnet-w64", "vit")
 
-FIXED = ("batch_size", "lr", "weight_decay", "temperature", "crop_min")  # by a paper's recipe
+FIXED = (  # by a paper's recipe
+    "batch_size",
+    "optimizers",
+    "lr",
+    "weight_decay",
+    "temperature",
+    "crop_min",
+)
+RATES: dict[Optimizer, tuple[float, float]] = {  # learning rate and weight decay
+    "adamw": (0.001, 0.01),
+    "sgd": (SGD_LR, 5e-4),
+}
 
 CROP = between(SMALLEST_CROP, 1)
 
@@ -476,8 +489,25 @@ class StudentConfig(Settings):
         f"{LEAST_EPOCHS} times, our choice; official 64]",
         allowed=between(1, 100_000),
     )
-    lr: float = setting(0.001, "Of AdamW, with cosine decay. [source: official]", allowed=POSITIVE)
-    weight_decay: float = setting(0.01, "Of AdamW. [source: official]", allowed=NOT_NEGATIVE)
+    optimizers: tuple[Optimizer, ...] = setting(
+        ("adamw",),
+        "Optimiser of students: adamw, or sgd (momentum 0.9). Repeatable: of both, each trains all "
+        "students, and the report says whether a gain under one survives the other. [source: "
+        "official AdamW]",
+        allowed=get_args(Optimizer),
+    )
+    lr: float | None = setting(
+        None,
+        f"Learning rate, with cosine decay; of one optimiser only. [default: 0.001 of AdamW, "
+        f"official; {SGD_LR} of SGD, our measurement in tests/benchmarks/README.md#optimisers]",
+        allowed=POSITIVE,
+    )
+    weight_decay: float | None = setting(
+        None,
+        "Weight decay; of one optimiser only. [default: 0.01 of AdamW, official; 0.0005 of SGD, "
+        "as DatasetCondensation]",
+        allowed=NOT_NEGATIVE,
+    )
     temperature: float = setting(
         1.0,
         "Of labels that networks give. [source: own measurement; official 20]",
@@ -496,10 +526,24 @@ class StudentConfig(Settings):
             raise OptionError(
                 "`evaluate.epochs` and `evaluate.steps` are both given; leave one of them out"
             )
+        if not self.optimizers:
+            raise OptionError("`evaluate.optimizers` is empty; give adamw, sgd or both")
+        if len(set(self.optimizers)) > 1:
+            for name in ("lr", "weight_decay"):
+                if getattr(self, name) is not None:
+                    raise OptionError(
+                        f"`evaluate.{name}` is of one optimiser, but `evaluate.optimizers` names "
+                        "two; leave out one or the other"
+                    )
 
     def with_labels(self, *published: Labels) -> StudentConfig:
         """The same with its kinds of labels; where they are left open, the ``published`` ones."""
         return self if self.labels else dataclasses.replace(self, labels=published)
+
+    def rates(self, optimizer: Optimizer) -> tuple[float, float]:
+        """(learning rate, weight decay)."""
+        lr, decay = RATES[optimizer]
+        return self.lr or lr, decay if self.weight_decay is None else self.weight_decay
 
     def budget(self, images: int) -> tuple[int, int]:
         """(optimiser steps, batch size) for a set of ``images``.
@@ -688,6 +732,7 @@ class EvaluateConfig(Settings):
             epochs="--epochs",
             steps="--steps",
             batch_size="--batch-size",
+            optimizers="--optimizer",
             lr="--lr",
             weight_decay="--weight-decay",
             temperature="--temperature",

@@ -220,6 +220,30 @@ def test_a_recipe_of_a_paper_trains_its_own_network(run: Path, tmp_path: Path) -
     assert line in (tmp_path / "classic" / "report.html").read_text()
 
 
+def test_a_second_optimiser_leaves_the_students_of_the_first_as_they_are(
+    run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    given = ("evaluate", run, *STEPS, "--output", out)
+    assert run_wdistill(*given).returncode == 0
+    alone = Report.read(out / "report.json")
+    before = {path: path.stat().st_mtime_ns for path in (out / "work").glob("*.json")}
+    done = run_wdistill(*given, "--optimizer", "adamw", "--optimizer", "sgd")
+    assert done.returncode == 0, done.stderr
+    found = Report.read(out / "report.json")
+    assert [recipe.optimizer for recipe in found.recipes] == ["AdamW", "SGD"]
+    assert tuple(row for row in found.rows if row.optimizer == "AdamW") == alone.rows
+    under = [row for row in found.rows if row.optimizer == "SGD"]
+    assert {row.images for row in under} == {"distilled", "random"}
+    assert {each.optimizer for each in found.equivalents} == {"AdamW", "SGD"}
+    after = {path: path.stat().st_mtime_ns for path in (out / "work").glob("*.json")}
+    assert {path: after[path] for path in before} == before
+    assert len(after) - len(before) == sum(row.n for row in under)
+    assert "convnet-w64, hard labels: " in done.stdout
+    assert "points under SGD: " in done.stdout
+    assert "Under the other optimiser" in (out / "report.html").read_text()
+
+
 def test_easy_images_tiles_and_noise_beside_a_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,6 +474,14 @@ def test_what_a_set_stands_for_must_be_said(tmp_path: Path) -> None:
         (["--seeds", "0"], "--seeds is 0; give a number from 1 to 100"),
         (["--batch-size", "0"], "--batch-size is 0; give a number from 1 to 100000"),
         (["--lr", "-1"], "--lr is -1.0; give a finite number above 0"),
+        (
+            ["--optimizer", "adamw", "--optimizer", "sgd", "--lr", "0.1"],
+            "--lr is of one optimiser, but --optimizer names two; leave out one or the other",
+        ),
+        (
+            ["--recipe", "classic", "--optimizer", "adamw"],
+            "--optimizer cannot be changed in recipe",
+        ),
         (["--steps", "5", "--epochs", "5"], "--epochs and --steps are both given"),
         pytest.param(["--student", "no/such"], "--student 'no/such'", marks=pytest.mark.slow),
         (["--student", "convnet", "--resolution", "4"], "--resolution is 4"),

@@ -9,7 +9,7 @@ import pytest
 from helpers.reports import equivalent, report, report_row, scores
 
 from wdistill.artifact.report import Curve, ResultRow
-from wdistill.config import StudentConfig
+from wdistill.config import SGD_LR, StudentConfig
 from wdistill.evaluation.results import group_by_row, merge_reports, result_row
 from wdistill.evaluation.students import Job, Outcome
 from wdistill.evaluation.training import recipe_for
@@ -85,6 +85,16 @@ def test_the_recipe_is_the_one_that_was_used() -> None:
         assert getattr(recipe, name) == getattr(config, name)
 
 
+def test_each_optimiser_has_its_own_rates() -> None:
+    adamw, sgd = (recipe_for(StudentConfig(), 10, optimizer=o) for o in ("adamw", "sgd"))  # type: ignore[arg-type]
+    assert (adamw.optimizer, adamw.lr, adamw.weight_decay, adamw.momentum) == (
+        "AdamW", 0.001, 0.01, None,
+    )  # fmt: skip
+    assert (sgd.optimizer, sgd.lr, sgd.weight_decay, sgd.momentum) == ("SGD", SGD_LR, 0.0005, 0.9)
+    own = {"optimizer", "lr", "weight_decay", "momentum"}
+    assert adamw.model_dump(exclude=own) == sgd.model_dump(exclude=own)
+
+
 # --- two reports of one set ---------------------------------------------------------------------
 
 HARD = [report_row("distilled"), report_row("random")]
@@ -123,6 +133,34 @@ def test_fewer_seeds_do_not_replace_more() -> None:
     earlier, later = report(rows=HARD, equivalents=[]), report(rows=few, equivalents=[])
     assert merge_reports(later, earlier).rows == tuple(HARD)
     assert merge_reports(earlier, later).rows == tuple(HARD)
+
+
+SGD = report().recipe.model_copy(
+    update={"optimizer": "SGD", "lr": 0.05, "weight_decay": 0.0005, "momentum": 0.9}
+)
+
+
+def test_another_optimiser_is_added_to_an_earlier_report() -> None:
+    under = [row.model_copy(update={"optimizer": "SGD"}) for row in HARD]
+    earlier = report(rows=[*HARD, *SOFT], equivalents=[], scores=[])
+    later = report(rows=under, equivalents=[equivalent(optimizer="SGD")], recipe=SGD, scores=[])
+    both = merge_reports(later, earlier)
+    assert both.recipes == (earlier.recipe, SGD)
+    assert set(both.rows) == {*HARD, *SOFT, *under}
+    assert both.equivalents == later.equivalents
+    assert [(score.student, score.optimizer) for score in both.scores] == [
+        ("resnet10-w16", "AdamW"), ("resnet10-w16", "SGD"),
+    ]  # fmt: skip
+    assert merge_reports(earlier, both).rows == both.rows
+    assert merge_reports(later, both) == both.model_copy(update={"command": later.command})
+
+
+def test_two_recipes_for_one_optimiser_are_not_mixed() -> None:
+    under = [row.model_copy(update={"optimizer": "SGD"}) for row in HARD]
+    later = report(rows=under, equivalents=[], recipe=SGD)
+    other = SGD.model_copy(update={"lr": 0.1})
+    earlier = report(rows=[*HARD, *under], equivalents=[], other_recipes=[other])
+    assert merge_reports(later, earlier) == later
 
 
 @pytest.mark.parametrize(

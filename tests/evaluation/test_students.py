@@ -27,6 +27,7 @@ from wdistill.evaluation.students import (
     Jobs,
     Outcome,
     StudentSetting,
+    job_key,
     jobs,
     read_outcome,
     run_job,
@@ -273,6 +274,29 @@ def test_students_of_real_labels_learn_and_leave_the_teacher_alone(setting: Stud
 
 
 # --- what is stored -----------------------------------------------------------------------------
+
+
+def test_the_key_of_an_outcome_changes_with_its_optimiser_and_not_with_the_version(
+    setting: StudentSetting,
+) -> None:
+    """Another key would lose the students that were trained before there was a second optimiser."""
+    job = Job("little", "random", "hard", IPC, 0)
+    sgd = replace(setting, recipe=recipe_for(QUICK, IPC * len(NAMES), optimizer="sgd"))
+    own, recipe, *rest = job_key(setting, job, SOURCE)
+    assert job.name == "little-7bf848-random-3-hard-0"
+    assert own == {
+        "student": "little", "images": "random", "labels": "hard", "ipc": IPC, "seed": 0,
+        "augment": True,
+    }  # fmt: skip
+    assert recipe == {
+        "optimizer": "AdamW", "lr": 0.001, "weight_decay": 0.01, "momentum": None,
+        "schedule": "cosine", "drops": (), "factor": None, "restarts": False, "steps": 6,
+        "batch_size": 4, "loss": "cross-entropy", "class_weight": None, "temperature": 1.0,
+        "augmentation": "crops", "flips": True, "cutmix": 1.0, "crop_min": 0.4, "average": None,
+    }  # fmt: skip
+    assert job_key(sgd, job, SOURCE)[0] == own
+    assert job_key(sgd, job, SOURCE)[1] != recipe
+    assert job_key(sgd, job, SOURCE)[2:] == rest
 
 
 def test_an_outcome_is_stored_under_its_key_and_read_again(

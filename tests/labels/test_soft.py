@@ -251,6 +251,16 @@ def test_a_student_of_soft_labels_recovers_the_teachers_logits() -> None:
     assert float((ours - theirs).abs().max()) < 0.15 * float(theirs.abs().max())
 
 
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_sgd_learns_from_soft_labels_at_any_temperature(temperature: float) -> None:
+    """Its steps follow the scale of the loss, which at T = 20 is a four hundredth."""
+    data = training_set(True)
+    config = StudentConfig(epochs=60, batch_size=10, lr=0.02, temperature=temperature)
+    recipe = recipe_for(config, len(data.weights), optimizer="sgd")
+    model = train_student(rows_model(1), data, PREPROCESSING, Training(recipe, 0, CPU))
+    assert accuracy(model, *coloured()) == 1
+
+
 def test_a_teacher_labels_what_the_student_sees() -> None:
     """Crops and mixtures that no stored label fits; the targets of the set play no role."""
     data = training_set(True)

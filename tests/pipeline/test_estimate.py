@@ -84,8 +84,10 @@ def test_students_are_counted_where_their_labels_are_left_open(
     open_labels = replace(run.config.evaluate, labels=())
     none = replace(run.config.relabel, giver="none")
     given = run.config.evaluate, run.config.relabel
+    both = replace(open_labels, optimizers=("adamw", "sgd"))
     for (students, relabel), count in (
         (given, 4), ((open_labels, run.config.relabel), 4), ((open_labels, none), 2),
+        ((both, none), 4),
     ):  # fmt: skip
         config = replace(run.config, evaluate=students, relabel=relabel)
         assert estimate(replace(run, config=config), networks, clockwork).students == count

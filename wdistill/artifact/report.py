@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
 
 from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
 from wdistill.core.text import Shown
 
 Point = tuple[Number, Number, Count]  # x, y and class
+ADAMW = "AdamW"
 
 
 class EvaluatedSet(Record):
@@ -57,7 +60,7 @@ class Recipe(Record):
 
     name: str = "default"
     changed: tuple[str, ...] = ()
-    optimizer: str = "AdamW"
+    optimizer: str = ADAMW
     lr: Number
     weight_decay: Number
     momentum: Number | None = None
@@ -95,14 +98,16 @@ class Curve(Record):
 class ResultRow(Record):
     """Students of one kind, one for each seed, on one set of images with one kind of labels.
 
-    images: distilled, random, nearest, herding, k-centre, easy, tiles, noise or full; labels: hard,
-    soft, views or teacher; ipc: images per class; bytes: of the images and what labels them; top1,
-    top5: shares of the test images after the last step, std being the sample deviation over seeds;
-    top5: None where there are no more than five classes; per_class: mean top-1 accuracy of each;
-    confusion: counts added up over seeds, row: true class, column: answer.
+    optimizer: that of their recipe; images: distilled, random, nearest, herding, k-centre, easy,
+    tiles, noise or full; labels: hard, soft, views or teacher; ipc: images per class; bytes: of the
+    images and what labels them; top1, top5: shares of the test images after the last step, std
+    being the sample deviation over seeds; top5: None where there are no more than five classes;
+    per_class: mean top-1 accuracy of each; confusion: counts added up over seeds, row: true class,
+    column: answer.
     """
 
     student: str
+    optimizer: str = ADAMW
     images: str
     labels: str
     ipc: Count
@@ -130,6 +135,7 @@ class Equivalent(Record):
     """
 
     student: str
+    optimizer: str = ADAMW
     labels: str
     ipc: Number
     low: Number | None
@@ -141,6 +147,7 @@ class Scores(Record):
     """DD-Ranking's scores of a student, in percent; None where a part was not measured."""
 
     student: str
+    optimizer: str = ADAMW
     improvement_over_random: Number | None
     hard_label_recovery: Number | None
     label_robust_score: Number | None
@@ -159,7 +166,8 @@ class Projection(Record):
 class Report(FileRecord, Shown):
     """An evaluation: of what, against what, how, and what was measured.
 
-    rows: with augmentation of the students' images; plain_rows: without; local_students: the
+    recipe: of the first optimiser; other_recipes: of the others, which differ from it in nothing
+    else; rows: with augmentation of the students' images; plain_rows: without; local_students: the
     architectures of students that are folders, by their published names; comparable: with which
     published numbers the rows may be compared, and with which not, in one line. A report that
     `wdistill run` writes has no equivalents, which need more students; `wdistill evaluate` finds
@@ -172,6 +180,7 @@ class Report(FileRecord, Shown):
     against: RealData
     resolution: Count
     recipe: Recipe
+    other_recipes: tuple[Recipe, ...] = ()
     comparable: str = ""
     teacher: TeacherScore | None
     rows: tuple[ResultRow, ...]
@@ -182,6 +191,23 @@ class Report(FileRecord, Shown):
     projection: Projection | None = None
     device: str
     versions: FrozenMap[str, str]
+
+    @classmethod
+    def parse(cls, content: Any, path: Path) -> Self:
+        """As :meth:`FileRecord.parse`. Rows of older files do not say their optimiser, which was
+        that of the recipe.
+        """
+        report = super().parse(content, path)
+        name = report.recipe.optimizer
+        parts = ("rows", "plain_rows", "equivalents", "scores")
+        return report.model_copy(
+            update={part: _with_optimizer(getattr(report, part), name) for part in parts}
+        )
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """One for each optimiser."""
+        return self.recipe, *self.other_recipes
 
     def __str__(self) -> str:
         """A line for each row, with what the distilled images gain on it; then the equivalents."""
@@ -197,8 +223,63 @@ class Report(FileRecord, Shown):
         return self.model_copy(update={"rows": rows, "plain_rows": (), "projection": None})
 
 
-def panel_rows(report: Report, student: str, labels: str) -> list[ResultRow]:
-    return [row for row in report.rows if (row.student, row.labels) == (student, labels)]
+_Part = TypeVar("_Part", ResultRow, Equivalent, Scores)
+
+
+def _with_optimizer(parts: Sequence[_Part], name: str) -> tuple[_Part, ...]:
+    return tuple(
+        part
+        if "optimizer" in part.model_fields_set
+        else part.model_copy(update={"optimizer": name})
+        for part in parts
+    )
+
+
+class Panel(NamedTuple):
+    """Students of one kind that see one kind of labels and are trained by one optimiser."""
+
+    student: str
+    labels: str
+    optimizer: str
+
+
+def panel_of(part: ResultRow | Equivalent) -> Panel:
+    return Panel(part.student, part.labels, part.optimizer)
+
+
+def panels(report: Report) -> list[Panel]:
+    """In the order of the report; those that differ only in their optimiser are adjacent."""
+    return adjacent(panel_of(row) for row in report.rows)
+
+
+def adjacent(found: Iterable[Panel]) -> list[Panel]:
+    """Each once, in order, but next to those that differ from it only in their optimiser."""
+    each = dict.fromkeys(found)
+    pairs = list(dict.fromkeys((panel.student, panel.labels) for panel in each))
+    return sorted(each, key=lambda panel: pairs.index((panel.student, panel.labels)))
+
+
+def optimizers_of(rows: Iterable[ResultRow]) -> list[str]:
+    """The optimisers of ``rows``, each once."""
+    return list(dict.fromkeys(row.optimizer for row in rows))
+
+
+def panel_name(report: Report, student: str, labels: str, optimizer: str) -> str:
+    """``convnet, hard labels``, with the optimiser where the report has several."""
+    several = len(optimizers_of(report.rows)) > 1
+    return f"{student}, {labels} labels{f', {optimizer}' if several else ''}"
+
+
+def panel_rows(report: Report, student: str, labels: str, optimizer: str) -> list[ResultRow]:
+    panel = Panel(student, labels, optimizer)
+    return [row for row in report.rows if panel_of(row) == panel]
+
+
+def panel_equivalents(
+    report: Report, student: str, labels: str, optimizer: str
+) -> list[Equivalent]:
+    panel = Panel(student, labels, optimizer)
+    return [each for each in report.equivalents if panel_of(each) == panel]
 
 
 def row_of(rows: Sequence[ResultRow], images: str) -> ResultRow | None:

@@ -144,11 +144,14 @@ class Comparison:
         return known.mean, known.std
 
     @cached_property
-    def recipe(self) -> Recipe:
-        """How every student is trained."""
-        protocol = self.protocol
-        count = len(self.candidate.labels)
-        return recipe_for(protocol.students, count, protocol.recipe, self.field_dataset)
+    def recipes(self) -> tuple[Recipe, ...]:
+        """How every student is trained: once with each optimiser."""
+        protocol, count = self.protocol, len(self.candidate.labels)
+        students, name = protocol.students, protocol.recipe
+        return tuple(
+            recipe_for(students, count, name, self.field_dataset, optimizer)
+            for optimizer in dict.fromkeys(students.optimizers)
+        )
 
     @property
     def counts(self) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import REPORT_FILE
-from wdistill.artifact.report import Report
+from wdistill.artifact.report import Recipe, Report
 from wdistill.config import EvaluateConfig, Labels, RuntimeConfig
 from wdistill.core.devices import keep_freed_memory, less_precise, open_accelerator
 from wdistill.core.files import IDENTITY, atomic_write, locked
@@ -133,17 +134,14 @@ def judge(
     return report
 
 
-def measure(comparison: Comparison, work: Path) -> Measurements:
-    """Train and test all students; outcomes already stored in ``work`` are reused.
+def measure(comparison: Comparison, work: Path) -> tuple[Measurements, ...]:
+    """Train and test all students with each optimiser; outcomes already stored in ``work`` are
+    reused.
 
     All processes must call it; they share the students, and each returns all outcomes.
     """
     trial = Trial(comparison, work)
-    outcomes = trial.run(trial.base_jobs())
-    equivalents: dict[Pair, EquivalentIpc] = {}
-    if comparison.protocol.equivalents and "random" in comparison.protocol.baselines:
-        outcomes, equivalents = trial.ladder(outcomes)
-    return Measurements(tuple(outcomes), equivalents)
+    return tuple(trial.under(recipe).measurements() for recipe in comparison.recipes)
 
 
 def _announce(comparison: Comparison) -> None:
@@ -159,11 +157,14 @@ def _announce(comparison: Comparison) -> None:
     for note in real.notes:
         logger.info(f"against: {note}")
     teacher = comparison.teacher.name if comparison.teacher else "none"
-    logger.info(f"teacher: {teacher}; students: {', '.join(comparison.students)}")
+    optimizers = " and ".join(recipe.optimizer for recipe in comparison.recipes)
+    logger.info(
+        f"teacher: {teacher}; students: {', '.join(comparison.students)}; optimiser: {optimizers}"
+    )
 
 
 class Trial:
-    """The students of one evaluation, trained on demand."""
+    """The students of one evaluation, trained on demand by the first of its optimisers."""
 
     def __init__(self, comparison: Comparison, work: Path) -> None:
         protocol, candidate = comparison.protocol, comparison.candidate
@@ -174,7 +175,7 @@ class Trial:
             train=comparison.train,
             test=comparison.test,
             network=comparison.teacher.network if comparison.teacher else None,
-            recipe=comparison.recipe,
+            recipe=comparison.recipes[0],
             relabel=protocol.relabel,
             seed=protocol.seed,
             device=comparison.accelerator.device,
@@ -208,6 +209,21 @@ class Trial:
             "soft": _digest([] if candidate.soft is None else [candidate.soft]),
             "views": _digest([] if candidate.views is None else vars(candidate.views).values()),
         }
+
+    def under(self, recipe: Recipe) -> Trial:
+        """The same with students that are trained as ``recipe`` says."""
+        trial = copy.copy(self)
+        trial.setting = replace(self.setting, recipe=recipe)
+        return trial
+
+    def measurements(self) -> Measurements:
+        """Those of all students."""
+        protocol = self.comparison.protocol
+        outcomes = self.run(self.base_jobs())
+        equivalents: dict[Pair, EquivalentIpc] = {}
+        if protocol.equivalents and "random" in protocol.baselines:
+            outcomes, equivalents = self.ladder(outcomes)
+        return Measurements(self.setting.recipe, tuple(outcomes), equivalents)
 
     def base_jobs(self) -> list[Job]:
         """The jobs for all sets of images at the IPC of the evaluated set."""

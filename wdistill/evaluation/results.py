@@ -10,14 +10,21 @@ from datetime import UTC, datetime
 import numpy as np
 
 from wdistill.artifact.report import (
+    ADAMW,
     Curve,
     Equivalent,
+    Panel,
     RealData,
+    Recipe,
     Report,
     ResultRow,
     Scores,
     TeacherScore,
+    adjacent,
+    panel_equivalents,
+    panel_of,
     panel_rows,
+    panels,
 )
 from wdistill.config import FORMAT_VERSION, Labels
 from wdistill.core.devices import device_name, versions
@@ -32,23 +39,34 @@ from wdistill.evaluation.metrics import (
 from wdistill.evaluation.recipes.named import NAMED
 from wdistill.evaluation.recipes.published import RealTest, comparable
 from wdistill.evaluation.students import Job, Outcome
-from wdistill.evaluation.wording import panels
 from wdistill.networks.checkpoints.description import local_architectures
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """The outcomes of all students, and the equivalent IPC for each student and kind of labels."""
+    """The outcomes of all students that were trained as ``recipe`` says, and the equivalent IPC for
+    each student and kind of labels.
+    """
 
+    recipe: Recipe
     outcomes: tuple[Outcome, ...]
     equivalents: Mapping[tuple[str, Labels], EquivalentIpc]
 
 
-def build_report(comparison: Comparison, measurements: Measurements, command: str) -> Report:
-    """The report of an evaluation, without the projection, which only its page shows."""
+def build_report(
+    comparison: Comparison, measurements: Sequence[Measurements], command: str
+) -> Report:
+    """The report of an evaluation, without the projection, which only its page shows.
+
+    Args:
+        measurements: Those of each optimiser.
+        command: How the evaluation was started.
+    """
     names = displayed(comparison.students)
-    plain = list(_rows(comparison, measurements.outcomes, names, augment=False))
-    rows = list(_rows(comparison, measurements.outcomes, names, augment=True))
+    plain = [row for each in measurements for row in _rows(comparison, each, names, False)]
+    rows = [row for each in measurements for row in _rows(comparison, each, names, True)]
+    order = adjacent(panel_of(row) for row in rows)
+    rows.sort(key=lambda row: order.index(panel_of(row)))
     real = comparison.real
     return Report(
         format_version=FORMAT_VERSION,
@@ -66,14 +84,21 @@ def build_report(comparison: Comparison, measurements: Measurements, command: st
             eval_images=len(real.eval),
         ),
         resolution=comparison.train.preprocessing.resolution,
-        recipe=comparison.recipe,
+        recipe=comparison.recipes[0],
+        other_recipes=comparison.recipes[1:],
         comparable=_comparable(comparison, rows),
         teacher=_teacher(comparison),
         rows=tuple(rows),
         plain_rows=tuple(plain),
         equivalents=tuple(
-            Equivalent(student=names[student], labels=labels, **vars(equivalent))
-            for (student, labels), equivalent in measurements.equivalents.items()
+            Equivalent(
+                student=names[student],
+                optimizer=each.recipe.optimizer,
+                labels=labels,
+                **vars(equivalent),
+            )
+            for each in measurements
+            for (student, labels), equivalent in each.equivalents.items()
         ),
         scores=tuple(_scores(rows, plain)),
         local_students=local_architectures(comparison.students),
@@ -84,7 +109,7 @@ def build_report(comparison: Comparison, measurements: Measurements, command: st
 
 def _comparable(comparison: Comparison, rows: Sequence[ResultRow]) -> str:
     """The line about published numbers; other students or labels than the recipe's are changes."""
-    recipe, real = comparison.recipe, comparison.real
+    recipe, real = comparison.recipes[0], comparison.real
     named = NAMED.get(recipe.name)
     row = ""
     if named is not None:
@@ -100,25 +125,27 @@ def _comparable(comparison: Comparison, rows: Sequence[ResultRow]) -> str:
 
 def merge_reports(report: Report, earlier: Report) -> Report:
     """``report`` extended by the results of an earlier one, if both have the same set, real data,
-    recipe, teacher, device and versions; otherwise ``report`` itself.
+    recipe (whatever its optimiser), teacher, device and versions; otherwise ``report`` itself.
 
-    The rows of a student and kind of labels are taken from ``report``, unless the earlier report
-    has all of them, from at least as many seeds, and their equivalent IPC.
+    The rows of a student, kind of labels and optimiser are taken from ``report``, unless the
+    earlier report has all of them, from at least as many seeds, and their equivalent IPC.
     """
-    circumstances = ("source", "against", "resolution", "recipe", "teacher", "device", "versions")
-    if any(getattr(report, name) != getattr(earlier, name) for name in circumstances):
+    circumstances = ("source", "against", "resolution", "teacher", "device", "versions")
+    recipes = _recipes_of_both(report, earlier)
+    if not recipes or any(getattr(report, n) != getattr(earlier, n) for n in circumstances):
         return report
-    pairs = list(dict.fromkeys([*panels(earlier), *panels(report)]))
-    report_of = {pair: earlier if _covers(earlier, report, pair) else report for pair in pairs}
-    rows = tuple(row for pair in pairs for row in panel_rows(report_of[pair], *pair))
+    every = adjacent([*panels(earlier), *panels(report)])
+    report_of = {panel: earlier if _covers(earlier, report, panel) else report for panel in every}
+    rows = tuple(row for panel in every for row in panel_rows(report_of[panel], *panel))
     return report.model_copy(
         update={
+            "recipe": recipes[0],
+            "other_recipes": tuple(recipes[1:]),
             "rows": rows,
             "equivalents": tuple(
                 equivalent
-                for pair in pairs
-                for equivalent in report_of[pair].equivalents
-                if (equivalent.student, equivalent.labels) == pair
+                for panel in every
+                for equivalent in panel_equivalents(report_of[panel], *panel)
             ),
             "scores": tuple(_with_unaugmented(_scores(rows, ()), report, earlier)),
             "local_students": {**earlier.local_students, **report.local_students},
@@ -126,28 +153,36 @@ def merge_reports(report: Report, earlier: Report) -> Report:
     )
 
 
+def _recipes_of_both(report: Report, earlier: Report) -> list[Recipe]:
+    """The recipes of both, each once; none if they differ in more than their optimisers, or have
+    two recipes for one of these.
+    """
+    recipes = [*earlier.recipes, *(each for each in report.recipes if each not in earlier.recipes)]
+    own = {"optimizer", "lr", "weight_decay", "momentum"}
+    shared = [recipe.model_dump(exclude=own) for recipe in recipes]
+    names = {recipe.optimizer for recipe in recipes}
+    alike = all(each == shared[0] for each in shared) and len(names) == len(recipes)
+    return recipes if alike else []
+
+
 def _with_unaugmented(scores: Iterable[Scores], *reports: Report) -> Iterable[Scores]:
     """Add the augmentation-robust scores of ``reports``: they need rows that are not published."""
     values = {
-        row.student: row.augmentation_robust_score
+        (row.student, row.optimizer): row.augmentation_robust_score
         for report in reversed(reports)
         for row in report.scores
         if row.augmentation_robust_score is not None
     }
     for row in scores:
-        value = values.get(row.student)
+        value = values.get((row.student, row.optimizer))
         yield row.model_copy(update={"augmentation_robust_score": value})
 
 
-def _covers(earlier: Report, report: Report, pair: tuple[str, str]) -> bool:
-    with_equivalent = [
-        pair in {(equivalent.student, equivalent.labels) for equivalent in candidate.equivalents}
-        for candidate in (earlier, report)
-    ]
-    if with_equivalent == [False, True]:
+def _covers(earlier: Report, report: Report, panel: Panel) -> bool:
+    if panel_equivalents(report, *panel) and not panel_equivalents(earlier, *panel):
         return False
-    seeds = {(row.images, row.ipc): row.n for row in panel_rows(earlier, *pair)}
-    rows = panel_rows(report, *pair)
+    seeds = {(row.images, row.ipc): row.n for row in panel_rows(earlier, *panel)}
+    rows = panel_rows(report, *panel)
     return all(seeds.get((row.images, row.ipc), 0) >= row.n for row in rows)
 
 
@@ -162,15 +197,13 @@ def _teacher(comparison: Comparison) -> TeacherScore | None:
 
 
 def _rows(
-    comparison: Comparison,
-    outcomes: Iterable[Outcome],
-    names: Mapping[str, str],
-    augment: bool,
+    comparison: Comparison, measured: Measurements, names: Mapping[str, str], augment: bool
 ) -> Iterable[ResultRow]:
-    selected = [outcome for outcome in outcomes if outcome.job.augment == augment]
+    selected = [outcome for outcome in measured.outcomes if outcome.job.augment == augment]
     for group in group_by_row(selected):
         job = group[0].job
-        yield result_row(group, names[job.student], _bytes(comparison, job))
+        size, optimizer = _bytes(comparison, job), measured.recipe.optimizer
+        yield result_row(group, names[job.student], size, optimizer)
 
 
 def group_by_row(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
@@ -188,13 +221,16 @@ def group_by_row(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
     return [sorted(group, key=lambda outcome: outcome.job.seed) for group in groups.values()]
 
 
-def result_row(group: Sequence[Outcome], student: str, size: int) -> ResultRow:
+def result_row(
+    group: Sequence[Outcome], student: str, size: int, optimizer: str = ADAMW
+) -> ResultRow:
     """Mean and sample deviation over the seeds of ``group``; confusion matrices are summed.
 
     Args:
         group: Outcomes that differ only in their seeds.
         student: Published name.
         size: Bytes of the images and of what labels them.
+        optimizer: Of their recipe.
     """
     first = group[0]
     top1 = [outcome.top1 for outcome in group]
@@ -203,6 +239,7 @@ def result_row(group: Sequence[Outcome], student: str, size: int) -> ResultRow:
     losses = np.mean([outcome.curve.loss for outcome in group], axis=0).round(5)
     return ResultRow(
         student=student,
+        optimizer=optimizer,
         images=first.job.images,
         labels=first.job.labels,
         ipc=first.job.ipc,
@@ -255,10 +292,14 @@ def _bytes(comparison: Comparison, job: Job) -> int:
 
 
 def _scores(rows: Sequence[ResultRow], plain: Sequence[ResultRow]) -> Iterable[Scores]:
-    """DD-Ranking's scores of each student, in percent; None if an accuracy is missing."""
-    for student in dict.fromkeys(row.student for row in rows):
-        accuracy = _accuracies([row for row in rows if row.student == student])
-        unaugmented = _accuracies([row for row in plain if row.student == student])
+    """DD-Ranking's scores of each student under each optimiser, in percent; None if an accuracy is
+    missing.
+    """
+    for own in dict.fromkeys((row.student, row.optimizer) for row in rows):
+        accuracy, unaugmented = (
+            _accuracies([row for row in each if (row.student, row.optimizer) == own])
+            for each in (rows, plain)
+        )
         kinds = ("soft", "views", "teacher", "hard")
         best = next((kind for kind in kinds if _gain(accuracy, kind) is not None), "hard")
         improvement, improvement_unaugmented = _gain(accuracy, best), _gain(unaugmented, best)
@@ -270,7 +311,8 @@ def _scores(rows: Sequence[ResultRow], plain: Sequence[ResultRow]) -> Iterable[S
         if improvement is not None and improvement_unaugmented is not None:
             augmentation_robust = augmentation_robust_score(improvement, improvement_unaugmented)
         yield Scores(
-            student=student,
+            student=own[0],
+            optimizer=own[1],
             improvement_over_random=_percent(improvement),
             hard_label_recovery=_percent(recovery),
             label_robust_score=_percent(label_robust),

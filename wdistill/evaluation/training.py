@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wdistill.artifact.report import Recipe
-from wdistill.config import RecipeName, StudentConfig
+from wdistill.config import Optimizer, RecipeName, StudentConfig
 from wdistill.core.machine.numerics import network_precision
 from wdistill.core.machine.transfer import to_device
 from wdistill.core.seeds import stream, stream_seed
@@ -26,6 +26,9 @@ from wdistill.evaluation.recipes.optimise import StudentOptimizer
 from wdistill.labels.soft import soften
 from wdistill.labels.views import LabelViews, ViewedImages, replay
 from wdistill.networks.features import FeatureNetwork, fast_layout, number_of_classes
+
+_NAMES: dict[Optimizer, str] = {"adamw": "AdamW", "sgd": "SGD"}
+MOMENTUM = 0.9  # of SGD, as in DatasetCondensation
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,24 @@ def recipe_for(
     images: int,
     name: RecipeName = "default",
     dataset: FieldDataset | None = None,
+    optimizer: Optimizer = "adamw",
 ) -> Recipe:
-    """The recipe of that name for a set of ``images``; all baselines use the same recipe."""
+    """The recipe of that name for a set of ``images``; all baselines use the same recipe.
+
+    Args:
+        config: What is used of it depends on the recipe; never ``optimizers``.
+        dataset: If the field has rules of its own for it.
+        optimizer: Of recipe default; the others have their own.
+    """
     if name != "default":
         return NAMED[name].recipe(config, images, dataset)
     steps, batch_size = config.budget(images)
+    lr, weight_decay = config.rates(optimizer)
     return Recipe(
-        lr=config.lr,
-        weight_decay=config.weight_decay,
+        optimizer=_NAMES[optimizer],
+        lr=lr,
+        weight_decay=weight_decay,
+        momentum=MOMENTUM if optimizer == "sgd" else None,
         epochs=round(steps / math.ceil(images / batch_size)),
         steps=steps,
         batch_size=batch_size,
@@ -110,7 +123,7 @@ def student_loss(logits: Tensor, targets: Tensor, weights: Tensor, temperature: 
     """mean_j w_j KL(p_j || softmax(z_j / T)); at T = 1 its gradient is cross-entropy's.
 
     logits, targets: (B, C); weights: (B,). Not multiplied by T^2, as in the official recipe: Adam
-    does not see the scale of a loss.
+    does not see the scale of a loss. For SGD, :func:`train_student` does that.
     """
     log_probabilities = (logits / temperature).log_softmax(1)
     divergence = F.kl_div(log_probabilities, targets, reduction="none").sum(1)
@@ -153,6 +166,8 @@ def train_student(
     torch.manual_seed(stream_seed(training.seed, "dropout"))  # drawn from the global generator
     loss = torch.zeros(())
     temperature = temperature_of(data, recipe)
+    # SGD sees the scale of a loss, and this one falls with T^2 (Hinton et al. 2015, section 2).
+    scale = temperature**2 if recipe.optimizer == "SGD" else 1.0
     batches = student_batches(data, number_of_classes(model), training, preprocessing)
     for batch in itertools.islice(batches, recipe.steps):
         with network_precision(device):
@@ -162,7 +177,7 @@ def train_student(
                 loss = squared_logits_loss(logits, batch, recipe.class_weight)
             else:
                 loss = student_loss(logits, batch.targets, batch.weights, temperature)
-            optimizer.step(loss)
+            optimizer.step(loss * scale)
         on_step(loss.detach())
     if not bool(torch.isfinite(loss)):
         way_out = "use `mixed_precision=no`" if autocast else "choose another network"

@@ -6,8 +6,21 @@ Losses are stated as plainly as gains.
 from __future__ import annotations
 
 from wdistill.artifact.claims.differences import caveats, is_even
+from wdistill.artifact.claims.optimizers import survivals
 from wdistill.artifact.claims.worth import why_untold
-from wdistill.artifact.report import Recipe, Report, ResultRow, gain_over, panel_rows, row_of
+from wdistill.artifact.report import (
+    Recipe,
+    Report,
+    ResultRow,
+    Scores,
+    gain_over,
+    optimizers_of,
+    panel_equivalents,
+    panel_name,
+    panel_rows,
+    panels,
+    row_of,
+)
 
 ONE_SEED = "one seed, so the spread is unknown"
 
@@ -62,35 +75,46 @@ def _setting(value: float | str | tuple[int | str, ...]) -> str:
     return f"{value:,}" if isinstance(value, int) else number(value)
 
 
-def panels(report: Report) -> list[tuple[str, str]]:
-    """Student and labels, in the order of the report."""
-    return list(dict.fromkeys((row.student, row.labels) for row in report.rows))
+def other_optimizers(report: Report) -> list[tuple[str, str]]:
+    """``with SGD``, and the settings that differ from those of the first recipe, for each."""
+    settings = recipe_settings(report.recipe)
+    lines = []
+    for other in report.other_recipes:
+        own = [pair for pair in recipe_settings(other) if pair not in settings]
+        words = ", ".join(f"{name} {value}" for name, value in own if name != "optimizer")
+        lines.append((f"with {other.optimizer}", words))
+    return lines
+
+
+def scores_name(report: Report, scores: Scores) -> str:
+    """The student, with its optimiser where the report has several."""
+    several = len(optimizers_of(report.rows)) > 1
+    return f"{scores.student}, {scores.optimizer}" if several else scores.student
 
 
 def verdicts(report: Report) -> list[str]:
-    """Of each student and kind of labels: the set against as many random real images, what takes a
-    gain back, and why its worth in such images is not said.
+    """Of each student, kind of labels and optimiser: the set against as many random real images,
+    what takes a gain back, and why its worth in such images is not said; then whether gains survive
+    the other optimiser.
     """
     sentences = []
-    for student, labels in panels(report):
-        rows = panel_rows(report, student, labels)
+    for panel in panels(report):
+        rows = panel_rows(report, *panel)
         distilled, random = row_of(rows, "distilled"), row_of(rows, "random")
-        said = caveats(report, student, labels)
+        said = caveats(report, *panel)
         if distilled is not None and random is not None:
             said.insert(0, _verdict(distilled, random))
-        said += [f"worth unknown: {why}" for why in untold(report, student, labels)]
+        said += [f"worth unknown: {why}" for why in untold(report, *panel)]
         if said:
-            sentences.append(f"{student}, {labels} labels: {'; '.join(said)}.")
+            sentences.append(f"{panel_name(report, *panel)}: {'; '.join(said)}.")
+    sentences += [f"{each.student}, {each.labels} labels: {each}." for each in survivals(report)]
     return sentences
 
 
-def untold(report: Report, student: str, labels: str) -> list[str]:
+def untold(report: Report, student: str, labels: str, optimizer: str) -> list[str]:
     """Why the set's worth in random real images is not said, although it was measured."""
-    reasons = [
-        why_untold(report, equivalent)
-        for equivalent in report.equivalents
-        if (equivalent.student, equivalent.labels) == (student, labels)
-    ]
+    equivalents = panel_equivalents(report, student, labels, optimizer)
+    reasons = [why_untold(report, equivalent) for equivalent in equivalents]
     return [reason for reason in reasons if reason]
 
 

@@ -255,7 +255,8 @@ def _students(run: Run, networks: Networks) -> int:
     if run.config.relabel.giver == "none":
         published = ("hard",)
     config = run.config.evaluate.with_labels(*published)
-    return config.enabled * len(jobs(config, list(networks.students), run.config.barycenter.ipc))
+    each = len(jobs(config, list(networks.students), run.config.barycenter.ipc))
+    return config.enabled * each * len(set(config.optimizers))
 
 
 def _seconds(

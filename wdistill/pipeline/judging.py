@@ -105,7 +105,9 @@ def publish_report(run: Path, report: Report) -> None:
     merged.write(folder / REPORT_FILE)
     remove(folder / CURVE_FILE)
     if has_curve(merged):
-        atomic_write(folder / CURVE_FILE, png(accuracy_by_bits(merged, merged.rows[0].student)))
+        first = merged.rows[0]
+        figure = accuracy_by_bits(merged, first.student, first.optimizer)
+        atomic_write(folder / CURVE_FILE, png(figure))
     atomic_write(root / "README.md", render_card(root).encode())
 
 

@@ -88,5 +88,6 @@ def test_random_images_called_distilled_differ_from_none() -> None:
 def test_hard_labels_need_no_caveat() -> None:
     rows = [row("distilled", "hard", 0.5), row("random", "hard", 0.6), row("noise", "hard", 0.6)]
     shown = report(rows=rows, equivalents=[], scores=[])
-    assert caveats(shown, "resnet10-w16", "hard") == []
-    assert verdict_by_accuracy(shown, "resnet10-w16", "hard") == "loss"
+    panel = ("resnet10-w16", "hard", "AdamW")
+    assert caveats(shown, *panel) == []
+    assert verdict_by_accuracy(shown, *panel) == "loss"

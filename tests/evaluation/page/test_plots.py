@@ -11,7 +11,7 @@ from helpers.reports import IPC, NAMES, equivalent, projection, report, report_r
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wdistill.artifact.report import Equivalent, row_of
+from wdistill.artifact.report import Equivalent, Panel, panels, row_of
 from wdistill.evaluation.page.class_plots import class_gains, confusion
 from wdistill.evaluation.page.class_plots import projection as projection_plot
 from wdistill.evaluation.page.html import svg
@@ -22,11 +22,11 @@ from wdistill.evaluation.page.plots import (
     has_curve,
     learning_curves,
 )
-from wdistill.evaluation.wording import panels, signed
+from wdistill.evaluation.wording import signed
 
 PUBLISHED = ("MTT", "IDC", "FreD", "SPEED", "DDiF", "TM-RUO")
 STUDENT = "resnet10-w16"
-HARD = (STUDENT, "hard")
+HARD = Panel(STUDENT, "hard", "AdamW")
 
 
 def axes_of(figure: Figure | None) -> Axes:
@@ -56,7 +56,13 @@ def words(figure: Figure) -> list[str]:
 
 
 def test_panels_are_in_the_order_of_the_report() -> None:
-    assert panels(report(labels=("soft", "hard"))) == [(STUDENT, "soft"), (STUDENT, "hard")]
+    soft = Panel(STUDENT, "soft", "AdamW")
+    assert panels(report(labels=("soft", "hard"))) == [soft, HARD]
+    sgd = [report_row("distilled", kind, optimizer="SGD") for kind in ("soft", "hard")]
+    both = report(labels=("soft", "hard"))
+    both = both.model_copy(update={"rows": (*both.rows, *sgd)})
+    with_sgd = [each._replace(optimizer="SGD") for each in (soft, HARD)]
+    assert panels(both) == [soft, with_sgd[0], HARD, with_sgd[1]]
 
 
 def test_accuracies_stand_at_their_number_of_images() -> None:
@@ -111,7 +117,7 @@ def test_a_worth_that_would_mislead_has_no_arrow() -> None:
 
 def test_sets_stand_at_their_bits_per_class() -> None:
     shown = report()
-    figure = accuracy_by_bits(shown, STUDENT)
+    figure = accuracy_by_bits(shown, STUDENT, "AdamW")
     axes = axes_of(figure)
     distilled = [row for row in shown.rows if row.images == "distilled"]
     bars = [c.lines[0] for c in axes.containers if c.get_label() == "distilled"]
@@ -131,7 +137,7 @@ def test_published_accuracies_stand_beside_those_of_the_same_data_only() -> None
     ten = same.source.model_copy(update={"classes": tuple("abcdefghij")})
     cifar = same.against.model_copy(update={"id": "cifar10", "eval_images": 10_000})
     shown = same.model_copy(update={"against": cifar, "source": ten, "resolution": 32})
-    figure = accuracy_by_bits(shown, STUDENT)
+    figure = accuracy_by_bits(shown, STUDENT, "AdamW")
     assert set(words(figure)) >= set(PUBLISHED)
     lines = [line for line in axes_of(figure).lines if line.get_marker() == "x"]
     points = {point for line in lines for point in zip(*line.get_data(), strict=True)}
@@ -142,7 +148,7 @@ def test_published_accuracies_stand_beside_those_of_the_same_data_only() -> None
     few = ten.model_copy(update={"classes": tuple("abc")})
     train = cifar.model_copy(update={"eval_images": 1000})
     for key, value in (("resolution", 64), ("source", few), ("against", train)):
-        other = accuracy_by_bits(shown.model_copy(update={key: value}), STUDENT)
+        other = accuracy_by_bits(shown.model_copy(update={key: value}), STUDENT, "AdamW")
         assert not [text for text in words(other) if text in PUBLISHED]
 
 
@@ -306,5 +312,5 @@ def test_letters_that_only_the_browser_has_are_no_warning() -> None:
     found = report(rows=renamed)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        drawn = svg(accuracy_by_ipc(found, "\u732b", "hard"), "cats", "cats")
+        drawn = svg(accuracy_by_ipc(found, "\u732b", "hard", "AdamW"), "cats", "cats")
     assert "\u732b" in drawn

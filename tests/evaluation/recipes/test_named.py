@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import FrozenInstanceError
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import nn
 
-from wdistill.config import EvaluateConfig, RecipeName, StudentConfig
+from wdistill.config import FIXED, EvaluateConfig, RecipeName, StudentConfig
 from wdistill.errors import OptionError
 from wdistill.evaluation.recipes.datasets import FIELD_DATASETS, field_dataset
 from wdistill.evaluation.recipes.named import CLASSIC, EDC, IDC, NAMED, WMDD, field_convnet
@@ -80,9 +80,9 @@ def test_a_change_is_recorded_and_the_published_number_is_none() -> None:
     assert (shorter.steps, shorter.drops) == (40, (22,))
 
 
-@pytest.mark.parametrize("name", ["batch_size", "lr", "weight_decay", "temperature", "crop_min"])
+@pytest.mark.parametrize("name", FIXED)
 def test_what_a_recipe_fixes_cannot_be_changed(name: str) -> None:
-    value = 7 if name == "batch_size" else 0.5
+    value: Any = {"batch_size": 7, "optimizers": ("sgd",)}.get(name, 0.5)
     changed = StudentConfig(**{name: value})
     EvaluateConfig("set", evaluate=changed)
     with pytest.raises(OptionError, match=f"`evaluate.{name}` cannot be changed in recipe classic"):

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 from helpers.reports import report, report_row
 
-from wdistill.artifact.report import Report
+from wdistill.artifact.report import Panel, Report
 from wdistill.evaluation.several.page import by_size, random_rows_of, render_page
 from wdistill.evaluation.several.table import Entry, SideBySide
 
-PAIR = ("resnet10-w16", "hard")
+PAIR = Panel("resnet10-w16", "hard", "AdamW")
 PICTURE = np.zeros((8, 40, 3), np.uint8)
 
 

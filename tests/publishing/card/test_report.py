@@ -19,6 +19,7 @@ from wdistill.artifact.distilled_set import (
     read_report,
 )
 from wdistill.artifact.report import Report
+from wdistill.config import RATES
 from wdistill.labels.views import LabelViews, join, view_shapes
 from wdistill.publishing.card.card import render_card
 from wdistill.publishing.card.report import report_view
@@ -99,6 +100,21 @@ def test_the_students_of_the_headline_can_be_trained_again() -> None:
     assert options["--seed"] == "5"
     assert options["--baselines"] == "none"
     assert not {"--config", "settings.yaml"} & set(command)
+    assert not {"--optimizer", "--lr", "--weight-decay"} & set(options), "the usual ones"
+
+
+def test_students_of_sgd_are_trained_again_by_sgd() -> None:
+    rows = [report_row("distilled", optimizer="SGD"), report_row("random", optimizer="SGD")]
+    lr, decay = RATES["sgd"]
+    sgd = report().recipe.model_copy(
+        update={"optimizer": "SGD", "lr": lr, "weight_decay": decay, "momentum": 0.9}
+    )
+    command = report_view(report(rows=rows, recipe=sgd)).again
+    assert command.endswith("--optimizer sgd --temperature 20.0 --baselines none")
+    faster = sgd.model_copy(update={"lr": 0.2})
+    assert "--optimizer sgd --lr 0.2" in report_view(report(rows=rows, recipe=faster)).again
+    foreign = sgd.model_copy(update={"optimizer": "LARS"})
+    assert report_view(report(rows=rows, recipe=foreign)).again == ""
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,11 @@ def is_better(own: ResultRow, other: ResultRow) -> bool:
     return gain_over(own, other) > 0 and not is_even(own, other)
 
 
-def verdict_by_accuracy(report: Report, student: str, labels: str) -> Verdict:
+def verdict_by_accuracy(report: Report, student: str, labels: str, optimizer: str) -> Verdict:
     """The distilled images against as many random real ones; unknown without these, and with one
     seed. A gain that a caveat takes back is none.
     """
-    rows = panel_rows(report, student, labels)
+    rows = panel_rows(report, student, labels, optimizer)
     own, random = row_of(rows, "distilled"), row_of(rows, "random")
     if own is None or random is None or min(own.n, random.n) < 2:
         return "unknown"
@@ -47,21 +47,22 @@ def verdict_by_accuracy(report: Report, student: str, labels: str) -> Verdict:
         return "even"
     if not is_better(own, random):
         return "loss"
-    return "even" if caveats(report, student, labels) else "gain"
+    return "even" if caveats(report, student, labels, optimizer) else "gain"
 
 
-def caveats(report: Report, student: str, labels: str) -> list[str]:
+def caveats(report: Report, student: str, labels: str, optimizer: str) -> list[str]:
     """What takes a gain over random real images with the same labels back, a clause each.
 
     A teacher's labels can do the work of the images: then images without content do as well with
     them. Those of a weak teacher hold random real images down: then these do as well with hard
     labels, which cost nothing.
     """
-    own = row_of(panel_rows(report, student, labels), "distilled")
+    rows = panel_rows(report, student, labels, optimizer)
+    own = row_of(rows, "distilled")
     if own is None or labels == "hard":
         return []
     found = []
-    noise = row_of(panel_rows(report, student, labels), "noise")
+    noise = row_of(rows, "noise")
     if noise is not None and not is_better(own, noise):
         found.append(
             f"images without content that have the same labels reach {accuracy(noise)}, so nothing "
@@ -69,7 +70,7 @@ def caveats(report: Report, student: str, labels: str) -> list[str]:
         )
     hard = [
         row
-        for row in panel_rows(report, student, "hard")
+        for row in panel_rows(report, student, "hard", optimizer)
         if row.images == "random" and row.ipc == own.ipc
     ]
     if hard and not is_better(own, hard[0]):

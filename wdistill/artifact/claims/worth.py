@@ -16,9 +16,12 @@ from wdistill.artifact.claims.differences import (
 )
 from wdistill.artifact.report import (
     Equivalent,
+    Panel,
     Report,
     ResultRow,
     gain_over,
+    panel_equivalents,
+    panel_of,
     panel_rows,
     row_of,
 )
@@ -31,7 +34,7 @@ _ERRORS = 2  # standard errors that a difference must exceed [own]
 
 def ipcs_of(report: Report, equivalent: Equivalent, images: str) -> list[int]:
     """Images per class of every row of ``images`` that the equivalent's student and labels have."""
-    rows = panel_rows(report, equivalent.student, equivalent.labels)
+    rows = panel_rows(report, *panel_of(equivalent))
     return [row.ipc for row in rows if row.images == images]
 
 
@@ -96,7 +99,7 @@ def step_at(report: Report, equivalent: Equivalent) -> Step | None:
     show nothing. The deviation is pooled over the set and all numbers, as that of the interval is:
     error = s sqrt(1 / n_smaller + 1 / n_larger).
     """
-    rows = panel_rows(report, equivalent.student, equivalent.labels)
+    rows = panel_rows(report, *panel_of(equivalent))
     curve = sorted((row for row in rows if row.images == "random"), key=lambda row: row.ipc)
     if len(curve) < 2:
         return None
@@ -139,7 +142,7 @@ def why_untold(report: Report, equivalent: Equivalent) -> str:
             f"({accuracy(larger)}) did not help students clearly more than {smaller.ipc:,} "
             f"({accuracy(smaller)}); one epoch over {larger.ipc:,} takes {epoch:,} steps"
         )
-    rows = panel_rows(report, equivalent.student, equivalent.labels)
+    rows = panel_rows(report, *panel_of(equivalent))
     own, random = row_of(rows, "distilled"), row_of(rows, "random")
     if own and random and is_even(own, random) and tone(equivalent, own.ipc) != "even":
         return (
@@ -153,14 +156,13 @@ def _points(own: ResultRow, other: ResultRow) -> str:
     return f"{gain_over(own, other):+z.1f}".replace("-", "−")
 
 
-def verdict(report: Report, student: str, labels: str) -> Verdict:
-    """Of a student with one kind of labels: by the equivalent number where it may be said,
-    otherwise by the accuracy. A gain that a caveat takes back is none.
+def verdict(report: Report, student: str, labels: str, optimizer: str) -> Verdict:
+    """Of a student with one kind of labels and one optimiser: by the equivalent number where it may
+    be said, otherwise by the accuracy. A gain that a caveat takes back is none.
     """
-    for equivalent in report.equivalents:
-        if (equivalent.student, equivalent.labels) == (student, labels):
-            if why_untold(report, equivalent):
-                break
+    panel = Panel(student, labels, optimizer)
+    for equivalent in panel_equivalents(report, *panel)[:1]:
+        if not why_untold(report, equivalent):
             found = tone(equivalent, own_ipc(report, equivalent))
-            return "even" if found == "gain" and caveats(report, student, labels) else found
-    return verdict_by_accuracy(report, student, labels)
+            return "even" if found == "gain" and caveats(report, *panel) else found
+    return verdict_by_accuracy(report, *panel)

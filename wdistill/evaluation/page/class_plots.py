@@ -32,11 +32,12 @@ from wdistill.evaluation.wording import signed
 MOST_BARS, MOST_CONFUSED, MOST_NAMED = 30, 20, 10
 
 
-def class_gains(report: Report, student: str, labels: str) -> Figure | None:
+def class_gains(report: Report, student: str, labels: str, optimizer: str) -> Figure | None:
     """Gain of each class over the same number of random real images, sorted; only the best and the
     worst 15 of more than 30 classes. None without a random row or per-class accuracies.
     """
-    rows = panel_rows(report, student, labels)
+    own = (student, labels, optimizer)
+    rows = panel_rows(report, *own)
     distilled, rival = row_of(rows, "distilled"), row_of(rows, "random")
     if not distilled or not rival or not distilled.per_class or not rival.per_class:
         return None
@@ -49,7 +50,7 @@ def class_gains(report: Report, student: str, labels: str) -> Figure | None:
     if hidden > 0:
         places[MOST_BARS // 2 :] += 1  # a gap for those left out
     names = [plain(report.source.classes[index], 24) for index in order]
-    figure, axes = panel(panel_title(student, labels), height=1.1 + 0.17 * (places[-1] + 1))
+    figure, axes = panel(panel_title(report, *own), height=1.1 + 0.17 * (places[-1] + 1))
     colours = [COLOURS["distilled" if gains[index] >= 0 else "random"] for index in order]
     axes.hlines(places, 0, gains[order], color=colours, linewidth=2.2)
     axes.scatter(gains[order], places, color=colours, s=22, zorder=3, linewidth=0)
@@ -68,18 +69,19 @@ def class_gains(report: Report, student: str, labels: str) -> Figure | None:
     return figure
 
 
-def confusion(report: Report, student: str, labels: str) -> Figure | None:
+def confusion(report: Report, student: str, labels: str, optimizer: str) -> Figure | None:
     """Confusion matrix of students of the distilled images, in percent of each true class (row).
     None for more than 20 classes.
     """
-    row = row_of(panel_rows(report, student, labels), "distilled")
+    own = (student, labels, optimizer)
+    row = row_of(panel_rows(report, *own), "distilled")
     if row is None or row.confusion is None or not 1 < len(row.confusion) <= MOST_CONFUSED:
         return None
     counts = np.asarray(row.confusion, dtype=float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = len(shares)
     side = max(WIDTH, 1.4 + 0.24 * size)
-    figure, axes = panel(panel_title(student, labels), height=side, width=side)
+    figure, axes = panel(panel_title(report, *own), height=side, width=side)
     # transparent where the share is 0: white cells would glare on dark pages
     fades = ListedColormap([to_rgba(COLOURS["random"], a) for a in np.linspace(0, 1, 101)])
     axes.pcolormesh(shares, cmap=fades, vmin=0, vmax=1, edgecolors=PAPER, linewidth=0.8)

@@ -16,7 +16,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from wdistill.artifact.claims.worth import bound, why_untold
-from wdistill.artifact.report import Equivalent, Report, ResultRow, panel_rows, row_of
+from wdistill.artifact.report import (
+    Equivalent,
+    Report,
+    ResultRow,
+    optimizers_of,
+    panel_equivalents,
+    panel_rows,
+    row_of,
+)
 from wdistill.evaluation.page.plot_style import (
     COLOURS,
     FAINT,
@@ -48,17 +56,20 @@ def place_of(row: ResultRow, x: Axis, classes: int) -> float:
     return row.ipc if x == "ipc" else 8 * row.bytes / classes
 
 
-def panel_title(student: str, labels: str) -> tuple[str, str]:
-    return student, LABELS.get(labels, labels)
+def panel_title(report: Report, student: str, labels: str, optimizer: str) -> tuple[str, str]:
+    """Two lines; the optimiser is named where the report has several."""
+    under = f", {optimizer}" if len(optimizers_of(report.rows)) > 1 else ""
+    return student, f"{LABELS.get(labels, labels)}{under}"
 
 
-def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
+def accuracy_by_ipc(report: Report, student: str, labels: str, optimizer: str) -> Figure:
     """Accuracy over images per class: random real images as a curve with its spread over seeds, the
     other sets as points, the full dataset as a line, and an arrow from the distilled set to its
     equivalent IPC, where that may be said.
     """
-    rows = panel_rows(report, student, labels)
-    figure, axes = panel(panel_title(student, labels))
+    own = (student, labels, optimizer)
+    rows = panel_rows(report, *own)
+    figure, axes = panel(panel_title(report, *own))
     classes = len(report.source.classes)
     _curve(axes, [row for row in rows if row.images == "random"], "ipc", classes)
     for row in rows:
@@ -67,12 +78,7 @@ def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
         elif row.images != "random":
             _point(axes, row, row.ipc, MARKS.get(row.images, "v"))
     inside = [float(row.ipc) for row in rows if row.images != "full"]
-    pair = (student, labels)
-    equivalents = [
-        each
-        for each in report.equivalents
-        if (each.student, each.labels) == pair and not why_untold(report, each)
-    ]
+    equivalents = [each for each in panel_equivalents(report, *own) if not why_untold(report, each)]
     distilled = row_of(rows, "distilled")
     inside += [equivalent.ipc for equivalent in equivalents[:1] if distilled]
     log_axis(axes, inside or [row.ipc for row in rows])
@@ -92,13 +98,14 @@ def accuracy_by_ipc(report: Report, student: str, labels: str) -> Figure:
     return figure
 
 
-def accuracy_by_bits(report: Report, student: str) -> Figure:
+def accuracy_by_bits(report: Report, student: str, optimizer: str) -> Figure:
     """The rate-utility curve of a student (Bao et al. 2025): accuracy of every set over its bits
     per class. The marker shows the labels; crosses are what papers report.
     """
-    rows = [row for row in report.rows if row.student == student]
+    rows = [row for row in report.rows if (row.student, row.optimizer) == (student, optimizer)]
     classes = len(report.source.classes)
-    figure, axes = panel((student,), height=3.4)
+    several = len(optimizers_of(report.rows)) > 1
+    figure, axes = panel((f"{student}, {optimizer}" if several else student,), height=3.4)
     regimes = list(dict.fromkeys(row.labels for row in rows))
     bits = [place_of(row, "bits", classes) for row in rows]
     low, high = share_limits(report.rows)
@@ -150,13 +157,14 @@ def _published(axes: Axes, rates: PublishedRates) -> None:
         )  # fmt: skip
 
 
-def learning_curves(report: Report, student: str, labels: str) -> Figure | None:
+def learning_curves(report: Report, student: str, labels: str, optimizer: str) -> Figure | None:
     """Training loss over steps, one line per set; random images only at the IPC of the set."""
-    rows = panel_rows(report, student, labels)
+    own = (student, labels, optimizer)
+    rows = panel_rows(report, *own)
     with_curves = [row for name in SETS if (row := row_of(rows, name)) and row.curve.step]
     if not with_curves:
         return None
-    figure, axes = panel(panel_title(student, labels))
+    figure, axes = panel(panel_title(report, *own))
     for row in with_curves:
         axes.plot(
             row.curve.step, row.curve.loss, label=SETS[row.images],

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from wdistill.artifact.claims.worth import why_untold
-from wdistill.artifact.report import Report, panel_rows
+from wdistill.artifact.report import Report, optimizers_of, panel_rows, panels
 from wdistill.evaluation.page.class_plots import class_gains, confusion, projection
 from wdistill.evaluation.page.html import html_environment, image_url, svg
 from wdistill.evaluation.page.plot_style import COLOURS
@@ -29,16 +29,17 @@ from wdistill.evaluation.page.words import (
     provenance,
     results_groups,
     score_table,
+    survival_table,
     tiles,
 )
 from wdistill.evaluation.recipes.rates import published_rates
-from wdistill.evaluation.wording import panels, recipe_settings
+from wdistill.evaluation.wording import other_optimizers, recipe_settings
 
 MOST_CLASSES, MOST_IMAGES = 20, 10
 _OPEN = 5  # classes of the gallery that are not folded away
 _SHOWN = 6  # figures of one kind that are not folded away
 View = dict[str, Any]  # what the template prints
-Panel = Callable[[Report, str, str], Figure | None]
+Draw = Callable[[Report, str, str, str], Figure | None]
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,13 @@ def render_report(report: Report, gallery: Gallery) -> str:
         "colours": COLOURS,
         "groups": groups,
         "top5": any(row["top5"] for group in groups for row in group["rows"]),
+        "survival": survival_table(report),
         "equivalents": equivalent_rows(report),
         "scores": score_table(report),
         "accuracy": _accuracy(report),
         "pictures": [*_learning(report), *_classes(report), *_features(report)],
         "gallery": _gallery_view(gallery, report.source.classes),
-        "recipe": recipe_settings(report.recipe),
+        "recipe": [*recipe_settings(report.recipe), *other_optimizers(report)],
         "provenance": provenance(report),
     }
     return html_environment().get_template("report.html.jinja").render(view)
@@ -85,23 +87,25 @@ def _accuracy(report: Report) -> list[View]:
     classes = len(report.source.classes)
     by_ipc = [
         svg(
-            accuracy_by_ipc(report, *pair),
+            accuracy_by_ipc(report, *panel),
             f"ipc{i}",
-            f"Top-1 accuracy, {', '.join(panel_title(*pair))}. "
-            + accuracy_words(panel_rows(report, *pair), "ipc", classes),
+            f"Top-1 accuracy, {', '.join(panel_title(report, *panel))}. "
+            + accuracy_words(panel_rows(report, *panel), "ipc", classes),
         )
-        for i, pair in enumerate(panels(report))
+        for i, panel in enumerate(panels(report))
     ]
+    several = len(optimizers_of(report.rows)) > 1
+    students = dict.fromkeys((row.student, row.optimizer) for row in report.rows)
     by_bits = [
         svg(
-            accuracy_by_bits(report, student),
+            accuracy_by_bits(report, *own),
             f"bits{i}",
-            f"Top-1 accuracy against bits per class, {student}. "
+            f"Top-1 accuracy against bits per class, {', '.join(own) if several else own[0]}. "
             + accuracy_words(
-                [row for row in report.rows if row.student == student], "bits", classes
+                [row for row in report.rows if (row.student, row.optimizer) == own], "bits", classes
             ),
         )
-        for i, student in enumerate(dict.fromkeys(row.student for row in report.rows))
+        for i, own in enumerate(students)
     ]
     arrows = (
         "The arrow leads from the distilled images to the number of random real images that train "
@@ -145,11 +149,11 @@ def _features(report: Report) -> list[View]:
     return _pictures(("Feature space", text, figures))
 
 
-def _each_panel(report: Report, draw: Panel, alt: str) -> list[Markup]:
-    figures = [(pair, draw(report, *pair)) for pair in panels(report)]
+def _each_panel(report: Report, draw: Draw, alt: str) -> list[Markup]:
+    figures = [(panel, draw(report, *panel)) for panel in panels(report)]
     return [
-        svg(figure, f"{draw.__name__}{i}", f"{alt}, {', '.join(panel_title(*pair))}")
-        for i, (pair, figure) in enumerate(figures)
+        svg(figure, f"{draw.__name__}{i}", f"{alt}, {', '.join(panel_title(report, *panel))}")
+        for i, (panel, figure) in enumerate(figures)
         if figure is not None
     ]
 

@@ -13,18 +13,31 @@ from typing import Any
 from markupsafe import Markup
 
 from wdistill.artifact.claims.differences import Verdict, caveats, is_even
+from wdistill.artifact.claims.optimizers import Gain, doubts, survivals
 from wdistill.artifact.claims.worth import bound, interval, own_ipc, tone, verdict, why_untold
-from wdistill.artifact.report import Equivalent, Report, ResultRow, gain_over, panel_rows, row_of
+from wdistill.artifact.report import (
+    Equivalent,
+    Panel,
+    Report,
+    ResultRow,
+    gain_over,
+    optimizers_of,
+    panel_equivalents,
+    panel_of,
+    panel_rows,
+    panels,
+    row_of,
+)
 from wdistill.core.text import NO_BREAK, human_bytes
 from wdistill.evaluation.page.html import link
 from wdistill.evaluation.page.plot_style import LABELS, SETS, count
-from wdistill.evaluation.page.plots import Axis, place_of
+from wdistill.evaluation.page.plots import Axis, panel_title, place_of
 from wdistill.evaluation.wording import (
     ONE_SEED,
     number,
-    panels,
     percent,
     score,
+    scores_name,
     signed,
     spread,
     untold,
@@ -56,55 +69,58 @@ class Headline:
 
 
 def headline(report: Report) -> Headline:
-    pair = main_panel(report)
-    rows = panel_rows(report, *pair) if pair else []
+    panel = main_panel(report)
+    rows = panel_rows(report, *panel) if panel else []
     distilled = row_of(rows, "distilled")
-    if pair is None or distilled is None:
+    if panel is None or distilled is None:
         lead = "No student was trained on the distilled images, so nothing is known of their worth."
         return Headline(lead, "unknown", "")
     seeds = f"{distilled.n} seed{'s' if distilled.n != 1 else ''}"
-    details = f"Student {pair[0]}, {_labels(pair[1])}, {seeds}."
+    several = len(optimizers_of(report.rows)) > 1
+    under = f", {panel.optimizer}" if several else ""
+    details = f"Student {panel.student}, {_labels(panel.labels)}{under}, {seeds}."
     equivalents = report.equivalents
     if len(equivalents) > 1:
-        tones = Counter(verdict(report, each.student, each.labels) for each in equivalents)
+        tones = Counter(verdict(report, *panel_of(each)) for each in equivalents)
         counts = (
             f"{words} in {tones[key]} of {len(equivalents)}"
             for key, words in _TONES.items()
             if tones[key]
         )
-        details += f" Over all combinations of student and labels: {', '.join(counts)}."
+        combined = "student, labels and optimiser" if several else "student and labels"
+        details += f" Over all combinations of {combined}: {', '.join(counts)}."
     details += "".join(
-        f" Its worth in random real images is unknown: {why}." for why in untold(report, *pair)
+        f" Its worth in random real images is unknown: {why}." for why in untold(report, *panel)
     )
-    lead = _lead(report, pair, distilled, row_of(rows, "random"))
-    lead += "".join(f" But {caveat}." for caveat in caveats(report, *pair))
-    return Headline(lead, verdict(report, *pair), details)
+    lead = _lead(report, panel, distilled, row_of(rows, "random"))
+    limits = [*caveats(report, *panel), *doubts(report, *panel)]
+    lead += "".join(f" But {limit}." for limit in limits)
+    return Headline(lead, verdict(report, *panel), details)
 
 
-def _lead(
-    report: Report, pair: tuple[str, str], distilled: ResultRow, random: ResultRow | None
-) -> str:
-    for equivalent in report.equivalents:
-        if (equivalent.student, equivalent.labels) == pair and not why_untold(report, equivalent):
+def _lead(report: Report, panel: Panel, distilled: ResultRow, random: ResultRow | None) -> str:
+    for equivalent in panel_equivalents(report, *panel):
+        if not why_untold(report, equivalent):
             return _equivalent_sentence(report, equivalent, distilled.ipc)
     return _by_accuracy(distilled, random)
 
 
-def main_panel(report: Report) -> tuple[str, str] | None:
-    """The student and labels of the headline: the first with an equivalent IPC, otherwise the first
-    with a row for the distilled images.
+def main_panel(report: Report) -> Panel | None:
+    """The student, labels and optimiser of the headline: the first with an equivalent IPC,
+    otherwise the first with a row for the distilled images.
     """
-    candidates = [pair for pair in panels(report) if row_of(panel_rows(report, *pair), "distilled")]
-    equivalents = [(equivalent.student, equivalent.labels) for equivalent in report.equivalents]
+    candidates = [each for each in panels(report) if row_of(panel_rows(report, *each), "distilled")]
+    equivalents = [panel_of(equivalent) for equivalent in report.equivalents]
     return next(
-        (pair for pair in equivalents if pair in candidates), candidates[0] if candidates else None
+        (panel for panel in equivalents if panel in candidates),
+        candidates[0] if candidates else None,
     )
 
 
 def tiles(report: Report) -> list[View]:
     """Accuracies of the distilled, random and full sets in the main panel."""
-    pair = main_panel(report)
-    rows = panel_rows(report, *pair) if pair else []
+    panel = main_panel(report)
+    rows = panel_rows(report, *panel) if panel else []
     sets = [(images, row_of(rows, images)) for images in ("distilled", "random", "full")]
     return [
         {
@@ -118,16 +134,39 @@ def tiles(report: Report) -> list[View]:
 
 
 def results_groups(report: Report) -> list[View]:
-    """One group of rows for each student and kind of labels."""
+    """One group of rows for each student, kind of labels and optimiser."""
     return [
         {
-            "student": student,
-            "labels": _labels(labels),
-            "rows": _table_rows(rows, len(report.source.classes)),
+            "title": ", ".join(panel_title(report, *panel)),
+            "rows": _table_rows(panel_rows(report, *panel), len(report.source.classes)),
         }
-        for student, labels in panels(report)
-        if (rows := panel_rows(report, student, labels))
+        for panel in panels(report)
     ]
+
+
+def survival_table(report: Report) -> View:
+    """optimizers: their names; rows: of each student and kind of labels the gains over random real
+    images under each, and whether one survives the other.
+    """
+    return {
+        "optimizers": optimizers_of(report.rows),
+        "rows": [
+            {
+                "student": each.student,
+                "labels": _labels(each.labels),
+                "gains": [_gain(gain) for gain in each.gains],
+                "word": each.word,
+                "tone": {"yes": "gain", "no": "loss"}.get(each.word, "even"),
+                "clause": each.clause[0].upper() + each.clause[1:] + ".",
+            }
+            for each in survivals(report)
+        ],
+    }
+
+
+def _gain(gain: Gain) -> View:
+    points = "–" if gain.points is None else signed(gain.points)
+    return {"points": points, "tone": gain.found}
 
 
 def equivalent_rows(report: Report) -> list[View]:
@@ -138,9 +177,9 @@ def equivalent_rows(report: Report) -> list[View]:
 
 
 def _equivalent_row(report: Report, equivalent: Equivalent, ipc: float) -> View:
-    student, labels = equivalent.student, _labels(equivalent.labels)
+    student, labels = panel_title(report, *panel_of(equivalent))
     why = why_untold(report, equivalent)
-    found = verdict(report, student, equivalent.labels)
+    found = verdict(report, *panel_of(equivalent))
     return {
         "student": student,
         "labels": labels,
@@ -156,11 +195,11 @@ def _equivalent_row(report: Report, equivalent: Equivalent, ipc: float) -> View:
 
 def score_table(report: Report) -> View:
     """names: scores that any student has; rows: students and their scores in percent."""
-    values = [row.model_dump() for row in report.scores]
+    values = [row.model_dump() | {"name": scores_name(report, row)} for row in report.scores]
     keys = [key for key in _SCORES if any(row[key] is not None for row in values)]
     rows = [
         {
-            "student": row["student"],
+            "student": row["name"],
             "cells": ["–" if row[key] is None else f"{row[key]:.1f}" for key in keys],
         }
         for row in values

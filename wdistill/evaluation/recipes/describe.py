@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from wdistill.artifact.report import Recipe
 from wdistill.config import RecipeName, StudentConfig
 from wdistill.evaluation.recipes.named import CONVNET, NAMED, NamedRecipe
 from wdistill.evaluation.recipes.published import Published, published
@@ -23,10 +24,19 @@ def describe(name: RecipeName) -> str:
     if named is None:
         own = "of the set's teacher, or resnet10-w16"
         lines += _wrapped("student", f"{own}; labels: hard unless others are chosen")
+        lines += _wrapped("optimisers", _other_optimizer(recipe))
         lines += _wrapped("source", "wdistill's own; as wdistill run ends with")
         lines += _wrapped("published", "nothing: compare within one report only")
         return "\n".join(lines)
     return "\n".join([*lines, *_protocol(named), *map(_line, published(name))])
+
+
+def _other_optimizer(own: Recipe) -> str:
+    """What is different with SGD."""
+    other = recipe_for(StudentConfig(), EXAMPLE, optimizer="sgd")
+    changed = [pair for pair in recipe_settings(other) if pair not in recipe_settings(own)]
+    words = ", ".join(f"{name} {value}" for name, value in changed if name != "optimizer")
+    return f"{own.optimizer}, or {other.optimizer} with {words}, or both in one report"
 
 
 def _protocol(named: NamedRecipe) -> list[str]:

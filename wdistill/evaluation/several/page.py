@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from wdistill.artifact.report import ResultRow, panel_rows, row_of
+from wdistill.artifact.report import Panel, ResultRow, panel_of, panel_rows, row_of
 from wdistill.core.text import human_bytes
 from wdistill.evaluation.page.html import html_environment, image_url, svg
 from wdistill.evaluation.page.plot_style import (
@@ -24,7 +24,7 @@ from wdistill.evaluation.page.plot_style import (
 )
 from wdistill.evaluation.page.plots import Axis, panel_title, place_of
 from wdistill.evaluation.several.table import SideBySide
-from wdistill.evaluation.wording import panels, percent, recipe_settings
+from wdistill.evaluation.wording import other_optimizers, percent, recipe_settings
 
 _MARKS = "o^Dvp*hXP<>"
 
@@ -32,16 +32,18 @@ _MARKS = "o^Dvp*hXP<>"
 def render_page(result: SideBySide) -> str:
     """Render the page; names are untrusted."""
     first = result.entries[0].report
-    pairs = dict.fromkeys(pair for entry in result.entries for pair in panels(entry.report))
+    panels = result.panels()
     view = {
         "against": first.against,
         "colours": COLOURS,
         "groups": [
-            {"title": ", ".join(panel_title(*pair)), "rows": _rows(result, pair)} for pair in pairs
+            {"title": ", ".join(panel_title(first, *each)), "rows": _rows(result, each)}
+            for each in panels
         ],
+        "survivals": any(line.survival for line in result.lines()),
         "plots": [
-            svg(by_size(result, pair, axis), f"{axis}{place}", _words(result, pair, axis))
-            for place, pair in enumerate(pairs)
+            svg(by_size(result, each, axis), f"{axis}{place}", _words(result, each, axis))
+            for place, each in enumerate(panels)
             for axis in ("ipc", "bits")
         ],
         "pictures": [
@@ -53,14 +55,14 @@ def render_page(result: SideBySide) -> str:
             for entry in result.entries
             if entry.picture is not None
         ],
-        "recipe": recipe_settings(first.recipe),
+        "recipe": [*recipe_settings(first.recipe), *other_optimizers(first)],
         "comparable": result.comparable(),
         "command": first.command,
     }
     return html_environment().get_template("comparison.html.jinja").render(view)
 
 
-def _rows(result: SideBySide, pair: tuple[str, str]) -> list[dict[str, str]]:
+def _rows(result: SideBySide, own: Panel) -> list[dict[str, str]]:
     return [
         {
             "name": line.name,
@@ -68,20 +70,21 @@ def _rows(result: SideBySide, pair: tuple[str, str]) -> list[dict[str, str]]:
             "top1": line.accuracy,
             "seeds": ", ".join(map(str, line.row.seeds)),
             "over_random": line.over_random,
+            "survives": line.survival.word if line.survival else "",
             "bytes": human_bytes(line.row.bytes),
             "bits": f"{line.bits:,}",
             "steps": f"{line.row.steps:,}",
             "cost": line.cost or "not known",
         }
         for line in result.lines()
-        if (line.row.student, line.row.labels) == pair
+        if panel_of(line.row) == own
     ]
 
 
-def by_size(result: SideBySide, pair: tuple[str, str], axis: Axis) -> Figure:
+def by_size(result: SideBySide, own: Panel, axis: Axis) -> Figure:
     """The sets as points over the curve of random real images, by their number or by their bits."""
-    figure, axes = panel(panel_title(*pair))
-    random, classes = random_rows_of(result, pair), classes_of(result)
+    figure, axes = panel(panel_title(result.entries[0].report, *own))
+    random, classes = random_rows_of(result, own), classes_of(result)
     places = [place_of(row, axis, classes) for row in random]
     axes.errorbar(
         places, [100 * row.top1_mean for row in random], [100 * row.top1_std for row in random],
@@ -89,7 +92,7 @@ def by_size(result: SideBySide, pair: tuple[str, str], axis: Axis) -> Figure:
     )  # fmt: skip
     shown = [*random]
     for number, entry in enumerate(result.entries):
-        rows = [row for row in panel_rows(entry.report, *pair) if row.images == "distilled"]
+        rows = [row for row in panel_rows(entry.report, *own) if row.images == "distilled"]
         for row in rows:
             axes.errorbar(
                 place_of(row, axis, classes), 100 * row.top1_mean, 100 * row.top1_std,
@@ -114,7 +117,7 @@ def classes_of(result: SideBySide) -> int:
     return len(result.entries[0].report.source.classes)
 
 
-def random_rows_of(result: SideBySide, pair: tuple[str, str]) -> list[ResultRow]:
+def random_rows_of(result: SideBySide, panel: Panel) -> list[ResultRow]:
     """Rows of random real images of all reports, one for each number of images.
 
     Where a set has that number, it is the row beside that set, which was trained in the same steps.
@@ -122,7 +125,7 @@ def random_rows_of(result: SideBySide, pair: tuple[str, str]) -> list[ResultRow]
     rows: dict[int, ResultRow] = {}
     beside: dict[int, ResultRow] = {}
     for entry in result.entries:
-        all_rows = panel_rows(entry.report, *pair)
+        all_rows = panel_rows(entry.report, *panel)
         rows |= {row.ipc: row for row in all_rows if row.images == "random"}
         own = row_of(all_rows, "random")
         if own is not None:
@@ -131,15 +134,16 @@ def random_rows_of(result: SideBySide, pair: tuple[str, str]) -> list[ResultRow]
     return [rows[ipc] for ipc in sorted(rows)]
 
 
-def _words(result: SideBySide, pair: tuple[str, str], axis: Axis) -> str:
+def _words(result: SideBySide, own: Panel, axis: Axis) -> str:
     """Alternative text of a plot."""
     parts: list[str] = []
     for line in result.lines():
-        if (line.row.student, line.row.labels) == pair:
+        if panel_of(line.row) == own:
             parts.append(_point(line.name, [line.row], axis, classes_of(result)))
-    parts.append(_point("random real", random_rows_of(result, pair), axis, classes_of(result)))
+    parts.append(_point("random real", random_rows_of(result, own), axis, classes_of(result)))
     words = "images per class" if axis == "ipc" else "bits per class"
-    return f"Top-1 accuracy over {words}, {', '.join(panel_title(*pair))}. {'; '.join(parts)}"
+    title = ", ".join(panel_title(result.entries[0].report, *own))
+    return f"Top-1 accuracy over {words}, {title}. {'; '.join(parts)}"
 
 
 def _point(name: str, rows: Sequence[ResultRow], axis: Axis, classes: int) -> str:

@@ -10,9 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wdistill.artifact.claims.differences import is_even
-from wdistill.artifact.report import Report, ResultRow, gain_over, panel_rows, row_of
+from wdistill.artifact.claims.optimizers import Survival, survivals
+from wdistill.artifact.report import (
+    Panel,
+    Report,
+    ResultRow,
+    gain_over,
+    panel_name,
+    panel_of,
+    panel_rows,
+    panels,
+    row_of,
+)
 from wdistill.core.text import Shown, clean, human_bytes, human_seconds
-from wdistill.evaluation.wording import panels, signed, spread
+from wdistill.evaluation.wording import signed, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +44,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table: a set with one student and one kind of labels.
+    """A line of the table: a set with one student, one kind of labels and one optimiser.
 
     Attributes:
         random: The row of as many random real images, if they were tried.
         bits: Of images and labels, per class.
+        survival: Whether its gain survives the other optimiser, if there is one.
     """
 
     name: str
@@ -45,6 +57,7 @@ class Line:
     random: ResultRow | None
     bits: int
     seconds: float | None
+    survival: Survival | None = None
 
     @property
     def accuracy(self) -> str:
@@ -70,18 +83,29 @@ class SideBySide(Shown):
     entries: tuple[Entry, ...]
 
     def lines(self) -> list[Line]:
-        """A line for each set, grouped by student and labels, the best first in each group."""
-        pairs = dict.fromkeys(pair for entry in self.entries for pair in panels(entry.report))
-        return [line for pair in pairs for line in self._group(pair)]
+        """A line for each set, grouped by student, labels and optimiser, the best first in each
+        group.
+        """
+        return [line for panel in self.panels() for line in self._group(panel)]
 
-    def _group(self, pair: tuple[str, str]) -> list[Line]:
+    def panels(self) -> list[Panel]:
+        """Of all reports."""
+        return list(
+            dict.fromkeys(panel for entry in self.entries for panel in panels(entry.report))
+        )
+
+    def _group(self, panel: Panel) -> list[Line]:
         lines = []
         for entry in self.entries:
-            rows = panel_rows(entry.report, *pair)
+            rows = panel_rows(entry.report, *panel)
             own = row_of(rows, "distilled")
             if own is not None:
                 bits = 8 * own.bytes // len(entry.report.source.classes)
-                lines.append(Line(entry.name, own, row_of(rows, "random"), bits, entry.seconds))
+                survives = next(
+                    (s for s in survivals(entry.report) if (s.student, s.labels) == panel[:2]), None
+                )
+                random = row_of(rows, "random")
+                lines.append(Line(entry.name, own, random, bits, entry.seconds, survives))
         return sorted(lines, key=lambda line: -line.row.top1_mean)
 
     def comparable(self) -> list[str]:
@@ -95,6 +119,8 @@ class SideBySide(Shown):
                 "set": line.name,
                 "student": line.row.student,
                 "labels": line.row.labels,
+                "optimizer": line.row.optimizer,
+                "gain_survives": line.survival.word if line.survival else None,
                 "ipc": line.row.ipc,
                 "top1": list(line.row.top1),
                 "top1_random": None if line.random is None else list(line.random.top1),
@@ -107,17 +133,26 @@ class SideBySide(Shown):
         ]
 
     def __str__(self) -> str:
-        return "\n".join([*self._text(), *self.comparable()])
+        return "\n".join([*self._text(), *self.survivals(), *self.comparable()])
+
+    def survivals(self) -> list[str]:
+        """Of each set, whether its gains under one optimiser survive the other."""
+        return [
+            f"{clean(entry.name)}, {clean(each.student)}, {each.labels} labels: {each}"
+            for entry in self.entries
+            for each in survivals(entry.report)
+        ]
 
     def _text(self) -> Iterator[str]:
         lines = self.lines()
         width = max([3, *(len(clean(line.name)) for line in lines)])
-        pair: tuple[str, str] | None = None
+        panel: Panel | None = None
         head = f"{'set':{width}}  {'IPC':>4}  {'top-1':>21}  over random  {'bytes':>9}  "
         for line in lines:
-            if pair != (line.row.student, line.row.labels):
-                pair = (line.row.student, line.row.labels)
-                yield f"{clean(pair[0])}, {pair[1]} labels, {line.row.steps:,} steps"
+            if panel != panel_of(line.row):
+                panel = panel_of(line.row)
+                name = panel_name(self.entries[0].report, *panel)
+                yield f"{clean(name)}, {line.row.steps:,} steps"
                 yield f"{head}bits a class  made in"
             yield (
                 f"{clean(line.name):{width}}  {line.row.ipc:>4}  {line.accuracy:>21}  "

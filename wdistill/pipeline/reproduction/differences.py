@@ -163,15 +163,20 @@ def _views_gap(was: LabelViews | None, now: LabelViews | None, classes: int) -> 
 def _accuracies(was: Report | None, now: Report | None) -> Iterator[Accuracy]:
     """Accuracies of the rows that both reports have."""
     old, new = _rows(was), _rows(now)
-    for key in sorted(old.keys() & new.keys()):
-        student, labels, images, ipc = key
+    shared = old.keys() & new.keys()
+    several = len({key[-1] for key in shared}) > 1
+    for key in sorted(shared):
+        student, labels, images, ipc, optimizer = key
         name = f"{student}, {labels}, {images}, {ipc} images per class"
+        name += f", {optimizer}" if several else ""
         yield Accuracy(name, old[key], new[key])
 
 
-def _rows(report: Report | None) -> dict[tuple[str, str, str, int], float]:
+def _rows(report: Report | None) -> dict[tuple[str, str, str, int, str], float]:
     rows = () if report is None else report.rows
-    return {(row.student, row.labels, row.images, row.ipc): row.top1_mean for row in rows}
+    return {
+        (row.student, row.labels, row.images, row.ipc, row.optimizer): row.top1_mean for row in rows
+    }
 
 
 def _changes(was: Manifest, now: Manifest) -> Iterator[Change]:

@@ -275,12 +275,14 @@ def _stable(manifest: Manifest) -> dict[str, Any]:
 
 
 def publish_own_report(
-    run: Run, comparison: Comparison, measurements: Measurements, command: str
+    run: Run, comparison: Comparison, measurements: Sequence[Measurements], command: str
 ) -> None:
     folder = run.folder / PUBLISH / set_name(run.config.barycenter.ipc)
     label_bytes = sum(path.stat().st_size for path in label_shards(folder))
     report = build_report(replace(comparison, label_bytes=label_bytes), measurements, command)
     for row in report.rows:
         name = f"students/{row.student}/{row.labels}/{row.images}"
+        if row.optimizer != report.recipe.optimizer:
+            name += f"/{row.optimizer}"
         run.accelerator.log({name: row.top1_mean})
     publish_report(run.folder, report)

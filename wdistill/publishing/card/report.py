@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from wdistill.artifact.claims.differences import caveats, is_even
+from wdistill.artifact.claims.optimizers import Survival, doubts, survivals
 from wdistill.artifact.claims.worth import bound, interval, own_ipc, why_untold
 from wdistill.artifact.report import (
     Equivalent,
+    Recipe,
     Report,
     ResultRow,
     Scores,
     gain_over,
+    optimizers_of,
+    panel_equivalents,
+    panel_of,
     panel_rows,
+    panels,
     row_of,
 )
 from wdistill.config import (
     BUILT_IN,
     FIXED,
     PLACEHOLDER_REPO,
+    RATES,
     EvaluateConfig,
     Labels,
+    Optimizer,
     RecipeName,
     StudentConfig,
 )
@@ -31,10 +39,11 @@ from wdistill.evaluation.students import STORED
 from wdistill.evaluation.wording import (
     ONE_SEED,
     number,
-    panels,
+    other_optimizers,
     percent,
     recipe_settings,
     score,
+    scores_name,
     signed,
     verdicts,
 )
@@ -63,13 +72,17 @@ _LABELS = {"hard": "hard labels", "soft": "soft labels", "views": "labels of vie
 
 @dataclass(frozen=True)
 class TableRow:
-    """cells: one for each of the names of the table, empty where that set was not tried."""
+    """cells: one for each of the names of the table, empty where that set was not tried; survives:
+    whether a gain under one optimiser is one under the other, too; empty where there is one.
+    """
 
     student: str
     labels: str
+    optimizer: str
     ipc: int
     cells: tuple[str, ...]
     difference: str
+    survives: str
     equivalent: str
 
 
@@ -77,7 +90,8 @@ class TableRow:
 class ReportView:
     """What the template prints of a report.
 
-    names: of the sets of images that were tried; equivalents: whether a row has its equivalent
+    names: of the sets of images that were tried; optimizers: whether there are several; survivals:
+    whether a row says if a gain survives the other; equivalents: whether a row has its equivalent
     number; scores: those of DD-Ranking, one line per student; soft: whether random real images had
     labels of the teacher; again: the command that trains the students of the headline, empty where
     a stranger lacks one of its parts.
@@ -85,6 +99,8 @@ class ReportView:
 
     names: tuple[str, ...]
     rows: tuple[TableRow, ...]
+    optimizers: bool
+    survivals: bool
     equivalents: bool
     verdicts: tuple[str, ...]
     scores: tuple[str, ...]
@@ -113,19 +129,24 @@ def report_view(
         row for row in report.rows if row.images == "random" and row.labels in STORED
     ]
     rates = published_rates(report)
+    survive = {(each.student, each.labels): each for each in survivals(report)}
+    others = "".join(f"; {name} {value}" for name, value in other_optimizers(report))
     return ReportView(
         names=tuple(_SETS.get(kind, kind) for kind in kinds),
         rows=tuple(
-            _row(report, distilled, rows, kinds)
-            for pair in panels(report)
-            if (distilled := row_of(rows := panel_rows(report, *pair), "distilled"))
+            _row(report, distilled, kinds, survive.get((distilled.student, distilled.labels)))
+            for panel in panels(report)
+            if (distilled := row_of(panel_rows(report, *panel), "distilled"))
         ),
+        optimizers=len(optimizers_of(report.rows)) > 1,
+        survivals=bool(survive),
         equivalents=bool(report.equivalents),
         verdicts=tuple(verdicts(report)),
-        scores=tuple(line for scores in report.scores if (line := _scores(scores))),
+        scores=tuple(line for scores in report.scores if (line := _scores(report, scores))),
         local_students=dict(report.local_students),
         teacher_accuracy=percent(report.teacher.accuracy) if report.teacher else None,
-        recipe=", ".join(f"{name} {value}" for name, value in recipe_settings(report.recipe)),
+        recipe=", ".join(f"{name} {value}" for name, value in recipe_settings(report.recipe))
+        + others,
         comparable=report.comparable,
         steps=f"{report.recipe.steps:,}",
         images=f"{report.against.eval_images:,}",
@@ -138,8 +159,8 @@ def report_view(
 
 
 def _first_rows(report: Report) -> list[ResultRow]:
-    """Of the first student and labels that need the files alone."""
-    given = [pair for pair in panels(report) if pair[1] != "teacher"]
+    """Of the first student, optimiser and labels that need the files alone."""
+    given = [panel for panel in panels(report) if panel.labels != "teacher"]
     return panel_rows(report, *given[0]) if given else []
 
 
@@ -147,12 +168,14 @@ def _again(report: Report, repo_id: str, seed: int) -> str:
     """The command of the first row's students; there is none for students that a stranger does not
     have, and for settings without an option.
     """
-    distilled, recipe = row_of(_first_rows(report), "distilled"), report.recipe
-    if distilled is None or distilled.student in report.local_students or recipe.changed:
+    distilled = row_of(_first_rows(report), "distilled")
+    if distilled is None or distilled.student in report.local_students or report.recipe.changed:
         return ""
     if distilled.student not in BUILT_IN and not is_hub_id(distilled.student):
         return ""
-    fixed = {name: getattr(recipe, name) for name in FIXED} if recipe.name == "default" else {}
+    named = {each.optimizer: each for each in report.recipes}
+    recipe = named.get(distilled.optimizer, report.recipe)
+    fixed = _chosen(recipe) if recipe.name == "default" else {}
     try:
         students = StudentConfig(
             students=(distilled.student,),
@@ -166,6 +189,17 @@ def _again(report: Report, repo_id: str, seed: int) -> str:
     except OptionError:  # a report of other hands
         return ""
     return "" if students.crop_min != StudentConfig().crop_min else config.command()
+
+
+def _chosen(recipe: Recipe) -> dict[str, Any]:
+    """What the recipes of papers fix, as ours has it; rates that are the optimiser's usual ones are
+    left out.
+    """
+    optimizer = cast(Optimizer, recipe.optimizer.lower())
+    values = {name: getattr(recipe, name) for name in FIXED if name != "optimizers"}
+    if (recipe.lr, recipe.weight_decay) == RATES.get(optimizer):
+        values |= {"lr": None, "weight_decay": None}
+    return values | {"optimizers": (optimizer,)}
 
 
 def _headline(report: Report) -> str:
@@ -184,21 +218,27 @@ def _headline(report: Report) -> str:
             text += ", which is no clear difference"
         elif min(distilled.n, random.n) < 2:
             text += f" ({ONE_SEED})"
-    return "; but ".join([text, *caveats(report, distilled.student, distilled.labels)])
+    panel = panel_of(distilled)
+    return "; but ".join([text, *caveats(report, *panel), *doubts(report, *panel)])
 
 
-def _row(report: Report, distilled: ResultRow, rows: list[ResultRow], kinds: list[str]) -> TableRow:
+def _row(
+    report: Report, distilled: ResultRow, kinds: list[str], survival: Survival | None
+) -> TableRow:
     """Random real images were also tried at other numbers of images per class."""
+    panel = panel_of(distilled)
+    rows = panel_rows(report, *panel)
     row_of_each = [row_of(rows, kind) for kind in kinds]
     random = row_of(rows, "random")
-    pair = distilled.student, distilled.labels
-    equivalents = [each for each in report.equivalents if (each.student, each.labels) == pair]
+    equivalents = panel_equivalents(report, *panel)
     return TableRow(
         student=distilled.student,
         labels=distilled.labels,
+        optimizer=distilled.optimizer,
         ipc=distilled.ipc,
         cells=tuple("" if row is None else score(row) for row in row_of_each),
         difference=signed(gain_over(distilled, random)) if random else "",
+        survives=survival.word if survival else "",
         equivalent=_equivalent(report, equivalents[0]) if equivalents else "",
     )
 
@@ -215,7 +255,7 @@ def _whole(ipc: float) -> str:
     return number(round(ipc))
 
 
-def _scores(scores: Scores) -> str:
+def _scores(report: Report, scores: Scores) -> str:
     values = [(words, getattr(scores, name)) for name, words in _SCORES.items()]
     shown = [f"{words} {value:z.1f}" for words, value in values if value is not None]
-    return f"{scores.student}: {', '.join(shown)}" if shown else ""
+    return f"{scores_name(report, scores)}: {', '.join(shown)}" if shown else ""
