@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -40,6 +41,7 @@ Giver = Literal["auto", "teacher", "committee", "none"]
 Optimizer = Literal["adamw", "sgd"]
 GroupWeights = Literal["equal", "proportional"]
 ImageFormat = Literal["png", "webp"]
+Allocation = Literal["uniform", "w2"]
 
 FORMAT_VERSION = 2  # of run folders and published sets
 PLACEHOLDER_REPO = "you/this-dataset"  # in a card's examples, until a push knows the name
@@ -191,6 +193,20 @@ class BarycenterConfig(Settings):
         "--ipc",
         allowed=Range(f"a number from 1 to {MOST_IPC}", 1, math.inf),
     )
+    images: int | None = setting(
+        None,
+        "Images in all, in place of a number for each class. [default: by the number per class]",
+        "--images",
+        allowed=Range("a number of images from 1", 1, 1e9),
+        metavar="N",
+    )
+    allocation: Allocation = setting(
+        "uniform",
+        "How the images are shared out: the same number for each class, or more for classes "
+        "whose W2 one more image lowers most. [source: the field's]",
+        "--allocation",
+        allowed=get_args(Allocation),
+    )
     weights: Weights = setting(
         "uniform",
         "Masses of the atoms: equal, or optimised too, for a lower W2. [source: paper; own "
@@ -216,6 +232,41 @@ class BarycenterConfig(Settings):
         "Iterations of k-means at most. [source: own choice; it converges long before]",
         allowed=between(1, 100_000),
     )
+
+    def total(self, classes: int) -> int:
+        """Images of all classes together."""
+        return self.ipc * classes if self.images is None else self.images
+
+    def mean(self, classes: int) -> int:
+        """Images per class: of each, or on average, rounded down."""
+        return max(1, self.total(classes) // classes)
+
+    def check(self, counts: Sequence[int]) -> None:
+        """Raise OptionError unless the images can be shared out over classes of which so many real
+        images are there.
+        """
+        classes, total = len(counts), self.total(len(counts))
+        each, rest = divmod(total, classes)
+        if each == 0:
+            raise OptionError(
+                f"`barycenter.images` is {total}, fewer than the {classes} classes; give {classes} "
+                "or more"
+            )
+        if each > MOST_IPC:
+            raise OptionError(
+                f"`barycenter.images` is {total}, {each} for each class; give up to "
+                f"{MOST_IPC * classes}"
+            )
+        if self.allocation == "uniform" and rest:
+            raise OptionError(
+                f"`barycenter.images` is {total}, which {classes} classes cannot share equally; "
+                f"give {each * classes} or {(each + 1) * classes}, or `barycenter.allocation=w2`"
+            )
+        if self.allocation == "w2" and total > sum(counts):
+            raise OptionError(
+                f"{total} images are more than the {sum(counts)} real ones; lower "
+                f"`barycenter.{'ipc' if self.images is None else 'images'}`"
+            )
 
 
 @dataclass(frozen=True)
@@ -593,6 +644,10 @@ class RunConfig(Settings):
             raise OptionError(
                 "`budget` is spent on WebP images, but `coding.image_format` is png; leave it out"
             )
+        if self.barycenter.images is not None and self.budget is not None:
+            raise OptionError(
+                "`barycenter.images` and `budget` are both given; leave one of them out"
+            )
         if "views" in self.evaluate.labels and self.label_views.count == 0:
             raise OptionError(
                 "`evaluate.labels=views` needs stored views; give their number with "
@@ -601,8 +656,12 @@ class RunConfig(Settings):
 
     @property
     def least_ipc(self) -> int:
-        """Images that each class must have, as far as is known before a budget is spent."""
-        return self.barycenter.ipc if self.budget is None else 1
+        """Images that each class must have, as far as is known before the classes are counted and
+        a budget is spent.
+        """
+        own = self.barycenter
+        shared = self.budget is not None or own.images is not None or own.allocation == "w2"
+        return 1 if shared else own.ipc
 
     @classmethod
     def from_dict(cls, values: Any) -> RunConfig:

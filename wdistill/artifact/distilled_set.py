@@ -265,7 +265,8 @@ def read_report(folder: Path) -> Report | None:
 class Candidate:
     """The images that are evaluated.
 
-    pixels: (n, 3, R, R) uint8; labels: (n,) int64; weights: (n,) float32, mean 1 within each class;
+    pixels: (n, 3, R, R) uint8; labels: (n,) int64; weights: (n,) float32, mean 1, those of a run
+    with the same sum for each class;
     soft: (n, C) float32 probabilities, or None if there are none; views: likewise.
     """
 
@@ -282,8 +283,10 @@ class Candidate:
 
 
 def mean_one(weights: Tensor, labels: Tensor) -> Tensor:
-    """Rescale weights (n,) from sum 1 to mean 1 within each class."""
-    return weights * torch.bincount(labels)[labels]
+    """Rescale weights (n,) from sum 1 within each class to mean 1. The classes still have equal
+    sums, so that one with more images does not count for more.
+    """
+    return weights * (len(labels) / len(labels.unique()))
 
 
 def candidate(distilled: DistilledSet, views: LabelViews | None = None) -> Candidate:

@@ -240,7 +240,8 @@ class Manifest(FileRecord):
     """The content of wdistill.json.
 
     config: all settings, ``config_changed`` names those that were not at their default, and
-    ``config_hash`` is that of the settings before folders were taken out; images: in all;
+    ``config_hash`` is that of the settings before folders were taken out; images: in all; ipc: for
+    each class, or on average, rounded down, where ``counts`` has those of each class;
     revisions: commits of students and feature spaces on the Hub, by their ids; local_students:
     architectures of students that were folders, by their published names; seconds: by stage;
     environment: variables that made float32 less precise; threads: of each process, because sums on
@@ -256,6 +257,7 @@ class Manifest(FileRecord):
     source: SourceRecord
     classes: tuple[str, ...]
     ipc: Count
+    counts: tuple[Count, ...] | None = None
     resolution: Count
     images: Count
     coding: CodingRecord = Field(default_factory=CodingRecord)
@@ -288,17 +290,23 @@ class Manifest(FileRecord):
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         nearest, classes = self.distances.nearest_real_rmse, len(self.classes)
-        if self.config.budget is None and self.ipc != self.config.barycenter.ipc:
-            raise ValueError(f"ipc is {self.ipc}, but {self.config.barycenter.ipc} in config")
-        if self.images != self.ipc * classes:
+        expected = self.config.barycenter.mean(classes)
+        if self.config.budget is None and self.ipc != expected:
+            raise ValueError(f"ipc is {self.ipc}, but {expected} in config")
+        if len(self.per_class) != classes or self.images != sum(self.per_class):
             raise ValueError(f"images is {self.images} for {classes} classes of {self.ipc}")
         if {len(self.barycenter.w2), len(self.barycenter.w2_random)} != {classes}:
             raise ValueError(f"barycenter does not have one value for each of {classes} classes")
-        if len(nearest) != classes or any(len(each) != self.ipc for each in nearest):
+        if tuple(map(len, nearest)) != self.per_class:
             raise ValueError("distances.nearest_real_rmse does not have one value for each image")
         if self.label_views is not None and not 0 < self.label_views.topk <= classes:
             raise ValueError(f"label_views.topk is {self.label_views.topk} of {classes} classes")
         return self
+
+    @property
+    def per_class(self) -> tuple[int, ...]:
+        """Images of each class."""
+        return self.counts or (self.ipc,) * len(self.classes)
 
     @property
     def bits_per_class(self) -> int:

@@ -93,11 +93,11 @@ def read_published(folder: Path) -> PublishedSet:
     if recorded != (count, side, distilled.class_names) or side != distilled.images.shape[2]:
         raise RunFolderError(f"'{folder}': its images and its {MANIFEST_FILE} disagree")
     counts = np.bincount(distilled.labels, minlength=classes)
-    if (counts != manifest.ipc).any():
-        label = int((counts != manifest.ipc).argmax())
+    if (counts != manifest.per_class).any():
+        label = int((counts != manifest.per_class).argmax())
         raise RunFolderError(
             f"'{folder}': class {manifest.classes[label]!r} has {counts[label]} images and not "
-            f"{manifest.ipc}, as its {MANIFEST_FILE} says"
+            f"{manifest.per_class[label]}, as its {MANIFEST_FILE} says"
         )
     described = manifest.label_views
     expected = described and (described.views, described.views * count, described.topk)

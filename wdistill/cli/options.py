@@ -154,8 +154,11 @@ def _command_line_values(options: dict[str, Any]) -> dict[str, Any]:
         if parameter.opts[0].startswith("--no-"):
             value = not value
         values[parameter.setting] = value
-    if {"barycenter.ipc", "budget"} <= values.keys():
-        raise OptionError("`barycenter.ipc` and `budget` are both given; leave one of them out")
+    for other in ("budget", "barycenter.images"):
+        if {"barycenter.ipc", other} <= values.keys():
+            raise OptionError(
+                f"`barycenter.ipc` and `{other}` are both given; leave one of them out"
+            )
     return values
 
 

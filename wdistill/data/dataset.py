@@ -75,8 +75,10 @@ class ImageData:
         """Rows left out of training because their image is in the evaluation split too."""
         return self.stored[0] - len(self.train)
 
-    def check_classes(self, ipc: int) -> None:
-        """Raise DataError unless there are two or more classes, each with ``ipc`` images."""
+    def check_classes(self, ipc: int, images: int | None = None) -> None:
+        """Raise DataError unless there are two or more classes, each with ``ipc`` images; of
+        ``images`` in all, where the settings give that number.
+        """
         train, evaluation, names = self.train, self.eval, self.class_names
         counts = np.bincount(train.labels, minlength=len(names))
         if not len(train):
@@ -96,6 +98,12 @@ class ImageData:
             held = int((evaluation.labels == smallest).sum()) if self.eval_is_holdout else 0
             beside = f" besides {held} held out for evaluation" if held else ""
             noun = "image" if count == 1 else "images"
+            if images is not None:
+                raise DataError(
+                    f"class {name!r} has {count} {noun}{beside} but `barycenter.images` {images} "
+                    f"are {ipc} for each class; lower it to {count * len(names)} or less, or "
+                    "choose `barycenter.allocation=w2`"
+                )
             raise DataError(
                 f"class {name!r} has {count} {noun}{beside} but `barycenter.ipc` is {ipc}; "
                 f"lower `barycenter.ipc` to {count} or less"

@@ -164,6 +164,12 @@ class Comparison:
         """Stored images per class, rounded where classes differ; others get as many real ones."""
         return max(1, self.candidate.ipc // self.tiles)
 
+    @property
+    def unequal(self) -> tuple[int, ...] | None:
+        """Number of stored images per class, where classes differ in it."""
+        counts = tuple(self.counts)
+        return counts if len(set(counts)) > 1 else None
+
     def rows(self, label: int) -> Tensor:
         """Rows of the training split that belong to class ``label``."""
         return (self.train.labels == label).nonzero()[:, 0]
@@ -189,7 +195,7 @@ class Comparison:
         config, seed = self.barycenter, self.data_seed
         if self.work is not None and self.teacher is not None:
             all_groups = self.train.whole.split.groups
-            key = transport_key(self.teacher.features_key, config, seed, all_groups)
+            key = transport_key(self.teacher.features_key, config, self.counts, seed, all_groups)
             atoms_of_run = stored_atoms(self.work, key, self.classes)
             if atoms_of_run is not None:
                 return [self._of_train(class_atoms) for class_atoms in atoms_of_run]
@@ -257,9 +263,7 @@ def check(comparison: Comparison) -> None:
             "images as those of the set; name one with `teacher`"
         )
     counts = np.bincount(comparison.real.train.labels, minlength=comparison.classes)
-    required = np.maximum(
-        comparison.counts, comparison.ipc
-    )  # random baselines have as many per class
+    required = np.array(comparison.counts)
     kind = "set"
     if "tiles" in baselines:
         kind, required = "tiles", required * TILES**2

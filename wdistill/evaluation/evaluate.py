@@ -187,6 +187,7 @@ class Trial:
             hard_soft=comparison.hard_soft,
             weighted=protocol.recipe == "default" or NAMED[protocol.recipe].weights,
             colours=comparison.colours,
+            counts=comparison.unequal,
         )
         cache = Path(constants.HF_HOME) / "wdistill" / "full"
         self.place = Jobs(work, comparison.accelerator, comparison.quiet, cache)
@@ -254,6 +255,8 @@ class Trial:
             inputs += [self._images, self._stored.get(job.labels)]
         elif job.images in self.setting.chosen:
             inputs.append(_digest(self.setting.chosen[job.images]))
+        if job.images == "random" and self.setting.counts is not None:
+            inputs.append(self.setting.counts_at(job.ipc))
         if job.images == "noise":
             candidate = self.comparison.candidate
             inputs += [_digest([candidate.labels]), self._stored.get(job.labels)]
@@ -276,8 +279,7 @@ class Trial:
         At most MOST_TIMES the IPC of the set: in a fixed number of steps, a student does not
         benefit from more images.
         """
-        counts = torch.bincount(self.comparison.train.labels, minlength=self.comparison.classes)
-        largest_ipc = min(int(counts.min()), MOST_TIMES * self.comparison.ipc)
+        largest_ipc = min(self._most_random(), MOST_TIMES * self.comparison.ipc)
         pairs = dict.fromkeys((outcome.job.student, outcome.job.labels) for outcome in outcomes)
         all_outcomes = list(outcomes)
         while next_jobs := [
@@ -285,6 +287,15 @@ class Trial:
         ]:
             all_outcomes += self.run(next_jobs)
         return all_outcomes, {pair: equivalent_ipc(*_scores(all_outcomes, pair)) for pair in pairs}
+
+    def _most_random(self) -> int:
+        """The largest number of random real images per class that all classes have."""
+        present = torch.bincount(self.comparison.train.labels, minlength=self.comparison.classes)
+        if self.comparison.unequal is None:
+            return int(present.min())
+        counts = torch.tensor(self.comparison.unequal)
+        held = counts > 0
+        return int((present[held] / counts[held]).min() * self.comparison.ipc)
 
     def _rung(self, pair: Pair, outcomes: Sequence[Outcome], largest_ipc: int) -> list[Job]:
         set_scores, random = _scores(outcomes, pair)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -103,7 +102,7 @@ def open_comparison(
         accelerator=accelerator,
         quiet=runtime.quiet,
         data_seed=seed,
-        barycenter=_barycenter(run_config, candidate.ipc // subject.tiles),
+        barycenter=run_config.barycenter if run_config else BarycenterConfig(),
         work=subject.folder / "work" if subject.folder else None,
         coding=Coding(record.format, record.quality),
         grey=record.grey,
@@ -287,11 +286,6 @@ def _protocol(config: EvaluateConfig, run_config: RunConfig | None) -> Protocol:
         seed=config.seed,
         mixed_precision=config.mixed_precision,
     )
-
-
-def _barycenter(run_config: RunConfig | None, ipc: int) -> BarycenterConfig:
-    """Barycenter settings from the set's manifest, otherwise the defaults."""
-    return replace(run_config.barycenter if run_config else BarycenterConfig(), ipc=ipc)
 
 
 def _students(

@@ -38,7 +38,7 @@ from wdistill.evaluation.metrics import (
 )
 from wdistill.evaluation.recipes.named import NAMED
 from wdistill.evaluation.recipes.published import RealTest, comparable
-from wdistill.evaluation.students import Job, Outcome
+from wdistill.evaluation.students import Job, Outcome, in_proportion
 from wdistill.networks.checkpoints.description import local_architectures
 
 
@@ -280,7 +280,7 @@ def _bytes(comparison: Comparison, job: Job) -> int:
     elif job.images == "noise":
         images = comparison.candidate.pixels.numel()
     else:
-        count = len(comparison.train) if job.images == "full" else job.ipc * comparison.classes
+        count = len(comparison.train) if job.images == "full" else _images(comparison, job)
         images = round(comparison.real_bytes * count)
     label = {"hard": 8, "soft": 4 * comparison.classes, "views": views, "teacher": 0}[job.labels]
     weight = 4 if job.images in ("distilled", "nearest") else 0
@@ -289,6 +289,13 @@ def _bytes(comparison: Comparison, job: Job) -> int:
         parameters = comparison.teacher.network.model.parameters()
         teacher = 4 * sum(p.numel() for p in parameters)
     return round(images + count * (label + weight) + teacher)
+
+
+def _images(comparison: Comparison, job: Job) -> int:
+    """Real images that the student of a job sees."""
+    if comparison.unequal is None:
+        return job.ipc * comparison.classes
+    return sum(in_proportion(comparison.unequal, job.ipc))
 
 
 def _scores(rows: Sequence[ResultRow], plain: Sequence[ResultRow]) -> Iterable[Scores]:

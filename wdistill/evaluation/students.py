@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.distilled_set import Candidate, mean_one
 from wdistill.artifact.model import Count, Number, Record
 from wdistill.artifact.report import Curve, Recipe
 from wdistill.config import Labels, LabelViewsConfig, RelabelConfig, StudentConfig
@@ -92,7 +92,8 @@ class StudentSetting:
     which real images in equal numbers go through as well; giver: of the set's labels, which labels
     real images alike, or None; hard_soft: whether the soft label of an image is its class;
     weighted: whether images count by their weights; colours: mean and deviation of the channels by
-    which students see images, None for those of the pixel stores.
+    which students see images, None for those of the pixel stores;
+    counts: images of each class of the set, where they differ.
     """
 
     candidate: Candidate
@@ -112,6 +113,21 @@ class StudentSetting:
     hard_soft: bool = False
     weighted: bool = True
     colours: tuple[Colour, Colour] | None = None
+    counts: tuple[int, ...] | None = None
+
+    def counts_at(self, ipc: int) -> list[int]:
+        """Random real images of each class: ``ipc``, or in proportion to the set's."""
+        if self.counts is None:
+            return [ipc] * len(self.class_names)
+        return in_proportion(self.counts, ipc)
+
+
+def in_proportion(counts: Sequence[int], ipc: int) -> list[int]:
+    """``counts`` scaled to a mean of about ``ipc``: as they are where that is their rounded mean;
+    no class that has images loses all of them.
+    """
+    own = max(1, round(sum(counts) / len(counts)))
+    return [max(min(count, 1), round(count * ipc / own)) for count in counts]
 
 
 def jobs(
@@ -134,9 +150,11 @@ def _real_rows(setting: StudentSetting, job: Job) -> tuple[Tensor, Tensor]:
     """Rows of real images, and their weights."""
     labels = setting.train.labels
     if job.images == "random":
-        classes = len(setting.class_names)
-        rows = random_rows(labels, classes, job.ipc, setting.seed, job.seed)
-        return rows, torch.ones(len(rows))
+        counts = setting.counts_at(job.ipc)
+        rows = random_rows(labels, counts, setting.seed, job.seed)
+        if setting.counts is None:
+            return rows, torch.ones(len(rows))
+        return rows, mean_one(1 / torch.tensor(counts)[labels[rows]], labels[rows])
     if job.images == "full":
         return torch.arange(len(labels)), torch.ones(len(labels))
     return setting.chosen[job.images]

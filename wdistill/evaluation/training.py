@@ -38,7 +38,7 @@ class TrainingSet:
     Attributes:
         images: (n, 3, R, R) uint8, or a store of n images.
         targets: (n,) int64 classes, or (n, C) float32 probabilities.
-        weights: (n,) float32, mean 1 within each class.
+        weights: (n,) float32, mean 1.
         soft: Whether the targets come from the teacher.
         teacher: Labels every augmented batch; ``targets`` are then ignored.
         augment: Whether to use crops, flips and CutMix.

@@ -306,7 +306,7 @@ class ViewedImages:
     Attributes:
         views: All views of the set.
         pixels: (N, 3, R, R) uint8, on the device where the student is trained.
-        weights: (N,) float32 on the CPU, mean 1 within each class.
+        weights: (N,) float32 on the CPU, mean 1.
         classes: The number of classes.
     """
 

@@ -86,7 +86,7 @@ def estimate(
         finally:  # what ran out of memory must not leave less of it to the run
             run.accelerator.free_memory()
     classes, students = len(run.data.class_names), _students(run, networks)
-    images, peak = config.barycenter.ipc * classes, peak_memory()
+    images, peak = run.images, peak_memory()
     training_batch, fits = config.teacher.batch(len(run.data.train)), {}
     for stage in warm_up:
         full_work, *works = [_work(each, networks, stage) for each in (run, *copies[1:])]
@@ -125,10 +125,10 @@ def _copies(
 ) -> list[_Copy]:
     """A warm-up copy, then those that the module describes. A slow network gets fewer images."""
     config, classes = run.config, len(run.data.class_names)
-    ipc = min(config.barycenter.ipc, image_limit)
-    views = config.label_views.number(config.barycenter.ipc * classes, classes)
+    ipc = min(run.ipc, image_limit)
+    views = config.label_views.number(run.images, classes)
     per_step = config.teacher.batch(len(run.data.train))
-    batch = config.evaluate.budget(config.barycenter.ipc * classes)[1]
+    batch = config.evaluate.budget(run.images)[1]
     group = len(run.units[0].classes)
     target = max(group, math.ceil(batch / ipc))
     base_classes = max(1, min(target, classes // 2, image_limit // ipc))
@@ -137,13 +137,14 @@ def _copies(
     def copy(name: str, wider: int, deeper: int, longer: int) -> _Copy:
         count = base_classes * wider
         train = _subset(run.data.train, count, deeper * max(ipc, image_limit // base_classes))
+        own = min(ipc, len(train) // count)  # a rare class may have fewer, if others have more
         test = _subset(run.data.eval, count, max(1, image_limit // base_classes))
         reduced = replace(
             config,
             teacher=replace(
                 config.teacher, epochs=longer * trains_teacher, batch_size=per_step, allow_weak=True
             ),
-            barycenter=replace(config.barycenter, ipc=ipc),
+            barycenter=replace(config.barycenter, ipc=own, images=None),
             synthesis=replace(config.synthesis, iterations=steps * longer),
             label_views=replace(config.label_views, count=min(views, longer), budget=None),
             coding=untried(config.coding),
@@ -159,7 +160,7 @@ def _copies(
         names = run.data.class_names[:count]
         data = replace(run.data, train=train, eval=test if len(test) else train, class_names=names)
         in_memory = replace(run.decoding, folder=None)
-        return _Copy(reduced, data, scratch / name, run.accelerator, in_memory, True, None, group)
+        return _Copy(reduced, data, scratch / name, run.accelerator, in_memory, True, group=group)
 
     kinds = {"few": (1, 1, 1), "wide": (2, 1, 1), "deep": (1, DEEPER, 1), "long": (2, 1, LONGER)}
     return [copy("warm-up", 1, 1, 1), *(copy(name, *kind) for name, kind in kinds.items())]
@@ -193,7 +194,7 @@ def _probe(run: Run, networks: Networks) -> tuple[int, bool]:
 def _work(run: Run, networks: Networks, stage: str) -> list[float]:
     """The work of a stage in a run or copy: classes, images, and images summed over all steps."""
     config, data, classes = run.config, run.data, len(run.data.class_names)
-    images, train, test = config.barycenter.ipc * classes, len(data.train), len(data.eval)
+    images, train, test = run.images, len(data.train), len(data.eval)
     students, (steps, size) = _students(run, networks), config.evaluate.budget(images)
     images_seen = steps * images / math.ceil(images / size)
     sampled, tried = min(SPACE_SAMPLE * classes, train), syntheses(config.coding)
@@ -213,7 +214,7 @@ def _labelling(run: Run, networks: Networks) -> list[float]:
     committee and students are trained on.
     """
     config, classes = run.config, len(run.data.class_names)
-    images = config.barycenter.ipc * classes
+    images = run.images
     names = candidates(config, networks.resolution)
     labelled = (
         len({*names} - {"none"})
@@ -238,7 +239,7 @@ def _choosing(
     """Seconds of the students that spend a budget, by what those of the evaluation take."""
     works = [_work(copy, networks, "evaluate") for copy in copies]
     students, steps = choice
-    batch = run.config.evaluate.budget(run.config.barycenter.ipc * len(run.data.class_names))[1]
+    batch = run.config.evaluate.budget(run.images)[1]
     work = [students, students * min(HELD_OUT, len(run.data.train)), steps * batch]
     _, shared = _seconds([each["evaluate"] for each in seconds], works, work)
     return 0.0, shared
@@ -255,7 +256,7 @@ def _students(run: Run, networks: Networks) -> int:
     if run.config.relabel.giver == "none":
         published = ("hard",)
     config = run.config.evaluate.with_labels(*published)
-    each = len(jobs(config, list(networks.students), run.config.barycenter.ipc))
+    each = len(jobs(config, list(networks.students), run.ipc))
     return config.enabled * each * len(set(config.optimizers))
 
 
@@ -281,7 +282,7 @@ def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
     """Extrapolate the sizes of files from two copies with different numbers of classes."""
     config, classes = run.config, len(run.data.class_names)
     counts = [len(copy.data.class_names) for copy in (wide, narrow)]
-    images = config.barycenter.ipc / narrow.config.barycenter.ipc * classes
+    images = run.images / narrow.ipc
 
     def extrapolate(pattern: str, growth: float = 1.0) -> float:
         large, small = (
@@ -291,10 +292,10 @@ def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
         per_class = max(0.0, (large - small) / (counts[0] - counts[1]))
         return max(0.0, small - per_class * counts[1]) + per_class * images * growth
 
-    count = config.label_views.number(config.barycenter.ipc * classes, classes)
+    count = config.label_views.number(run.images, classes)
     views = count * extrapolate("publish/*/soft_labels/*")
     views = min(views, config.label_views.budget or views)
-    labels = 4 * config.barycenter.ipc * classes * (classes - counts[1])  # longer than the copies'
+    labels = 4 * run.images * (classes - counts[1])  # longer than the copies'
     published = extrapolate("publish/**/*", PNG_GROWTH) + labels + views
     return Sizes(
         run=round(extrapolate("**/*") + 2 * (labels + views)),
@@ -310,5 +311,5 @@ def _images_in_memory(run: Run, networks: Networks) -> int:
     """Bytes of the decoded splits and of the distilled images in memory."""
     splits = len(run.data.train), len(run.data.eval)
     images = sum(count for count in splits if not file_bytes(count, networks.resolution))
-    images += COPIES * run.config.barycenter.ipc * len(run.data.class_names)
+    images += COPIES * run.images
     return images * 3 * networks.resolution**2

@@ -49,7 +49,7 @@ def own_comparison(run: Run, teacher: Teacher, networks: Networks, result: RunRe
             revision=None,
             fingerprint=fingerprint_of(distilled),
             images=len(distilled),
-            ipc=config.barycenter.ipc,
+            ipc=run.ipc if run.shares is None else None,
             classes=distilled.class_names,
         ),
         candidate=candidate(distilled, views),

@@ -60,6 +60,7 @@ from wdistill.pipeline.estimate import estimate
 from wdistill.pipeline.judging import own_comparison
 from wdistill.pipeline.run_folder import SECONDS, Run, claim, stage_times
 from wdistill.pipeline.shards import write_shard
+from wdistill.pipeline.stages.allocation import share_out_images
 from wdistill.pipeline.stages.finish import (
     CodedImages,
     code_images,
@@ -78,6 +79,7 @@ from wdistill.pipeline.tables import Estimate, estimate_table, transport_table
 from wdistill.pipeline.teacher import (
     Networks,
     Teacher,
+    check_images,
     find_networks,
     open_pixels,
     open_pool,
@@ -93,7 +95,8 @@ SAMPLE = 100  # images whose size stands for all, where a budget is to be estima
 
 
 def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
-    """runs/<last part of the dataset's name>-ipc<n> or -<budget>B, plus the shard's name.
+    """runs/<last part of the dataset's name>-ipc<n>, -<n>images or -<budget>B, plus the shard's
+    name.
 
     A glob pattern takes the name of its folder; characters other than letters, digits, ``_``, ``.``
     and ``-`` become ``-``.
@@ -103,8 +106,16 @@ def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
         path = path.parent
     name = re.sub(r"[^\w.-]+", "-", path.name.removesuffix(".parquet")).strip("-.") or "dataset"
     part = f"-{shard.name}" if shard else ""
-    size = f"ipc{config.barycenter.ipc}" if config.budget is None else f"{config.budget}B"
-    return Path("runs") / f"{name}-{size}{part}"
+    return Path("runs") / f"{name}-{_size(config)}{part}"
+
+
+def _size(config: RunConfig) -> str:
+    """``ipc10``, ``100images`` or ``50000B``; ``-w2`` after it where that shares images out."""
+    own = config.barycenter
+    size = f"ipc{own.ipc}" if own.images is None else f"{own.images}images"
+    if config.budget is not None:
+        size = f"{config.budget}B"
+    return size if own.allocation == "uniform" else f"{size}-{own.allocation}"
 
 
 def run(
@@ -134,6 +145,11 @@ def run(
             "`budget` is spent on all classes together, and `runtime.shard` makes a part of them; "
             "give `barycenter.ipc`"
         )
+    if shard is not None and config.barycenter.allocation == "w2":
+        raise OptionError(
+            "`barycenter.allocation=w2` shares images out over all classes, and `runtime.shard` "
+            "makes a part of them; leave one of them out"
+        )
     keep_freed_memory()
     opened = partial(
         open_accelerator, config.mixed_precision, runtime.device, runtime.track, folder
@@ -145,6 +161,7 @@ def run(
         with main_process_first(accelerator):
             scale = scaling(config) if runtime.streaming else None
             data = load_data(config.data, config.seed, config.least_ipc, runtime.quiet, scale)
+            check_images(config, data)
             check(data)
             networks = find_networks(config, data)
         stack.enter_context(training_ends(accelerator))
@@ -178,6 +195,7 @@ def estimate_run(config: RunConfig, runtime: RuntimeConfig) -> Estimate:
     accelerator = open_accelerator(config.mixed_precision, runtime.device)
     scale = scaling(config) if runtime.streaming else None
     data = load_data(config.data, config.seed, config.least_ipc, runtime.quiet, scale)
+    check_images(config, data)
     decoding = decoding_for(runtime, Path(), accelerator)
     run = Run(config, data, Path(), accelerator, decoding, runtime.quiet)
     networks = find_networks(config, data)
@@ -264,6 +282,7 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
             spent = spend(run, teacher)
         run = replace(run, config=spent.config)
     with _timed(run, "transport"):
+        run = share_out_images(run, teacher)
         transport = transport_stage(run, teacher)
     if run.shard is None:
         w2 = np.array(

@@ -35,7 +35,10 @@ SECONDS = "seconds.json"
 
 @dataclass(frozen=True)
 class Run:
-    """What all stages need: settings, data, folder and devices."""
+    """What all stages need: settings, data, folder and devices.
+
+    shares: images of each class, once they are shared out; None for equal numbers.
+    """
 
     config: RunConfig
     data: ImageData
@@ -44,6 +47,32 @@ class Run:
     decoding: Decoding
     quiet: bool
     shard: Shard | None = None
+    shares: tuple[int, ...] | None = None
+
+    @property
+    def ipc(self) -> int:
+        """Images per class: of each, or on average, rounded down."""
+        return self.config.barycenter.mean(len(self.data.class_names))
+
+    @property
+    def images(self) -> int:
+        """Images of all classes together."""
+        return self.config.barycenter.total(len(self.data.class_names))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Images of each class."""
+        return self.shares or (self.ipc,) * len(self.data.class_names)
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """(N,) int64, the class of each image of the set."""
+        return torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
+
+    def rows(self, label: int) -> slice:
+        """The images of a class among all, class by class."""
+        start = sum(self.counts[:label])
+        return slice(start, start + self.counts[label])
 
     @property
     def work(self) -> Path:
@@ -55,11 +84,11 @@ class Run:
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        return class_units(
-            len(self.data.class_names),
-            self.config.barycenter.ipc,
-            self.config.synthesis.images_per_step,
-        )
+        """They depend on the mean number of images alone, so that they are known before it is
+        shared out.
+        """
+        classes, at_once = len(self.data.class_names), self.config.synthesis.images_per_step
+        return class_units(classes, self.ipc, at_once)
 
     def compute(
         self,

@@ -162,8 +162,20 @@ def without_copies_in(run: Run, pixels: Pixels) -> tuple[Run, Pixels]:
     if data is run.data:
         return run, pixels
     logger.info(f"dataset: {data.notes[-1]}")
-    data.check_classes(run.config.least_ipc)
+    check_images(run.config, data)
     return replace(run, data=data), kept
+
+
+def check_images(config: RunConfig, data: ImageData) -> None:
+    """Raise DataError or OptionError unless the classes have as many images as they will need."""
+    settings = config.barycenter
+    data.check_classes(config.least_ipc)
+    if config.budget is not None:
+        return
+    classes = len(data.class_names)
+    settings.check(np.bincount(data.train.labels, minlength=classes).tolist())
+    if settings.images is not None and settings.allocation == "uniform":
+        data.check_classes(settings.mean(classes), settings.images)
 
 
 def prepare_teacher(run: Run, networks: Networks, pixels: Pixels) -> Teacher:

@@ -64,15 +64,37 @@ class LayerMoments:
 
 
 @dataclass(frozen=True)
+class Unequal:
+    """Classes of different sizes, of which n is the largest.
+
+    Attributes:
+        counts: Images of each of the G classes; M in all.
+        places: (M,) int64, where each image stands among the G * n, class by class.
+    """
+
+    counts: tuple[int, ...]
+    places: Tensor
+
+    @classmethod
+    def of(cls, counts: Sequence[int], device: torch.device) -> Unequal | None:
+        """None if all classes have the same size."""
+        if len(set(counts)) == 1:
+            return None
+        present = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
+        return cls(tuple(counts), present.flatten().nonzero()[:, 0].to(device))
+
+
+@dataclass(frozen=True)
 class Group:
     """The targets of G classes in one space, on its device, class by class.
 
     Attributes:
-        labels: (G * n,) int64.
-        weights: (G, n) float32.
-        atoms: (G * n, d) float32.
+        labels: (M,) int64, of all images.
+        weights: (G, n) float32, n being the images of the largest class; 0 where a class has fewer.
+        atoms: (M, d) float32.
         scale: (G,) float32, 1 / variance.
         moments: At the norm layers; None without them.
+        unequal: The sizes of the classes; None if each has n images.
     """
 
     labels: Tensor
@@ -80,26 +102,49 @@ class Group:
     atoms: Tensor
     scale: Tensor
     moments: LayerMoments | None
+    unequal: Unequal | None = None
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Images of each class."""
+        classes, ipc = self.weights.shape
+        return self.unequal.counts if self.unequal else (ipc,) * classes
+
+    def by_class(self, values: Tensor) -> Tensor:
+        """(G, n, ...) from the values (M, ...) of all images; 0 where a class has fewer than n."""
+        if self.unequal is not None:
+            room = values.new_zeros(self.weights.numel(), *values.shape[1:])
+            values = room.index_copy(0, self.unequal.places, values)
+        return values.view(*self.weights.shape, *values.shape[1:])
 
     def part(self, classes: slice) -> Group:
         """Some of the classes."""
-        ipc = self.weights.shape[1]
-        images = slice(classes.start * ipc, classes.stop * ipc)
+        images, unequal = rows_of(self.counts, classes), self.unequal
+        if unequal is not None:
+            first = classes.start * self.weights.shape[1]
+            unequal = Unequal(unequal.counts[classes], unequal.places[images] - first)
         return Group(
             labels=self.labels[images],
             weights=self.weights[classes],
             atoms=self.atoms[images],
             scale=self.scale[classes],
             moments=self.moments and self.moments.part(classes),
+            unequal=unequal,
         )
+
+
+def rows_of(counts: Sequence[int], classes: slice) -> slice:
+    """The images of consecutive classes, of which each has so many."""
+    start = sum(counts[: classes.start])
+    return slice(start, start + sum(counts[classes]))
 
 
 Active = Sequence[tuple[FeatureSpace, Group]]
 
 
 def feature_losses(features: Tensor, group: Group) -> tuple[Tensor, Tensor]:
-    """The feature term and the mean term, summed over classes. features: (G * n, d)."""
-    difference = (features - group.atoms).view(*group.weights.shape, -1)
+    """The feature term and the mean term, summed over classes. features: (M, d)."""
+    difference = group.by_class(features - group.atoms)
     weights = group.weights[:, :, None]
     single = (weights * difference**2).sum((1, 2))
     mean = ((weights * difference).sum(1) ** 2).sum(1)
@@ -115,8 +160,7 @@ def moment_loss(out: Activations, group: Group) -> Tensor:
     if real is None:
         return torch.zeros_like(group.scale).sum()
     weights = group.weights[:, :, None]
-    shape = (*group.weights.shape, -1)
-    means, variances = torch.cat(out.means, 1).view(shape), torch.cat(out.variances, 1).view(shape)
+    means, variances = (group.by_class(torch.cat(x, 1)) for x in (out.means, out.variances))
     mean = (weights * means).sum(1)
     variance = (weights * (variances + (means - mean[:, None]) ** 2)).sum(1)
     squares = torch.stack([mean - real.mean, variance - real.variance]).square() @ real.layer
@@ -132,7 +176,7 @@ def _loss(terms: Terms, group: Group, out: Activations) -> tuple[Tensor, Tensor]
     entropy = zero
     if terms.entropy > 0:
         losses = F.cross_entropy(out.logits, group.labels, reduction="none")
-        entropy = (group.weights.flatten() * losses).sum()
+        entropy = (group.weights * group.by_class(losses)).sum()
     # A tensor of the weights would be a copy to the device, for which the host waits.
     loss = terms.features * single + terms.mean * mean
     loss = loss + terms.moments * moments + terms.entropy * entropy
@@ -179,7 +223,7 @@ def pixel_gradient(
 
     Args:
         active: The teacher's space and its targets, and possibly one of the pool.
-        pixels: (G * n, 3, R, R) float in [0, 1].
+        pixels: (M, 3, R, R) float in [0, 1].
         views: One view of each image.
         share: Norm of the pool's gradient relative to the teacher's.
         autocast: The dtype of the networks' passes; None for float32.
@@ -188,21 +232,28 @@ def pixel_gradient(
     Returns:
         The gradient, with the shape of ``pixels``, and the unweighted TERMS of each active space.
     """
-    ipc = active[0][1].weights.shape[1]
-    classes_at_once = (limit or len(pixels)) // ipc
-    if classes_at_once == 0:
-        return _two_passes(active, pixels, views, share, autocast, limit or len(pixels))
+    counts, limit = active[0][1].counts, limit or len(pixels)
+    if max(counts) > limit:
+        return _two_passes(active, pixels, views, share, autocast, limit)
     parts = []
-    for start in range(0, len(pixels) // ipc, classes_at_once):
-        active_part = [
-            (space, group.part(slice(start, start + classes_at_once))) for space, group in active
-        ]
-        images = slice(start * ipc, (start + classes_at_once) * ipc)
+    for classes in _whole_classes(counts, limit):
+        active_part = [(space, group.part(classes)) for space, group in active]
+        images = rows_of(counts, classes)
         parts.append(_one_pass(active_part, pixels[images], views.part(images), share, autocast))
     if len(parts) == 1:
         return parts[0]
     sums = [torch.stack(terms).sum(0) for terms in zip(*(v for _, v in parts), strict=True)]
     return torch.cat([gradient for gradient, _ in parts]), sums
+
+
+def _whole_classes(counts: Sequence[int], limit: int) -> list[slice]:
+    """Consecutive classes with at most ``limit`` images in each part; no class has more."""
+    parts, start = [], 0
+    for stop in range(1, len(counts) + 1):
+        if stop == len(counts) or sum(counts[start : stop + 1]) > limit:
+            parts.append(slice(start, stop))
+            start = stop
+    return parts
 
 
 def _one_pass(

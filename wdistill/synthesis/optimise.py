@@ -28,6 +28,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from wdistill.config import SynthesisConfig
 from wdistill.core.devices import Capacity
@@ -36,7 +37,7 @@ from wdistill.data.augment import concatenate, random_views
 from wdistill.data.content.coding import Coding
 from wdistill.data.pixels import to_float, to_uint8
 from wdistill.errors import NumericalError
-from wdistill.synthesis.gradient import Group, LayerMoments, pixel_gradient
+from wdistill.synthesis.gradient import Group, LayerMoments, Unequal, pixel_gradient
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget
 from wdistill.synthesis.spectrum import Spectrum
 
@@ -64,10 +65,10 @@ class ClassTarget:
 
 @dataclass(frozen=True)
 class DistilledUnit:
-    """The distilled images of a group of G classes, n of each.
+    """The distilled images of a group of classes, M in all, class by class.
 
     Attributes:
-        pixels: (G, n, 3, R, R) uint8, after all steps.
+        pixels: (M, 3, R, R) uint8, after all steps.
         start: The same before the first step.
         middle: The same after half of the steps.
         trace: (readings, 1 + 4 + 4) float32: the step, then the unweighted TERMS of the teacher
@@ -109,20 +110,26 @@ class Objective:
 def _group(targets: Sequence[ClassTarget], space: int, device: torch.device) -> Group:
     """The targets of several classes in space number ``space``."""
     aims = [target.spaces[space] for target in targets]
-    ipc = len(targets[0].weights)
+    counts = [len(t.weights) for t in targets]
     return Group(
-        labels=torch.tensor([t.label for t in targets], device=device).repeat_interleave(ipc),
-        weights=torch.stack([t.weights for t in targets]).to(device),
+        labels=_each([t.label for t in targets], counts, device),
+        weights=pad_sequence([t.weights for t in targets], batch_first=True).to(device),
         atoms=torch.cat([t.atoms for t in aims]).to(device),
         scale=torch.tensor([1 / t.variance for t in aims], device=device),
         moments=LayerMoments.of([(t.means, t.variances) for t in aims], device),
+        unequal=Unequal.of(counts, device),
     )
+
+
+def _each(of_classes: Sequence[int], counts: Sequence[int], device: torch.device) -> Tensor:
+    """A value for each image from one for each class."""
+    return torch.tensor(of_classes).repeat_interleave(torch.tensor(counts)).to(device)
 
 
 def synthesise(
     objective: Objective,
     targets: Sequence[ClassTarget],
-    start: Tensor,
+    start: Sequence[Tensor],
     generators: Sequence[torch.Generator],
     on_step: Callable[[int], object] | None = None,
     capacity: Capacity | None = None,
@@ -132,7 +139,7 @@ def synthesise(
     Args:
         objective: What is minimised.
         targets: One per class.
-        start: (G, n, 3, R, R) float in [0, 1].
+        start: For each class (n, 3, R, R) float in [0, 1]; n may differ.
         generators: One CPU generator per class, which draws the views of its images.
         on_step: Called after each step with the number of images.
         capacity: How many images fit into the device's memory at once, as measured so far.
@@ -145,10 +152,10 @@ def synthesise(
     spaces, config = objective.spaces, objective.config
     device = spaces[0].network.device
     groups = [_group(targets, index, device) for index in range(len(spaces))]
-    ipc, count = len(targets[0].weights), start.shape[0] * start.shape[1]
-    grey = torch.tensor([t.grey for t in targets], device=device).repeat_interleave(ipc)
+    counts, first = [len(images) for images in start], torch.cat(list(start))
+    grey = _each([t.grey for t in targets], counts, device)
     spectrum = objective.spectrum.to(device)
-    pixels = _desaturate(start.flatten(0, 1).to(device), grey)
+    pixels = _desaturate(first.to(device), grey)
     coefficients = spectrum.coefficients(pixels)
     optimizer = torch.optim.Adam([coefficients], lr=config.lr, betas=(0.5, 0.9))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.iterations))
@@ -160,8 +167,8 @@ def synthesise(
         # No flips, unlike the paper: an image that has to match both ways becomes symmetric, and
         # students flip images themselves. [own] No difference on CIFAR-10 and Fashion-MNIST.
         class_views = [
-            random_views(ipc, config.crop_min, generator, config.whole_share, flips=False)
-            for generator in generators
+            random_views(n, config.crop_min, generator, config.whole_share, flips=False)
+            for n, generator in zip(counts, generators, strict=True)
         ]
         views = concatenate(class_views)
         space_indices = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
@@ -170,7 +177,7 @@ def synthesise(
         work = partial(
             pixel_gradient, active, shown, views, config.space_weight, objective.autocast
         )
-        gradient, values = capacity.run(work, count)
+        gradient, values = capacity.run(work, len(first))
         coefficients.grad = spectrum.gradient(_desaturate(gradient, grey))
         optimizer.step()
         schedule.step()
@@ -181,13 +188,13 @@ def synthesise(
         if step % LOOK_EVERY == 0 or step + 1 == config.iterations:
             looks.append(_look(step, values))
         if on_step is not None:
-            on_step(count)
+            on_step(len(first))
     if not bool(torch.isfinite(pixels).all()):
         raise NumericalError(_not_finite(config.iterations))
     return DistilledUnit(
-        pixels=to_uint8(pixels).view(start.shape).cpu(),
-        start=to_uint8(start),
-        middle=middle.view(start.shape).cpu(),
+        pixels=to_uint8(pixels).cpu(),
+        start=to_uint8(first),
+        middle=middle.cpu(),
         trace=torch.stack(looks) if looks else torch.zeros(0, 1 + 2 * len(TERMS)),
     )
 

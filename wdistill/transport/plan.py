@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,14 +194,22 @@ class TransportUnit:
 
 
 def transport_key(
-    features_key: str, config: BarycenterConfig, seed: int, groups: Groups | None
+    features_key: str,
+    config: BarycenterConfig,
+    counts: Sequence[int],
+    seed: int,
+    groups: Groups | None,
 ) -> str:
     """A hash of everything that the barycenters depend on.
 
+    counts: atoms of each class, whatever ``config`` says of their number;
     groups: (N,) int64, the group of every training image; None if there are no groups.
     """
     digest = None if groups is None else hashlib.sha256(groups.tobytes()).hexdigest()
-    return stable_hash([features_key, vars(config), seed, digest, STAGE, "with moments"])
+    numbers = ("ipc", "images", "allocation")
+    settings = {name: value for name, value in vars(config).items() if name not in numbers}
+    given = [features_key, settings, list(counts), seed, digest, STAGE, "with moments"]
+    return stable_hash(given)
 
 
 def stored_atoms(work: Path, key: str, classes: int) -> list[Atoms] | None:

@@ -38,16 +38,16 @@ def herding(features: Tensor, count: int) -> Tensor:
     return torch.tensor(picks)
 
 
-def random_rows(labels: Tensor, classes: int, ipc: int, seed: int, draw: int) -> Tensor:
-    """``ipc`` random rows of each class, class by class, independent for each ``draw``.
+def random_rows(labels: Tensor, counts: Sequence[int], seed: int, draw: int) -> Tensor:
+    """``counts[c]`` random rows of each class c, class by class, independent for each ``draw``.
 
-    The rows for a smaller ``ipc`` are a subset of those for a larger one.
+    The rows for a smaller number are a subset of those for a larger one.
     """
     selections = []
-    for label in range(classes):
+    for label, count in enumerate(counts):
         rows = (labels == label).nonzero()[:, 0]
         order = torch.randperm(len(rows), generator=stream(seed, "random-real", draw, label))
-        selections.append(rows[order[:ipc]])
+        selections.append(rows[order[:count]])
     return torch.cat(selections)
 
 

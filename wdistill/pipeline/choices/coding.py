@@ -106,12 +106,12 @@ def _scores(
 ) -> Callable[[Coding], np.ndarray]:
     """A function from a coding to the accuracies (kinds, seeds) of students of images so coded."""
     weights = torch.cat(list(_weights(transport)))
-    labels = torch.arange(len(run.data.class_names)).repeat_interleave(run.config.barycenter.ipc)
+    labels = run.labels
     students = ShortStudents(run, teacher, SHORT, "coding")
 
     def scores(coding: Coding) -> np.ndarray:
         images = synthesis(coding)
-        pixels = torch.cat([unit.pixels.flatten(0, 1) for unit in images.units])
+        pixels = torch.cat([unit.pixels for unit in images.units])
         candidate = Candidate(coding.seen(pixels), labels, mean_one(weights, labels), None)
         return students.scores(candidate, [images.key, *coding.key])
 

@@ -57,7 +57,7 @@ def short_students(config: RunConfig, resolution: int) -> int:
 
 def short_steps(config: RunConfig, classes: int) -> int:
     """Steps of the students that choose: as the run's own students take, up to MOST_STEPS."""
-    return min(MOST_STEPS, config.evaluate.budget(config.barycenter.ipc * classes)[0])
+    return min(MOST_STEPS, config.evaluate.budget(config.barycenter.total(classes))[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.distilled_set import Candidate, mean_one
 from wdistill.artifact.manifest import BudgetTrial
 from wdistill.config import StudentConfig
 from wdistill.core.settings import stable_hash
@@ -91,9 +91,11 @@ def _trial(
     run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], kind: Kind
 ) -> BudgetTrial:
     config = run.config
-    pixels = torch.cat([unit.pixels.flatten(0, 1) for unit in images.units])
-    labels = torch.arange(len(run.data.class_names)).repeat_interleave(config.barycenter.ipc)
-    candidate = Candidate(pixels, labels, torch.ones(len(labels)), None)
+    pixels, labels = torch.cat([unit.pixels for unit in images.units]), run.labels
+    weights = torch.ones(len(labels))
+    if run.shares is not None:
+        weights = mean_one(1 / torch.bincount(labels)[labels], labels)
+    candidate = Candidate(pixels, labels, weights, None)
     steps = budget.rounds(config)[-1]
     students = StudentConfig(steps=steps, batch_size=budget.batch_size(config), seeds=SEEDS)
     top1 = budget.judged(run, teacher, candidate, students, images.key)

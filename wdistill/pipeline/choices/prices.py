@@ -72,7 +72,7 @@ def prices_of(run: Run, teacher: Teacher, giver: Giver, quality: int | None) -> 
 def real_images(run: Run, teacher: Teacher, ipc: int) -> tuple[Tensor, Tensor]:
     """Random real images (n, 3, R, R) and their classes."""
     labels, classes = teacher.train.labels, len(run.data.class_names)
-    rows = random_rows(labels, classes, ipc, run.config.seed, 0)
+    rows = random_rows(labels, [ipc] * classes, run.config.seed, 0)
     return teacher.train.get(rows), labels[rows]
 
 

@@ -63,7 +63,7 @@ class ShortStudents:
         )
         resolution = train.preprocessing.resolution
         sources = {k: find_backbone(k, resolution=resolution, setting=STUDENTS) for k in KINDS}
-        every = jobs(self.config, KINDS, run.config.barycenter.ipc, ("distilled",))
+        every = jobs(self.config, KINDS, run.ipc, ("distilled",))
         given = [*inputs, len(setting.test), run.config.mixed_precision]
         keys = {
             job: stable_hash([given, job_key(setting, job, sources[job.student])]) for job in every

@@ -109,7 +109,7 @@ class CodedImages:
 
 def code_images(run: Run, images: StageOutput[DistilledUnit], coding: Coding) -> CodedImages:
     """Put all images into files, class by class."""
-    count, side = run.config.barycenter.ipc * len(run.data.class_names), _side(images)
+    count, side = len(run.labels), _side(images)
     grey = all(is_grey(rows) for rows in _rows(images))
     files = Pictures(chain.from_iterable(coding.files(r, grey) for r in _rows(images)), run.work)
     pixels = (decode_file(files[row], grey)[None] for row in range(count))
@@ -119,15 +119,15 @@ def code_images(run: Run, images: StageOutput[DistilledUnit], coding: Coding) ->
 
 def hard_set(run: Run, transport: StageOutput[TransportUnit], coded: CodedImages) -> DistilledSet:
     """The set with its classes as soft labels."""
-    ipc, names = run.config.barycenter.ipc, run.data.class_names
-    rows = (np.arange(len(names)) == np.full((ipc, 1), label) for label in range(len(names)))
+    names, labels = run.data.class_names, run.labels.numpy()
+    rows = (np.arange(len(names)) == np.full((n, 1), c) for c, n in enumerate(run.counts))
     return DistilledSet(
         images=coded.images,
-        labels=np.repeat(np.arange(len(names), dtype=np.int64), ipc),
+        labels=labels,
         weights=torch.cat(
             [transported.atoms.weights for transported in transported_classes(transport)]
         ).numpy(),
-        soft_labels=on_disk(rows, (ipc * len(names), len(names)), np.float32, run.work),
+        soft_labels=on_disk(rows, (len(labels), len(names)), np.float32, run.work),
         class_names=names,
         grey=coded.grey,
         files=coded.files,
@@ -139,22 +139,24 @@ def _side(images: StageOutput[DistilledUnit]) -> int:
 
 
 def _rows(images: StageOutput[DistilledUnit]) -> Iterator[NDArray[np.uint8]]:
-    """The images (G * n, H, W, 3) of each unit before they are coded."""
+    """The images (M, H, W, 3) of each unit before they are coded."""
     for unit in images.units:
-        yield unit.pixels.flatten(0, 1).permute(0, 2, 3, 1).contiguous().numpy()
+        yield unit.pixels.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def draw_pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
     """Draw the progress of synthesis: images at three times, and the terms of the loss."""
-    names, traces, progress = run.data.class_names, [], []
+    names, traces = run.data.class_names, []
+    progress: dict[int, NDArray[np.uint8]] = {}
     labels_shown = evenly(len(names), MOST_CLASSES)
     for unit, distilled in zip(run.units, images, strict=True):
         traces.append(distilled.trace)
-        stages = torch.stack([distilled.start, distilled.middle, distilled.pixels], 2)
-        visible = [index for index, label in enumerate(unit.classes) if label in labels_shown]
-        progress.append(stages[visible, :SHOWN_IMAGES])
-    grid = torch.cat(progress).permute(0, 1, 2, 4, 5, 3).contiguous().numpy()
-    save_png(run.folder / PICTURES / "synthesis.png", progress_grid(grid, labels_shown, names))
+        stages = torch.stack([distilled.start, distilled.middle, distilled.pixels], 1)
+        counts = [run.counts[label] for label in unit.classes]
+        for label, of_class in zip(unit.classes, stages.split(counts), strict=True):
+            if label in labels_shown:
+                progress[label] = of_class[:SHOWN_IMAGES].permute(0, 1, 3, 4, 2).numpy()
+    save_png(run.folder / PICTURES / "synthesis.png", progress_grid(progress, names))
     trace = torch.stack(traces).mean(0).numpy()
     terms = [f"{space}: {term}" for space in ("teacher", "pool") for term in TERMS]
     curves = {name: row for name, row in zip(terms, trace.T[1:], strict=True) if row.any()}
@@ -180,7 +182,8 @@ def manifest_of(
         config_hash=stable_hash(result.settings.to_dict()),
         source=SourceRecord.of(run.data),
         classes=run.data.class_names,
-        ipc=config.barycenter.ipc,
+        ipc=run.ipc,
+        counts=run.shares,
         resolution=teacher.train.preprocessing.resolution,
         images=len(result.distilled),
         coding=_coding_record(result),
@@ -199,7 +202,10 @@ def manifest_of(
             w2=tuple(result.w2[:, 0].tolist()), w2_random=tuple(result.w2[:, 1].tolist())
         ),
         distances=Distances(
-            nearest_real_rmse=tuple(map(tuple, result.nearest.astype(float).round(4).tolist()))
+            nearest_real_rmse=tuple(
+                tuple(result.nearest[run.rows(label)].astype(float).round(4).tolist())
+                for label in range(len(run.counts))
+            )
         ),
         label_views=_stored_views(config, result.views),
         seconds={stage: round(value, 2) for stage, value in stage_times(run).items()},
@@ -237,7 +243,7 @@ def _stored_views(config: RunConfig, views: LabelViews | None) -> StoredViews | 
 def publish(run: Run, result: RunResult, describe: Callable[[Sizes], Manifest]) -> None:
     """Write the set's folder and the card, unless they are already up to date."""
     root = run.folder / PUBLISH
-    folder = root / set_name(run.config.barycenter.ipc)
+    folder = root / set_name(run.ipc)
     if _is_published(folder, result.distilled, describe):
         return
     removed_report = remove_other_report(folder, result.distilled, result.views)
@@ -277,7 +283,7 @@ def _stable(manifest: Manifest) -> dict[str, Any]:
 def publish_own_report(
     run: Run, comparison: Comparison, measurements: Sequence[Measurements], command: str
 ) -> None:
-    folder = run.folder / PUBLISH / set_name(run.config.barycenter.ipc)
+    folder = run.folder / PUBLISH / set_name(run.ipc)
     label_bytes = sum(path.stat().st_size for path in label_shards(folder))
     report = build_report(replace(comparison, label_bytes=label_bytes), measurements, command)
     for row in report.rows:

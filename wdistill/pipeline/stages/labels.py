@@ -29,7 +29,7 @@ MOST_VIEWS = 1000  # of an image
 
 @dataclass(frozen=True)
 class UnitValues:
-    """Numbers of a unit's images: distances (G, n), or labels (G * n, C); float32."""
+    """Numbers of a unit's M images: distances (M,), or labels (M, C); float32."""
 
     values: Tensor
 
@@ -44,19 +44,20 @@ class UnitValues:
 def nearest_stage(
     run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], coding: Coding
 ) -> StageOutput[UnitValues]:
-    """Distances (G, n) of each unit's images, as a reader gets them, to the nearest real ones of
+    """Distances (M,) of each unit's images, as a reader gets them, to the nearest real ones of
     their class, see :func:`nearest_real`.
     """
-    key = stable_hash([images.key, *coding.key, "nearest"])
+    key = stable_hash([images.key, *coding.key, "nearest in rows"])
 
     def compute(unit: Unit, advance: Advance) -> UnitValues:
         distances = []
         shown = coding.seen(images.units[unit.index].pixels)
-        for label, pixels in zip(unit.classes, shown, strict=True):
+        counts = [run.counts[label] for label in unit.classes]
+        for label, pixels in zip(unit.classes, shown.split(counts), strict=True):
             real = teacher.images.batches(teacher.class_rows(label), 512)
             distances.append(nearest_real(pixels, real, teacher.network.device)[1])
             advance(1)
-        return UnitValues(torch.stack(distances))
+        return UnitValues(torch.cat(distances))
 
     return run.compute(Stage("nearest", key, UnitValues), compute)
 
@@ -77,15 +78,14 @@ class Decoded:
 
 
 def soft_stage(run: Run, giver: Giver, images: Decoded) -> StageOutput[UnitValues]:
-    """One label for each image: (G * n, C) for a unit, rows sum to 1."""
+    """One label for each image: (M, C) for a unit, rows sum to 1."""
     settings = run.config.relabel
     given = [images.key, giver.key, settings.views, settings.crop_min]
-    ipc = run.config.barycenter.ipc
 
     def compute(unit: Unit, advance: Advance) -> UnitValues:
         labels = []
         for label in unit.classes:
-            pixels = images.pixels[label * ipc : (label + 1) * ipc]
+            pixels = images.pixels[run.rows(label)]
             generator = stream(run.config.seed, "relabel", label)
             labels.append(soft_labels(giver.network, pixels, settings, generator))
             advance(1)
@@ -142,10 +142,10 @@ def _views(run: Run, giver: Giver, images: Decoded, count: int) -> LabelViews:
     temperature = run.config.evaluate.temperature
     settings = [count, config.topk, config.levels, config.crop_min, temperature]
     recipe = ViewRecipe(replace(config, count=count), temperature, run.config.seed)
-    ipc = run.config.barycenter.ipc
 
     def compute(unit: Unit, advance: Advance) -> LabelViews:
-        rows = torch.arange(unit.classes[0] * ipc, (unit.classes[-1] + 1) * ipc)
+        first, last = (run.rows(label) for label in (unit.classes[0], unit.classes[-1]))
+        rows = torch.arange(first.start, last.stop)
         ticks = len(unit.classes)
         return label_views(giver.network, images.pixels, recipe, rows, lambda: advance(ticks))
 

@@ -26,7 +26,7 @@ class RunResult:
         chosen: How the images became files.
         labels: Who labelled them.
         w2: (classes, 2), W2^2 of the barycenter and of random real images.
-        nearest: (classes, ipc), pixel distance of each image to the nearest real one.
+        nearest: (N,), pixel distance of each image to the nearest real one.
         settings: As they were given; a budget leaves the number of images open.
         spendings: What was compared to spend the budget on, if there is one.
         images: Distilled ones, or real ones that were chosen because of the budget.

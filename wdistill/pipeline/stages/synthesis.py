@@ -46,7 +46,7 @@ def synthesis_stage(
     config, seed = run.config.synthesis, run.config.seed
     seen = coding if coding.is_coarse else Coding()
     inputs = [seed, run.config.mixed_precision, [space.key for space in pool]]
-    key = stable_hash([transport.key, vars(config), inputs, *seen.key, "synthesis"])
+    key = stable_hash([transport.key, vars(config), inputs, *seen.key, "synthesis in rows"])
     terms = Terms(config.feature_weight, 0.0, config.bn_weight, config.ce_weight)
     spaces = [FeatureSpace("teacher", teacher.network, terms, teacher.key), *pool]
     capacity = Capacity()
@@ -63,10 +63,12 @@ def synthesis_stage(
             starts.append(class_start(real, spectrum, config.init, plan, label, seed))
             targets.append(class_target(real, pool, plan, label, seed))
         generators = [stream(seed, "synthesis", label) for label in unit.classes]
-        start = torch.stack(starts)
-        return synthesise(objective(), targets, start, generators, advance, capacity)
+        ticks = run.ipc * len(unit.classes)  # as if all classes had as many images
+        return synthesise(
+            objective(), targets, starts, generators, lambda _: advance(ticks), capacity
+        )
 
-    steps = config.iterations * run.config.barycenter.ipc
+    steps = config.iterations * run.ipc
     name = "synthesis" if seen.is_lossless else f"synthesis-q{seen.quality}"
     output = run.compute(Stage(name, key, DistilledUnit, steps, "img"), compute)
     if capacity.limit is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 
 from wdistill.core.machine.resources import own_cores
 from wdistill.core.seeds import stream
@@ -40,7 +41,8 @@ def transport_stage(run: Run, teacher: Teacher) -> StageOutput[TransportUnit]:
 
         def transport(index: int, survey: ClassSurvey) -> ClassTransport:
             generator = stream(seed, "transport", unit.classes[index])
-            barycenter = class_barycenter(survey.features, config, generator, class_groups[index])
+            own = replace(config, ipc=run.counts[unit.classes[index]])
+            barycenter = class_barycenter(survey.features, own, generator, class_groups[index])
             return class_transport(survey, barycenter, members[index], shares[index])
 
         parts = zip(teacher.images.parts(members, SURVEY_BATCH), shares, strict=True)
@@ -53,6 +55,6 @@ def transport_stage(run: Run, teacher: Teacher) -> StageOutput[TransportUnit]:
             advance(1)
         return TransportUnit(classes)
 
-    key = transport_key(teacher.key, config, seed, groups)
+    key = transport_key(teacher.key, config, run.counts, seed, groups)
     with BarycenterPool(own_cores(run.accelerator)) as pool:
         return run.compute(Stage(STAGE, key, TransportUnit), compute, begin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,23 +79,24 @@ def preview_grid(
 
 
 def progress_grid(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], class_names: tuple[str, ...]
+    images: Mapping[int, NDArray[np.uint8]], class_names: tuple[str, ...]
 ) -> Image.Image:
     """Some images of some classes at the start, the middle and the end of synthesis, side by side.
 
-    images: (K, n, 3, H, W, 3), of the classes ``labels`` (K,), at the three moments.
+    images: for each class shown, by its label, (n, 3, H, W, 3) at the three moments.
     """
-    classes, count, moments, *shape = images.shape
-    rows = classes * count * moments
+    moments = np.concatenate([each.reshape(-1, *each.shape[2:]) for each in images.values()])
+    each = [of_class.shape[0] * of_class.shape[1] for of_class in images.values()]
+    rows = len(moments)
     sequence = DistilledSet(
-        images=images.reshape(rows, *shape),
-        labels=labels.repeat(count * moments),
+        images=moments,
+        labels=np.repeat(np.array([*images], np.int64), each),
         weights=np.zeros(rows, np.float32),
         soft_labels=np.zeros((rows, len(class_names)), np.float32),
         class_names=class_names,
     )
     footer = "each image at the start, after half of the steps, at the end"
-    return preview_grid(sequence, max_per_class=count * moments, footer=footer)
+    return preview_grid(sequence, max_per_class=max(each), footer=footer)
 
 
 def loss_plot(steps: NDArray[np.float32], curves: dict[str, NDArray[np.float32]]) -> Image.Image:
