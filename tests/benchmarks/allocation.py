@@ -6,8 +6,8 @@
 `--dataset` is a folder with train.parquet and test.parquet. `--most` images of the largest class
 are taken, of each next one `--tail` times as many. The teacher is trained once, and each allocation
 makes 10 images per class on average. Students of hard labels are trained on these, and on random
-real images in the same numbers. "Plain" students count each image the same, the others each class.
-Rows are written as they are found; the same command goes on where it was. `--show` prints the table.
+real images in the same numbers. "Plain" students count each image the same, others each class. Rows
+are written as they are found; the same command goes on where it was. `--show` prints the table.
 """
 
 from __future__ import annotations

@@ -225,7 +225,8 @@ def _describe(manifest: Manifest) -> Json:
     holdout = "held out of its training split" if source.eval_is_holdout else None
     return {
         "images": f"{manifest.images}",
-        "ipc": manifest.ipc,
+        "each": _each(manifest),
+        "unequal": manifest.counts is not None,
         "classes": len(manifest.classes),
         "width": manifest.resolution,
         "height": manifest.resolution,
@@ -247,6 +248,12 @@ def _describe(manifest: Manifest) -> Json:
             if count
         ],
     }
+
+
+def _each(manifest: Manifest) -> str:
+    """Images of each class: their number, or the least and the most."""
+    least, most = min(manifest.per_class), max(manifest.per_class)
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def _make(manifest: Manifest) -> Json:
@@ -323,6 +330,7 @@ def _transport(manifest: Manifest) -> Json:
     rows = [
         {
             "name": names[c],
+            "images": manifest.per_class[c],
             "w2": number(w2[c]),
             "w2_random": number(w2_random[c]),
             "nearest": number(statistics.fmean(nearest[c])),

@@ -150,7 +150,8 @@ def title(manifests: Sequence[Manifest]) -> str:
     counts = [str(m.ipc) for m in manifests]
     several = f"{', '.join(counts[:-1])} and {counts[-1]}" if len(counts) > 1 else counts[0]
     noun = "image" if counts == ["1"] else "images"
-    return f"{name}, distilled to {several} {noun} per class"
+    average = " on average" if any(m.counts for m in manifests) else ""
+    return f"{name}, distilled to {several} {noun} per class{average}"
 
 
 def source_name(source: SourceRecord) -> str:
