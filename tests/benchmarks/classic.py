@@ -131,7 +131,7 @@ def main() -> None:
     utils = their_code(options.code)
     real = load_data(DataConfig(dataset=options.dataset), 0, 1)
     store = PixelStore(real.train, Preprocessing(SIZE, SIZE, (0.0,) * 3, (1.0,) * 3), quiet=True)
-    rows = random_rows(store.labels, 10, options.ipc, 0, 0)
+    rows = random_rows(store.labels, [options.ipc] * 10, 0, 0)
     images, labels = store.get(rows), store.labels[rows]
     theirs, own = trained(utils, images, labels, options.epochs)
     largest = max(

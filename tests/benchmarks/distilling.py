@@ -234,7 +234,7 @@ class Bench:
         moved = spectrum or self.spectrum
         objective = Objective(problem.spaces, moved, config, coding=coding)
         done = synthesise(objective, problem.targets, problem.start, streams)
-        return done.pixels.flatten(0, 1)
+        return done.pixels
 
     def distil(self, setting: Setting, seed: int) -> tuple[Tensor, Tensor]:
         """Pixels (C * n, 3, R, R) and weights (C * n,), mean 1."""
@@ -252,7 +252,7 @@ class Bench:
         return self.synthesise(problem, setting.synthesis, seed, moved), problem.weights
 
     def random(self, ipc: int, seed: int) -> tuple[Tensor, Tensor]:
-        rows = random_rows(self.train.labels, self.classes, ipc, 0, seed)
+        rows = random_rows(self.train.labels, [ipc] * self.classes, 0, seed)
         return self.train.get(rows), torch.ones(len(rows))
 
     def score(

@@ -223,7 +223,7 @@ def main(
     size = real.native_size
     seen = Preprocessing(size, size, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
     store = PixelStore(real.train, seen)
-    chosen = random_rows(store.labels, len(CLASSES), ipc, 0, 0)
+    chosen = random_rows(store.labels, [ipc] * len(CLASSES), 0, 0)
     pixels, labels = store.get(chosen), store.labels[chosen]
     data = PilImages(pixels, labels, StudentConfig(), seen)
     given = TrainingSet(pixels, labels, torch.ones(len(labels)), soft=False)

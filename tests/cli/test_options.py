@@ -114,7 +114,10 @@ def test_a_flag_may_complete_the_file(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("barycentre: {ipc: 3}", "`barycentre` is no setting of wdistill"),
-        ("barycenter: {ipcs: 3}", "choose from ipc, weights, group_weights, restarts"),
+        (
+            "barycenter: {ipcs: 3}",
+            "choose from ipc, images, allocation, weights, group_weights, restarts",
+        ),
         ("barycenter: {ipc: ten}", "`barycenter.ipc` is 'ten'; give a whole number"),
         ("barycenter: {ipc: 0}", "`barycenter.ipc` is 0; give a number from 1 to 1000"),
         ("barycenter: 3", "`barycenter` is 3; give settings by name"),

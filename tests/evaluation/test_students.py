@@ -95,30 +95,30 @@ UNEVEN = torch.tensor([2, 0, 1, 1, 0, 2, 2, 1, 0, 2, 2, 0, 1, 1, 1, 2, 0, 0])
 @pytest.mark.parametrize("ipc", [1, 2, 5])
 @pytest.mark.parametrize("draw", [0, 1, 2])
 def test_random_rows_are_ipc_different_images_of_each_class(ipc: int, draw: int) -> None:
-    rows = random_rows(UNEVEN, 3, ipc, 0, draw)
+    rows = random_rows(UNEVEN, [ipc] * 3, 0, draw)
     assert UNEVEN[rows].tolist() == [0] * ipc + [1] * ipc + [2] * ipc
     assert len(set(rows.tolist())) == len(rows)
 
 
 def test_random_rows_are_drawn_anew_for_each_student(store: PixelStore) -> None:
-    draws = [tuple(random_rows(store.labels, 3, 10, 0, draw).tolist()) for draw in range(5)]
+    draws = [tuple(random_rows(store.labels, [10] * 3, 0, draw).tolist()) for draw in range(5)]
     assert len(set(draws)) == 5
-    again = [tuple(random_rows(store.labels, 3, 10, 0, draw).tolist()) for draw in range(5)]
+    again = [tuple(random_rows(store.labels, [10] * 3, 0, draw).tolist()) for draw in range(5)]
     assert draws == again
-    assert tuple(random_rows(store.labels, 3, 10, 1, 0).tolist()) not in draws
+    assert tuple(random_rows(store.labels, [10] * 3, 1, 0).tolist()) not in draws
 
 
 def test_random_rows_of_a_class_do_not_depend_on_the_others(store: PixelStore) -> None:
-    wide = random_rows(store.labels, 3, 10, 0, 0)[:10]
-    assert torch.equal(random_rows(store.labels, 1, 10, 0, 0), wide)
-    assert torch.equal(random_rows(store.labels, 1, 4, 0, 0), wide[:4])
+    wide = random_rows(store.labels, [10] * 3, 0, 0)[:10]
+    assert torch.equal(random_rows(store.labels, [10], 0, 0), wide)
+    assert torch.equal(random_rows(store.labels, [4], 0, 0), wide[:4])
 
 
 def test_every_image_has_the_same_chance() -> None:
     """500 draws of 2 of 6 images: each is drawn 167 times, give or take 10.5."""
     counts = torch.zeros(len(UNEVEN))
     for draw in range(500):
-        counts[random_rows(UNEVEN, 3, 2, 3, draw)] += 1
+        counts[random_rows(UNEVEN, [2] * 3, 3, draw)] += 1
     for label in range(3):
         own = counts[label == UNEVEN]
         expected = 1000 / len(own)
@@ -203,7 +203,7 @@ def test_random_images_are_real_and_the_same_for_both_kinds_of_labels(
     setting: StudentSetting,
 ) -> None:
     hard, soft = (training_set(setting, Job("s", "random", k, IPC, 1)) for k in ("hard", "soft"))
-    rows = random_rows(setting.train.labels, len(NAMES), IPC, setting.seed, 1)
+    rows = random_rows(setting.train.labels, [IPC] * len(NAMES), setting.seed, 1)
     assert torch.equal(hard.images, setting.train.get(rows))
     assert torch.equal(soft.images, hard.images)
     other = training_set(setting, Job("s", "random", "hard", IPC, 0))

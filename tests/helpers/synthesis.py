@@ -116,5 +116,8 @@ def distil(
     return synthesise_in(objective, targets, start, generators, on_step=on_step)
 
 
-def synthesise(*arguments: Any, **keywords: Any) -> Tensor:
-    return distil(*arguments, **keywords).pixels
+def synthesise(
+    network: FeatureNetwork, targets: Sequence[ClassTarget], start: Tensor, *more: Any, **named: Any
+) -> Tensor:
+    """The images (G, n, 3, R, R), as many of each class as in ``start``."""
+    return distil(network, targets, start, *more, **named).pixels.view(start.shape)

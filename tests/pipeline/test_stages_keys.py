@@ -36,6 +36,7 @@ BASE = RunConfig.from_dict(
 )
 OTHER: dict[str, Any] = {  # another value of each setting that a stage after the teacher depends on
     "barycenter.ipc": 3,
+    "barycenter.images": 50,
     "barycenter.weights": "free",
     "barycenter.group_weights": "proportional",
     "barycenter.restarts": 9,
@@ -144,7 +145,7 @@ def test_every_setting_is_accounted_for() -> None:
     """A new setting makes this fail until it is in OTHER, or among those that other tests cover."""
     elsewhere = (
         "data.", "teacher.", "evaluate.", "label_views.budget", "coding.image_format",
-        "relabel.giver", "relabel.committee_steps", "budget",
+        "relabel.giver", "relabel.committee_steps", "budget", "barycenter.allocation",
     )  # fmt: skip
     settings = {name for name in flat(BASE.to_dict()) if not name.startswith(elsewhere)}
     assert settings == set(OTHER)

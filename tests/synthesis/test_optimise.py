@@ -253,12 +253,12 @@ def several(values: Sequence[Sequence[float]], **terms: float) -> DistilledUnit:
 def test_every_space_is_reached() -> None:
     """The teacher's at every step, those of the pool in turn."""
     values = [[0.2, 0.8], [0.7, 0.3], [0.9, 0.1]]
-    pixels = several(values, features=1.0).pixels[0].float() / 255
+    pixels = several(values, features=1.0).pixels.float() / 255
     torch.testing.assert_close(pixels.mean((2, 3)), torch.tensor(values).T, atol=0.01, rtol=0)
 
 
 def test_the_mean_term_binds_the_mean_alone() -> None:
-    pixels = several([[0.1, 0.5]], features=0.0, mean=1.0).pixels[0].float() / 255
+    pixels = several([[0.1, 0.5]], features=0.0, mean=1.0).pixels.float() / 255
     means = pixels[:, 0].mean((1, 2))
     assert float(means.mean()) == pytest.approx(0.3, abs=0.01)
     assert float(means[0]) == pytest.approx(float(means[1]), abs=0.01)
@@ -303,7 +303,7 @@ def test_the_trace_shows_the_terms_falling() -> None:
 
 def test_the_middle_lies_between_start_and_end() -> None:
     done = several([[0.1, 0.9]], features=1.0)
-    start, middle, end = 0.5, *(x[0, 0, 0].float().mean() / 255 for x in (done.middle, done.pixels))
+    start, middle, end = 0.5, *(x[0, 0].float().mean() / 255 for x in (done.middle, done.pixels))
     assert end < middle < start or abs(middle - end) < 0.01
     assert middle < start - 0.05
 

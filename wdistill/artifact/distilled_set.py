@@ -282,6 +282,13 @@ class Candidate:
         return max(1, round(len(self.labels) / (int(self.labels.max()) + 1)))
 
 
+def weights_alike(given: Candidate, labels: Tensor) -> Tensor:
+    """(n,) weights of other images of classes ``labels``: the means of those of the set's."""
+    sums = torch.bincount(given.labels, given.weights, minlength=int(labels.max()) + 1)
+    counts = torch.bincount(given.labels, minlength=len(sums))
+    return (sums / counts.clamp(min=1))[labels].float()
+
+
 def mean_one(weights: Tensor, labels: Tensor) -> Tensor:
     """Rescale weights (n,) from sum 1 within each class to mean 1. The classes still have equal
     sums, so that one with more images does not count for more.

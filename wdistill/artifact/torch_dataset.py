@@ -24,7 +24,8 @@ class DistilledImages(Dataset[dict[str, Tensor]]):
     """Items ``{"image", "target", "weight", "label"}``, which a DataLoader batches as they are.
 
     image: (3, R, R) float32 in [0, 1], not normalised; target: (C,) float32, the label giver's
-    probabilities at ``temperature``; weight: () float32, of mean 1 over a class; label: () int64.
+    probabilities at ``temperature``; weight: () float32, of mean 1, with the same sum
+    for each class; label: () int64.
 
     With stored views an item is a view as it was labelled: a crop of an image with a box of
     another one pasted in. ``weight`` is then that of both, by area, and ``label`` the image's

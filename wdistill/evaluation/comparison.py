@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.distilled_set import Candidate, mean_one, weights_alike
 from wdistill.artifact.report import EvaluatedSet, Recipe
 from wdistill.config import BarycenterConfig, Baseline, RecipeName, RelabelConfig, StudentConfig
 from wdistill.core.seeds import stream
@@ -285,16 +285,22 @@ def baseline_rows(comparison: Comparison) -> dict[str, tuple[Tensor, Tensor]]:
             comparison.rows(c)[herding(features[c], counts[c])] for c in range(comparison.classes)
         ]
         rows = torch.cat(parts)
-        selections["herding"] = rows, torch.ones(len(rows))
+        selections["herding"] = rows, _weights(comparison, rows)
     if "nearest" in comparison.protocol.baselines:
         atoms = comparison.transport
-        weights = torch.cat(
-            [class_atoms.weights * len(class_atoms.weights) for class_atoms in atoms]
-        ).float()
-        selections["nearest"] = torch.cat([class_atoms.nearest for class_atoms in atoms]), weights
+        rows = torch.cat([class_atoms.nearest for class_atoms in atoms])
+        weights = torch.cat([class_atoms.weights for class_atoms in atoms]).float()
+        selections["nearest"] = rows, mean_one(weights, comparison.train.labels[rows])
     for kind, rows in _unweighted(comparison).items():
-        selections[kind] = rows, torch.ones(len(rows))
+        selections[kind] = rows, _weights(comparison, rows)
     return selections
+
+
+def _weights(comparison: Comparison, rows: Tensor) -> Tensor:
+    """Of real images that have none of their own."""
+    if comparison.unequal is None:
+        return torch.ones(len(rows))
+    return weights_alike(comparison.candidate, comparison.train.labels[rows])
 
 
 def _unweighted(comparison: Comparison) -> dict[str, Tensor]:

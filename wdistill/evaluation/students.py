@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from wdistill.artifact.distilled_set import Candidate, mean_one
+from wdistill.artifact.distilled_set import Candidate, weights_alike
 from wdistill.artifact.model import Count, Number, Record
 from wdistill.artifact.report import Curve, Recipe
 from wdistill.config import Labels, LabelViewsConfig, RelabelConfig, StudentConfig
@@ -154,7 +154,7 @@ def _real_rows(setting: StudentSetting, job: Job) -> tuple[Tensor, Tensor]:
         rows = random_rows(labels, counts, setting.seed, job.seed)
         if setting.counts is None:
             return rows, torch.ones(len(rows))
-        return rows, mean_one(1 / torch.tensor(counts)[labels[rows]], labels[rows])
+        return rows, weights_alike(setting.candidate, labels[rows])
     if job.images == "full":
         return torch.arange(len(labels)), torch.ones(len(labels))
     return setting.chosen[job.images]

@@ -64,7 +64,7 @@ def gallery(comparison: Comparison) -> Gallery:
             candidate.pixels[members], real, comparison.accelerator.device
         )
         nearest[members], distances[members] = comparison.train.get(rows[places]), distance
-    shares = candidate.weights / torch.bincount(candidate.labels)[candidate.labels]
+    shares = candidate.weights * (len(candidate.labels.unique()) / len(candidate.labels))
     return Gallery(
         images=candidate.pixels.permute(0, 2, 3, 1).contiguous().numpy(),
         labels=candidate.labels.numpy(),
