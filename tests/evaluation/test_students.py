@@ -14,7 +14,7 @@ import torch
 from helpers.runs import embedded_table
 from sklearn.metrics import accuracy_score
 
-from wdistill.artifact.distilled_set import DistilledSet, candidate
+from wdistill.artifact.distilled_set import DistilledSet, candidate, mean_one
 from wdistill.config import RelabelConfig, StudentConfig
 from wdistill.core.devices import open_accelerator
 from wdistill.data.content.coding import Coding
@@ -27,6 +27,7 @@ from wdistill.evaluation.students import (
     Jobs,
     Outcome,
     StudentSetting,
+    in_proportion,
     job_key,
     jobs,
     read_outcome,
@@ -208,6 +209,40 @@ def test_random_images_are_real_and_the_same_for_both_kinds_of_labels(
     assert torch.equal(soft.images, hard.images)
     other = training_set(setting, Job("s", "random", "hard", IPC, 0))
     assert not torch.equal(other.images, hard.images)
+
+
+def test_random_images_are_as_unequal_as_the_set_and_every_class_counts_the_same(
+    setting: StudentSetting,
+) -> None:
+    counts = (1, 2, 6)
+    labels = torch.arange(3).repeat_interleave(torch.tensor(counts))
+    shares = mean_one(1 / torch.tensor(counts)[labels].float(), labels)
+    own = replace(setting.candidate, labels=labels, weights=shares)
+    uneven = replace(setting, counts=counts, candidate=own)
+    given = training_set(uneven, Job("s", "random", "hard", IPC, 1))
+    assert torch.bincount(given.targets).tolist() == list(counts)
+    torch.testing.assert_close(
+        torch.bincount(given.targets, given.weights), torch.full((3,), 3.0).double()
+    )
+    plain = replace(uneven, candidate=replace(own, weights=torch.ones(9)))
+    assert torch.equal(
+        training_set(plain, Job("s", "random", "hard", IPC, 1)).weights, torch.ones(9)
+    )
+    twice = training_set(uneven, Job("s", "random", "hard", 2 * IPC, 1))
+    assert torch.bincount(twice.targets).tolist() == [2, 4, 12]
+
+
+@pytest.mark.parametrize(
+    ("counts", "ipc", "scaled"),
+    [
+        ((5, 10, 15), 10, [5, 10, 15]),
+        ((5, 10, 15), 5, [2, 5, 8]),
+        ((1, 20, 9), 1, [1, 2, 1]),
+        ((0, 3, 3), 2, [0, 3, 3]),
+    ],
+)
+def test_numbers_in_proportion(counts: tuple[int, ...], ipc: int, scaled: list[int]) -> None:
+    assert in_proportion(counts, ipc) == scaled
 
 
 def test_all_students_of_a_seed_see_the_same_random_images(setting: StudentSetting) -> None:
