@@ -48,6 +48,9 @@ def test_sets_that_are_older_than_the_choice_of_a_format_are_png(tmp_path: Path)
         ({"ipc": 10**30}, "ipc is not a number of a sensible size"),
         ({"ipc": 5}, "ipc is 5, but 4 in config"),
         ({"images": 13}, "images is 13 for 3 classes of 4"),
+        ({"counts": [4, 4]}, "images is 12 for 3 classes of 4"),
+        ({"counts": [3, 4, 4]}, "images is 12 for 3 classes of 4"),
+        ({"counts": [3, 4, 5]}, "nearest_real_rmse does not have one value for each image"),
         ({"classes": [1]}, "classes.0 is int instead of text"),
         ({"source": []}, "source is list instead of a mapping"),
         ({"teacher": {}}, "teacher.backbone is missing"),
@@ -87,3 +90,11 @@ def test_the_schema_in_the_package_is_that_of_the_model(name: str) -> None:
 if __name__ == "__main__":
     for name, model in MODELS.items():
         (SCHEMAS / f"{name}.schema.json").write_text(schema_text(model))
+
+
+def test_images_may_be_shared_out_unequally() -> None:
+    near = [[0.1] * 2, [0.1] * 3, [0.1] * 7]
+    unequal = manifest(counts=[2, 3, 7], distances={"nearest_real_rmse": near})
+    assert unequal.per_class == (2, 3, 7)
+    assert (unequal.images, unequal.ipc) == (12, 4)
+    assert manifest().per_class == (4, 4, 4)

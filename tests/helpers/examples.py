@@ -85,6 +85,7 @@ def manifest_json(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) 
         },
         "classes": list(names),
         "ipc": ipc,
+        "counts": None,
         "resolution": 28,
         "images": ipc * len(names),
         "coding": {
