@@ -221,9 +221,7 @@ def test_random_images_are_as_unequal_as_the_set_and_every_class_counts_the_same
     uneven = replace(setting, counts=counts, candidate=own)
     given = training_set(uneven, Job("s", "random", "hard", IPC, 1))
     assert torch.bincount(given.targets).tolist() == list(counts)
-    torch.testing.assert_close(
-        torch.bincount(given.targets, given.weights), torch.full((3,), 3.0).double()
-    )
+    torch.testing.assert_close(torch.bincount(given.targets, given.weights), torch.full((3,), 3.0))
     plain = replace(uneven, candidate=replace(own, weights=torch.ones(9)))
     assert torch.equal(
         training_set(plain, Job("s", "random", "hard", IPC, 1)).weights, torch.ones(9)

@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers.runs import embedded_table, parquet_bytes, run_wdistill
 
 import wdistill
+from wdistill.artifact.distilled_set import candidate, read_report
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
 from wdistill.artifact.reading import open_published
@@ -90,7 +92,7 @@ def test_the_card_names_them(run: tuple[Path, str]) -> None:
 
 def test_random_real_images_come_in_the_same_numbers(run: tuple[Path, str]) -> None:
     """Their bytes are those of as many images, and each kind of labels has its row."""
-    report = wdistill.DistilledRun(run[0]).report
+    report = read_report(one_set(run[0]))
     assert report is not None
     assert report.source.ipc is None
     rows = {(row.images, row.labels): row for row in report.rows}
@@ -99,11 +101,14 @@ def test_random_real_images_come_in_the_same_numbers(run: tuple[Path, str]) -> N
 
 
 def test_loaded_for_training_every_class_counts_the_same(run: tuple[Path, str]) -> None:
+    """Each of two views of an image weighs as image and partner do, so on average as in the set."""
     loaded = wdistill.load(one_set(run[0]))
-    assert len(loaded) == IMAGES
+    assert (len(loaded), loaded.views) == (2 * IMAGES, 2)
     published = open_published(run[0])
-    assert published.views is not None
-    assert len(published.views) == 2 * IMAGES
+    given = candidate(published.distilled)
+    sums = torch.bincount(given.labels, given.weights)
+    torch.testing.assert_close(sums, torch.full((10,), IMAGES / 10), rtol=1e-5, atol=0)
+    assert sum(float(item["weight"]) for item in loaded) == pytest.approx(2 * IMAGES, rel=1e-4)
 
 
 def resumed(run: Path, source: Path, folder: Path, kept: Sequence[str]) -> Path:
