@@ -238,8 +238,8 @@ class BarycenterConfig(Settings):
         return self.ipc * classes if self.images is None else self.images
 
     def mean(self, classes: int) -> int:
-        """Images per class: of each, or on average, rounded down."""
-        return max(1, self.total(classes) // classes)
+        """Images per class: of each, or on average, rounded."""
+        return max(1, round(self.total(classes) / classes))
 
     def check(self, counts: Sequence[int]) -> None:
         """Raise OptionError unless the images can be shared out over classes of which so many real

@@ -101,6 +101,14 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     assert runtime == RuntimeConfig(device="cpu", num_workers=2)
 
 
+def test_images_per_class_that_are_typed_win_over_images_in_all_of_a_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", "barycenter: {images: 100, allocation: w2}")
+    config, _ = parsed(RunConfig, "--config", path, "--ipc", "4")
+    assert config.barycenter.total(10) == 40
+    config, _ = parsed(RunConfig, "--config", path, "--allocation", "uniform")
+    assert (config.barycenter.total(10), config.barycenter.mean(10)) == (100, 10)
+
+
 def test_a_flag_may_complete_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", '{"evaluate": {"labels": ["views"]}}')
     config, _ = parsed(RunConfig, "--config", path, "--label-views", "4")

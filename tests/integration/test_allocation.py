@@ -61,7 +61,7 @@ def test_the_set_has_all_images_and_says_how_many_of_each_class(run: tuple[Path,
     manifest = manifest_of(folder)
     assert manifest.counts is not None
     assert sum(manifest.counts) == manifest.images == IMAGES
-    assert manifest.ipc == IMAGES // 10
+    assert manifest.ipc == round(IMAGES / 10)
     assert len(set(manifest.counts)) > 1
     assert min(manifest.counts) >= 1
     assert manifest.counts[9] <= RARE
@@ -97,7 +97,7 @@ def test_random_real_images_come_in_the_same_numbers(run: tuple[Path, str]) -> N
     assert report.source.ipc is None
     rows = {(row.images, row.labels): row for row in report.rows}
     assert set(rows) == {(i, k) for i in ("distilled", "random") for k in ("hard", "views")}
-    assert {row.ipc for row in report.rows} == {IMAGES // 10}
+    assert {row.ipc for row in report.rows} == {round(IMAGES / 10)}
 
 
 def test_loaded_for_training_every_class_counts_the_same(run: tuple[Path, str]) -> None:

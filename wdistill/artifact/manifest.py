@@ -241,7 +241,7 @@ class Manifest(FileRecord):
 
     config: all settings, ``config_changed`` names those that were not at their default, and
     ``config_hash`` is that of the settings before folders were taken out; images: in all; ipc: for
-    each class, or on average, rounded down, where ``counts`` has those of each class;
+    each class, or on average, rounded, where ``counts`` has those of each class;
     revisions: commits of students and feature spaces on the Hub, by their ids; local_students:
     architectures of students that were folders, by their published names; seconds: by stage;
     environment: variables that made float32 less precise; threads: of each process, because sums on

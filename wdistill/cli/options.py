@@ -159,6 +159,8 @@ def _command_line_values(options: dict[str, Any]) -> dict[str, Any]:
             raise OptionError(
                 f"`barycenter.ipc` and `{other}` are both given; leave one of them out"
             )
+    if "barycenter.ipc" in values:
+        values["barycenter.images"] = None  # of a file; what is typed wins
     return values
 
 

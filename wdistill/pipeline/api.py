@@ -115,7 +115,7 @@ def distill(
         dataset: Hub id, image folder, parquet file or folder, or save_to_disk folder; by default
             that of ``config``, or else the Fashion-MNIST subset in the package.
         backbone: Image classifier whose features are used: Hub id, folder or built-in name.
-        ipc: Images per class.
+        ipc: Images per class; of a number in all, or unequal ones, ``barycenter`` in ``config``.
         output: The run's folder; by default ``runs/<dataset>-ipc<n>``.
         config: All settings that change the result. The arguments above override it.
         runtime: Device, workers, progress bars, tracking, streaming, shard.
@@ -332,7 +332,7 @@ def _run_settings(
     if backbone is not None:
         config = replace(config, teacher=replace(config.teacher, backbone=str(backbone)))
     if ipc is not None:
-        config = replace(config, barycenter=replace(config.barycenter, ipc=ipc))
+        config = replace(config, barycenter=replace(config.barycenter, ipc=ipc, images=None))
     return config
 
 

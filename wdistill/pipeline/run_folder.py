@@ -51,7 +51,7 @@ class Run:
 
     @property
     def ipc(self) -> int:
-        """Images per class: of each, or on average, rounded down."""
+        """Images per class: of each, or on average, rounded."""
         return self.config.barycenter.mean(len(self.data.class_names))
 
     @property
