@@ -12,6 +12,7 @@ are written as they are found; the same command goes on where it was. `--show` p
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -132,30 +133,27 @@ def measured(
     rows: list[Any],
 ) -> Iterator[None]:
     done = {(r["images"], r["allocation"], r["plain"], r["student"], r["seed"]) for r in rows}
-    for allocation in ALLOCATIONS:
+    for images, allocation in itertools.product(("distilled", "random"), ALLOCATIONS):
         run = make(allocation)
         setting = setting_of(run, data, steps)
-        for images in ("distilled", "random"):
-            for plain in (False, True) if plain_too and run.manifest.counts else (False,):
-                for student in STUDENTS:
-                    if (images, allocation, plain, student, seed) in done:
-                        continue
-                    source = find_backbone(
-                        student, resolution=setting.train.preprocessing.resolution
-                    )
-                    job = Job(student, images, "hard", IPC, seed)  # type: ignore[arg-type]
-                    outcome = run_job(replace(setting, weighted=not plain), job, source)
-                    rows.append(
-                        {
-                            "images": images, "allocation": allocation, "plain": plain,
-                            "student": student, "seed": seed, "top1": outcome.top1,
-                            "per_class": outcome.per_class, "counts": run.manifest.per_class,
-                            "teacher": run.manifest.teacher.accuracy,
-                            "w2": float(np.mean(run.manifest.barycenter.w2)),
-                            "seconds": outcome.seconds,
-                        }
-                    )  # fmt: skip
-                    yield
+        for plain in (False, True) if plain_too and run.manifest.counts else (False,):
+            for student in STUDENTS:
+                if (images, allocation, plain, student, seed) in done:
+                    continue
+                source = find_backbone(student, resolution=setting.train.preprocessing.resolution)
+                job = Job(student, images, "hard", IPC, seed)  # type: ignore[arg-type]
+                outcome = run_job(replace(setting, weighted=not plain), job, source)
+                rows.append(
+                    {
+                        "images": images, "allocation": allocation, "plain": plain,
+                        "student": student, "seed": seed, "top1": outcome.top1,
+                        "per_class": outcome.per_class, "counts": run.manifest.per_class,
+                        "teacher": run.manifest.teacher.accuracy,
+                        "w2": float(np.mean(run.manifest.barycenter.w2)),
+                        "seconds": outcome.seconds,
+                    }
+                )  # fmt: skip
+                yield
 
 
 def table(rows: list[Any]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from wdistill.artifact.distilled_set import candidate, read_report
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
 from wdistill.artifact.reading import open_published
+from wdistill.pipeline.choices.short import ShortStudents
 
 IMAGES = 33
 RARE = 3  # a class with few real images
@@ -161,6 +162,24 @@ def test_it_can_be_reproduced_and_evaluated(
         "--baselines", "random,nearest,herding", "--output", tmp_path / "report",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_budget_is_shared_out(
+    run: tuple[Path, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ShortStudents, "scores", lambda *_: np.full((2, 1), 0.5))
+    done = run_wdistill(
+        "run", "--dataset", source, "--budget", "20kB", "--allocation", "w2", "--iterations", "2",
+        "--backbone", run[0] / "teacher", "--feature-spaces", "none", "--label-giver", "teacher",
+        "--label-views", "4", "--no-evaluate", "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    manifest = manifest_of(tmp_path / "run")
+    assert manifest.counts is not None
+    assert sum(manifest.counts) == manifest.images == 10 * manifest.ipc
+    sizes = [path.stat().st_size for path in one_set(tmp_path / "run").rglob("*.parquet")]
+    assert 18_000 <= sum(sizes) <= 20_000
 
 
 @pytest.mark.parametrize(
