@@ -130,6 +130,7 @@ def measured(
     seed: int,
     steps: int,
     plain_too: bool,
+    students: tuple[str, ...],
     rows: list[Any],
 ) -> Iterator[None]:
     done = {(r["images"], r["allocation"], r["plain"], r["student"], r["seed"]) for r in rows}
@@ -137,7 +138,7 @@ def measured(
         run = make(allocation)
         setting = setting_of(run, data, steps)
         for plain in (False, True) if plain_too and run.manifest.counts else (False,):
-            for student in STUDENTS:
+            for student in students:
                 if (images, allocation, plain, student, seed) in done:
                     continue
                 source = find_backbone(student, resolution=setting.train.preprocessing.resolution)
@@ -185,19 +186,21 @@ def table(rows: list[Any]) -> Iterator[str]:
 @click.option("--epochs", default=10, show_default=True, help="of the teacher")
 @click.option("--tested", default=10_000, show_default=True, help="test images")
 @click.option("--plain", is_flag=True, help="students that count each image the same, too")
+@click.option("--student", "students", multiple=True, default=STUDENTS, show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), required=True)
 @click.option("--show", is_flag=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def main(
     dataset: Path, most: int, tail: float, seeds: tuple[int, ...], steps: int, iterations: int,
-    epochs: int, tested: int, plain: bool, work: Path, show: bool, output: Path,
+    epochs: int, tested: int, plain: bool, students: tuple[str, ...], work: Path, show: bool,
+    output: Path,
 ) -> None:  # fmt: skip
     rows = json.loads(output.read_text())["rows"] if output.exists() else []
     if not show:
         data = write_part(dataset, work / "data", most, tail, tested)
         for seed in seeds:
             make = partial(distilled, data, work, seed=seed, iterations=iterations, epochs=epochs)
-            for _ in measured(make, data, seed, steps, plain, rows):
+            for _ in measured(make, data, seed, steps, plain, students, rows):
                 header = {
                     "dataset": dataset.name, "most": most, "tail": tail, "steps": steps,
                     "iterations": iterations, "epochs": epochs, "tested": tested,
