@@ -113,7 +113,9 @@ def test_numbers_of_atoms_that_are_tried() -> None:
 
 
 def test_errors_between_and_beyond_those_that_are_computed() -> None:
-    """They are those of k-means with that number of atoms, within a few percent."""
+    """They are those of k-means with that number of atoms, within a few percent, of which a share
+    is added that is lost by fitting the atoms.
+    """
     features = torch.randn(800, 4, generator=stream(0, "cloud"))
     errors = quantisation_errors(features, 60, 30, stream(0, "starts"))
     assert len(errors) == 60
@@ -122,8 +124,20 @@ def test_errors_between_and_beyond_those_that_are_computed() -> None:
     y = y - y.mean(0)
     for n in (1, 4, 9, 22, 40, 60):
         atoms, _ = k_means(y, n, 8, 100, stream(1, "starts"))
-        exact = squared_distances(y, atoms).min(1).mean()
+        exact = squared_distances(y, atoms).min(1).sum() / (len(y) - n)
         assert errors[n - 1] == pytest.approx(exact, rel=0.06)
+
+
+def test_a_rare_class_gets_as_much_as_a_frequent_one_that_is_like_it() -> None:
+    """Its few images would soon be represented without error, but not the class."""
+    frequent, rare = (
+        torch.randn(count, 12, generator=stream(0, "cloud", count)) for count in (600, 20)
+    )
+    errors = [
+        quantisation_errors(features, 19, 19, stream(0, "starts")) for features in (frequent, rare)
+    ]
+    counts = shared_out(errors, 20)
+    assert 6 <= counts[1] <= 14
 
 
 def test_equal_images_need_one() -> None:

@@ -41,21 +41,24 @@ def atoms_tried(largest: int) -> list[int]:
 def quantisation_errors(
     features: Tensor, most: int, largest: int, generator: torch.Generator
 ) -> Array:
-    """J(1), ..., J(most) of one class.
+    """J(1), ..., J(most) of one class, for all images that it could have.
 
-    k-means runs for a few numbers of atoms up to ``largest``. Between them log J is linear in
-    log n, the power law of Zador's theorem (J ~ n^(-2/d) in d dimensions); beyond them the last
-    slope goes on.
+    k-means runs for a few numbers of atoms up to ``largest``. Its error on the m images at hand is
+    too low, because n atoms are fitted to them: times m / (m - n) it is that on others, as for a
+    variance, if the clusters stay. Otherwise a rare class would seem to gain most, whose images
+    are soon all learnt by heart. Between the numbers that are tried log J is linear in log n, the
+    power law of Zador's theorem (J ~ n^(-2/d) in d dimensions); beyond them the last slope goes on.
 
     Args:
         features: (m, d) of the class's real images, or of a sample of them.
         most: The largest number of atoms of interest.
-        largest: The largest that is tried, from 1 to m.
+        largest: The largest that is tried; at most half as many as images are.
         generator: Draws the starts.
     """
     y: Array = features.double().cpu().numpy()
     y = y - y.mean(0)
-    tried = atoms_tried(min(largest, most))
+    enough = max(len(y) // 2, min(2, len(y) - 1), 1)
+    tried = atoms_tried(min(largest, most, enough))
     errors = np.array([_error(y, n, generator) for n in tried])
     errors = np.maximum(errors, max(FLOOR * errors[0], np.finfo(np.float64).tiny))
     logs, places = np.log(errors), np.log(tried)
@@ -70,7 +73,7 @@ def quantisation_errors(
 
 def _error(y: Array, n: int, generator: torch.Generator) -> float:
     atoms, _ = k_means(y, n, RESTARTS, ITERATIONS, generator)
-    return float(squared_distances(y, atoms).min(1).mean())
+    return float(squared_distances(y, atoms).min(1).sum()) / max(1, len(y) - n)
 
 
 def marginal_gains(errors: Array) -> Array:

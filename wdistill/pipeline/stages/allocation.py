@@ -22,7 +22,6 @@ from wdistill.transport.survey import survey_class
 logger = logging.getLogger(__name__)
 BATCH = 128
 SAMPLE = 1000  # [own] real images that stand for all of a class
-PER_ATOM = 4  # images of a sample at least; with fewer, its W2 says little of the others
 DEEPEST = 4  # times the mean number of images per class, up to which atoms are tried
 SHOWN = 20  # classes
 
@@ -69,9 +68,7 @@ def _errors(run: Run, teacher: Teacher) -> list[Tensor]:
             rows = rows[torch.randperm(len(rows), generator=generator)[:SAMPLE].sort().values]
             batches = images.batches(rows, BATCH)
             features = survey_class(teacher.network, batches, torch.ones(len(rows))).features
-            enough = len(rows) // PER_ATOM if len(rows) == SAMPLE else len(rows)
-            largest = min(enough, DEEPEST * run.ipc)
-            found = quantisation_errors(features, most[label], largest, generator)
+            found = quantisation_errors(features, most[label], DEEPEST * run.ipc, generator)
             errors[label] = torch.from_numpy(found)
             advance(1)
         return UnitErrors(errors)
