@@ -97,7 +97,7 @@ def keys(
     """The key under which each stage keeps its units; none is computed."""
     found: dict[str, str] = {}
 
-    def remember(self: Run, stage: Stage[Any], function: Any) -> StageOutput[Any]:
+    def remember(self: Run, stage: Stage[Any], *_: Any) -> StageOutput[Any]:
         found[stage.name.partition("-")[0]] = stage.key
         return StageOutput(stage.key, [])
 
