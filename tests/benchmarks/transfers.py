@@ -1,0 +1,342 @@
+"""Whether the tests on the pretended device notice a transfer that somebody forgot.
+
+    python -m tests.benchmarks.transfers -o transfers.json
+    python -m tests.benchmarks.transfers -o transfers.json --only synthesis/ --jobs 2
+    python -m tests.benchmarks.transfers -o transfers.json --show
+
+Every `.to(device)`, `device=` of a new tensor, transfer of `to_device` and `to_float`, device that
+is handed on, `.cpu()`, `non_blocking` and `pin_memory()` of the package is taken away, one at a
+time, in a copy. Then the scenes of the tests (tests/helpers/pretended_scenes.py, and the steps that
+tests/integration/test_device_waits.py holds to their budget) which come by that line are run until
+one notices: it fails, a step waits, or a network computes on the host. Rows are written as they are
+found; the same command goes on where it was. Ends with 1 if a removal was not noticed that
+``REASONS`` does not explain.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from helpers.environment import isolate
+
+ROOT = Path(__file__).parents[2]
+FACTORIES = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "tensor", "zeros"}
+STATES = {  # which compute nothing there
+    "repeatable", "network_precision", "device_name", "get_device_name", "max_memory_allocated",
+    "open_accelerator", "launch", "_check_device", "_check_devices",
+}  # fmt: skip
+HOST = '__import__("torch").device("cpu")'
+SCENES = (
+    "synthesis", "student", "replay", "teacher", "survey", "test", "evaluate", "recipe", "several",
+    "reproduce", "vit", "choices", "estimate",
+)  # fmt: skip
+MOST = 6  # scenes that are run for a removal, the cheapest that come by it
+LIMIT = 900  # seconds of a scene, on a machine that others use too
+REASONS = {
+    "several processes": ("core/processes.py",),
+}
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A transfer and the text without it; first, last: lines; start, end: bytes of the file."""
+
+    file: str
+    first: int
+    last: int
+    kind: str
+    before: str
+    after: str
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.file}: {self.kind}: {self.before}"
+
+
+def _is_device(node: ast.expr) -> bool:
+    """`device` or `x.device`, but not a device that is spelled out."""
+    return getattr(node, "id", getattr(node, "attr", "")) == "device"
+
+
+def _likes(node: ast.expr) -> bool:
+    """A tensor whose device and type are to be taken over."""
+    return isinstance(node, ast.Name) and node.id in ("images", "like")
+
+
+def _without(call: ast.Call, argument: ast.expr) -> str:
+    copy = ast.Call(
+        call.func,
+        [a for a in call.args if a is not argument],
+        [k for k in call.keywords if k.value is not argument],
+    )
+    return ast.unparse(copy)
+
+
+def _replaced(call: ast.Call, argument: ast.expr, text: str) -> str:
+    new = ast.parse(text, mode="eval").body
+    args = [new if a is argument else a for a in call.args]
+    keywords = [ast.keyword(k.arg, new if k.value is argument else k.value) for k in call.keywords]
+    return ast.unparse(ast.Call(call.func, args, keywords))
+
+
+def _called(call: ast.Call) -> tuple[str, str]:
+    """The name of the function, and what it is an attribute of, if it is one."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr, ast.unparse(call.func.value)
+    return getattr(call.func, "id", ""), ""
+
+
+def _found(call: ast.Call) -> Iterator[tuple[str, str]]:
+    """(kind, the call without its transfer)."""
+    name, owner = _called(call)
+    arguments = [*call.args, *(k.value for k in call.keywords)]
+    for keyword in call.keywords:
+        if keyword.arg == "non_blocking":
+            yield "non-blocking", _without(call, keyword.value)
+    if name == "to_device":
+        yield name, ast.unparse(call.args[0])
+    elif name == "to_float" and _is_device(call.args[1]):
+        yield name, _replaced(call, call.args[1], HOST)
+    elif name in ("cpu", "pin_memory") and owner and not arguments:
+        yield name, owner
+    elif name == "to" and call.args and _likes(call.args[0]):
+        yield name, _replaced(call, call.args[0], f"{ast.unparse(call.args[0])}.dtype")
+    elif name == "to" and call.args and _is_device(call.args[0]):
+        yield name, _without(call, call.args[0]) if len(call.args) > 1 else owner
+    elif name in FACTORIES and owner == "torch":
+        for keyword in call.keywords:
+            if keyword.arg == "device":
+                yield "new tensor", _without(call, keyword.value)
+    elif name not in ("to_float", *STATES):
+        for argument in arguments:
+            if _is_device(argument):
+                yield "handed on", _replaced(call, argument, HOST)
+
+
+def removals(package: Path) -> list[Removal]:
+    """All, in the order of the files."""
+    result = []
+    for path in sorted(package.rglob("*.py")):
+        text = path.read_bytes()
+        starts = [0]
+        for line in text.splitlines(keepends=True):
+            starts.append(starts[-1] + len(line))
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.Call):
+                continue
+            start = starts[node.lineno - 1] + node.col_offset
+            end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
+            for kind, after in _found(node):
+                file, last = str(path.relative_to(package)), node.end_lineno or node.lineno
+                before = ast.unparse(node)
+                result.append(Removal(file, node.lineno, last, kind, before, after, start, end))
+    return sorted(result, key=lambda r: (r.file, r.start, r.kind))
+
+
+def forked(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of ``work`` in a child process, which may import what it likes."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        try:
+            done = work()
+        except BaseException as error:
+            done = {"failed": f"{type(error).__name__}: {error}"}
+        with os.fdopen(writing, "w") as pipe:
+            json.dump(done, pipe)
+        os._exit(0)  # PyTorch ends badly with tensors of a backend in Python
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return dict(json.loads(text)) if text else {"failed": "the process ended"}
+
+
+def played(scene: str, house: Path, folder: Path, traced: bool = False) -> dict[str, Any]:
+    """A scene with the package in ``house``: failed, host, seconds, lines."""
+    import signal
+
+    signal.alarm(LIMIT)
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(house))
+    began = time.process_time()
+    lines: dict[str, list[int]] = {}
+    if traced:
+        import coverage
+
+        watch = coverage.Coverage(data_file=None, source=[str(house / "wdistill")])
+        watch.start()
+    from helpers.pretend import install
+    from helpers.pretended_command import command
+    from helpers.pretended_scenes import scenes
+    from helpers.pretended_steps import BUDGET, steps
+
+    install()
+    if scene in BUDGET:
+        waits = steps(names=[scene])[scene]["waits"]
+        late = sum(waits.values()) > BUDGET[scene]
+        done = {"failed": f"waits {waits}"[:200] if late else "", "host": {}}
+    else:
+        ran = command([*map(str, scenes(folder)[scene])])
+        said = ran["errors"].strip().splitlines() or ["?"]
+        done = {
+            "failed": said[-1][-200:] if ran["code"] else "", "host": ran["host"],
+        }  # fmt: skip
+    if traced:
+        watch.stop()
+        data = watch.get_data()
+        for path in data.measured_files():
+            name = str(Path(path).relative_to(house / "wdistill"))
+            lines[name] = sorted(data.lines(path) or [])
+    return {**done, "seconds": time.process_time() - began, "lines": lines}
+
+
+def noticed(done: dict[str, Any], sound: dict[str, Any]) -> str:
+    """Why the scene is not as without the removal; "" if it is."""
+    if done.get("failed"):
+        return str(done["failed"])
+    new = {place: n for place, n in done["host"].items() if n > sound["host"].get(place, 0)}
+    if new:
+        return f"networks on the host: {new}"[:200]
+    return ""
+
+
+class House:
+    """Copies of the package, each with one transfer removed, and the folder of what scenes need."""
+
+    def __init__(self, work: Path) -> None:
+        self.work, self.base = work, work / "base"
+        self.base.mkdir()
+        self.sound = self.copy(work / "sound")
+
+    @staticmethod
+    def copy(place: Path) -> Path:
+        place.mkdir()
+        skipped = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "wdistill", place / "wdistill", ignore=skipped)
+        (place / "cards").symlink_to(ROOT / "cards")
+        return place
+
+    def play(self, scene: str, house: Path, traced: bool = False) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(dir=self.work) as scratch:
+            folder = Path(scratch) / "scene"
+            shutil.copytree(self.base, folder)
+            if scene in ("run", "vit", "choices"):
+                shutil.rmtree(folder / scene, ignore_errors=True)
+            done = forked(lambda: played(scene, house, folder, traced))
+            if traced and scene == "run":  # what evaluate and reproduce start from
+                shutil.copytree(folder, self.base, dirs_exist_ok=True)
+        return done
+
+    def known(self, pool: ThreadPoolExecutor) -> dict[str, dict[str, Any]]:
+        """All scenes with nothing removed, cheapest first."""
+
+        def play(scene: str) -> dict[str, Any]:
+            done = self.play(scene, self.sound, traced=True)
+            if done["failed"]:
+                raise click.ClickException(f"{scene} fails as it is: {done['failed']}")
+            print(f"{scene}: {done['seconds']:.0f} s", file=sys.stderr, flush=True)
+            return done
+
+        found = {"run": play("run")}  # what others start from
+        found |= dict(zip(SCENES, pool.map(play, SCENES), strict=True))
+        return dict(sorted(found.items(), key=lambda item: item[1]["seconds"]))
+
+    def judge(self, removal: Removal, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(dir=self.work) as scratch:
+            house = self.copy(Path(scratch) / "house")
+            path = house / "wdistill" / removal.file
+            text = path.read_bytes()
+            after = f"({removal.after})".encode()
+            path.write_bytes(text[: removal.start] + after + text[removal.end :])
+            span = range(removal.first, removal.last + 1)
+            scenes = [
+                name for name, sound in known.items()
+                if {*sound["lines"].get(removal.file, ())} & {*span}
+            ]  # fmt: skip
+            why = by = ""
+            for name in scenes[:MOST]:
+                why = noticed(self.play(name, house), known[name])
+                if why:
+                    by = name
+                    break
+        return {**asdict(removal), "reached": scenes, "by": by, "why": why}
+
+
+def reason(row: dict[str, Any]) -> str:
+    """Why it does not matter here, or is seen elsewhere."""
+    places = (row["file"], f"{row['file']}: {row['before']}", row["kind"])
+    return next((why for why, where in REASONS.items() if {*places} & {*where}), "")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = []
+    for row in (r for r in rows if not r["by"]):
+        reached = ", ".join(row["reached"]) or "no scene"
+        why = reason(row) or "NOT EXPLAINED"
+        lines.append(
+            f"{row['file']}:{row['first']} {row['kind']}: {row['before']} ({reached}): {why}"
+        )
+    count = sum(bool(row["by"]) for row in rows)
+    explained = sum(bool(reason(row)) for row in rows if not row["by"])
+    lines.append(f"{count} of {len(rows)} noticed, {explained} explained")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--only", default="", help="Files whose path in the package begins so.")
+@click.option("--jobs", default=1, show_default=True)
+@click.option("--show", is_flag=True, help="print what --output holds and stop")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+def main(only: str, jobs: int, show: bool, output: Path) -> None:
+    rows: list[dict[str, Any]] = json.loads(output.read_text()) if output.exists() else []
+    done = {(row["file"], row["start"], row["kind"]) for row in rows}
+    if not show:
+        isolate()
+        # What takes long to import and knows nothing of the package.
+        import accelerate
+        import datasets
+        import matplotlib.figure
+        import ot
+        import scipy.optimize
+        import torch
+        import transformers.modeling_utils
+
+        modules = (accelerate, datasets, matplotlib, ot, scipy, torch, transformers)
+        assert all(modules)
+        assert "wdistill" not in sys.modules
+        wanted = [
+            r for r in removals(ROOT / "wdistill")
+            if r.file.startswith(only) and (r.file, r.start, r.kind) not in done
+        ]  # fmt: skip
+        with tempfile.TemporaryDirectory() as work, ThreadPoolExecutor(jobs) as pool:
+            house = House(Path(work))
+            known = house.known(pool)
+            for row in pool.map(lambda r: house.judge(r, known), wanted):
+                rows.append(row)
+                output.write_text(json.dumps(rows, indent=1))
+                print(f"{row['file']}:{row['first']} {row['by'] or '-'}", file=sys.stderr)
+    click.echo(table(rows))
+    sys.exit(any(not (row["by"] or reason(row)) for row in rows))
+
+
+if __name__ == "__main__":
+    main()
