@@ -6,19 +6,23 @@
 
 Every `.to(device)`, `device=` of a new tensor, transfer of `to_device` and `to_float`, device that
 is handed on, `.cpu()`, `non_blocking` and `pin_memory()` of the package is taken away, one at a
-time, in a copy. Then the scenes of the tests (tests/helpers/pretended_scenes.py, and the steps that
-tests/integration/test_device_waits.py holds to their budget) which come by that line are run until
-one notices: it fails, a step waits, or a network computes on the host. Rows are written as they are
-found; the same command goes on where it was. Ends with 1 if a removal was not noticed that
-``REASONS`` does not explain.
+time, in a process that gets the changed code of that function. Then the scenes of the tests
+(tests/helpers/pretended_scenes.py, and the steps that tests/integration/test_device_waits.py holds
+to their budget) which come by that line are run until one notices: it fails, a step waits, or a
+network computes on the host. Rows are written as they are found; the same command goes on where it
+was. Ends with 1 if a removal was not noticed that ``REASONS`` does not explain.
 """
 
 from __future__ import annotations
 
 import ast
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,12 +30,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
-import click
 from helpers.environment import isolate
 
-ROOT = Path(__file__).parents[2]
+isolate()
+
+import click
+import coverage
+from helpers.pretend import install
+from helpers.pretended_command import command
+from helpers.pretended_group import EXPECTED, exchanged
+from helpers.pretended_scenes import scenes
+from helpers.pretended_steps import BUDGET, steps
+
+PACKAGE = Path(__file__).parents[2] / "wdistill"
 FACTORIES = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "tensor", "zeros"}
 STATES = {  # which compute nothing there
     "repeatable", "network_precision", "device_name", "get_device_name", "max_memory_allocated",
@@ -42,7 +56,6 @@ SCENES = (
     "group", "synthesis", "student", "replay", "teacher", "survey", "test", "evaluate", "recipe",
     "several", "reproduce", "vit", "choices", "estimate",
 )  # fmt: skip
-MOST = 6  # scenes that are run for a removal, the cheapest that come by it
 LIMIT = 900  # seconds of a scene, on a machine that others use too
 REASONS: dict[str, tuple[str, ...]] = {}
 
@@ -165,27 +178,37 @@ def forked(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return dict(json.loads(text)) if text else {"failed": "the process ended"}
 
 
-def played(scene: str, house: Path, folder: Path, traced: bool = False) -> dict[str, Any]:
-    """A scene with the package in ``house``: failed, host, seconds, lines."""
-    import signal
+def change(removal: Removal) -> None:
+    """Give the functions of this process the code without the transfer, wherever they are held."""
+    path = PACKAGE / removal.file
+    text = path.read_bytes()
+    lines = b"\n" * (removal.last - removal.first)  # others keep their numbers
+    after = b"(" + removal.after.encode() + lines + b")"
+    changed = text[: removal.start] + after + text[removal.end :]
+    new: dict[tuple[str, int], CodeType] = {}
+    waiting = [compile(changed, str(path), "exec")]
+    while waiting:
+        code = waiting.pop()
+        new[code.co_qualname, code.co_firstlineno] = code
+        waiting.extend(part for part in code.co_consts if isinstance(part, CodeType))
+    functions = [f for f in gc.get_objects() if isinstance(f, FunctionType)]
+    for function in functions:
+        old = function.__code__
+        if old.co_filename == str(path):
+            function.__code__ = new[old.co_qualname, old.co_firstlineno]
 
+
+def played(
+    scene: str, folder: Path, removal: Removal | None = None, traced: bool = False
+) -> dict[str, Any]:
+    """A scene without that transfer: failed, host, seconds, lines."""
     signal.alarm(LIMIT)
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(house))
     began = time.process_time()
-    lines: dict[str, list[int]] = {}
+    if removal is not None:
+        change(removal)
+    watch = coverage.Coverage(data_file=None, source=[str(PACKAGE)])
     if traced:
-        import coverage
-
-        watch = coverage.Coverage(data_file=None, source=[str(house / "wdistill")])
         watch.start()
-    from helpers.pretend import install
-    from helpers.pretended_command import command
-    from helpers.pretended_group import EXPECTED, exchanged
-    from helpers.pretended_scenes import scenes
-    from helpers.pretended_steps import BUDGET, steps
-
-    install()
     if scene == "group":
         wrong = exchanged() != EXPECTED
         done = {"failed": "other values" if wrong else "", "host": {}}
@@ -196,15 +219,13 @@ def played(scene: str, house: Path, folder: Path, traced: bool = False) -> dict[
     else:
         ran = command([*map(str, scenes(folder)[scene])])
         said = ran["errors"].strip().splitlines() or ["?"]
-        done = {
-            "failed": said[-1][-200:] if ran["code"] else "", "host": ran["host"],
-        }  # fmt: skip
+        done = {"failed": said[-1][-200:] if ran["code"] else "", "host": ran["host"]}
+    lines: dict[str, list[int]] = {}
     if traced:
         watch.stop()
         data = watch.get_data()
         for path in data.measured_files():
-            name = str(Path(path).relative_to(house / "wdistill"))
-            lines[name] = sorted(data.lines(path) or [])
+            lines[str(Path(path).relative_to(PACKAGE))] = sorted(data.lines(path) or [])
     return {**done, "seconds": time.process_time() - began, "lines": lines}
 
 
@@ -218,35 +239,29 @@ def noticed(done: dict[str, Any], sound: dict[str, Any]) -> str:
     return ""
 
 
-class House:
-    """Copies of the package, each with one transfer removed, and the folder of what scenes need."""
+class Theatre:
+    """base: the folder of what scenes start from."""
 
     def __init__(self, work: Path) -> None:
         self.work, self.base = work, work / "base"
         self.base.mkdir()
-        self.sound = self.copy(work / "sound")
 
-    @staticmethod
-    def copy(place: Path) -> Path:
-        place.mkdir()
-        shutil.copytree(ROOT / "wdistill", place / "wdistill")
-        (place / "cards").symlink_to(ROOT / "cards")
-        return place
-
-    def play(self, scene: str, house: Path, traced: bool = False) -> dict[str, Any]:
+    def play(
+        self, scene: str, removal: Removal | None = None, traced: bool = False
+    ) -> dict[str, Any]:
         if traced and scene == "run":  # evaluate and reproduce start from it
-            return forked(lambda: played(scene, house, self.base, traced))
+            return forked(lambda: played(scene, self.base, traced=True))
         with tempfile.TemporaryDirectory(dir=self.work) as scratch:
             folder = Path(scratch) / "scene"
             shutil.copytree(self.base, folder)
             shutil.rmtree(folder / scene, ignore_errors=True)
-            return forked(lambda: played(scene, house, folder, traced))
+            return forked(lambda: played(scene, folder, removal, traced))
 
     def known(self, pool: ThreadPoolExecutor) -> dict[str, dict[str, Any]]:
         """All scenes with nothing removed, cheapest first."""
 
         def play(scene: str) -> dict[str, Any]:
-            done = self.play(scene, self.sound, traced=True)
+            done = self.play(scene, traced=True)
             if done["failed"]:
                 raise click.ClickException(f"{scene} fails as it is: {done['failed']}")
             print(f"{scene}: {done['seconds']:.0f} s", file=sys.stderr, flush=True)
@@ -257,23 +272,17 @@ class House:
         return dict(sorted(found.items(), key=lambda item: item[1]["seconds"]))
 
     def judge(self, removal: Removal, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory(dir=self.work) as scratch:
-            house = self.copy(Path(scratch) / "house")  # whose compiled modules are by their times
-            path = house / "wdistill" / removal.file
-            text = path.read_bytes()
-            after = f"({removal.after})".encode()
-            path.write_bytes(text[: removal.start] + after + text[removal.end :])
-            span = range(removal.first, removal.last + 1)
-            scenes = [
-                name for name, sound in known.items()
-                if {*sound["lines"].get(removal.file, ())} & {*span}
-            ]  # fmt: skip
-            why = by = ""
-            for name in scenes[:MOST]:
-                why = noticed(self.play(name, house), known[name])
-                if why:
-                    by = name
-                    break
+        span = range(removal.first, removal.last + 1)
+        scenes = [
+            name for name, sound in known.items()
+            if {*sound["lines"].get(removal.file, ())} & {*span}
+        ]  # fmt: skip
+        why = by = ""
+        for name in scenes:
+            why = noticed(self.play(name, removal), known[name])
+            if why:
+                by = name
+                break
         return {**asdict(removal), "reached": scenes, "by": by, "why": why}
 
 
@@ -306,27 +315,18 @@ def main(only: str, jobs: int, show: bool, output: Path) -> None:
     rows: list[dict[str, Any]] = json.loads(output.read_text()) if output.exists() else []
     done = {(row["file"], row["start"], row["kind"]) for row in rows}
     if not show:
-        isolate()
-        # What takes long to import and knows nothing of the package.
-        import accelerate
-        import datasets
-        import matplotlib.figure
-        import ot
-        import scipy.optimize
-        import torch
-        import transformers.modeling_utils
-
-        modules = (accelerate, datasets, matplotlib, ot, scipy, torch, transformers)
-        assert all(modules)
-        assert "wdistill" not in sys.modules
+        install()
+        for module in pkgutil.walk_packages([str(PACKAGE)], "wdistill."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
         wanted = [
-            r for r in removals(ROOT / "wdistill")
+            r for r in removals(PACKAGE)
             if r.file.startswith(only) and (r.file, r.start, r.kind) not in done
         ]  # fmt: skip
         with tempfile.TemporaryDirectory() as work, ThreadPoolExecutor(jobs) as pool:
-            house = House(Path(work))
-            known = house.known(pool)
-            for row in pool.map(lambda r: house.judge(r, known), wanted):
+            theatre = Theatre(Path(work))
+            known = theatre.known(pool)
+            for row in pool.map(lambda r: theatre.judge(r, known), wanted):
                 rows.append(row)
                 output.write_text(json.dumps(rows, indent=1))
                 print(f"{row['file']}:{row['first']} {row['by'] or '-'}", file=sys.stderr)
