@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def test_a_recipe_of_others(
 def test_several_sets(device: DeviceProcess, run: Path, commands: Mapping[str, Command]) -> None:
     done = finished(device(*commands["several"]))
     assert "device: pretend" in done["out"]
-    assert (set_of(commands["several"]) / "index.html").exists()
+    compared = json.loads((set_of(commands["several"]) / "comparison.json").read_text())
+    assert [row["set"] for row in compared] == ["run", "grey"]
 
 
 def test_a_set_is_made_again(
