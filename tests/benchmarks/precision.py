@@ -161,7 +161,9 @@ def main(
         iterations=DEFAULT.iterations,
     )  # fmt: skip
     done = {json.dumps([row[k] for k in row if k != "top1"]) for row in rows}
-    for seed in tqdm(range(seeds), unit="seed"):
+    every = len(students) * len(PRECISIONS) * (1 + len(PRECISIONS))
+    unfinished = [s for s in range(seeds) if sum(row["seed"] == s for row in rows) < every]
+    for seed in tqdm(unfinished, unit="seed"):
         for kind, pixels in bench.sets(seed).items():
             for student, precision in itertools.product(students, PRECISIONS):
                 row = {"images": kind, "student": student, "precision": precision, "seed": seed}
