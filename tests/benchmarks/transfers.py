@@ -10,7 +10,7 @@ time, in a process that gets the changed code of that function. Then the scenes 
 (tests/helpers/pretended_scenes.py, and the steps that tests/integration/test_device_waits.py holds
 to their budget) which come by that line are run until one notices: it fails, a step waits, or a
 network computes on the host. Rows are written as they are found; the same command goes on where it
-was. Ends with 1 if a removal was not noticed that ``REASONS`` does not explain.
+was, and tries again what was not noticed, with other `--scene`s perhaps. Ends with 1 if a removal was not noticed that ``REASONS`` does not explain.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ STATES = {  # which compute nothing there
 }  # fmt: skip
 HOST = '__import__("torch").device("cpu")'
 SCENES = (
-    "group", "synthesis", "student", "replay", "teacher", "survey", "test", "evaluate", "recipe",
+    "run", "group", "synthesis", "student", "replay", "teacher", "survey", "test", "evaluate", "recipe",
     "several", "vit", "choices", "estimate",
 )  # fmt: skip
 LIMIT = 300  # seconds of the processor
@@ -284,8 +284,11 @@ class Theatre:
             print(f"{scene}: {done['seconds']:.0f} s", file=sys.stderr, flush=True)
             return done
 
-        found = {"run": play("run")}  # what others start from
-        found |= dict(zip(names, pool.map(play, names), strict=True))
+        found = {}
+        if "run" in names:  # what others start from
+            found["run"] = play("run")
+        rest = [name for name in names if name != "run"]
+        found |= dict(zip(rest, pool.map(play, rest), strict=True))
         return dict(sorted(found.items(), key=lambda item: item[1]["seconds"]))
 
     def judge(self, removal: Removal, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -327,6 +330,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def main(only: str, names: tuple[str, ...], jobs: int, show: bool, output: Path) -> None:
     rows: list[dict[str, Any]] = json.loads(output.read_text()) if output.exists() else []
+    rows = [row for row in rows if row["by"]] if not show else rows
     done = {(row["file"], row["start"], row["kind"]) for row in rows}
     if not show:
         install()
