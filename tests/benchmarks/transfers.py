@@ -8,9 +8,10 @@ Every `.to(device)`, `device=` of a new tensor, transfer of `to_device` and `to_
 is handed on, `.cpu()`, `non_blocking` and `pin_memory()` of the package is taken away, one at a
 time, in a process that gets the changed code of that function. Then the scenes of the tests
 (tests/helpers/pretended_scenes.py, and the steps that tests/integration/test_device_waits.py holds
-to their budget) which come by that line are run until one notices: it fails, a step waits, or a
-network computes on the host. Rows are written as they are found; the same command goes on where it
-was, and tries again what was not noticed, with other `--scene`s perhaps. Ends with 1 if a removal was not noticed that ``REASONS`` does not explain.
+to their budget) that make the transfer are run until one notices: it fails, a step waits, or a
+network computes on the host. Rows are written as they are found. The same command goes on where it
+was, and tries again what was not noticed, with another `--scene` perhaps. Ends with 1 if a removal
+was not noticed that ``REASONS`` does not explain.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ STATES = {  # which compute nothing there
 }  # fmt: skip
 HOST = '__import__("torch").device("cpu")'
 SCENES = (
-    "run", "group", "synthesis", "student", "replay", "teacher", "survey", "test", "evaluate", "recipe",
-    "several", "vit", "choices", "estimate",
+    "run", "group", "synthesis", "student", "replay", "teacher", "survey", "test", "evaluate",
+    "recipe", "several", "vit", "choices", "estimate",
 )  # fmt: skip
 LIMIT = 300  # seconds of the processor
 REASONS: dict[str, tuple[str, ...]] = {}
