@@ -50,7 +50,7 @@ PACKAGE = Path(__file__).parents[2] / "wdistill"
 FACTORIES = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "tensor", "zeros"}
 STATES = {  # which compute nothing there
     "repeatable", "network_precision", "device_name", "get_device_name", "max_memory_allocated",
-    "open_accelerator", "launch", "_check_device", "_check_devices",
+    "get_device_capability", "open_accelerator", "launch", "_check_device", "_check_devices",
 }  # fmt: skip
 HOST = '__import__("torch").device("cpu")'
 SCENES = (
@@ -58,7 +58,15 @@ SCENES = (
     "recipe", "several", "vit", "choices", "estimate",
 )  # fmt: skip
 LIMIT = 300  # seconds of the processor
-REASONS: dict[str, tuple[str, ...]] = {}
+REASONS = {  # why it is not noticed: which
+    "CUDA alone: tests/core/machine/test_transfer.py": (
+        "core/machine/transfer.py: tensor.pin_memory()",
+    ),
+    "MPS alone, which has no float64": (
+        "transport/survey.py: means.cpu()", "transport/survey.py: variances.cpu()",
+        "transport/survey.py: part.to(network.device)",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
