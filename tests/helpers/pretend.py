@@ -14,8 +14,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,20 @@ WAITS = {
 }  # fmt: skip
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 JOINING = {"cat", "stack", "_foreach_add", "_foreach_mul"}
+# What autocast computes in the lower precision and what in float32: of CUDA's lists in PyTorch's
+# autocast_mode.h, what networks and losses use. Others have the type of their inputs.
+LOWER = (
+    "conv2d", "_convolution", "linear", "addmm", "matmul", "mm", "bmm", "baddbmm",
+    "scaled_dot_product_attention",
+)  # fmt: skip
+FLOAT = (
+    "softmax.int", "log_softmax.int", "layer_norm", "group_norm", "cross_entropy_loss",
+    "nll_loss", "mse_loss", "kl_div", "sum", "sum.dim_IntList", "exp", "log", "rsqrt",
+    "pow.Tensor_Scalar",
+)  # fmt: skip
+NETWORKS = {"convolution", "addmm", "native_layer_norm", "native_batch_norm"}
+
+LIBRARIES: list[torch.library.Library] = []
 
 
 @dataclass
@@ -56,6 +71,7 @@ class Seen:
         sent: Transfers for which it does not wait, by function.
         bytes: Read and written by the operations.
         memory: Times that the memory did not suffice, by function.
+        host: Operations of networks that were computed on the host instead, by name and function.
     """
 
     kernels: Counter[str] = field(default_factory=Counter)
@@ -63,6 +79,7 @@ class Seen:
     sent: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
     memory: Counter[str] = field(default_factory=Counter)
+    host: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def waits_in(self, *ignored: str) -> int:
         """All waits but those in functions whose names contain one of ``ignored``."""
@@ -106,6 +123,7 @@ def install() -> None:
     torch.utils.rename_privateuse1_backend(NAME)
     with contextlib.suppress(RuntimeError):
         _setup_privateuseone_for_python_backend(NAME, _Module())
+    _install_autocast()
     torch.__future__.set_swap_module_params_on_conversion(True)
     save = transformers.PreTrainedModel.save_pretrained
 
@@ -123,6 +141,37 @@ def install() -> None:
     devices.Accelerator = accelerator
 
 
+def _install_autocast() -> None:
+    """Autocast for the device, which a backend brings itself. Registered as long as these live."""
+    key = "AutocastPrivateUse1"
+    others, aten = (
+        torch.library.Library("_", "IMPL", key),
+        torch.library.Library("aten", "IMPL", key),
+    )
+    others.fallback(torch.library.fallthrough_kernel)
+    for name in LOWER:
+        aten.impl(name, _casting(name, lambda: torch.get_autocast_dtype(NAME)))
+    for name in FLOAT:
+        aten.impl(name, _casting(name, lambda: torch.float32))
+    LIBRARIES.extend((others, aten))
+
+
+def _casting(name: str, dtype: Callable[[], torch.dtype]) -> Callable[..., Any]:
+    packet, _, overload = name.partition(".")
+    operation = getattr(getattr(torch.ops.aten, packet), overload or "default")
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+
+    def computed(*args: Any, **kwargs: Any) -> Any:
+        def cast(x: Any) -> Any:
+            real = isinstance(x, torch.Tensor) and x.is_floating_point()
+            return x.to(dtype()) if real else x
+
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return operation(*tree_map(cast, args), **tree_map(cast, kwargs))
+
+    return computed
+
+
 def _place() -> str:
     """The function of the package that is running; of its innermost frame."""
     frame = sys._getframe(2)
@@ -135,6 +184,16 @@ def _place() -> str:
             inner = f"torch/optim/{os.path.basename(name)}"
         frame = frame.f_back
     return inner
+
+
+def _runs(module: str) -> bool:
+    """Whether a function of that module of the package has not returned yet."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(PACKAGE + module.replace("/", os.sep)):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Pretended(torch.Tensor):
@@ -166,11 +225,13 @@ class Pretended(torch.Tensor):
 
 
 class Device(TorchDispatchMode):
-    """limit: bytes of the largest tensor that fits into the memory; 0: all do."""
+    """limit: bytes of the largest tensor that fits into the memory, 0: all do; within: the module
+    of the package that alone has so little, "": all; seen: of another thread's device.
+    """
 
-    def __init__(self, limit: int = 0) -> None:
+    def __init__(self, limit: int = 0, within: str = "", seen: Seen | None = None) -> None:
         super().__init__()
-        self.seen, self.limit = Seen(), limit
+        self.seen, self.limit, self.within = seen or Seen(), limit, within
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.run(func, args, kwargs or {})
@@ -183,6 +244,8 @@ class Device(TorchDispatchMode):
         device = kwargs.get("device")
         target = None if device is None else torch.device(device).type
         if not ours and target != NAME:
+            if name in NETWORKS:
+                self.seen.host[name, _place()] += 1
             return func(*args, **kwargs)
         plain = [x.inner if isinstance(x, Pretended) else x for x in flat]
         args, kwargs = tree_unflatten(plain, spec)
@@ -246,7 +309,8 @@ class Device(TorchDispatchMode):
         written = [x for x in tree_flatten(result)[0] if isinstance(x, torch.Tensor)]
         self.seen.kernels[name] += 1
         self.seen.bytes += sum(x.numel() * x.element_size() for x in (*read, *written))
-        if self.limit and any(x.numel() * x.element_size() > self.limit for x in written):
+        large = any(x.numel() * x.element_size() > self.limit for x in written)
+        if self.limit and large and (not self.within or _runs(self.within)):
             self.seen.memory[_place()] += 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than fits.")
 
@@ -260,13 +324,23 @@ def _is_mask(x: Any) -> bool:
 
 
 @contextlib.contextmanager
-def pretended(limit: int = 0) -> Iterator[Seen]:
-    """Within the context the device is there; its memory holds tensors up to ``limit`` bytes."""
-    device = Device(limit)
+def pretended(limit: int = 0, within: str = "") -> Iterator[Seen]:
+    """Within the context the device is there, for threads that start in it too; its memory holds
+    tensors up to ``limit`` bytes, in the module ``within`` or everywhere.
+    """
+    device = Device(limit, within)
     Pretended.device_of_all = device
+    run = threading.Thread.run
+
+    def run_on_device(thread: threading.Thread) -> None:
+        with Device(limit, within, device.seen):
+            run(thread)
+
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=...) by way of `run`
+    threading.Thread.run = run_on_device  # type: ignore[method-assign]
     try:
         with device:
             yield device.seen
     finally:
+        threading.Thread.run = run  # type: ignore[method-assign]
         torch._C._set_only_lift_cpu_tensors(False)

@@ -3,71 +3,152 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from helpers.runs import one_thread, small_source
+from helpers.pretended_command import DeviceProcess
+from helpers.pretended_scenes import Command, scenes
+from helpers.runs import one_thread, parquet_bytes, run_wdistill
 
+from wdistill.artifact.distilled_set import read_distilled, read_report
 from wdistill.artifact.layout import one_set
+from wdistill.artifact.manifest import Manifest, read_manifest
 
-TESTS = Path(__file__).parents[1]
-TINY = (
-    "--ipc", "2", "--iterations", "4", "--eval-epochs", "3", "--eval-seeds", "1",
-    "--teacher-epochs", "1", "--allow-weak-teacher", "--feature-spaces", "convnet-w64:1",
-    "--label-giver", "teacher", "--label-views", "2",
-)  # fmt: skip
+pytestmark = pytest.mark.slow
+SMALL = 2_500_000  # bytes: the images of a batch, but not what networks make of many of them
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_source(tmp_path_factory.mktemp("source"), 20)
-
-
-def on_device(folder: Path, *arguments: str | Path, limit: int = 0) -> dict[str, object]:
-    """What was seen on the device while the command ran."""
-    report = folder / "seen.json"
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "helpers.pretended_command", str(limit), str(report)]
-    done = subprocess.run(
-        [*command, *map(str, arguments)],
-        env={**one_thread(), "PYTHONPATH": path}, capture_output=True, text=True, timeout=600,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    seen: dict[str, object] = json.loads(report.read_text())
-    return {**seen, "out": done.stdout}
+def device() -> Iterator[DeviceProcess]:
+    process = DeviceProcess(one_thread())
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="module")
-def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("device")
-    command = ("run", "--dataset", source, *TINY, "--backbone", "resnet10-w16")
-    seen = on_device(folder, *command, "--output", folder / "run")
-    assert int(str(seen["kernels"])) > 10_000
-    assert "convolution" in seen["operations"]  # type: ignore[operator]
-    assert "device: pretend" in str(seen["out"])
-    return folder / "run"
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Command]:
+    return scenes(tmp_path_factory.mktemp("device"))
 
 
-@pytest.mark.slow
-def test_a_run_and_its_evaluation(finished: Path, tmp_path: Path) -> None:
-    """With stored views and with labels of the teacher."""
-    manifest = json.loads((one_set(finished) / "wdistill.json").read_text())
-    assert manifest["device"] == "pretend"
-    on_device(
-        tmp_path, "evaluate", finished, "--baselines", "random,nearest,full", "--seeds", "1",
-        "--labels", "hard", "--labels", "teacher", "--output", tmp_path / "report",
-        "--steps", "3", "--student", "convnet-w64",
-    )  # fmt: skip
-    assert json.loads((tmp_path / "report/report.json").read_text())
+def finished(done: dict[str, Any]) -> dict[str, Any]:
+    assert done["code"] == 0, done["out"][-1000:] + done["errors"][-3000:]
+    return done
 
 
-@pytest.mark.slow
-def test_a_set_is_made_again(finished: Path, source: Path, tmp_path: Path) -> None:
-    seen = on_device(
-        tmp_path, "reproduce", finished, "--dataset", source, "--output", tmp_path / "again"
-    )
-    assert "bit-identical" in str(seen["out"])
+def elsewhere(command: Command, folder: Path) -> list[str | Path]:
+    """The same command with another output folder, its last argument."""
+    return [*command[:-1], folder]
+
+
+def set_of(command: Command) -> Path:
+    return Path(command[-1])
+
+
+def manifest_of(command: Command) -> Manifest:
+    return read_manifest(one_set(set_of(command)))
+
+
+def pixels(run: Path) -> np.ndarray:
+    return read_distilled(one_set(run)).images.astype(int)
+
+
+@pytest.fixture(scope="module")
+def run(device: DeviceProcess, commands: Mapping[str, Command]) -> Path:
+    done = finished(device(*commands["run"]))
+    assert done["kernels"] > 10_000
+    assert "convolution" in done["operations"]
+    assert "device: pretend" in done["out"]
+    return set_of(commands["run"])
+
+
+def test_a_run_makes_what_a_cpu_makes(
+    run: Path, commands: Mapping[str, Command], tmp_path: Path
+) -> None:
+    """But for rounding: pooling and norms are computed in other orders on a CPU."""
+    assert manifest_of(commands["run"]).device == "pretend"
+    done = run_wdistill(*elsewhere(commands["run"], tmp_path / "cpu"))
+    assert done.returncode == 0, done.stderr
+    apart = abs(pixels(run) - pixels(tmp_path / "cpu"))
+    assert np.quantile(apart, 0.99) <= 1
+
+
+def test_an_evaluation(device: DeviceProcess, run: Path, commands: Mapping[str, Command]) -> None:
+    """With labels of the set, of its views and of the teacher."""
+    finished(device(*commands["evaluate"]))
+    report = read_report(set_of(commands["evaluate"]))
+    assert report is not None
+    assert {row.images for row in report.rows} >= {"random", "nearest", "easy", "full"}
+    assert {row.labels for row in report.rows} == {"hard", "teacher", "views"}
+
+
+def test_a_recipe_of_others(
+    device: DeviceProcess, run: Path, commands: Mapping[str, Command]
+) -> None:
+    """With augmentation that is drawn for each image: DSA's."""
+    finished(device(*commands["recipe"]))
+    assert read_report(set_of(commands["recipe"])) is not None
+
+
+def test_several_sets(device: DeviceProcess, run: Path, commands: Mapping[str, Command]) -> None:
+    done = finished(device(*commands["several"]))
+    assert "device: pretend" in done["out"]
+    compared = json.loads((set_of(commands["several"]) / "comparison.json").read_text())
+    assert [row["set"] for row in compared] == ["run", "grey"]
+
+
+def test_a_set_is_made_again(
+    device: DeviceProcess, run: Path, commands: Mapping[str, Command]
+) -> None:
+    assert "bit-identical" in finished(device(*commands["reproduce"]))["out"]
+
+
+def test_a_vision_transformer_in_bf16(
+    device: DeviceProcess, commands: Mapping[str, Command]
+) -> None:
+    """Whose synthesis sees images as they will be decoded, and whose labels a committee gives."""
+    done = finished(device(*commands["vit"]))
+    assert {"_scaled_dot_product_attention_math", "native_layer_norm"} & {*done["operations"]}
+    assert manifest_of(commands["vit"]).config.mixed_precision == "bf16"
+
+
+def test_labels_are_chosen(device: DeviceProcess, commands: Mapping[str, Command]) -> None:
+    """By short students, of images that start from a mean and whose weights are free."""
+    finished(device(*commands["choices"]))
+
+
+def test_what_does_not_fit_is_taken_in_parts(
+    device: DeviceProcess, run: Path, commands: Mapping[str, Command], tmp_path: Path
+) -> None:
+    """A device that holds few images at once makes the same set but for rounding."""
+    command = elsewhere(commands["run"], tmp_path / "run")
+    done = finished(device(*command, limit=SMALL))
+    assert "the device's memory holds" in done["out"] + done["errors"]
+    assert any("gradient.py" in place for place in done["memory"])
+    assert np.quantile(abs(pixels(run) - pixels(tmp_path / "run")), 0.99) <= 1
+
+
+def test_one_image_that_does_not_fit(
+    device: DeviceProcess, commands: Mapping[str, Command], tmp_path: Path
+) -> None:
+    done = device(*elsewhere(commands["run"], tmp_path / "run"), limit=50_000)
+    assert done["code"] != 0
+    assert "memory" in done["errors"].splitlines()[-1]
+    assert "Traceback" not in done["errors"]
+
+
+def test_an_estimate(device: DeviceProcess, commands: Mapping[str, Command]) -> None:
+    assert "pretend" in finished(device(*commands["estimate"]))["out"]
+
+
+def test_an_estimate_out_of_memory_ends_no_run(
+    device: DeviceProcess, run: Path, commands: Mapping[str, Command], tmp_path: Path
+) -> None:
+    """It warns, and the set is that of a run without an estimate."""
+    command = elsewhere((*commands["run"][:-1], "--estimate", "--output", "-"), tmp_path / "run")
+    done = finished(device(*command, limit=50_000, within="pipeline/estimate.py"))
+    assert done["memory"]
+    assert "cannot be estimated (not even one image" in done["out"] + done["errors"]
+    assert parquet_bytes(tmp_path / "run") == parquet_bytes(run)

@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 from helpers.environment import environment
+from helpers.pretended_steps import BUDGET
 
 TESTS = Path(__file__).parents[1]
-BUDGET = {  # waits of a step; a step of a survey is a class of three batches
-    "synthesis": 0, "student": 0, "replay": 0, "teacher": 0, "survey": 1, "test": 0,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
