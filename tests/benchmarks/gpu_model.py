@@ -1,6 +1,6 @@
 """A model of a run on H100 GPUs: ImageNet-1K, a pretrained ResNet-18, 10 and 50 images per class.
 
-    PYTHONPATH=.:tests python -m tests.benchmarks.gpu_model [--cores 32] [--barycenters 1] [-o F]
+    PYTHONPATH=.:tests python -m tests.benchmarks.gpu_model [--cores 32] [--barycenters 16] [-o F]
 
 No GPU is needed and none was asked: the operations of each stage's steps, their bytes and what the
 host does are counted on the pretended device (tests/helpers/pretend.py) and priced by the table of
@@ -375,7 +375,7 @@ def verdicts(counts: Counts, cores: int, barycenters: int) -> list[str]:
 @click.option("--network", default="resnet18", show_default=True)
 @click.option("--cores", default=32, show_default=True)
 @click.option(
-    "--barycenters", default=1, show_default=True, help="That a process computes at once."
+    "--barycenters", default=16, show_default=True, help="That a process computes at once."
 )
 @click.option("--mixed-precision", "precision", default="no", type=click.Choice(["no", "bf16"]))
 @click.option("--counts", "given", type=click.Path(path_type=Path), help="Of an earlier --output.")
