@@ -289,7 +289,10 @@ def test_a_folder_that_is_no_run_is_left_alone(source: Path, tmp_path: Path) -> 
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_interrupt_says_how_to_go_on(
     number: signal.Signals, code: int, source: Path, tmp_path: Path
 ) -> None:

@@ -319,6 +319,9 @@ class Store:
         for part in rows.split(size):
             yield self.pixels[part]
 
+    def all_on(self, device: torch.device, size: int) -> Iterator[Tensor]:
+        yield from self.batches(torch.arange(len(self)), size)
+
 
 PIXELS = to_uint8(uniform(11, 3, SIZE, SIZE, key="pixels"))
 STORE: Any = Store(PIXELS, torch.arange(11) % CLASSES)

@@ -69,6 +69,7 @@ def test_warnings_are_kept_too(tmp_path: Path) -> None:
     assert "UserWarning: of a library" in (tmp_path / LOG_FILE).read_text()
 
 
+@pytest.mark.slow
 def test_numbers_can_be_followed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     source = small_source(tmp_path / "source", 20)

@@ -437,6 +437,25 @@ def test_other_data_of_the_same_name_are_refused(
     )
 
 
+def test_a_teacher_that_is_not_where_it_was_is_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a folder beside the run, and the command is typed elsewhere."""
+    moved = Path(shutil.copytree(run, tmp_path / "moved"))
+    shutil.rmtree(moved / "teacher")
+    told = json.loads((moved / "run.json").read_text())
+    (moved / "run.json").write_text(json.dumps(told | {"teacher.backbone": "nets/teacher"}))
+    file = one_set(moved) / "wdistill.json"
+    manifest = json.loads(file.read_text())
+    manifest["teacher"] |= {"origin": "as_is", "backbone": "teacher", "revision": None}
+    file.write_text(json.dumps(manifest))
+    monkeypatch.chdir(tmp_path)
+    assert refused(moved) == (
+        "the teacher of the run is the folder 'nets/teacher', which is not there; go to where the "
+        "run was started, or say where it is with --teacher"
+    )
+
+
 def test_a_manifest_of_somebody_names_no_folder_of_this_machine(
     run: Path, real: Path, tmp_path: Path
 ) -> None:

@@ -32,8 +32,10 @@ if accelerator.is_main_process:
     ("name", "batch", "epochs", "tolerance"),
     [
         ("resnet10-w16", 120, 1, 1e-4),  # a single step: all of its numbers
-        ("vit", 120, 1, 0.03),  # AdamW's first step is the rate, however small the gradient
-        ("resnet10-w16", 30, 1, 0.01),  # four: rounding is amplified
+        pytest.param(  # AdamW's first step is the rate, however small the gradient
+            "vit", 120, 1, 0.03, marks=pytest.mark.slow
+        ),
+        pytest.param("resnet10-w16", 30, 1, 0.01, marks=pytest.mark.slow),  # rounding is amplified
     ],
 )
 def test_two_processes_train_the_teacher_of_one(

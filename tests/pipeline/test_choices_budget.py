@@ -74,7 +74,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, best: dict[str, Any]) -> list[tuple[
     return asked
 
 
-@pytest.mark.parametrize("quality", ["20", "60"])
+@pytest.mark.parametrize("quality", ["20", pytest.param("60", marks=pytest.mark.slow)])
 def test_the_best_spending_is_made_and_fills_its_budget(
     quality: str, source: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +119,7 @@ def test_short_students_of_a_budget_train_as_long_as_the_run_says() -> None:
         assert stage.rounds(longer) == expected
 
 
-@pytest.mark.parametrize("most", [0, 100])
+@pytest.mark.parametrize("most", [0, pytest.param(100, marks=pytest.mark.slow)])
 def test_real_images_are_published_where_they_do_better(
     most: int, source: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

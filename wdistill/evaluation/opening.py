@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -152,6 +153,11 @@ def _teacher_source(
         return None
     if subject.folder is not None:  # the manifest omits local folders, run.json does not
         name = read_json(subject.folder / IDENTITY)["teacher.backbone"]
+        if record.revision is None and name not in BUILT_IN and not Path(name).is_dir():
+            raise BackboneError(
+                f"the teacher of the run is the folder {name!r}, which is not there; go to where "
+                "the run was started, or say where it is with `teacher`"
+            )
     elif record.revision is None:
         return None
     else:

@@ -167,6 +167,7 @@ def test_a_damaged_copy_is_read_again(photos: HubServer, tmp_path: Path, damage:
     assert victim.stat().st_size > len(content) // 2
 
 
+@pytest.mark.slow
 def test_a_broken_image_is_told_by_its_row_or_left_out(hub: HubServer, tmp_path: Path) -> None:
     table = large(embedded_table("train", 8))
     cells = table["image"].to_pylist()

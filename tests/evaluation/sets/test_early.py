@@ -23,6 +23,7 @@ def test_the_error_is_the_distance_to_the_answer() -> None:
     assert found.tolist() == pytest.approx([0, 2**0.5, (4 / 9 + 1 / 9 + 1 / 9) ** 0.5])
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_hard(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the labels is wrong: the easiest half of each class has hardly any of them."""
     monkeypatch.setattr(early, "STEPS", 40)
