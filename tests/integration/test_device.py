@@ -147,7 +147,7 @@ def test_an_estimate_out_of_memory_ends_no_run(
     device: DeviceProcess, run: Path, commands: Mapping[str, Command], tmp_path: Path
 ) -> None:
     """It warns, and the set is that of a run without an estimate."""
-    command = elsewhere((*commands["run"][:-1], "--estimate", "--output", "-"), tmp_path / "run")
+    command = [*elsewhere(commands["run"], tmp_path / "run"), "--estimate"]
     done = finished(device(*command, limit=50_000, within="pipeline/estimate.py"))
     assert done["memory"]
     assert "cannot be estimated (not even one image" in done["out"] + done["errors"]
