@@ -30,7 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -55,13 +55,21 @@ STATES = {  # which compute nothing there
 HOST = '__import__("torch").device("cpu")'
 SCENES = (
     "run", "group", "synthesis", "student", "replay", "teacher", "survey", "test", "evaluate",
-    "recipe", "several", "vit", "choices", "estimate",
+    "recipe", "several", "vit", "choices",
 )  # fmt: skip
 LIMIT = 300  # seconds of the processor
 REASONS = {  # why it is not noticed: which
     "CUDA alone: tests/core/machine/test_transfer.py": (
         "core/machine/transfer.py: tensor.pin_memory()",
     ),
+    "a number: CUDA takes tensors without dimensions from the host": (
+        "synthesis/spectrum.py: torch.zeros((), device=device)",
+        "synthesis/spaces.py: torch.zeros((), device=device)",
+    ),
+    "it is copied to the host again where files are written": (
+        "networks/training.py: value.detach().cpu()",
+    ),
+    "it goes to the device again for the synthesis": ("synthesis/spectrum.py: value.cpu()",),
     "MPS alone, which has no float64": (
         "transport/survey.py: means.cpu()", "transport/survey.py: variances.cpu()",
         "transport/survey.py: part.to(network.device)",
@@ -308,7 +316,8 @@ class Theatre:
             if why:
                 by = name
                 break
-        return {**asdict(removal), "reached": scenes, "by": by, "why": why}
+        told = {key: getattr(removal, key) for key in ("file", "first", "kind", "before")}
+        return {**told, "reached": scenes, "by": by, "why": why}
 
 
 def reason(row: dict[str, Any]) -> str:
@@ -340,7 +349,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main(only: str, names: tuple[str, ...], jobs: int, show: bool, output: Path) -> None:
     rows: list[dict[str, Any]] = json.loads(output.read_text()) if output.exists() else []
     rows = [row for row in rows if row["by"]] if not show else rows
-    done = {(row["file"], row["start"], row["kind"]) for row in rows}
+    done = {(row["file"], row["first"], row["kind"], row["before"]) for row in rows}
     if not show:
         install()
         for module in pkgutil.walk_packages([str(PACKAGE)], "wdistill."):
@@ -349,7 +358,7 @@ def main(only: str, names: tuple[str, ...], jobs: int, show: bool, output: Path)
         every = removals(PACKAGE)
         wanted = [
             r for r in every
-            if r.file.startswith(only) and (r.file, r.start, r.kind) not in done
+            if r.file.startswith(only) and (r.file, r.first, r.kind, r.before) not in done
         ]  # fmt: skip
         with tempfile.TemporaryDirectory() as work, ThreadPoolExecutor(jobs) as pool:
             theatre = Theatre(Path(work))

@@ -78,5 +78,4 @@ def scenes(folder: Path) -> Mapping[str, Command]:
         "reproduce": (
             "reproduce", folder / "run", "--dataset", grey, "--output", folder / "again",
         ),
-        "estimate": ("estimate", *resnet, "--label-views", "0"),
     }  # fmt: skip

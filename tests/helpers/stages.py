@@ -80,10 +80,14 @@ class Stages:
             targets = SpaceTarget(features[0], 1.0, *of_teacher), SpaceTarget(features[1], 1.0)
             aims.append(ClassTarget(label, torch.full((ipc,), 1 / ipc), targets))
         config = SynthesisConfig(iterations=steps)
-        objective = Objective(spaces, measure_spectrum([self.real]), config, self.autocast)
+        objective = Objective(
+            spaces, measure_spectrum([self.real], self.device), config, self.autocast
+        )
         start = self.real[: classes * ipc].float().div(255).view(classes, ipc, 3, *[self.size] * 2)
         draws = [stream(0, label) for label in range(classes)]
-        return synthesise(objective, aims, start, draws, capacity=capacity)
+        unit = synthesise(objective, aims, start, draws, capacity=capacity)
+        unit.pixels.numpy(), unit.middle.numpy()  # on the host
+        return unit
 
     def student(self, steps: int, views: bool = False) -> None:
         count = self.images
@@ -115,7 +119,8 @@ class Stages:
         """A step is a class of three batches."""
         for _ in range(steps):
             parts = [self.real[: self.images]] * 3
-            survey_class(self.network, parts, torch.ones(3 * self.images))
+            survey = survey_class(self.network, parts, torch.ones(3 * self.images))
+            survey.features.numpy()  # on the host
 
     def test(self, steps: int) -> None:
         """A step is a batch of 256 images."""

@@ -139,10 +139,6 @@ def test_one_image_that_does_not_fit(
     assert "Traceback" not in done["errors"]
 
 
-def test_an_estimate(device: DeviceProcess, commands: Mapping[str, Command]) -> None:
-    assert "pretend" in finished(device(*commands["estimate"]))["out"]
-
-
 def test_an_estimate_out_of_memory_ends_no_run(
     device: DeviceProcess, run: Path, commands: Mapping[str, Command], tmp_path: Path
 ) -> None:
