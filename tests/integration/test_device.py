@@ -146,5 +146,5 @@ def test_an_estimate_out_of_memory_ends_no_run(
     command = [*elsewhere(commands["run"], tmp_path / "run"), "--estimate"]
     done = finished(device(*command, limit=50_000, within="pipeline/estimate.py"))
     assert done["memory"]
-    assert "cannot be estimated (not even one image" in done["out"] + done["errors"]
+    assert "cannot be estimated (CUDA out of memory" in done["out"] + done["errors"]
     assert parquet_bytes(tmp_path / "run") == parquet_bytes(run)
