@@ -1,8 +1,8 @@
 """Whether the tests on the pretended device notice a transfer that somebody forgot.
 
-    python -m tests.benchmarks.transfers -o transfers.json
-    python -m tests.benchmarks.transfers -o transfers.json --only synthesis/ --jobs 2
-    python -m tests.benchmarks.transfers -o transfers.json --show
+    PYTHONPATH=.:tests python -m tests.benchmarks.transfers -o transfers.json
+    PYTHONPATH=.:tests python -m tests.benchmarks.transfers -o FILE --only synthesis/ --jobs 2
+    PYTHONPATH=.:tests python -m tests.benchmarks.transfers -o FILE --show
 
 Every `.to(device)`, `device=` of a new tensor, transfer of `to_device` and `to_float`, device that
 is handed on, `.cpu()`, `non_blocking` and `pin_memory()` of the package is taken away, one at a
