@@ -143,4 +143,4 @@ def test_the_model_prints_its_tables_and_keeps_its_counts(tmp_path: Path) -> Non
     printed = run_module("benchmarks.gpu_model", *small, "--output", str(output))
     assert "data sheet" in printed
     assert "the target of 0.5 h is" in printed
-    assert "\n".join(hours_table(read_counts(output), 32, 1)) in printed
+    assert "\n".join(hours_table(read_counts(output), 32, 16)) in printed
