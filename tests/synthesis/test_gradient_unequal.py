@@ -75,3 +75,13 @@ def test_values_are_put_where_their_class_is() -> None:
 def test_equal_classes_need_no_places() -> None:
     assert Unequal.of([3, 3], CPU) is None
     assert Unequal.of([4], CPU) is None
+
+
+def test_the_targets_of_a_group_are_on_its_device() -> None:
+    group = _group(aims(), 0, torch.device("meta"))
+    assert group.unequal is not None
+    assert group.moments is not None
+    parts = [*vars(group).values(), *vars(group.unequal).values(), *vars(group.moments).values()]
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    assert len(tensors) >= 5
+    assert all(tensor.is_meta for tensor in tensors)
