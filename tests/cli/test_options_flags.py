@@ -16,11 +16,11 @@ from wdistill.core.settings import options_of
 PACKAGE = Path(wdistill.__file__).parent
 FLAG = re.compile(r"(?<![\w(-])--[a-z]")
 NAMED = re.compile(r"`([a-z]+\.\w+)(?:=\w+)?`")
-DECLARE = ("config.py", "settings.py")  # flags
+SETTINGS = [*sorted((PACKAGE / "config").rglob("*.py")), PACKAGE / "core/settings.py"]  # flags
 MODULES = sorted(
     path
     for path in PACKAGE.rglob("*.py")
-    if not {"cli", "embedded"} & set(path.parts) and path.name not in DECLARE
+    if not {"cli", "embedded"} & set(path.parts) and path not in SETTINGS
 )
 
 
@@ -40,7 +40,7 @@ def test_every_setting_that_an_error_names_is_one() -> None:
     settings |= {f"runtime.{name}" for name, _, _ in options_of(RuntimeConfig)}
     named = {
         match
-        for path in [*MODULES, PACKAGE / "config.py"]
+        for path in [*MODULES, *SETTINGS]
         for text in texts(path)
         for match in NAMED.findall(text)
         if match.split(".")[0] in {name.split(".")[0] for name in settings}
