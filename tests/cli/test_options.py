@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from wdistill.cli.main import CONFIGS, Group, cli
+from wdistill.cli.main import CONFIGS, cli
 from wdistill.cli.options import setting_options, settings, spoken
 from wdistill.cli.settings_file import read_settings, settings_text
 from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
@@ -185,5 +185,5 @@ def test_an_edited_file_differs_in_what_was_edited(tmp_path: Path) -> None:
     ],
 )
 def test_errors_name_the_flags_of_the_command(name: str, text: str, said: str) -> None:
-    assert isinstance(cli, Group)
+    assert isinstance(cli, click.Group)
     assert spoken(text, cli.commands[name]) == said

@@ -131,7 +131,7 @@ def _blame(kind: type[S], values: dict[str, Any], message: str, path: Path) -> N
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    from wdistill.cli.settings_file import read_settings  # noqa: PLC0415 (yaml is slow)
+    from wdistill.cli.settings_file import read_settings  # yaml is slow
 
     return read_settings(path)
 
