@@ -28,7 +28,7 @@ from wdistill.errors import (
 
 if TYPE_CHECKING:
     from wdistill.artifact.torch_dataset import load
-    from wdistill.pipeline.api import compare, distill, estimate, evaluate, push, reproduce
+    from wdistill.pipeline.api.calls import compare, distill, estimate, evaluate, push, reproduce
     from wdistill.transport.barycenter import barycenter
 
 __all__ = [
@@ -61,7 +61,7 @@ _PLACES = {
     "load": "wdistill.artifact.torch_dataset",
     **dict.fromkeys(
         ("compare", "distill", "estimate", "evaluate", "push", "reproduce"),
-        "wdistill.pipeline.api",
+        "wdistill.pipeline.api.calls",
     ),
 }
 

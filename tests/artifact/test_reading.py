@@ -41,7 +41,7 @@ from wdistill.config import (
 from wdistill.core.files import write_json
 from wdistill.data.dataset import load_data
 from wdistill.errors import DataError, RunFolderError
-from wdistill.pipeline.api import DistilledRun
+from wdistill.pipeline.api.result import DistilledRun
 
 ARRAYS = ("images", "labels", "weights", "soft_labels")
 

@@ -251,8 +251,8 @@ def test_the_revision_of_the_backbone_is_looked_up_on_the_hub(tmp_path: Path) ->
 def test_only_the_main_process_pushes(
     rank: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from wdistill.pipeline import api
     from wdistill.pipeline import run as pipeline
+    from wdistill.pipeline.api import result
     from wdistill.publishing.hub import push as hub
 
     calls: list[tuple[object, ...]] = []
@@ -261,8 +261,8 @@ def test_only_the_main_process_pushes(
     (tmp_path / "ipc10").mkdir()
     (tmp_path / "ipc10" / "wdistill.json").touch()
     monkeypatch.setattr(pipeline, "run", lambda *_, **__: calls.append(("run",)) or tmp_path)
-    monkeypatch.setattr(api, "read_report", lambda _: None)
-    monkeypatch.setattr(api, "read_manifest", lambda _: manifest())
+    monkeypatch.setattr(result, "read_report", lambda _: None)
+    monkeypatch.setattr(result, "read_manifest", lambda _: manifest())
     monkeypatch.setattr(hub, "check_target", lambda *a: calls.append(("check", *a)))
     monkeypatch.setattr(hub, "push_finished", lambda *a: calls.append(("push", *a)) or pushed)
     arguments = ["run", "--push-to", "me/set", "--output", str(tmp_path)]

@@ -104,7 +104,7 @@ def command(program: str, arguments: list[str]) -> None:
 
 def make_small() -> None:
     """The functions of `wdistill` have the settings of SMALL."""
-    from wdistill.pipeline import api
+    from wdistill.pipeline.api import calls as api
 
     settings, judge = api._run_settings, api.judge
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wdistill.config import BarycenterConfig, DataConfig, RunConfig
-from wdistill.pipeline.run import default_output
+from wdistill.pipeline.run_folder import default_output
 from wdistill.pipeline.tables import transport_table
 
 

@@ -60,7 +60,7 @@ def run(**options: Any) -> None:
             "`push_to` cannot push a part of a run; push the run that joins the parts"
         )
     launch_processes(options["num_processes"], runtime)
-    from wdistill.pipeline import api
+    from wdistill.pipeline.api import calls as api
 
     if target and is_main_process():
         from wdistill.publishing.hub import push as hub
@@ -78,7 +78,7 @@ def run(**options: Any) -> None:
     if distilled.report is not None:
         click.echo(str(distilled.report))
     click.echo(f"size:     {distilled.size}")
-    click.echo(f"pictures: {distilled.set_folder / api.PREVIEW}")
+    click.echo(f"pictures: {distilled.preview_file}")
     click.echo(f"card:     {distilled.set_folder.parent / 'README.md'}")
     click.echo(f'load:     load_dataset("{distilled.set_folder.parent}")')
     if target:
@@ -131,7 +131,7 @@ def estimate(**options: Any) -> None:
       wdistill estimate --dataset cifar10 --backbone resnet18 --ipc 10
     """
     config, runtime = settings(RunConfig, options)
-    from wdistill.pipeline import api
+    from wdistill.pipeline.api import calls as api
     from wdistill.pipeline.tables import estimate_table
 
     print_log(runtime)

@@ -53,7 +53,7 @@ def evaluate(sources: tuple[str, ...], **options: Any) -> None:
     launch_processes(options["num_processes"], runtime)
     from wdistill.artifact.distilled_set import REPORT_FILE
     from wdistill.evaluation.evaluate import PAGE_FILE, default_output
-    from wdistill.pipeline import api
+    from wdistill.pipeline.api import calls as api
 
     print_log(runtime)
     if len(sources) > 1:
@@ -72,7 +72,7 @@ def _compare(
     sources: tuple[str, ...], output: Path | None, config: EvaluateConfig, runtime: RuntimeConfig
 ) -> None:
     from wdistill.evaluation.several.compare import PAGE_FILE, default_output
-    from wdistill.pipeline import api
+    from wdistill.pipeline.api import calls as api
 
     folder = output or default_output(sources)
     result = api.compare(sources, output=folder, config=config, runtime=with_command(runtime))
@@ -116,7 +116,7 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
     names = ("device", "num_workers", "pixel_cache", "quiet")
     runtime = RuntimeConfig(**{name: options[name] for name in names})
     launch_processes(options["num_processes"], runtime)
-    from wdistill.pipeline import api
+    from wdistill.pipeline.api import calls as api
     from wdistill.pipeline.reproduction.reproduce import default_output
 
     print_log(runtime)

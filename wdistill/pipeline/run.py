@@ -2,76 +2,51 @@
 
 from __future__ import annotations
 
-import glob
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from wdistill.artifact.distilled_set import DistilledSet, candidate
 from wdistill.artifact.layout import PUBLISH
 from wdistill.config import RunConfig, RuntimeConfig
-from wdistill.core.devices import (
-    keep_freed_memory,
-    open_accelerator,
-    training_ends,
-)
-from wdistill.core.files import locked, on_disk, write_json
+from wdistill.core.devices import keep_freed_memory, open_accelerator, training_ends
+from wdistill.core.files import locked, write_json
 from wdistill.core.log import log_to_folder
 from wdistill.core.machine.meeting import main_process_first, meet, together
 from wdistill.core.machine.numerics import repeatable
 from wdistill.core.machine.resources import used
-from wdistill.core.settings import flat, stable_hash
+from wdistill.core.settings import flat
 from wdistill.core.units import Shard, StageOutput
 from wdistill.data.content.coding import Coding
 from wdistill.data.content.leaks import Pixels
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import PixelStore, decoding_for, remove_pixels
-from wdistill.errors import OptionError
 from wdistill.evaluation.evaluate import OUTCOMES, measure
-from wdistill.labels.views import LabelViews
 from wdistill.networks.preprocessing import preprocessing_for
 from wdistill.networks.teacher import NO_NORMALISATION
-from wdistill.pipeline.choices.budget import (
-    FOR_VIEWS,
-    Spent,
-    rough,
-    spend,
-    students_of_choice,
-)
+from wdistill.pipeline.choices.budget import Spent, rough, spend, students_of_choice
 from wdistill.pipeline.choices.coding import choose_coding
-from wdistill.pipeline.choices.givers import (
-    ChosenLabels,
-    Giver,
-    Labelled,
-    choose_giver,
-    open_givers,
-)
 from wdistill.pipeline.choices.images import choose_images
-from wdistill.pipeline.choices.prices import finest_coding, written
 from wdistill.pipeline.estimate import estimate
 from wdistill.pipeline.judging import own_comparison
+from wdistill.pipeline.labelling import label_images
 from wdistill.pipeline.run_folder import SECONDS, Run, claim, stage_times
-from wdistill.pipeline.shards import write_shard
+from wdistill.pipeline.shards import check_shard, write_shard
 from wdistill.pipeline.stages.allocation import share_out_images
 from wdistill.pipeline.stages.finish import (
-    CodedImages,
-    code_images,
     draw_pictures,
-    hard_set,
     manifest_of,
     publish,
     publish_own_report,
     transported_classes,
 )
-from wdistill.pipeline.stages.labels import Decoded, nearest_stage, soft_stage, views_stage
+from wdistill.pipeline.stages.labels import nearest_stage
 from wdistill.pipeline.stages.result import RunResult
 from wdistill.pipeline.stages.synthesis import synthesis_stage
 from wdistill.pipeline.stages.transport import transport_stage
@@ -88,34 +63,9 @@ from wdistill.pipeline.teacher import (
     without_copies_in,
 )
 from wdistill.synthesis.optimise import DistilledUnit
-from wdistill.transport.plan import TransportUnit
 
 logger = logging.getLogger(__name__)
 SAMPLE = 100  # images whose size stands for all, where a budget is to be estimated
-
-
-def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
-    """runs/<last part of the dataset's name>-ipc<n>, -<n>images or -<budget>B, plus the shard's
-    name.
-
-    A glob pattern takes the name of its folder; characters other than letters, digits, ``_``, ``.``
-    and ``-`` become ``-``.
-    """
-    path = Path((config.data.dataset or "fashion-mnist-subset").rstrip("/"))
-    while glob.has_magic(str(path)):
-        path = path.parent
-    name = re.sub(r"[^\w.-]+", "-", path.name.removesuffix(".parquet")).strip("-.") or "dataset"
-    part = f"-{shard.name}" if shard else ""
-    return Path("runs") / f"{name}-{_size(config)}{part}"
-
-
-def _size(config: RunConfig) -> str:
-    """``ipc10``, ``100images`` or ``50000B``; ``-w2`` after it where that shares images out."""
-    own = config.barycenter
-    size = f"ipc{own.ipc}" if own.images is None else f"{own.images}images"
-    if config.budget is not None:
-        size = f"{config.budget}B"
-    return size if own.allocation == "uniform" else f"{size}-{own.allocation}"
 
 
 def run(
@@ -135,21 +85,8 @@ def run(
     Raises:
         WdistillError: Any error that the user can fix.
     """
-    if shard is not None and Coding.of(config.coding) is None:
-        raise OptionError(
-            "`coding.image_quality=auto` is chosen from all images, and `runtime.shard` makes a "
-            "part of them; give a number from 1 to 100 or lossless"
-        )
-    if shard is not None and config.budget is not None:
-        raise OptionError(
-            "`budget` is spent on all classes together, and `runtime.shard` makes a part of them; "
-            "give `barycenter.ipc`"
-        )
-    if shard is not None and config.barycenter.allocation == "w2":
-        raise OptionError(
-            "`barycenter.allocation=w2` shares images out over all classes, and `runtime.shard` "
-            "makes a part of them; leave one of them out"
-        )
+    if shard is not None:
+        check_shard(config)
     keep_freed_memory()
     opened = partial(
         open_accelerator, config.mixed_precision, runtime.device, runtime.track, folder
@@ -305,13 +242,12 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         images = made.images
     with _timed(run, "nearest"):
         nearest = nearest_stage(run, teacher, images, coding)
-    if run.shard is None:
-        with _timed(run, "relabel"):
-            labelled = _labels(run, teacher, transport, images, coding)
     if run.shard is not None:
         if run.accelerator.is_main_process:
             write_shard(run.work, run.shard, command)
         return
+    with _timed(run, "relabel"):
+        labelled = label_images(run, teacher, transport, images, coding)
     if run.accelerator.is_main_process:
         draw_pictures(run, images.units)
     distances = torch.cat([unit.values for unit in nearest.units]).numpy()
@@ -329,60 +265,3 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         if evaluation is not None:
             publish_own_report(run, *evaluation, command)
     meet(run.accelerator)
-
-
-@dataclass(frozen=True, eq=False)
-class _Labelled:
-    """coding: of the images, which a budget may have changed."""
-
-    labels: ChosenLabels
-    distilled: DistilledSet
-    views: LabelViews | None
-    coding: Coding
-
-
-def _labels(
-    run: Run,
-    teacher: Teacher,
-    transport: StageOutput[TransportUnit],
-    images: StageOutput[DistilledUnit],
-    coding: Coding,
-) -> _Labelled:
-    """Choose who labels the images, and put images and labels together."""
-
-    @cache
-    def coded_as(coding: Coding) -> tuple[CodedImages, DistilledSet]:
-        coded = code_images(run, images, coding)
-        return coded, hard_set(run, transport, coded)
-
-    def size(quality: int) -> int:
-        return written(coded_as(Coding("webp", quality))[1], run.work)
-
-    budget, room = run.config.budget, None
-    if budget is not None:
-        room = budget - written(coded_as(coding)[1], run.work)
-        if room < FOR_VIEWS * budget and run.config.label_views.count:
-            coding = finest_coding(size, round((1 - FOR_VIEWS) * budget))
-            room = budget - written(coded_as(coding)[1], run.work)
-    coded, hard = coded_as(coding)
-    decoded = Decoded(coded.pixels, sum(coded.files.sizes), coded.key)
-
-    @cache
-    def labelled(giver: Giver) -> Labelled:
-        soft, views = soft_stage(run, giver, decoded), views_stage(run, giver, decoded, room)
-        key = stable_hash([soft.key, views.count if views else 0, vars(run.config.label_views)])
-        shape = (len(decoded.pixels), len(run.data.class_names))
-        parts = (unit.values.numpy() for unit in soft.units)
-        rows = torch.from_numpy(on_disk(parts, shape, np.float32, run.work))
-        return Labelled(rows, views, key)
-
-    givers = open_givers(run, teacher)
-    chosen = choose_giver(run, teacher, givers, candidate(hard), labelled)
-    given = labelled(chosen.giver) if chosen.giver else None
-    views = given.views if given else None
-    if budget is not None and views is None:
-        coding = finest_coding(size, budget)
-        return _Labelled(chosen, coded_as(coding)[1], None, coding)
-    if given is not None and chosen.soft_helps:
-        hard = replace(hard, soft_labels=given.soft.numpy())
-    return _Labelled(chosen, hard, views, coding)

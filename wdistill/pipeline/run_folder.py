@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +105,30 @@ class Run:
         computation = Computation(stage, function, begin)
         compute_units(computation, units, self.work, self.accelerator, self.quiet)
         return StageOutput(stage.key, StoredUnits(stage, self.work, self.units))
+
+
+def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
+    """runs/<last part of the dataset's name>-ipc<n>, -<n>images or -<budget>B, plus the shard's
+    name.
+
+    A glob pattern takes the name of its folder; characters other than letters, digits, ``_``, ``.``
+    and ``-`` become ``-``.
+    """
+    path = Path((config.data.dataset or "fashion-mnist-subset").rstrip("/"))
+    while glob.has_magic(str(path)):
+        path = path.parent
+    name = re.sub(r"[^\w.-]+", "-", path.name.removesuffix(".parquet")).strip("-.") or "dataset"
+    part = f"-{shard.name}" if shard else ""
+    return Path("runs") / f"{name}-{_size(config)}{part}"
+
+
+def _size(config: RunConfig) -> str:
+    """``ipc10``, ``100images`` or ``50000B``; ``-w2`` after it where that shares images out."""
+    own = config.barycenter
+    size = f"ipc{own.ipc}" if own.images is None else f"{own.images}images"
+    if config.budget is not None:
+        size = f"{config.budget}B"
+    return size if own.allocation == "uniform" else f"{size}-{own.allocation}"
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from wdistill.config import RunConfig
 from wdistill.core.files import (
     IDENTITY,
     atomic_write,
@@ -19,7 +20,8 @@ from wdistill.core.files import (
     write_json,
 )
 from wdistill.core.units import Shard
-from wdistill.errors import RunFolderError
+from wdistill.data.content.coding import Coding
+from wdistill.errors import OptionError, RunFolderError
 
 SHARD = "shard.json"
 ALONE = ("teacher-accuracy.json",)  # files of a shard besides its units
@@ -38,6 +40,25 @@ class Merged:
     units: int
     absent: tuple[Shard, ...]
     command: str
+
+
+def check_shard(config: RunConfig) -> None:
+    """Raise OptionError if the settings need all classes together."""
+    if Coding.of(config.coding) is None:
+        raise OptionError(
+            "`coding.image_quality=auto` is chosen from all images, and `runtime.shard` makes a "
+            "part of them; give a number from 1 to 100 or lossless"
+        )
+    if config.budget is not None:
+        raise OptionError(
+            "`budget` is spent on all classes together, and `runtime.shard` makes a part of them; "
+            "give `barycenter.ipc`"
+        )
+    if config.barycenter.allocation == "w2":
+        raise OptionError(
+            "`barycenter.allocation=w2` shares images out over all classes, and `runtime.shard` "
+            "makes a part of them; leave one of them out"
+        )
 
 
 def write_shard(work: Path, shard: Shard, command: str) -> None:

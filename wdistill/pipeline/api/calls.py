@@ -7,28 +7,13 @@ go to the logger ``wdistill``.
 
 from __future__ import annotations
 
-import base64
-import html
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-import datasets
-import transformers
-from accelerate.state import AcceleratorState, GradientState, PartialState, is_initialized
-from huggingface_hub import utils as hub_utils
-from PIL import Image
-
-from wdistill.artifact.distilled_set import read_report
-from wdistill.artifact.layout import one_set
-from wdistill.artifact.manifest import Manifest, read_manifest
 from wdistill.artifact.report import Report
-from wdistill.artifact.torch_dataset import DistilledImages, load
 from wdistill.config import EvaluateConfig, RunConfig, RuntimeConfig
-from wdistill.core.log import bars_shown
-from wdistill.core.text import human_bytes
 from wdistill.core.units import Shard
 from wdistill.evaluation.evaluate import Output, judge
 from wdistill.evaluation.evaluate import default_output as report_folder
@@ -36,65 +21,15 @@ from wdistill.evaluation.several.compare import compare_sets
 from wdistill.evaluation.several.compare import default_output as comparison_folder
 from wdistill.evaluation.several.table import SideBySide
 from wdistill.pipeline import run as pipeline
+from wdistill.pipeline.api.libraries import restore_libraries
+from wdistill.pipeline.api.result import DistilledRun
 from wdistill.pipeline.judging import on_own_run
 from wdistill.pipeline.reproduction import reproduce as reproduction
 from wdistill.pipeline.reproduction.differences import Differences
+from wdistill.pipeline.run_folder import default_output
 from wdistill.pipeline.tables import Estimate
 from wdistill.publishing.hub import push as hub
 from wdistill.publishing.hub.push import PushOptions, PushResult
-
-PREVIEW = "preview.png"
-
-
-@dataclass(frozen=True)
-class DistilledRun:
-    """A finished run. A notebook displays its preview and the accuracy of its students."""
-
-    folder: Path
-
-    @property
-    def set_folder(self) -> Path:
-        """The folder of the published set: parquet files, wdistill.json, report.json, a picture."""
-        return one_set(self.folder)
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of the set: source, settings, teacher and environment."""
-        return read_manifest(self.set_folder)
-
-    @property
-    def report(self) -> Report | None:
-        """The evaluation of the set; None if no students were trained."""
-        return read_report(self.set_folder)
-
-    @property
-    def preview(self) -> Image.Image:
-        """The distilled images, in rows by class."""
-        with Image.open(self.set_folder / PREVIEW) as picture:
-            return picture.copy()
-
-    def images(self, *, temperature: float | None = None) -> DistilledImages:
-        """Load the set for training, see :func:`wdistill.load`."""
-        return load(self.set_folder, temperature=temperature)
-
-    def __str__(self) -> str:
-        report = self.report
-        table = "no students were trained" if report is None else str(report)
-        return f"{self.manifest.images} distilled images in {self.set_folder}\n{table}\n{self.size}"
-
-    @property
-    def size(self) -> str:
-        """Format and size of the set, in words."""
-        manifest = self.manifest
-        files = human_bytes(manifest.bytes.parquet + manifest.bytes.label_views)
-        return f"{manifest.coding}, {files} of parquet, {manifest.bits_per_class:,} bits per class"
-
-    def _repr_html_(self) -> str:
-        picture = base64.b64encode((self.set_folder / PREVIEW).read_bytes()).decode()
-        return (
-            f"<pre>{html.escape(str(self))}</pre>"
-            f'<img alt="distilled images" src="data:image/png;base64,{picture}">'
-        )
 
 
 def distill(
@@ -133,8 +68,8 @@ def distill(
     runtime = runtime or RuntimeConfig()
     config = _run_settings(config, dataset, backbone, ipc)
     shard = None if runtime.shard is None else Shard.parse(runtime.shard)
-    folder = pipeline.default_output(config, shard) if output is None else Path(output)
-    with _restore_libraries(runtime.quiet):
+    folder = default_output(config, shard) if output is None else Path(output)
+    with restore_libraries(runtime.quiet):
         pipeline.run(config, runtime, folder, runtime.command or config.command(), shard=shard)
     return DistilledRun(folder)
 
@@ -166,7 +101,7 @@ def estimate(
         >>> wdistill.estimate("cifar10", backbone="resnet18", ipc=10)
     """
     runtime = runtime or RuntimeConfig()
-    with _restore_libraries(runtime.quiet):
+    with restore_libraries(runtime.quiet):
         return pipeline.estimate_run(_run_settings(config, dataset, backbone, ipc), runtime)
 
 
@@ -207,7 +142,7 @@ def evaluate(
     if students is not None:
         config = replace(config, evaluate=replace(config.evaluate, students=tuple(students)))
     folder = report_folder(config) if output is None else Path(output)
-    with _restore_libraries(runtime.quiet):
+    with restore_libraries(runtime.quiet):
         command = runtime.command or config.command()
         return judge(config, runtime, Output(folder), command, on_own_run)
 
@@ -245,7 +180,7 @@ def compare(
         config = replace(config, against=replace(config.against, dataset=str(against)))
     folder = comparison_folder(names) if output is None else Path(output)
     command = runtime.command or " ".join([config.command(), *names[1:]])
-    with _restore_libraries(runtime.quiet):
+    with restore_libraries(runtime.quiet):
         return compare_sets(names, config, runtime, folder, command)
 
 
@@ -281,7 +216,7 @@ def reproduce(
     overrides = reproduction.Overrides(_text(dataset), _text(backbone), trust_remote_code)
     folder = reproduction.default_output(source) if output is None else Path(output)
     command = runtime.command or f"wdistill reproduce {source}"
-    with _restore_libraries(runtime.quiet):
+    with restore_libraries(runtime.quiet):
         return reproduction.reproduce(source, overrides, runtime, folder, command)
 
 
@@ -338,39 +273,3 @@ def _run_settings(
 
 def _text(path: str | Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-@contextmanager
-def _restore_libraries(quiet: bool) -> Iterator[None]:
-    """Silence libraries within the context, and restore their state afterwards.
-
-    Accelerate's state is global, and a later call may need another one, such as another precision.
-    """
-    logs, state_exists = transformers.logging, is_initialized()
-    verbosity, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
-    of_datasets = datasets.logging.get_verbosity()
-    bars_enabled = (
-        not datasets.are_progress_bars_disabled(),
-        not hub_utils.are_progress_bars_disabled(),
-    )
-    logs.set_verbosity_error()
-    datasets.logging.set_verbosity_error()
-    logs.disable_progress_bar()
-    hide_bars = quiet or not bars_shown()
-    if hide_bars:
-        datasets.disable_progress_bars()
-        hub_utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        logs.set_verbosity(verbosity)
-        datasets.logging.set_verbosity(of_datasets)
-        if bars:
-            logs.enable_progress_bar()
-        if hide_bars and bars_enabled[0]:
-            datasets.enable_progress_bars()
-        if hide_bars and bars_enabled[1]:
-            hub_utils.enable_progress_bars()
-        if not state_exists and is_initialized():
-            for state in (AcceleratorState(), PartialState(), GradientState()):
-                vars(state).clear()  # the state is shared by all instances of a class
