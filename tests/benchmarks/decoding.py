@@ -26,9 +26,8 @@ from wdistill.config import (
     SynthesisConfig,
     TeacherConfig,
 )
-from wdistill.data import pixels
 from wdistill.data.dataset import load_data
-from wdistill.data.pixels import Decoding, PixelStore, Preprocessing
+from wdistill.data.pixels import Decoding, PixelStore, Preprocessing, kept
 from wdistill.data.splits import ImageSplit
 from wdistill.pipeline.run import run
 
@@ -57,7 +56,7 @@ def decodes_of_a_run(photos: str) -> Counter[Any]:
         return image(split, row)
 
     ImageSplit.image = counted  # type: ignore[method-assign]
-    pixels.MEMORY_BYTES = 0  # at this resolution they would fit into memory, at 224 px they do not
+    kept.MEMORY_BYTES = 0  # at this resolution they would fit into memory, at 224 px they do not
     config = RunConfig(
         data=DataConfig(dataset=photos, resolution=32),
         teacher=TeacherConfig(backbone="convnet-w64", epochs=2, allow_weak=True),

@@ -17,7 +17,6 @@ from accelerate import Accelerator
 from wdistill.config import DataConfig, RuntimeConfig
 from wdistill.core.devices import open_accelerator
 from wdistill.core.machine import resources
-from wdistill.data import pixels
 from wdistill.data.dataset import load_data
 from wdistill.data.pixels import (
     Decoding,
@@ -25,6 +24,7 @@ from wdistill.data.pixels import (
     Preprocessing,
     check_room,
     decoding_for,
+    kept,
     remove_pixels,
 )
 from wdistill.data.splits import ImageSplit
@@ -60,7 +60,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Decoding:
     """Even the smallest split is kept in a file."""
-    monkeypatch.setattr(pixels, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(kept, "MEMORY_BYTES", 0)
     return Decoding(tmp_path / "pixels", threads=2)
 
 
@@ -159,10 +159,10 @@ def test_other_images_or_another_geometry_have_a_file_of_their_own(
 def test_what_was_written_before_a_restart_of_the_machine_is_not_used(
     split: ImageSplit, decoded: Counter[int], files: Decoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = pixels._part
-    monkeypatch.setattr(pixels, "_part", lambda path: part(path).with_suffix(".old.part"))
+    part = kept._part
+    monkeypatch.setattr(kept, "_part", lambda path: part(path).with_suffix(".old.part"))
     PixelStore(split, PLAIN, files).get([1])
-    monkeypatch.setattr(pixels, "_part", part)
+    monkeypatch.setattr(kept, "_part", part)
     PixelStore(split, PLAIN, files).get([1])
     assert decoded[1] == 2
     assert len(list((files.folder or Path()).iterdir())) == 1
@@ -170,7 +170,7 @@ def test_what_was_written_before_a_restart_of_the_machine_is_not_used(
 
 def fill(split: ImageSplit, decoding: Decoding, rows: list[int], pipe: Any) -> None:
     """A process: decodes some rows, then waits for the others, and says what it sees."""
-    pixels.MEMORY_BYTES = 0
+    kept.MEMORY_BYTES = 0
     asked: list[int] = []
     image = ImageSplit.image
     ImageSplit.image = lambda s, row: asked.append(row) or image(s, row)  # type: ignore

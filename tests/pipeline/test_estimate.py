@@ -168,7 +168,7 @@ def test_each_real_image_is_decoded_once_in_a_run(
         return image(split, row)
 
     monkeypatch.setattr(ImageSplit, "image", counted)
-    monkeypatch.setattr("wdistill.data.pixels.MEMORY_BYTES", 0)
+    monkeypatch.setattr("wdistill.data.pixels.kept.MEMORY_BYTES", 0)
     runtime = RuntimeConfig("cpu", quiet=True)
     pipeline.run(tiny(source), runtime, tmp_path / "run", "wdistill run")
     assert len(decoded) == 10 * PER_CLASS + TEST

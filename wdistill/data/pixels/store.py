@@ -1,99 +1,36 @@
-"""PIL images to square uint8 pixels, each decoded once for all that look at it."""
+"""The pixels of a split, each image decoded once for all that look at it."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import os
-import platform
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from PIL import Image
 from torch import Tensor
 
 from wdistill.config import RuntimeConfig
-from wdistill.core.files import writing
 from wdistill.core.machine.meeting import meet
 from wdistill.core.machine.resources import own_cores
 from wdistill.core.machine.transfer import may_stay, to_device
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
+from wdistill.data.pixels.kept import InFile, InMemory, file_bytes, part_bytes
+from wdistill.data.pixels.scaling import Preprocessing
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import RunFolderError
 
-MEMORY_BYTES = 2**28  # a split below this size (CIFAR-10 has 154 MB) is kept in memory
 FOLDER = "pixels"
 TASK = 16  # images that a thread decodes at a time
 AHEAD = 512  # images that are decoded before they are needed
-LONGEST = 16  # times the shorter side; only the middle of longer images is scaled
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes a network's input.
-
-    resolution: pixels of a side of the square result
-    resize:     length of the shorter side before the centre crop; 0: both sides go straight to
-                ``resolution``, whatever the aspect ratio
-    mean, std:  per channel, for pixels in [0, 1]
-    resample:   PIL's filter code
-    warp:       both sides go to ``resize`` before the centre crop, whatever the aspect ratio
-    """
-
-    resolution: int
-    resize: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resample: int = int(Image.Resampling.BILINEAR)
-    warp: bool = False
-
-    @property
-    def geometry(self) -> tuple[int, int, int, bool]:
-        """What the pixels depend on: all but the normalisation."""
-        return self.resolution, self.resize, self.resample, self.warp
-
-    def scaled(self, image: Image.Image) -> Image.Image:
-        """An RGB image whose centre is what the network sees. Scaled again it stays as it is."""
-        size = self.resolution
-        if image.size == (size, size) and self.resize <= size:
-            return image
-        side = self.resize if self.warp else size
-        sides = (side, side)
-        if self.resize and not self.warp:
-            image = _middle(image)
-            short = min(image.size)  # the longer side is cut, not rounded, as processors do
-            width, height = (max(size, self.resize * side // short) for side in image.size)
-            sides = (width, height)
-        return image.resize(sides, Image.Resampling(self.resample))
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        """(3, R, R) uint8 pixels of an RGB image."""
-        size, image = self.resolution, self.scaled(image)
-        left, top = ((side - size) // 2 for side in image.size)
-        image = image.crop((left, top, left + size, top + size))
-        return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
-
-
-def _middle(image: Image.Image) -> Image.Image:
-    """What can be seen of an image that is far longer than it is wide, scaled by its shorter side:
-    without the ends, whose scaled pixels might take gigabytes. Others stay as they are.
-    """
-    keep = LONGEST * min(image.size)
-    left, top = (max(0, side - keep) // 2 for side in image.size)  # as much as on the other end
-    if not left and not top:
-        return image
-    return image.crop((left, top, image.width - left, image.height - top))
 
 
 @dataclass(frozen=True)
@@ -124,87 +61,6 @@ def remove_pixels(decoding: Decoding, accelerator: Accelerator) -> None:
     meet(accelerator)
     if decoding.folder and not decoding.lasting and accelerator.is_local_main_process:
         shutil.rmtree(decoding.folder, ignore_errors=True)
-
-
-class _Memory:
-    """Pixels (n, 3, R, R), and which of them are there."""
-
-    def __init__(self, images: int, resolution: int) -> None:
-        self.pixels = torch.empty(images, 3, resolution, resolution, dtype=torch.uint8)
-        self.filled = torch.zeros(images, dtype=torch.bool)
-
-    def keep(self, rows: Tensor, pixels: Tensor) -> None:
-        self.pixels[rows] = pixels
-        self.filled[rows] = True
-
-    def finish(self) -> None:
-        """There is nothing to be done when all pixels are there."""
-
-
-class _File:
-    """The same in a file, which all processes of this machine map into their memory: n images, then
-    a byte for each, 1 where the image is there.
-
-    It has its own name when it is complete, and before that one of this machine alone: pages that
-    are mapped are not the same for two machines.
-    """
-
-    def __init__(self, path: Path, images: int, resolution: int) -> None:
-        self._path, self._part = path, _part(path)
-        self._each = 3 * resolution**2
-        self._images, size = images, images * (self._each + 1)
-        with writing(self._part):
-            if path.exists() and path.stat().st_size == size:
-                data = np.memmap(path, np.uint8, "c")  # may belong to somebody else
-            else:
-                self._part.parent.mkdir(parents=True, exist_ok=True)
-                for old in path.parent.glob(f"{path.name}.{_host()}-*.part"):
-                    if old != self._part:  # of before this machine was started
-                        old.unlink(missing_ok=True)
-                with self._part.open("ab") as file:
-                    file.truncate(size)
-                self._file = self._part.open("r+b", buffering=0)
-                data = np.memmap(self._part, np.uint8, "r+")
-        everything = torch.from_numpy(data)
-        self.pixels = everything[: images * self._each].view(images, 3, resolution, resolution)
-        self.filled = everything[images * self._each :].view(torch.bool)
-
-    def keep(self, rows: Tensor, pixels: Tensor) -> None:
-        """Written, not put into the mapped memory, where a full disk would end the process."""
-        with writing(self._part):
-            for row, image in zip(rows.tolist(), pixels, strict=True):
-                self._write(row * self._each, image.numpy().reshape(-1).data)
-            for row in rows.tolist():
-                self._write(self._images * self._each + row, memoryview(b"\1"))
-
-    def _write(self, place: int, data: memoryview) -> None:
-        self._file.seek(place)
-        while data:
-            data = data[self._file.write(data) :]
-
-    def finish(self) -> None:
-        if not self.filled.all() or self._path.exists():
-            return
-        with writing(self._path), suppress(FileNotFoundError):  # another process may be first
-            os.fsync(self._file.fileno())
-            self._part.rename(self._path)
-
-
-def _host() -> str:
-    return stable_hash(platform.node())[:8]
-
-
-def _part(path: Path) -> Path:
-    """The name tells Linux's starts apart: what was written before a loss of power may be lost."""
-    start = Path("/proc/sys/kernel/random/boot_id")
-    number = start.read_text()[:8] if start.exists() else "0"
-    return path.with_name(f"{path.name}.{_host()}-{number}.part")
-
-
-def file_bytes(images: int, resolution: int) -> int:
-    """Of the file that holds the pixels of a split; 0 where they are kept in memory."""
-    size = images * 3 * resolution**2
-    return size + images if size > MEMORY_BYTES else 0
 
 
 class PixelStore:
@@ -271,14 +127,12 @@ class PixelStore:
         """Of the pixels of so many images, without those that the disk has already."""
         if self.path is None or self.path.exists():
             return 0
-        part = _part(self.path)
-        written = part.stat().st_blocks * 512 if part.exists() else 0
         size = file_bytes(len(self._stored), self.preprocessing.resolution)
-        return max(0, size * images // len(self._stored) - written)
+        return max(0, size * images // len(self._stored) - part_bytes(self.path))
 
-    def _open(self) -> _Memory | _File:
+    def _open(self) -> InMemory | InFile:
         path, side, images = self.path, self.preprocessing.resolution, len(self._stored)
-        return _File(path, images, side) if path else _Memory(images, side)
+        return InFile(path, images, side) if path else InMemory(images, side)
 
     def batches(self, rows: Sequence[int] | Tensor, batch_size: int) -> Iterator[Tensor]:
         """Pixels of ``rows``, in this order, ``batch_size`` at a time."""
@@ -373,13 +227,3 @@ def check_room(wanted: Mapping[PixelStore, int]) -> None:
                 f"{human_bytes(free)}; free some space, or name another folder with "
                 "`runtime.pixel_cache`"
             )
-
-
-def to_float(pixels: Tensor, device: torch.device) -> Tensor:
-    """uint8 pixels to float32 in [0, 1] on ``device``."""
-    return to_device(pixels, device).contiguous().float().div_(255)
-
-
-def to_uint8(pixels: Tensor) -> Tensor:
-    """Float pixels in [0, 1] to the nearest uint8."""
-    return pixels.detach().clamp(0, 1).mul(255).round().to(torch.uint8)
