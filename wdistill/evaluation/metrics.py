@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
+from wdistill.artifact.report import ResultRow, Scores
 from wdistill.core.devices import Capacity
 from wdistill.data.pixels import PixelStore, to_float
 from wdistill.networks.features import FeatureNetwork
@@ -171,6 +172,7 @@ def _pooled_deviation(groups: Sequence[NDArray[np.float64]]) -> float | None:
     return float(np.sqrt(squares / freedom))
 
 
+Accuracies = Mapping[tuple[str, str], float]  # by images and labels
 BALANCE = 0.5  # lambda of both scores in DD-Ranking
 
 
@@ -196,3 +198,51 @@ def augmentation_robust_score(
 def _sigma(value: float) -> float:
     """sigma(x) = (e^x - e^-1) / (e - e^-1), from [-1, 1] to [0, 1]."""
     return (math.exp(value) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
+
+
+def ranking_scores(rows: Sequence[ResultRow], plain: Sequence[ResultRow]) -> Iterable[Scores]:
+    """DD-Ranking's scores of each student under each optimiser, in percent; None if an accuracy is
+    missing.
+    """
+    for own in dict.fromkeys((row.student, row.optimizer) for row in rows):
+        accuracy, unaugmented = (
+            _accuracies([row for row in each if (row.student, row.optimizer) == own])
+            for each in (rows, plain)
+        )
+        kinds = ("soft", "views", "teacher", "hard")
+        best = next((kind for kind in kinds if _gain(accuracy, kind) is not None), "hard")
+        improvement, improvement_unaugmented = _gain(accuracy, best), _gain(unaugmented, best)
+        full, hard = accuracy.get(("full", "hard")), accuracy.get(("distilled", "hard"))
+        recovery = None if full is None or hard is None else full - hard
+        label_robust = augmentation_robust = None
+        if improvement is not None and recovery is not None:
+            label_robust = label_robust_score(improvement, recovery)
+        if improvement is not None and improvement_unaugmented is not None:
+            augmentation_robust = augmentation_robust_score(improvement, improvement_unaugmented)
+        yield Scores(
+            student=own[0],
+            optimizer=own[1],
+            improvement_over_random=_percent(improvement),
+            hard_label_recovery=_percent(recovery),
+            label_robust_score=_percent(label_robust),
+            augmentation_robust_score=_percent(augmentation_robust),
+        )
+
+
+def _accuracies(rows: Sequence[ResultRow]) -> Accuracies:
+    """Mean accuracies; for random real images, only those at the IPC of the set."""
+    ipcs = {row.ipc for row in rows if row.images == "distilled"}
+    return {
+        (row.images, row.labels): row.top1_mean
+        for row in rows
+        if row.images != "random" or row.ipc in ipcs
+    }
+
+
+def _gain(accuracy: Accuracies, labels: str) -> float | None:
+    distilled, random = accuracy.get(("distilled", labels)), accuracy.get(("random", labels))
+    return None if distilled is None or random is None else distilled - random
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value

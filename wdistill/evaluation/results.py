@@ -30,12 +30,7 @@ from wdistill.config import FORMAT_VERSION, Labels
 from wdistill.core.devices import device_name, versions
 from wdistill.core.text import displayed, without_folders
 from wdistill.evaluation.comparison import Comparison
-from wdistill.evaluation.metrics import (
-    EquivalentIpc,
-    augmentation_robust_score,
-    label_robust_score,
-    score_network,
-)
+from wdistill.evaluation.metrics import EquivalentIpc, ranking_scores, score_network
 from wdistill.evaluation.recipes.named import NAMED
 from wdistill.evaluation.recipes.published import RealTest, comparable
 from wdistill.evaluation.students import Job, Outcome, in_proportion
@@ -100,7 +95,7 @@ def build_report(
             for each in measurements
             for (student, labels), equivalent in each.equivalents.items()
         ),
-        scores=tuple(_scores(rows, plain)),
+        scores=tuple(ranking_scores(rows, plain)),
         local_students=local_architectures(comparison.students),
         device=device_name(comparison.accelerator.device),
         versions=versions(),
@@ -147,7 +142,7 @@ def merge_reports(report: Report, earlier: Report) -> Report:
                 for panel in every
                 for equivalent in panel_equivalents(report_of[panel], *panel)
             ),
-            "scores": tuple(_with_unaugmented(_scores(rows, ()), report, earlier)),
+            "scores": tuple(_with_unaugmented(ranking_scores(rows, ()), report, earlier)),
             "local_students": {**earlier.local_students, **report.local_students},
         }
     )
@@ -296,54 +291,3 @@ def _images(comparison: Comparison, job: Job) -> int:
     if comparison.unequal is None:
         return job.ipc * comparison.classes
     return sum(in_proportion(comparison.unequal, job.ipc))
-
-
-def _scores(rows: Sequence[ResultRow], plain: Sequence[ResultRow]) -> Iterable[Scores]:
-    """DD-Ranking's scores of each student under each optimiser, in percent; None if an accuracy is
-    missing.
-    """
-    for own in dict.fromkeys((row.student, row.optimizer) for row in rows):
-        accuracy, unaugmented = (
-            _accuracies([row for row in each if (row.student, row.optimizer) == own])
-            for each in (rows, plain)
-        )
-        kinds = ("soft", "views", "teacher", "hard")
-        best = next((kind for kind in kinds if _gain(accuracy, kind) is not None), "hard")
-        improvement, improvement_unaugmented = _gain(accuracy, best), _gain(unaugmented, best)
-        full, hard = accuracy.get(("full", "hard")), accuracy.get(("distilled", "hard"))
-        recovery = None if full is None or hard is None else full - hard
-        label_robust = augmentation_robust = None
-        if improvement is not None and recovery is not None:
-            label_robust = label_robust_score(improvement, recovery)
-        if improvement is not None and improvement_unaugmented is not None:
-            augmentation_robust = augmentation_robust_score(improvement, improvement_unaugmented)
-        yield Scores(
-            student=own[0],
-            optimizer=own[1],
-            improvement_over_random=_percent(improvement),
-            hard_label_recovery=_percent(recovery),
-            label_robust_score=_percent(label_robust),
-            augmentation_robust_score=_percent(augmentation_robust),
-        )
-
-
-Accuracies = Mapping[tuple[str, str], float]  # by images and labels
-
-
-def _accuracies(rows: Sequence[ResultRow]) -> Accuracies:
-    """Mean accuracies; for random real images, only those at the IPC of the set."""
-    ipcs = {row.ipc for row in rows if row.images == "distilled"}
-    return {
-        (row.images, row.labels): row.top1_mean
-        for row in rows
-        if row.images != "random" or row.ipc in ipcs
-    }
-
-
-def _gain(accuracy: Accuracies, labels: str) -> float | None:
-    distilled, random = accuracy.get(("distilled", labels)), accuracy.get(("random", labels))
-    return None if distilled is None or random is None else distilled - random
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
