@@ -8,7 +8,7 @@ from helpers.reports import report, report_row
 
 from wdistill.artifact.claims.differences import caveats, is_even, verdict_by_accuracy
 from wdistill.artifact.report import ResultRow
-from wdistill.evaluation.page.words import headline
+from wdistill.evaluation.page.headline import headline
 from wdistill.evaluation.wording import verdicts
 from wdistill.publishing.card.report import report_view
 

@@ -10,8 +10,8 @@ from helpers.reports import gallery, report, report_row
 
 from wdistill.artifact.claims.optimizers import doubts, survivals
 from wdistill.artifact.report import Panel, Recipe, Report, ResultRow
+from wdistill.evaluation.page.headline import headline
 from wdistill.evaluation.page.report import render_report
-from wdistill.evaluation.page.words import headline
 from wdistill.evaluation.several.page import render_page
 from wdistill.evaluation.several.table import Entry, SideBySide
 from wdistill.evaluation.wording import verdicts

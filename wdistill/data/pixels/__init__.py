@@ -2,13 +2,7 @@
 
 from wdistill.data.pixels.kept import file_bytes
 from wdistill.data.pixels.scaling import Preprocessing, to_float, to_uint8
-from wdistill.data.pixels.store import (
-    Decoding,
-    PixelStore,
-    check_room,
-    decoding_for,
-    remove_pixels,
-)
+from wdistill.data.pixels.store import Decoding, PixelStore, check_room, decoding_for, remove_pixels
 
 __all__ = [
     "Decoding",

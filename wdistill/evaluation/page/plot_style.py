@@ -101,6 +101,18 @@ def plain(text: str, longest: int) -> str:
     return short.replace("$", r"\$")
 
 
+def set_name(images: str) -> str:
+    return SETS.get(images, images)
+
+
+def labels_name(labels: str) -> str:
+    return LABELS.get(labels, labels)
+
+
+def per_class(ipc: float) -> str:
+    return f"{count(ipc)} per class"
+
+
 def count(value: float) -> str:
     """Format a number of images or steps: ``2.5``, ``60``, ``6,000``, ``1.2 million``.
 

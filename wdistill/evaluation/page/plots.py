@@ -35,11 +35,13 @@ from wdistill.evaluation.page.plot_style import (
     SETS,
     SMALL,
     count,
+    labels_name,
     legend,
     log_axis,
     name_axes,
     panel,
     plain,
+    set_name,
     share_axis,
     share_limits,
 )
@@ -59,7 +61,7 @@ def place_of(row: ResultRow, x: Axis, classes: int) -> float:
 def panel_title(report: Report, student: str, labels: str, optimizer: str) -> tuple[str, str]:
     """Two lines; the optimiser is named where the report has several."""
     under = f", {optimizer}" if len(optimizers_of(report.rows)) > 1 else ""
-    return student, f"{LABELS.get(labels, labels)}{under}"
+    return student, f"{labels_name(labels)}{under}"
 
 
 def accuracy_by_ipc(report: Report, student: str, labels: str, optimizer: str) -> Figure:
@@ -201,7 +203,7 @@ def _curve(
 def _point(axes: Axes, row: ResultRow, place: float, mark: str) -> None:
     name = row.images
     axes.errorbar(
-        place, 100 * row.top1_mean, 100 * row.top1_std, label=SETS.get(name, name),
+        place, 100 * row.top1_mean, 100 * row.top1_std, label=set_name(name),
         color=COLOURS.get(name, FAINT), marker=mark,
         linestyle="", markersize=7 if name == "distilled" else 5.5,
         markeredgecolor=PAPER, markeredgewidth=0.7, elinewidth=1.2, zorder=4,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wdistill.artifact.claims.worth import why_untold
 from wdistill.artifact.report import Report, optimizers_of, panel_rows, panels
 from wdistill.evaluation.page.class_plots import class_gains, confusion, projection
+from wdistill.evaluation.page.headline import headline
 from wdistill.evaluation.page.html import html_environment, image_url, svg
 from wdistill.evaluation.page.plot_style import COLOURS
 from wdistill.evaluation.page.plots import (
@@ -22,10 +23,9 @@ from wdistill.evaluation.page.plots import (
     learning_curves,
     panel_title,
 )
-from wdistill.evaluation.page.words import (
+from wdistill.evaluation.page.tables import (
     accuracy_words,
     equivalent_rows,
-    headline,
     provenance,
     results_groups,
     score_table,
