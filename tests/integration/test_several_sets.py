@@ -25,10 +25,10 @@ ID = "alice/shapes"
 
 def run_of(folder: Path, ipc: int, names: tuple[str, ...] = NAMES, **changes: Any) -> Path:
     """A finished run of ``ipc`` images per class."""
-    publish = folder / f"run{ipc}" / "publish"
     described = manifest(names, ipc, source__license="mit", **changes)
-    write_set(publish / f"ipc{ipc}", distilled_set(names, ipc), described)
-    run_report().write(publish / f"ipc{ipc}" / "report.json")
+    publish = folder / f"run-{described.name}" / "publish"
+    write_set(publish / described.name, distilled_set(names, ipc), described)
+    run_report().write(publish / described.name / "report.json")
     (publish / "README.md").write_text(render_card(publish))
     return publish.parent
 
@@ -109,6 +109,45 @@ print(json.dumps([len(load_dataset({ID!r}, *name, split="train"))
         env,
     )
     assert loaded == [3, 3, 12]
+
+
+def test_sets_of_one_size_that_are_shared_out_otherwise_stand_side_by_side(
+    hub: HubServer, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Also in the repository of an earlier version, which called all of them by the number."""
+    names = ["ipc4", "ipc4-w2", "ipc4-9000B"]
+    given = ({}, {"config__barycenter__allocation": "w2"}, {"config__budget": 9000})
+    for index, (name, changes) in enumerate(zip(names, given, strict=True)):
+        run = run_of(tmp_path, 4, **changes)
+        pushed = run_push(env, run, ID, joins=index > 0)
+        assert (pushed["changed"], pushed["replaced"]) == (True, []), name
+    files = hub.files("dataset", ID)
+    assert {f"{name}/wdistill.json" for name in names} < files.keys()
+    configs = {e["config_name"]: e for e in front(files["README.md"].decode())["configs"]}
+    assert sorted(configs) == sorted(names)
+    assert [name for name, entry in configs.items() if entry.get("default")] == ["ipc4"]
+    loaded = run_json(
+        f"""
+import json
+from datasets import load_dataset
+from wdistill.artifact.reading import open_published
+print(json.dumps([
+    [len(load_dataset({ID!r}, name, split="train")) for name in {names!r}],
+    [open_published(f"{ID}/{{name}}").folder.name for name in {names!r}],
+    open_published({ID!r}).folder.name,
+]))
+""",
+        env,
+    )
+    assert loaded == [[12, 12, 12], names, "ipc4"]
+
+    old = run_of(tmp_path / "old", 4, config__barycenter__allocation="w2")
+    (old / "publish" / "ipc4-w2").rename(old / "publish" / "ipc4")  # as it was called
+    (old / "publish" / "README.md").write_text(render_card(old / "publish"))
+    assert len(datasets.load_dataset(str(old / "publish"), "ipc4", split="train")) == 12
+    assert one_set(old).name == "ipc4"
+    said = run_push(env, old, ID, joins=True)["replaced"]
+    assert not said  # the images and labels are the same in this test, and so nothing is lost
 
 
 def test_a_repository_without_a_card_gets_one_of_all_sets(

@@ -16,18 +16,31 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import validate_repo_id
 
+from wdistill.config import Allocation
 from wdistill.errors import HubError, RunFolderError
 
 PUBLISH = "publish"  # the publishable folder in a run folder
 MANIFEST_FILE = "wdistill.json"
 CURVE_FILE = "accuracy.png"  # the plot of a report: accuracy by bits per class
-SET_NAME = re.compile(r"ipc\d{1,4}")  # folder and configuration of a set
+# Folder and configuration of a set: ipc10, ipc10-w2, ipc10-37500B, ipc10-w2-37500B.
+SET_NAME = re.compile(r"ipc(\d{1,4})(-w2)?(-\d{1,18}B)?")
 SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
 LABELS_SUFFIX = "_soft_labels"  # of the configuration of its label views
 
 
-def set_name(ipc: int) -> str:
-    return f"ipc{ipc}"
+def set_name(ipc: int, allocation: Allocation = "uniform", budget: int | None = None) -> str:
+    """The name of a set: its images per class, how they are shared out if not equally, and the
+    bytes that it was to fit into. Sets that differ in these can be in one repository.
+    """
+    shared = "" if allocation == "uniform" else f"-{allocation}"
+    return f"ipc{ipc}{shared}" + ("" if budget is None else f"-{budget}B")
+
+
+def set_order(name: str) -> tuple[int, bool, str]:
+    """Sorts names of sets: by images per class, and of equal numbers the plain name last."""
+    match = SET_NAME.fullmatch(name)
+    ipc, *details = match.groups() if match else ("0", name)
+    return int(ipc), not any(details), name
 
 
 def publish_folder(path: Path, required: Sequence[str] = (f"ipc*/{MANIFEST_FILE}",)) -> Path:
@@ -50,7 +63,7 @@ def set_folders(root: Path) -> list[Path]:
     """The sets in a publishable folder, the smallest first."""
     folders = [path.parent for path in root.glob(f"ipc*/{MANIFEST_FILE}")]
     sets = [path for path in folders if SET_NAME.fullmatch(path.name)]
-    return sorted(sets, key=lambda path: int(path.name[3:]))
+    return sorted(sets, key=lambda path: set_order(path.name))
 
 
 def one_set(path: Path) -> Path:

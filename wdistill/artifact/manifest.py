@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from wdistill.artifact.layout import MANIFEST_FILE, shard_files
+from wdistill.artifact.layout import MANIFEST_FILE, set_name, shard_files
 from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
 from wdistill.config import ImageFormat, RunConfig
 from wdistill.errors import RunFolderError
@@ -307,6 +307,11 @@ class Manifest(FileRecord):
     def per_class(self) -> tuple[int, ...]:
         """Images of each class."""
         return self.counts or (self.ipc,) * len(self.classes)
+
+    @property
+    def name(self) -> str:
+        """Of the set's folder and configuration. Earlier versions left out all but the number."""
+        return set_name(self.ipc, self.config.barycenter.allocation, self.config.budget)
 
     @property
     def bits_per_class(self) -> int:

@@ -56,8 +56,8 @@ def open_published(source: str | Path, revision: str | None = None) -> Published
 
     Args:
         source: A run folder, a published folder, the folder of one set, or an id on the Hub, which
-            may end in ``/ipcN``. A folder takes precedence over an id. An id without ``/ipcN``
-            means the set that `load_dataset` loads without a name.
+            may end in the name of a set, as ``/ipc10``. A folder takes precedence over an id. An id
+            without it means the set that `load_dataset` loads without a name.
         revision: Branch, tag or commit on the Hub.
 
     Raises:
@@ -121,8 +121,8 @@ def fetch_set(name: str, revision: str | None = None) -> HubSet | None:
     """Download a set from the Hub, or find an earlier download if the Hub cannot be reached.
 
     Args:
-        name: Id of the dataset, which may end in ``/ipcN``; without it, the set that
-            `load_dataset` loads without a name.
+        name: Id of the dataset, which may end in the name of a set, as ``/ipc10``; without it, the
+            set that `load_dataset` loads without a name.
         revision: Branch, tag or commit.
 
     Returns:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.examples import manifest_json
 from helpers.hub_server import ROOT, HubServer, hub_env
 from helpers.pushes import (
     BOB_TOKEN,
     CARD,
+    NAMES,
     READ_TOKEN,
     TOKEN,
     count_bytes,
@@ -225,6 +227,31 @@ def test_a_hand_edited_card_keeps_the_hands_words(
     head = hub.head("dataset", ID)
     assert "README.md has a damaged YAML block" in run_push(env, run, ID)["error"]
     assert hub.head("dataset", ID) == head
+
+
+def test_a_push_says_which_set_it_replaces(hub: HubServer, run: Path, env: dict[str, str]) -> None:
+    assert run_push(env, run, ID)["replaced"] == []
+    (run / "publish" / "README.md").write_text(CARD.replace("Six", "Half a dozen"))
+    assert run_push(env, run, ID)["replaced"] == []  # the card alone
+    old, there = hub.head("dataset", ID), hub.files("dataset", ID)[SHARD]
+    change_set(run)
+    assert run_push(env, run, ID)["replaced"] == [
+        f"ipc2 replaces one made 2026-11-22, which has the same settings; it stays at revision "
+        f"{old[:12]}"
+    ]
+    assert hub.repos["dataset", ID].resolve(old).files[SHARD].data == there
+
+    path = run / "publish" / "ipc2/wdistill.json"
+    settings = {"seed": 3, "data__resolution": 14, "teacher__backbone": "vit"}
+    changes = {f"config__{name}": value for name, value in settings.items()}
+    made = manifest_json(tuple(NAMES), 2, source__fingerprint="c0ffee", **changes)
+    path.write_text(json.dumps(made))
+    change_set(run, weight=[0.25, 0.75] * 3)
+    [line] = run_push(env, run, ID)["replaced"]
+    assert line.startswith(
+        "ipc2 replaces one made 2026-11-22, which differs in the data, data.resolution (was None, "
+        "is 14), teacher.backbone (was 'resnet10-w16', is 'vit'), 1 more; it stays at revision "
+    )
 
 
 def test_a_set_with_other_bytes_than_were_written_is_not_pushed(run: Path) -> None:

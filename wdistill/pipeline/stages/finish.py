@@ -24,7 +24,7 @@ from wdistill.artifact.distilled_set import (
     remove_other_report,
     write_data,
 )
-from wdistill.artifact.layout import MANIFEST_FILE, PUBLISH, set_name
+from wdistill.artifact.layout import MANIFEST_FILE, PUBLISH, set_folders, set_name
 from wdistill.artifact.manifest import (
     BarycenterRecord,
     BudgetRecord,
@@ -242,8 +242,7 @@ def _stored_views(config: RunConfig, views: LabelViews | None) -> StoredViews | 
 
 def publish(run: Run, result: RunResult, describe: Callable[[Sizes], Manifest]) -> None:
     """Write the set's folder and the card, unless they are already up to date."""
-    root = run.folder / PUBLISH
-    folder = root / set_name(run.ipc)
+    root, folder = run.folder / PUBLISH, _set_folder(run)
     if _is_published(folder, result.distilled, describe):
         return
     removed_report = remove_other_report(folder, result.distilled, result.views)
@@ -256,6 +255,18 @@ def publish(run: Run, result: RunResult, describe: Callable[[Sizes], Manifest]) 
     save_png(folder / "preview.png", preview_grid(result.distilled))
     describe(sizes).write(folder / MANIFEST_FILE)
     atomic_write(root / "README.md", render_card(root).encode())
+
+
+def _set_folder(run: Run) -> Path:
+    """The folder of the run's only set. One that has another name, from an earlier version or from
+    the same run with other labels and so another number of images in its budget, is renamed.
+    """
+    root, own = run.folder / PUBLISH, run.config
+    folder = root / set_name(run.ipc, own.barycenter.allocation, own.budget)
+    earlier = set_folders(root)
+    if len(earlier) == 1 and not folder.exists():
+        earlier[0].rename(folder)
+    return folder
 
 
 def _is_published(
@@ -283,7 +294,7 @@ def _stable(manifest: Manifest) -> dict[str, Any]:
 def publish_own_report(
     run: Run, comparison: Comparison, measurements: Sequence[Measurements], command: str
 ) -> None:
-    folder = run.folder / PUBLISH / set_name(run.ipc)
+    folder = _set_folder(run)
     label_bytes = sum(path.stat().st_size for path in label_shards(folder))
     report = build_report(replace(comparison, label_bytes=label_bytes), measurements, command)
     for row in report.rows:

@@ -18,6 +18,7 @@ from wdistill.artifact.layout import (
     publish_folder,
     set_folders,
     set_name,
+    set_order,
 )
 from wdistill.artifact.manifest import Manifest, check_bytes, read_manifest
 from wdistill.artifact.report import Report
@@ -56,9 +57,9 @@ def read_set(folder: Path, with_data: bool = True) -> SetFiles:
         RunFolderError: a file is damaged, or files contradict each other.
     """
     manifest = read_manifest(folder)
-    if folder.name != set_name(manifest.ipc):
+    if folder.name not in (manifest.name, set_name(manifest.ipc)):
         raise RunFolderError(
-            f"'{folder}' holds {manifest.ipc} images per class; call it {set_name(manifest.ipc)!r}"
+            f"'{folder}' holds {manifest.ipc} images per class; call it {manifest.name!r}"
         )
     if with_data:
         _check(folder, manifest)
@@ -93,7 +94,7 @@ def render_card(
     own = [read_set(path) for path in set_folders(publish_folder(folder))]
     names = {files.name for files in own}
     sets = [*own, *(files for files in others if files.name not in names)]
-    sets.sort(key=lambda files: int(files.manifest.ipc))
+    sets.sort(key=lambda files: set_order(files.name))
     _check_alike(sets)
     loaded = default if default in {files.name for files in sets} else sets[-1].name
     view = {
@@ -103,7 +104,7 @@ def render_card(
         "sets": [_view(files, repo_id) for files in sets],
     }
     body = environment().get_template("dataset_card.md.jinja").render(view)
-    front = header([files.manifest for files in sets], loaded)
+    front = header({files.name: files.manifest for files in sets}, loaded)
     return f"---\n{front}\n---\n\n{body}"
 
 

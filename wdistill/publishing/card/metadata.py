@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -11,7 +11,7 @@ from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
-from wdistill.artifact.layout import LABELS_SUFFIX, set_name
+from wdistill.artifact.layout import LABELS_SUFFIX
 from wdistill.artifact.manifest import Manifest, SourceRecord
 from wdistill.artifact.parquet import FOLDER, image_features
 from wdistill.core.text import is_url
@@ -25,12 +25,13 @@ _LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 Json = dict[str, Any]
 
 
-def header(manifests: Sequence[Manifest], default: str) -> str:
-    """The YAML block of the card for sets of one source; ``default`` is loaded without a name.
+def header(sets: Mapping[str, Manifest], default: str) -> str:
+    """The YAML block of the card for sets of one source, by their names; ``default`` is loaded
+    without a name.
 
     Class names such as ``no``, ``007`` and ``1e3`` are quoted where YAML 1.1 or 1.2 needs it.
     """
-    fields = _metadata(manifests, default).to_dict()
+    fields = _metadata(sets, default).to_dict()
     return str(yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True)).rstrip()
 
 
@@ -46,8 +47,9 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _quoted)
 
 
-def _metadata(manifests: Sequence[Manifest], default: str) -> DatasetCardData:
+def _metadata(sets: Mapping[str, Manifest], default: str) -> DatasetCardData:
     """The content of the YAML block."""
+    manifests = list(sets.values())
     source, count = manifests[0].source, sum(m.images for m in manifests)
     real = [m.untouched for m in manifests]  # their labels are those of the source
     data = DatasetCardData(
@@ -59,17 +61,16 @@ def _metadata(manifests: Sequence[Manifest], default: str) -> DatasetCardData:
         annotations_creators=[*(["found"] if any(real) else []), "machine-generated"],
         tags=[
             "dataset-distillation", *([] if all(real) else ["synthetic"]), "wdistill", "wmdd",
-            *(f"ipc-{m.ipc}" for m in manifests),
+            *dict.fromkeys(f"ipc-{m.ipc}" for m in manifests),
         ],
-        configs=[entry for m in manifests for entry in _configs(m, default)],
+        configs=[e for name, m in sets.items() for e in _configs(name, m, default)],
     )  # fmt: skip
-    infos = {name: info for m in manifests for name, info in _infos(m).items()}
+    infos = {key: info for name, m in sets.items() for key, info in _infos(name, m).items()}
     DatasetInfosDict(infos).to_dataset_card_data(data)
     return data
 
 
-def _configs(manifest: Manifest, default: str) -> list[Json]:
-    name = set_name(manifest.ipc)
+def _configs(name: str, manifest: Manifest, default: str) -> list[Json]:
     entries = [_config(name, f"{name}/data")]
     if name == default:
         entries[0]["default"] = True
@@ -83,9 +84,9 @@ def _config(name: str, folder: str) -> Json:
     return {"config_name": name, "data_files": files}
 
 
-def _infos(manifest: Manifest) -> dict[str, DatasetInfo]:
+def _infos(name: str, manifest: Manifest) -> dict[str, DatasetInfo]:
     """Features and sizes of each configuration, as ``push_to_hub`` records them."""
-    name, sizes = set_name(manifest.ipc), manifest.bytes
+    sizes = manifest.bytes
     size = sizes.images + sizes.soft_labels + manifest.images * (8 + 4)
     own = image_features(manifest.classes, manifest.coding.grey)
     infos = {name: _info(name, own, manifest.images, size, sizes.parquet)}
@@ -147,7 +148,7 @@ def _slug(text: str) -> str:
 
 def title(manifests: Sequence[Manifest]) -> str:
     name = " ".join(source_name(manifests[0].source).split())
-    counts = [str(m.ipc) for m in manifests]
+    counts = list(dict.fromkeys(str(m.ipc) for m in manifests))
     several = f"{', '.join(counts[:-1])} and {counts[-1]}" if len(counts) > 1 else counts[0]
     noun = "image" if counts == ["1"] else "images"
     average = " on average" if any(m.counts for m in manifests) else ""

@@ -21,11 +21,17 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 from ruamel.yaml.resolver import VersionedResolver
 
-from wdistill.artifact.layout import damaged_header, entry_name, listed
+from wdistill.artifact.layout import (
+    LABELS_SUFFIX,
+    SET_NAME,
+    damaged_header,
+    entry_name,
+    listed,
+)
 
 # Of an earlier push: ours name those of every set that is there now.
 _OLD_TAG = re.compile(r"ipc-\d+")
-_OLD_CONFIG = re.compile(r"ipc\d+(_soft_labels)?")
+_OLD_CONFIG = re.compile(rf"{SET_NAME.pattern}({LABELS_SUFFIX})?")
 _LICENCE = ("license_name", "license_link")  # they belong to the license beside them
 _WIDE = 10**9  # no line is folded
 _AFTER_FIELD = re.compile(r"(?:^(?:#.*|[ \t]*)\r?\n)*\Z", re.MULTILINE)

@@ -22,7 +22,8 @@ from wdistill.artifact.layout import (
 )
 from wdistill.artifact.manifest import Manifest, SourceRecord, check_bytes, read_manifest
 from wdistill.config import PLACEHOLDER_REPO
-from wdistill.core.text import human_bytes
+from wdistill.core.settings import flat
+from wdistill.core.text import clean, human_bytes
 from wdistill.errors import HubError, RunFolderError
 from wdistill.publishing.hub.client import check_access, explained, retry
 from wdistill.publishing.hub.repo import (
@@ -32,6 +33,7 @@ from wdistill.publishing.hub.repo import (
     commit,
     read_head,
     refuse_other_contents,
+    replaced_sets,
     set_tag,
 )
 
@@ -40,6 +42,7 @@ IN_A_SET = (
     MANIFEST_FILE, "data/*.parquet", "soft_labels/*.parquet", "preview.png", "report.json",
     CURVE_FILE,
 )  # fmt: skip
+_DIFFERENCES = 3  # settings that are named of a set that is replaced
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,15 @@ class PushPlan:
 
 @dataclass(frozen=True)
 class PushResult(PushPlan):
-    """A plan carried out; after a dry run there is no commit."""
+    """A plan carried out; after a dry run there is no commit.
+
+    replaced: a sentence for each set of another content that had the same name in the repository.
+    """
 
     commit_url: str | None = None
     pr_url: str | None = None
     changed: bool = False  # False: the Hub has these very files already
+    replaced: tuple[str, ...] = ()
 
 
 def push(folder: Path, repo_id: str, options: PushOptions | None = None) -> PushResult:
@@ -136,7 +143,7 @@ def format_result(result: PushResult) -> str:
     if not result.changed:
         lines = [f"{result.repo_id} has these very files already; nothing was pushed"]
     else:
-        lines = [f"pushed: {result.pr_url or result.commit_url}"]
+        lines = [f"pushed: {result.pr_url or result.commit_url}", *result.replaced]
     if result.notice:
         lines.append(result.notice)
     return "\n".join([*lines, f'load:   load_dataset("{result.repo_id}")'])
@@ -198,6 +205,7 @@ def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
         revision=options.revision,
         create_pr=options.create_pr,
     )
+    replaced = tuple(_told(api, root, name, head) for name in replaced_sets(change, head))
     done = commit(api, change, head)
     if not options.create_pr and options.revision in (None, "main"):
         versions = [manifest.format_version for manifest in _manifests(root)]
@@ -207,7 +215,30 @@ def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
         commit_url=str(done.commit_url),
         pr_url=done.pr_url,
         changed=done.oid != head.sha,
+        replaced=replaced,
     )
+
+
+def _told(api: HfApi, root: Path, name: str, head: Head) -> str:
+    """What set a push replaces: by which settings it differs, and where it stays."""
+    now = read_manifest(root / name)
+    kept = f"it stays at revision {head.sha[:12]}"
+    try:
+        was = read_manifest(Path(head.download(api, f"{name}/{MANIFEST_FILE}")).parent)
+    except RunFolderError:
+        return f"{name} replaces a set whose {MANIFEST_FILE} cannot be read; {kept}"
+    own, before = flat(now.config.to_dict()), flat(was.config.to_dict())
+    names = [key for key in own if own[key] != before[key]]
+    if was.source.fingerprint != now.source.fingerprint:
+        names.insert(0, "the data")
+    shown = [
+        f"{key} (was {before[key]!r}, is {own[key]!r})" if key in own else key
+        for key in names[:_DIFFERENCES]
+    ]
+    if len(names) > len(shown):
+        shown.append(f"{len(names) - len(shown)} more")
+    reason = f"which differs in {', '.join(shown)}" if shown else "which has the same settings"
+    return clean(f"{name} replaces one made {was.created[:10]}, {reason}; {kept}")
 
 
 def _card(api: HfApi, root: Path, head: Head) -> str:
@@ -282,7 +313,7 @@ def _tag(api: HfApi, repo_id: str, name: str, done: CommitInfo) -> None:
 
 def _message(root: Path) -> str:
     manifests = _manifests(root)
-    counts = ", ".join(str(manifest.ipc) for manifest in manifests)
+    counts = ", ".join(dict.fromkeys(str(manifest.ipc) for manifest in manifests))
     text = (
         f"Distilled {manifests[0].source.id}, {counts} images per class, "
         f"with wdistill {manifests[0].wdistill_version}"

@@ -122,6 +122,20 @@ def commit(api: HfApi, change: Change, first: Head) -> CommitInfo:
     return retry(attempt, once=change.create_pr, also=(STALE,))
 
 
+def replaced_sets(change: Change, head: Head) -> list[str]:
+    """Names of the sets in the repository whose images or labels are others after ``change``."""
+    return [
+        name
+        for name in head.sets
+        if any(
+            path.startswith(f"{name}/")
+            and path.endswith(".parquet")
+            and not _is(CommitOperationAdd(path, file), head.contents.get(path))
+            for path, file in change.files.items()
+        )
+    ]
+
+
 def _card_operation(api: HfApi, change: Change, head: Head) -> CommitOperationAdd:
     ours = change.card(head)
     if CARD not in head.contents:
