@@ -19,6 +19,8 @@ from wdistill.artifact.distilled_set import candidate, read_report
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
 from wdistill.artifact.reading import open_published
+from wdistill.config import RunConfig
+from wdistill.pipeline.choices.budget import rough
 from wdistill.pipeline.choices.short import ShortStudents
 
 IMAGES = 33
@@ -180,6 +182,60 @@ def test_a_budget_is_shared_out(
     assert sum(manifest.counts) == manifest.images == 10 * manifest.ipc
     sizes = [path.stat().st_size for path in one_set(tmp_path / "run").rglob("*.parquet")]
     assert 18_000 <= sum(sizes) <= 20_000
+
+
+def test_a_budget_is_not_bound_by_the_rarest_class(
+    run: tuple[Path, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal numbers, and all images of the class that has fewer; the bytes are used."""
+    monkeypatch.setattr(ShortStudents, "scores", lambda *_: np.full((2, 1), 0.5))
+    folder, budget = tmp_path / "run", 25_000
+    command = (
+        "run", "--dataset", source, "--budget", f"{budget}B", "--iterations", "2", "--backbone",
+        run[0] / "teacher", "--feature-spaces", "none", "--label-giver", "none", "--no-evaluate",
+        "--output", folder,
+    )  # fmt: skip
+    done = run_wdistill(*command)
+    assert done.returncode == 0, done.stderr
+    manifest = manifest_of(folder)
+    assert manifest.counts is not None
+    (most,) = set(manifest.counts[:9])
+    assert manifest.counts[9] == RARE < most
+    assert manifest.ipc == round((9 * most + RARE) / 10)
+    sizes = [path.stat().st_size for path in one_set(folder).rglob("*.parquet")]
+    assert 0.9 * budget <= sum(sizes) <= budget
+    told = (
+        f"images per class: {most}, where there are as many real ones; all of "
+        f"{manifest.classes[9]} {RARE}"
+    )
+    assert told in done.stderr + done.stdout
+    card = (folder / "publish/README.md").read_text()
+    assert f"{RARE} to {most} for each of 10 classes" in card
+    assert "Classes get equal numbers of images; those with fewer real images have one for" in card
+    rows = datasets.load_dataset(str(folder / "publish"), split="train")
+    assert tuple(np.bincount(rows["label"], minlength=10)) == manifest.counts
+    sums = np.bincount(rows["label"], weights=rows["weight"], minlength=10)
+    assert sums == pytest.approx(np.ones(10), abs=1e-5)
+
+    published = parquet_bytes(folder)
+    made = one_set(folder)
+    assert made.name == f"ipc{manifest.ipc}-{budget}B"
+    made.rename(made.with_name(f"ipc{manifest.ipc}"))  # as an earlier version called it
+    again = run_wdistill(*command)
+    assert again.returncode == 0, again.stderr
+    assert [path.name for path in made.parent.iterdir() if path.is_dir()] == [made.name]
+    assert parquet_bytes(folder) == published
+
+
+def test_an_estimate_of_a_budget_counts_the_images_that_there_are() -> None:
+    sample = torch.randint(0, 256, (8, 3, 28, 28), dtype=torch.uint8)
+    counts = [40] * 9 + [RARE]
+    large = rough(RunConfig(budget=10**9), sample, counts)
+    assert (large.barycenter.total(10), large.least_ipc) == (sum(counts), 1)
+    small = rough(RunConfig(budget=40_000), sample, counts)
+    assert RARE * 10 < small.barycenter.total(10) < sum(counts)
+    equal = rough(RunConfig(budget=40_000), sample, [40] * 10).barycenter
+    assert (equal.images, equal.allocation) == (None, "uniform")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import Tensor
 from wdistill.core.seeds import stream
 from wdistill.transport.allocation import (
     atoms_tried,
+    even_share,
     marginal_gains,
     quantisation_errors,
     shared_out,
@@ -87,6 +88,13 @@ def test_a_class_gets_no_more_than_it_has_and_the_rest_goes_to_others() -> None:
     assert shared_out([greedy, other], 7) == (3, 4)
     assert shared_out([greedy, other], 8) == (3, 5)
     assert shared_out([np.array([5.0]), other], 3) == (1, 2)
+
+
+@pytest.mark.parametrize("present", [(4, 4, 4), (1, 9, 3), (2, 2, 8, 8, 30)])
+def test_an_even_share_is_the_largest_that_all_can_have_together(present: tuple[int, ...]) -> None:
+    for total in range(sum(present) + 5):
+        fits = [n for n in range(max(present) + 1) if sum(min(n, c) for c in present) <= total]
+        assert even_share(present, total) == max(fits)
 
 
 @pytest.mark.parametrize("total", [1, 9])

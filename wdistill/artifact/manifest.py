@@ -145,8 +145,9 @@ class BudgetTrial(Record):
     """A way to spend a budget, and the accuracies on held-out training images of short students,
     after so many ``steps``.
 
-    ipc: images per class; quality: of WebP, None without loss; views: of each image; images: random
-    real ones, the real ones that the transport chose, or distilled ones.
+    ipc: images per class, or all that a class has where those are fewer; quality: of WebP, None
+    without loss; views: of each image; images: random real ones, the real ones that the transport
+    chose, or distilled ones.
     """
 
     ipc: Count

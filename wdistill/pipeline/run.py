@@ -147,7 +147,8 @@ def _without_budget(run: Run, networks: Networks) -> Run:
     some = run.data.train.take(np.arange(min(SAMPLE, len(run.data.train))))
     pixels = preprocessing_for(networks.backbone, networks.resolution, NO_NORMALISATION)
     sample = PixelStore(some, pixels).get(range(len(some)))
-    return replace(run, config=rough(run.config, sample, len(run.data.class_names)))
+    counts = np.bincount(run.data.train.labels, minlength=len(run.data.class_names))
+    return replace(run, config=rough(run.config, sample, counts.tolist()))
 
 
 def _estimate(run: Run, networks: Networks) -> None:

@@ -54,11 +54,15 @@ class Run:
     @property
     def ipc(self) -> int:
         """Images per class: of each, or on average, rounded."""
+        if self.shares is not None:
+            return max(1, round(sum(self.shares) / len(self.shares)))
         return self.config.barycenter.mean(len(self.data.class_names))
 
     @property
     def images(self) -> int:
         """Images of all classes together."""
+        if self.shares is not None:
+            return sum(self.shares)
         return self.config.barycenter.total(len(self.data.class_names))
 
     @property
@@ -86,9 +90,7 @@ class Run:
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        """They depend on the mean number of images alone, so that they are known before it is
-        shared out.
-        """
+        """They depend on the mean number of images alone, so that a part of a run knows them."""
         classes, at_once = len(self.data.class_names), self.config.synthesis.images_per_step
         return class_units(classes, self.ipc, at_once)
 

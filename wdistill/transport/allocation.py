@@ -88,6 +88,21 @@ def marginal_gains(errors: Array) -> Array:
     return result
 
 
+def even_share(present: Sequence[int], total: int) -> int:
+    """The largest n with sum_c min(n, present_c) <= ``total``: images of each class if all get as
+    many as the others, or as many as they have, and no more than ``total`` together.
+
+    present: real images of each class.
+    """
+    counts, spent = sorted(present), 0
+    for index, count in enumerate(counts):
+        classes = len(counts) - index  # that have as many real images or more
+        if spent + count * classes > total:
+            return (total - spent) // classes
+        spent += count
+    return counts[-1]
+
+
 def shared_out(errors: Sequence[Array], total: int) -> tuple[int, ...]:
     """Numbers of images per class, which add up to ``total``, by greedy gains.
 

@@ -22,6 +22,7 @@ from wdistill.pipeline.choices.givers import Giver, open_givers
 from wdistill.pipeline.choices.prices import (
     GROWTH,
     LABEL_BYTES,
+    present,
     prices_of,
     real_images,
     views_of,
@@ -29,6 +30,7 @@ from wdistill.pipeline.choices.prices import (
 from wdistill.pipeline.choices.short import KINDS, ShortStudents
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
+from wdistill.transport.allocation import even_share
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,9 @@ FOR_VIEWS = 0.02  # [own] least share of the budget that is left for views
 
 @dataclass(frozen=True)
 class Spending:
-    """Images per class, their quality as WebP (None without loss), and views of each."""
+    """Images per class, or all that a class has where those are fewer, their quality as WebP (None
+    without loss), and views of each.
+    """
 
     ipc: int
     quality: int | None
@@ -93,7 +97,8 @@ def spend(run: Run, teacher: Teacher) -> Spent:
     chosen = every[0]
     if run.accelerator.is_main_process:
         logger.info(spending_table(tried))
-        logger.info(f"budget: {human_bytes(budget)} for {_told(chosen)}")
+        rare = int(present(run, teacher).min()) < chosen.ipc
+        logger.info(f"budget: {human_bytes(budget)} for {_told(chosen, rare)}")
     return Spent(applied(config, chosen), tuple(tried))
 
 
@@ -147,39 +152,49 @@ def students_of_choice(config: RunConfig) -> tuple[int, int]:
     return sum(students), sum(map(math.prod, zip(students, steps, strict=True)))
 
 
-def rough(config: RunConfig, sample: Tensor, classes: int) -> RunConfig:
+def rough(config: RunConfig, sample: Tensor, counts: Sequence[int]) -> RunConfig:
     """Settings without a budget, of about the cost of one that is spent on middling quality and ten
     views, whose logits take half a byte each. No network is asked.
 
-    sample: (n, 3, R, R) uint8, some real images.
+    Args:
+        sample: (n, 3, R, R) uint8, some real images.
+        counts: Real images of each class.
     """
     if config.budget is None:
         return config
     image = float(np.mean(file_sizes(sample, Coding("webp", 20), False)))
-    each = classes * (GROWTH * image + LABEL_BYTES + 10 * (classes / 2))
-    ipc = max(1, min(MOST_IPC, int(config.budget / each)))
-    return replace(applied(config, Spending(ipc, 20, 10)), budget=None)
+    images = int(config.budget / (GROWTH * image + LABEL_BYTES + 10 * (len(counts) / 2)))
+    ipc = max(1, min(MOST_IPC, even_share(counts, images)))
+    settings = replace(applied(config, Spending(ipc, 20, 10)), budget=None)
+    if min(counts) >= ipc:
+        return settings
+    total = sum(min(ipc, count) for count in counts)  # as many, however they are shared out
+    unequal = replace(settings.barycenter, images=total, allocation="w2")
+    return replace(settings, barycenter=unequal)
 
 
-def _told(spending: Spending) -> str:
+def _told(spending: Spending, rare: bool) -> str:
+    """rare: whether a class has fewer real images."""
     images = "image" if spending.ipc == 1 else "images"
-    return f"{spending.ipc} {images} per class, {spending.coding}, {spending.views} views of each"
+    number = f"up to {spending.ipc}" if rare else f"{spending.ipc}"
+    return f"{number} {images} per class, {spending.coding}, {spending.views} views of each"
 
 
 def _spendings(run: Run, teacher: Teacher, giver: Giver, budget: int) -> list[Spending]:
     """All that are tried: as many images as fit, for each quality and number of views."""
-    classes = len(run.data.class_names)
     qualities, counts = _choices(run.config)
-    most = min(MOST_IPC, int(torch.bincount(teacher.train.labels, minlength=classes).min()))
+    own = present(run, teacher).tolist()
     found: dict[Spending, None] = {}
     prices = {quality: prices_of(run, teacher, giver, quality) for quality in qualities}
     for quality, price in prices.items():
         for views in counts:
-            ipc = min(most, price.ipc(budget, views, classes))
+            images = min(sum(own), price.images(budget, views))
+            shared = run.config.barycenter.allocation == "w2"
+            ipc = min(MOST_IPC, images // len(own) if shared else even_share(own, images))
             if ipc >= 1:
                 found[Spending(ipc, quality, views)] = None
     if not found:
-        needed = min(price.of(1, min(counts), classes) for price in prices.values())
+        needed = min(price.of(len(own), min(counts)) for price in prices.values())
         raise OptionError(
             f"`budget` is {human_bytes(budget)}, but one image per class takes "
             f"{human_bytes(needed)} with its labels; give as much or more"
@@ -206,9 +221,15 @@ def _score(run: Run, teacher: Teacher, each: Spending, steps: int) -> list[float
     """Accuracies of short students of random real images, one of each kind."""
     own = replace(run, config=applied(run.config, each))
     pixels, labels = real_images(own, teacher, each.ipc)
-    images = Candidate(pixels, labels, torch.ones(len(labels)), None)
+    images = Candidate(pixels, labels, class_weights(labels), None)
     config = StudentConfig(steps=steps, batch_size=batch_size(run.config), seeds=1)
     return judged(own, teacher, images, config, run.data.source.fingerprint)
+
+
+def class_weights(labels: Tensor) -> Tensor:
+    """(n,) weights of images of classes ``labels``, mean 1, with equal sums of all classes."""
+    counts = torch.bincount(labels)
+    return len(labels) / int((counts > 0).sum()) / counts[labels]
 
 
 def batch_size(config: RunConfig) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from wdistill.artifact.distilled_set import Candidate, mean_one
+from wdistill.artifact.distilled_set import Candidate
 from wdistill.artifact.manifest import BudgetTrial
 from wdistill.config import StudentConfig
 from wdistill.core.settings import stable_hash
@@ -67,7 +67,7 @@ def choose_images(
     config = run.config
     if config.budget is None or config.synthesis.init != "real" or not config.synthesis.iterations:
         return ChosenImages(synthesis(run))
-    if config.barycenter.ipc > MOST_SYNTHESISED:
+    if run.ipc > MOST_SYNTHESISED:
         unchanged = replace(config, synthesis=replace(config.synthesis, iterations=0))
         if run.accelerator.is_main_process:
             logger.info(
@@ -92,10 +92,7 @@ def _trial(
 ) -> BudgetTrial:
     config = run.config
     pixels, labels = torch.cat([unit.pixels for unit in images.units]), run.labels
-    weights = torch.ones(len(labels))
-    if run.shares is not None:
-        weights = mean_one(1 / torch.bincount(labels)[labels], labels)
-    candidate = Candidate(pixels, labels, weights, None)
+    candidate = Candidate(pixels, labels, budget.class_weights(labels), None)
     steps = budget.rounds(config)[-1]
     students = StudentConfig(steps=steps, batch_size=budget.batch_size(config), seeds=SEEDS)
     top1 = budget.judged(run, teacher, candidate, students, images.key)

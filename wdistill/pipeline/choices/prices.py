@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import DistilledSet, write_data
@@ -23,6 +24,7 @@ from wdistill.labels.views import LabelViews, ViewRecipe, label_views, rounded
 from wdistill.pipeline.choices.givers import Giver
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
+from wdistill.transport.allocation import even_share
 
 GROWTH = 1.2  # [own] size of a distilled image's file / a real one's: 1.12 to 1.17 on CIFAR-10
 PROBE = 8  # images per class whose files are measured
@@ -40,39 +42,49 @@ class Prices:
     image: float
     view: float
 
-    def ipc(self, budget: int, views: int, classes: int) -> int:
-        """Images per class that fit, with their views."""
+    def images(self, budget: int, views: int) -> int:
+        """Images of all classes that fit, with their views."""
         room = budget - self.fixed - (self.fixed_views if views else 0)
-        return int(room / (classes * (GROWTH * self.image + views * self.view)))
+        return max(0, int(room / (GROWTH * self.image + views * self.view)))
 
-    def of(self, ipc: int, views: int, classes: int) -> int:
+    def of(self, images: int, views: int) -> int:
         """Bytes of a set."""
         each = GROWTH * self.image + views * self.view
-        return math.ceil(self.fixed + (self.fixed_views if views else 0) + ipc * classes * each)
+        return math.ceil(self.fixed + (self.fixed_views if views else 0) + images * each)
 
 
 def prices_of(run: Run, teacher: Teacher, giver: Giver, quality: int | None) -> Prices:
     """What the files of real images take, from two sets of them that are written."""
     coding, classes = Coding("webp", quality), len(run.data.class_names)
-    most = int(torch.bincount(teacher.train.labels, minlength=classes).min())
-    counts = (1, max(2, min(PROBE, most)))
-    sizes, view_sizes = [], []
-    for ipc in counts:
+    numbers, sizes, view_sizes = [], [], []
+    for ipc in (1, PROBE):
         pixels, labels = real_images(run, teacher, ipc)
+        numbers.append(len(labels))
         sizes.append(_parquet(run, pixels, labels, coding))
         views = [encode(views_of(run, giver, pixels, n), classes) for n in (1, 5)]
         view_sizes.append([len(file) for file in views])
-    images = classes * (counts[1] - counts[0])
-    image = (sizes[1] - sizes[0]) / images
-    view = (view_sizes[1][1] - view_sizes[1][0]) / (4 * classes * counts[1])
-    fixed_views = max(0.0, view_sizes[1][0] - classes * counts[1] * view)
-    return Prices(sizes[0] - classes * image, fixed_views, image, view)
+    image = (sizes[1] - sizes[0]) / max(1, numbers[1] - numbers[0])
+    view = (view_sizes[1][1] - view_sizes[1][0]) / (4 * numbers[1])
+    fixed_views = max(0.0, view_sizes[1][0] - numbers[1] * view)
+    return Prices(sizes[0] - numbers[0] * image, fixed_views, image, view)
+
+
+def present(run: Run, teacher: Teacher) -> NDArray[np.int64]:
+    """Real images of each class."""
+    counts = torch.bincount(teacher.train.labels, minlength=len(run.data.class_names))
+    return counts.numpy()  # type: ignore[no-any-return]
 
 
 def real_images(run: Run, teacher: Teacher, ipc: int) -> tuple[Tensor, Tensor]:
-    """Random real images (n, 3, R, R) and their classes."""
-    labels, classes = teacher.train.labels, len(run.data.class_names)
-    rows = random_rows(labels, [ipc] * classes, run.config.seed, 0)
+    """Random real images (n, 3, R, R) and their classes: ``ipc`` of each, or all that it has; where
+    the run shares images out, others stand for those that a class lacks.
+    """
+    counts = present(run, teacher)
+    most = ipc
+    if run.config.barycenter.allocation == "w2":
+        most = even_share(counts.tolist(), ipc * len(counts))
+    labels = teacher.train.labels
+    rows = random_rows(labels, np.minimum(counts, most).tolist(), run.config.seed, 0)
     return teacher.train.get(rows), labels[rows]
 
 

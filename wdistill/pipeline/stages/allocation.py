@@ -43,15 +43,33 @@ class UnitErrors:
 def share_out_images(run: Run, teacher: Teacher) -> Run:
     """The run with its images per class: equal numbers, or shared out by the gain in W2, see
     :mod:`wdistill.transport.allocation`. Groups of the real images are taken together.
+
+    Of equal numbers that a budget has room for, a class with fewer real images has all of them.
     """
     if run.config.barycenter.allocation == "uniform":
-        return run
+        return _as_far_as_present(run, teacher)
     errors = _errors(run, teacher)
     counts = shared_out([each.numpy() for each in errors], run.images)
     if run.accelerator.is_main_process:
         for line in _told(run.data.class_names, counts, teacher.train.labels):
             logger.info(line)
     return replace(run, shares=counts)
+
+
+def _as_far_as_present(run: Run, teacher: Teacher) -> Run:
+    names, ipc = run.data.class_names, run.ipc
+    present = torch.bincount(teacher.train.labels, minlength=len(names)).tolist()
+    rare = [label for label, count in enumerate(present) if count < ipc]
+    if run.config.budget is None or not rare:
+        return run
+    if run.accelerator.is_main_process:
+        some = [f"{clean(names[label])} {present[label]}" for label in rare[:SHOWN]]
+        more = ", ..." if len(rare) > SHOWN else ""
+        logger.info(
+            f"images per class: {ipc}, where there are as many real ones; all of {', '.join(some)}"
+            f"{more}"
+        )
+    return replace(run, shares=tuple(min(ipc, count) for count in present))
 
 
 def _errors(run: Run, teacher: Teacher) -> list[Tensor]:

@@ -22,6 +22,8 @@ def origin(manifest: Manifest) -> Json:
         "images": f"{manifest.images}",
         "each": _each(manifest),
         "unequal": manifest.counts is not None,
+        "shared": manifest.config.barycenter.allocation == "w2",
+        "rare": manifest.counts is not None and manifest.config.barycenter.allocation != "w2",
         "classes": len(manifest.classes),
         "width": manifest.resolution,
         "height": manifest.resolution,
