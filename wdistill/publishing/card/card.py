@@ -28,7 +28,8 @@ from wdistill.publishing.card.making import making
 from wdistill.publishing.card.markdown import environment, is_hub_id
 from wdistill.publishing.card.metadata import header, title
 from wdistill.publishing.card.origin import details, origin
-from wdistill.publishing.card.report import report_view
+from wdistill.publishing.card.report import LABELS, first_row, report_view
+from wdistill.publishing.card.snippet import snippet_of
 
 Json = dict[str, Any]
 
@@ -122,6 +123,8 @@ def _check_alike(sets: Sequence[SetFiles]) -> None:
 def _view(files: SetFiles, repo_id: str) -> Json:
     """What the template prints of one set."""
     manifest = files.manifest
+    row = first_row(files.report) if files.report else None
+    snippet = snippet_of(manifest, row, files.report)
     known = manifest.source.kind in ("hub", "embedded")
     return origin(manifest) | making(manifest) | details(manifest) | {
         "name": files.name,
@@ -130,4 +133,6 @@ def _view(files: SetFiles, repo_id: str) -> Json:
         "curve": files.curve and files.report is not None,
         "report": files.report
         and report_view(files.report, repo_id if known else None, manifest.config.seed),
+        "snippet": snippet,
+        "labels_in_words": LABELS[snippet.labels],
     }  # fmt: skip

@@ -67,7 +67,7 @@ _SCORES = {
     "augmentation_robust_score": "augmentation-robust score",
 }
 _ENOUGH_SEEDS = 5
-_LABELS = {"hard": "hard labels", "soft": "soft labels", "views": "labels of views"}
+LABELS = {"hard": "hard labels", "soft": "soft labels", "views": "labels of views"}
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,11 @@ def report_view(
     )
 
 
+def first_row(report: Report) -> ResultRow | None:
+    """The students of the headline, which saw nothing but the files."""
+    return row_of(_first_rows(report), "distilled")
+
+
 def _first_rows(report: Report) -> list[ResultRow]:
     """Of the first student, optimiser and labels that need the files alone."""
     given = [panel for panel in panels(report) if panel.labels != "teacher"]
@@ -168,7 +173,7 @@ def _again(report: Report, repo_id: str, seed: int) -> str:
     """The command of the first row's students; there is none for students that a stranger does not
     have, and for settings without an option.
     """
-    distilled = row_of(_first_rows(report), "distilled")
+    distilled = first_row(report)
     if distilled is None or distilled.student in report.local_students or report.recipe.changed:
         return ""
     if distilled.student not in BUILT_IN and not is_hub_id(distilled.student):
@@ -210,7 +215,7 @@ def _headline(report: Report) -> str:
         return ""
     text = (
         f"A new {distilled.student} that sees nothing but these files, with "
-        f"{_LABELS[distilled.labels]}, reaches {score(distilled)} in {distilled.steps:,} steps"
+        f"{LABELS[distilled.labels]}, reaches {score(distilled)} in {distilled.steps:,} steps"
     )
     if random is not None:
         text += f"; with as many random real images, treated alike, {score(random)}"
