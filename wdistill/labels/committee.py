@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from wdistill.core.files import read_tensors, write_tensors
 from wdistill.core.settings import stable_hash
@@ -18,6 +21,9 @@ from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import FeatureNetwork
 
 MEMBER = "convnet-w64"  # [own] the network beside the teacher
+MEMBER_SIDE = (
+    64  # [own] pixels of a side that it sees at most: at 128 a step takes four times as long
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +51,27 @@ class Committee:
 LabelGiver = FeatureNetwork | Committee
 
 
+class Reduced(nn.Module):
+    """A network that sees its images with a smaller side, each pixel being the mean of several."""
+
+    def __init__(self, network: PreTrainedModel, side: int) -> None:
+        super().__init__()
+        self.network, self.side, self.config = network, side, network.config
+
+    def forward(self, pixels: Tensor) -> ModelOutput:
+        """Pixels (B, 3, R, R), R >= ``side``."""
+        smaller = F.interpolate(pixels, size=(self.side, self.side), mode="area")
+        output: ModelOutput = self.network(smaller)
+        return output
+
+
+def new_member(class_names: Sequence[str], resolution: int, seed: int) -> nn.Module:
+    """The network beside the teacher, untrained, for images of ``resolution`` pixels a side."""
+    side = min(resolution, MEMBER_SIDE)
+    network = new_network(find_backbone(MEMBER, resolution=side), class_names, side, seed)
+    return network if side == resolution else Reduced(network, side)
+
+
 def giver_sha256(giver: LabelGiver) -> str:
     """A digest of the weights of all networks that give the labels."""
     members = giver.members if isinstance(giver, Committee) else (giver,)
@@ -55,7 +82,7 @@ def member_file(work: Path) -> Path:
     return work / "committee.safetensors"
 
 
-def save_member(network: torch.nn.Module, path: Path, key: str) -> None:
+def save_member(network: nn.Module, path: Path, key: str) -> None:
     """``key``: a hash of everything that the training depends on."""
     state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     write_tensors(path, state, {"key": key})
@@ -78,7 +105,6 @@ def open_committee(
         FileNotFoundError: It is missing.
     """
     tensors, _ = read_tensors(member_file(work))
-    source = find_backbone(MEMBER, resolution=preprocessing.resolution)
-    network = new_network(source, class_names, preprocessing.resolution, 0)
+    network = new_member(class_names, preprocessing.resolution, 0)
     network.load_state_dict(tensors)
     return Committee((teacher, FeatureNetwork(network, preprocessing, teacher.device)))

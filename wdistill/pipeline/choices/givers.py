@@ -20,15 +20,15 @@ from wdistill.core.settings import stable_hash
 from wdistill.evaluation.training import Training, TrainingSet, recipe_for, train_student
 from wdistill.labels.committee import (
     MEMBER,
+    MEMBER_SIDE,
     LabelGiver,
     has_member,
     member_file,
+    new_member,
     open_committee,
     save_member,
 )
 from wdistill.labels.views import LabelViews
-from wdistill.networks.backbones import new_network
-from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.pipeline.choices.short import KINDS, ShortStudents
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
@@ -36,23 +36,21 @@ from wdistill.pipeline.teacher import Teacher
 logger = logging.getLogger(__name__)
 
 MEMBER_BATCH = 128  # [own] see tests/benchmarks/README.md#labels-that-help
-LARGEST = 64  # [own] pixels of a side up to which `auto` tries the committee: as was measured
 SHORT = StudentConfig(seeds=2)
 MOST_STEPS = 400  # [own] of the students that choose: as many as the default at IPC 10
 
 
-def candidates(config: RunConfig, resolution: int) -> tuple[str, ...]:
+def candidates(config: RunConfig) -> tuple[str, ...]:
     """Names of the givers that are tried, besides hard labels; one, where the settings name it."""
-    if config.relabel.giver != "auto":
-        return (config.relabel.giver,)
-    return ("teacher", "committee") if resolution <= LARGEST else ("teacher",)
+    named = config.relabel.giver
+    return ("teacher", "committee") if named == "auto" else (named,)
 
 
-def short_students(config: RunConfig, resolution: int) -> int:
+def short_students(config: RunConfig) -> int:
     """Students that choose: for hard labels, each giver, and one label an image of the best."""
     if config.relabel.giver != "auto":
         return 0
-    return (2 + len(candidates(config, resolution))) * len(KINDS) * SHORT.seeds
+    return (2 + len(candidates(config))) * len(KINDS) * SHORT.seeds
 
 
 def short_steps(config: RunConfig, classes: int) -> int:
@@ -71,7 +69,7 @@ class Giver:
 
 def open_givers(run: Run, teacher: Teacher) -> dict[str, Giver]:
     """The givers that are tried, by name. The committee is trained if it is among them."""
-    names = candidates(run.config, teacher.train.preprocessing.resolution)
+    names = candidates(run.config)
     givers = {"teacher": Giver("teacher", teacher.network, teacher.key)}
     if "committee" in names:
         key = _train_member(run, teacher)
@@ -95,15 +93,14 @@ def _train_member(run: Run, teacher: Teacher) -> str:
     key = stable_hash(
         [run.data.source.fingerprint, run.data.stored, run.data.eval_split, run.config.seed,
          run.config.mixed_precision, vars(train.preprocessing), recipe.model_dump(), MEMBER,
-         "not augmented"]
+         MEMBER_SIDE, "not augmented"]
     )  # fmt: skip
     path = member_file(run.work)
 
     def compute(_: int, advance: Callable[[int], object]) -> None:
         pixels, device = train.preprocessing, run.accelerator.device
         seed = stream_seed(run.config.seed, "committee") % 2**31
-        source = find_backbone(MEMBER, resolution=pixels.resolution)
-        network = new_network(source, run.data.class_names, pixels.resolution, seed)
+        network = new_member(run.data.class_names, pixels.resolution, seed)
         ones = torch.ones(len(train))
         data = TrainingSet(train, train.labels, ones, soft=False, augment=False)
         training = Training(recipe, seed, device, run.autocast)
