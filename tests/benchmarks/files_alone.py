@@ -21,8 +21,8 @@ from wdistill.artifact.manifest import read_manifest
 from wdistill.config import EvaluateConfig, RuntimeConfig, StudentConfig
 from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
 from wdistill.core.files import write_json
-from wdistill.evaluation.evaluate import Trial
 from wdistill.evaluation.opening import open_comparison
+from wdistill.evaluation.trial import Trial
 
 
 @click.command()

@@ -26,10 +26,10 @@ from tqdm import tqdm
 from wdistill.config import EvaluateConfig, RuntimeConfig, StudentConfig
 from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
 from wdistill.core.files import write_json
-from wdistill.evaluation.evaluate import Trial
 from wdistill.evaluation.opening import open_comparison
 from wdistill.evaluation.page.plot_style import COLOURS, INK, MARKS, RULE, SETS, legend, name_axes
 from wdistill.evaluation.students import Job, run_job
+from wdistill.evaluation.trial import Trial
 
 STUDENTS = ("resnet10-w16", "convnet-w64", str(Path(__file__).with_name("vit-mini")))
 IMAGES = ("distilled", "random", "nearest", "herding", "full")

@@ -339,7 +339,7 @@ def test_an_outcome_is_stored_under_its_key_and_read_again(
     job = Job("little", "distilled", "hard", IPC, 0)
     (first,) = run_jobs(place, setting, [job], {job: "a"}, {"little": SOURCE})
     with monkeypatch.context() as patched:
-        patched.setattr("wdistill.evaluation.students.run_job", None)  # nothing is trained
+        patched.setattr("wdistill.evaluation.students.outcomes.run_job", None)  # nothing is trained
         assert run_jobs(place, setting, [job], {job: "a"}, {"little": SOURCE}) == [first]
     run_jobs(place, setting, [job], {job: "b"}, {"little": SOURCE})
     assert read_outcome(place.path(job, "a")) == first, "another key leaves it alone"

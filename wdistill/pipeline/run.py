@@ -27,7 +27,8 @@ from wdistill.data.content.coding import Coding
 from wdistill.data.content.leaks import Pixels
 from wdistill.data.dataset import ImageData, load_data
 from wdistill.data.pixels import PixelStore, decoding_for, remove_pixels
-from wdistill.evaluation.evaluate import OUTCOMES, measure
+from wdistill.evaluation.evaluate import OUTCOMES
+from wdistill.evaluation.trial import measure
 from wdistill.networks.preprocessing import preprocessing_for
 from wdistill.networks.teacher import NO_NORMALISATION
 from wdistill.pipeline.choices.budget import Spent, rough, spend, students_of_choice
