@@ -31,10 +31,6 @@ class Layout:
     levels: int
     notes: tuple[str, ...] = ()
 
-    @property
-    def is_labelled(self) -> bool:
-        return self.levels > 0
-
 
 def split_word(name: str) -> str | None:
     """The split that a word of ``name`` speaks of: ``test`` of ``my-test 2``."""

@@ -28,7 +28,6 @@ CLASSES = ("label", "class", "class_id", "target", "labels")
 SOFT = ("soft_labels", "soft_label", "labels_soft", "soft")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _PAIR = 2
-Pairs = list[tuple[str, object]]
 
 
 def labels_file(folder: Path) -> Path | None:
