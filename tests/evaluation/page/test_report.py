@@ -7,6 +7,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,10 +21,12 @@ from PIL import Image
 
 from wdistill.artifact.report import Equivalent, Report
 from wdistill.core.text import clean, human_bytes
+from wdistill.evaluation.page.headline import headline
 from wdistill.evaluation.page.html import link
 from wdistill.evaluation.page.plot_style import LABELS, SETS
 from wdistill.evaluation.page.report import Gallery, render_report
 
+NO_PLOTS = {"rows": [], "equivalents": [], "scores": [], "projection": None}
 ATTACK = "<script>alert(1)</script>"
 
 
@@ -62,11 +65,15 @@ def page(gallery_: Gallery | None = None, **changes: Any) -> Page:
     return Page(render_report(report(**changes), gallery_ or gallery()))
 
 
+@cache
+def usual() -> str:
+    """The page of the usual report, for the tests that only look at it."""
+    return render_report(report(), gallery())
+
+
 def lead(**changes: Any) -> str:
-    html = render_report(report(**changes), gallery())
-    found = re.search(r'<p class="lead (\w+)">(.*?)</p>', html)
-    assert found is not None
-    return f"{found[1]}: {unescape(found[2])}".replace("\u00a0", " ")
+    found = headline(report(**changes))
+    return f"{found.tone}: {found.lead}".replace("\u00a0", " ")
 
 
 def pixels(url: str) -> np.ndarray:
@@ -74,8 +81,7 @@ def pixels(url: str) -> np.ndarray:
 
 
 def test_every_row_is_in_the_table_with_its_numbers() -> None:
-    shown = report()
-    cells = Page(render_report(shown, gallery())).cells
+    shown, cells = report(), Page(usual()).cells
     rivals = {r.labels: r.top1_mean for r in shown.rows
               if (r.images, r.ipc) == ("random", IPC)}  # fmt: skip
     for row in shown.rows:
@@ -95,6 +101,13 @@ def test_every_row_is_in_the_table_with_its_numbers() -> None:
         bits = f"{8 * row.bytes // len(shown.source.classes):,}"
         assert found[5:] == [size, bits, f"{row.steps:,}", f"{row.seconds:.4g}"]
     assert len([line for line in cells if len(line) == 9]) == len(shown.rows) + 1
+
+
+def test_the_page_begins_with_the_headline() -> None:
+    top, parsed = headline(report()), Page(usual())
+    assert {"class": f"lead {top.tone}"} in parsed.all("p")
+    assert top.lead in parsed.words
+    assert top.details in parsed.words
 
 
 def test_worth_scores_recipe_and_versions_are_told() -> None:
@@ -158,7 +171,7 @@ def test_a_worth_that_would_mislead_is_unknown_for_a_reason() -> None:
 
 def test_several_comparisons_are_counted() -> None:
     loss = equivalent("soft", ipc=3, low=2, high=4)
-    words = page(equivalents=[equivalent(), loss]).words
+    words = headline(report(equivalents=[equivalent(), loss])).details
     assert "Over all combinations of student and labels: a gain in 1 of 2, a loss in 1 of 2." in (
         words
     )
@@ -169,7 +182,7 @@ def test_the_images_are_the_given_pixels() -> None:
     assert given.nearest is not None
     assert given.weights is not None
     assert given.distances is not None
-    parsed = page(given)
+    parsed = Page(usual())
     pictures = parsed.all("img")
     assert len(pictures) == 2 * len(given.images)
     for index, (ours, real) in enumerate(zip(pictures[::2], pictures[1::2], strict=True)):
@@ -184,14 +197,14 @@ def test_the_images_are_the_given_pixels() -> None:
 def test_large_images_are_reduced_and_keep_their_shape() -> None:
     given = gallery(("one",), ipc=2)
     wide = np.repeat(np.repeat(given.images, 8, 1), 16, 2)
-    parsed = page(Gallery(wide, given.labels), names=("one",))
+    parsed = page(Gallery(wide, given.labels), names=("one",), **NO_PLOTS)
     shapes = [pixels(image["src"]).shape for image in parsed.all("img")]
     assert shapes == [(80, 160, 3)] * 2
 
 
 def test_a_large_gallery_is_cut_and_says_so() -> None:
     names = tuple(f"class {c}" for c in range(45))
-    parsed = page(gallery(names, ipc=13, side=4), names=names)
+    parsed = page(gallery(names, ipc=13, side=4), names=names, **NO_PLOTS)
     assert len(parsed.all("img")) == 20 * 10 * 2
     assert "25 more classes are not shown." in parsed.words
     assert parsed.words.count("3 more images of this class are not shown.") == 20
@@ -212,7 +225,7 @@ def test_hostile_names_are_literal_text() -> None:
             row["student"] = ATTACK
     values["projection"]["method"] = ATTACK
     html = render_report(Report.model_validate(values), gallery(names))
-    parsed, honest = Page(html), Page(render_report(report(), gallery()))
+    parsed, honest = Page(html), Page(usual())
     assert f"<h3>{escape(ATTACK)}</h3>" in html
     assert "{{ 7*7 }}" in parsed.words
     assert "\u202e" not in html
@@ -223,7 +236,7 @@ def test_hostile_names_are_literal_text() -> None:
 
 
 def test_nothing_is_loaded_from_outside() -> None:
-    html = render_report(report(), gallery())
+    html = usual()
     parsed = Page(html)
     forbidden = {"script", "link", "iframe", "object", "embed", "base", "form", "video"}
     assert not forbidden & {tag for tag, _ in parsed.tags}
@@ -238,7 +251,7 @@ def test_nothing_is_loaded_from_outside() -> None:
 
 def test_every_picture_has_words_for_those_who_cannot_see_it() -> None:
     shown = report()
-    drawings = [svg["aria-label"] for svg in Page(render_report(shown, gallery())).all("svg")]
+    drawings = [svg["aria-label"] for svg in Page(usual()).all("svg")]
     assert len(drawings) == 3 + 2 + 2 + 2 + 1
     row = next(row for row in shown.rows if row.images == "distilled")
     assert f"distilled, 10 per class: {100 * row.top1_mean:.1f} %" in drawings[0]
