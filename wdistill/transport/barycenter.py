@@ -26,7 +26,8 @@ from torch import Tensor
 from wdistill.config import BarycenterConfig, GroupWeights, Weights
 from wdistill.core.seeds import stream
 from wdistill.errors import NumericalError, OptionError
-from wdistill.transport.free_support import Measures, evaluate, free_support_barycenter
+from wdistill.transport.annealing import Measures
+from wdistill.transport.free_support import evaluate, free_support_barycenter
 from wdistill.transport.kmeans import Array, k_means, squared_distances
 
 Groups = NDArray[np.int64]

@@ -4,9 +4,7 @@
 
 with the weights b either free or all equal. There are two searches, one after the other:
 
-- Annealing, with entropic plans at a decreasing temperature and one Sinkhorn scaling per update of
-  the atoms. It begins with many starts, of which the worse half is dropped several times. Free
-  weights follow from iterative Bregman projections (Benamou et al. 2015). From the same start it
+- Annealing (wdistill/transport/annealing.py), which begins with many starts. From the same start it
   reaches lower minima than exact plans do.
 - Descent with exact plans T_k (``ot.emd``): atoms X = sum_k lambda_k diag(1/b) T_k Y_k (Cuturi and
   Doucet 2014, alg. 2), and free weights by mirror descent along the plans' duals (their alg. 1).
@@ -22,40 +20,21 @@ from heapq import nsmallest
 import numpy as np
 import ot
 import torch
-from torch import Tensor
 
 from wdistill.config import BarycenterConfig
-from wdistill.transport.kmeans import Array, k_means, plus_plus, squared_distances, starts_for
+from wdistill.transport.annealing import FINALISTS, Measures, anneal
+from wdistill.transport.kmeans import Array, k_means, squared_distances
 
-# [own] CIFAR-10 features, IPC 10 to 100: 0.1 to 2 % below the best exact descent from N(0, 1).
-HOTTEST, COLDEST = 0.1, 0.002  # temperatures, as shares of the starts' mean squared distance
-ANNEALING = 100  # updates of the atoms from the hottest to the coldest
-JITTER = 1e-3  # of the features' deviation
-HALVINGS = 4  # of the starts, evenly spread over these updates
 FIRST_FALL, PRICED_FALL, LAST_FALL = (
     1e-4,
     1e-5,
     1e-6,
 )  # relative decrease of F below which a search ends
-FINALISTS = 3  # starts that remain at the end of a search
 FIRST_ROUNDS = 5  # of descent, before all but the finalists are dropped
 NORMAL_STARTS = 3  # times the restarts, for several measures
 FINE_ATOMS = 200  # of the barycenter that is coarsened to a start
 LEAST_MASS = 1e-3  # of 1/n; an atom with less is moved to the heaviest one
 TRIALS = 5  # halvings of a step on the weights before it is abandoned
-
-
-@dataclass(frozen=True)
-class Measures:
-    """K uniform measures and their weights.
-
-    Attributes:
-        points: Per measure (N_k, d) float64, mean near 0.
-        shares: (K,) float64, lambda_k, sum 1.
-    """
-
-    points: Sequence[Array]
-    shares: Array
 
 
 @dataclass(frozen=True)
@@ -77,16 +56,6 @@ class Optimum:
     value: float
 
 
-@dataclass(frozen=True)
-class _Annealed:
-    """atoms (n, d), potentials v (K, n), cost up to a constant, masses (n,); float32."""
-
-    atoms: Tensor
-    potentials: Tensor
-    cost: float
-    masses: Tensor
-
-
 def free_support_barycenter(
     measures: Measures,
     config: BarycenterConfig,
@@ -103,7 +72,7 @@ def free_support_barycenter(
     n, free = config.ipc, config.weights == "free"
     equal = np.full(n, 1 / n)
     candidates = [(atoms, weights if free else equal) for atoms, weights in starts]
-    candidates += _anneal(
+    candidates += anneal(
         measures, n, free, [atoms for atoms, _ in starts], config.restarts, generator
     )
     if len(measures.points) > 1:
@@ -134,7 +103,7 @@ def _coarse_start(
     """
     largest = max(len(points) for points in measures.points)
     fine = max(min(FINE_ATOMS, largest), config.ipc)
-    atoms, _ = _anneal(measures, fine, False, [], 1, generator)[0]
+    atoms, _ = anneal(measures, fine, False, [], 1, generator)[0]
     for _ in range(3):  # exact plans restore the spread that the final temperature shrank
         optimum = evaluate(measures, atoms, np.full(fine, 1 / fine))
         atoms = _projection(measures, optimum.plans, optimum.weights)
@@ -244,71 +213,3 @@ def _descend_at_prices(best: Optimum, measures: Measures, max_iterations: int) -
             break
         best = Optimum(atoms, best.weights, plans, best.duals, value)
     return start if best is start else evaluate(measures, best.atoms, best.weights)
-
-
-def _anneal(
-    measures: Measures,
-    n: int,
-    free: bool,
-    initial: Sequence[Array],
-    restarts: int,
-    generator: torch.Generator,
-) -> list[tuple[Array, Array]]:
-    """Atoms and weights of the starts that are best at the final temperature.
-
-    The starts are ``initial`` and ``restarts`` of k-means++ (``starts_for``).
-    """
-    points = [torch.from_numpy(part).float() for part in measures.points]
-    pooled = torch.cat(points)
-    starts = [torch.from_numpy(atoms).float() for atoms in initial]
-    starts += list(plus_plus(pooled, n, starts_for(n, restarts), generator))
-    variance = float(pooled.var(0, unbiased=False).sum())
-    costs = [torch.cdist(pooled, atoms).min(1).values.square().mean() for atoms in starts]
-    spread = max(float(min(costs)), JITTER * variance)
-    # Two coinciding atoms would never separate.
-    noise = JITTER * (variance / pooled.shape[1]) ** 0.5
-    starts = [atoms + noise * torch.randn(atoms.shape, generator=generator) for atoms in starts]
-    equal = torch.full((n,), 1 / n)
-    states = [_Annealed(atoms, torch.zeros(len(points), n), 0.0, equal) for atoms in starts]
-    for step in range(ANNEALING if variance > 0 else 0):
-        heat = spread * HOTTEST * (COLDEST / HOTTEST) ** (step / (ANNEALING - 1))
-        states = [_anneal_step(state, points, measures.shares, heat, free) for state in states]
-        if (step + 1) % (ANNEALING // HALVINGS) == 0:
-            survivors = max(len(states) // 2, FINALISTS)
-            states = sorted(states, key=lambda state: state.cost)[:survivors]
-    masses = [(state.masses if free else equal).double().numpy() for state in states]
-    pairs = zip(states, masses, strict=True)
-    return [(state.atoms.double().numpy(), mass / mass.sum()) for state, mass in pairs]
-
-
-def _anneal_step(
-    state: _Annealed, points: Sequence[Tensor], shares: Array, heat: float, free: bool
-) -> _Annealed:
-    """One Sinkhorn scaling of the entropic plans at temperature ``heat``, then the atoms' update.
-
-    A plan is softmax_j((v_kj - |y_ki - x_j|^2) / heat) / N_k. Scaling sets its masses per atom to
-    b: 1/n each, or, if free, the weighted geometric mean over k of the plans' masses.
-    """
-    count = len(state.atoms)
-    plans, costs, masses = [], [], []
-    for part, potential in zip(points, state.potentials, strict=True):
-        cost = torch.addmm(state.atoms.square().sum(1), part, state.atoms.T, alpha=-2)
-        plan = torch.softmax((potential - cost) / heat, 1)
-        plans.append(plan)
-        costs.append(cost)
-        masses.append(plan.mean(0).clamp(min=1e-9))
-    part_shares = torch.from_numpy(shares).float()
-    logs = torch.stack(masses).log()
-    target = part_shares @ logs if free else torch.full((count,), -float(np.log(count)))
-    change = target - logs
-    moment, mass, total = torch.zeros_like(state.atoms), torch.zeros(count), 0.0
-    for k, (part, plan, cost) in enumerate(zip(points, plans, costs, strict=True)):
-        scaled = plan * change[k].exp()
-        scaled /= scaled.sum(1, keepdim=True)
-        share = float(shares[k]) / len(part)
-        moment += share * (scaled.T @ part)
-        mass += share * scaled.sum(0)
-        total += share * float((scaled * cost).sum())
-    return _Annealed(
-        moment / mass.clamp(min=1e-12)[:, None], state.potentials + heat * change, total, mass
-    )
