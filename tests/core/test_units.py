@@ -220,13 +220,17 @@ def test_the_next_unit_is_begun_before_this_one_is_finished(tmp_path: Path) -> N
     assert seen == ["begin 0", "begin 2", "finish 0", "finish 2"]
 
 
-@pytest.mark.parametrize(("pieces", "ahead"), [(1, 0), (3, 0), (4, 1), (9, 1)])
-def test_what_is_begun_early_leaves_a_piece_for_each_other_process(pieces: int, ahead: int) -> None:
+@pytest.mark.parametrize(
+    ("pieces", "most", "ahead"), [(1, 1, 0), (3, 1, 0), (4, 1, 1), (9, 1, 1), (9, 4, 4), (6, 4, 3)]
+)
+def test_what_is_begun_early_leaves_a_piece_for_each_other_process(
+    pieces: int, most: int, ahead: int
+) -> None:
     store, begun = HashStore(), []
-    work: Any = SimpleNamespace(begin=begun.append)
+    work: Any = SimpleNamespace(begin=begun.append, ahead=most)
     taken = _taken(work, range(pieces), store, processes=3)
     assert next(taken) == 0
     assert begun == list(range(1 + ahead))
     assert store.add("turn", 0) == 1 + ahead
     store.add("turn", pieces)  # the others take all that is left
-    assert list(taken) == [1] * ahead
+    assert list(taken) == list(range(1, 1 + ahead))

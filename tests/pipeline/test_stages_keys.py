@@ -23,10 +23,10 @@ from wdistill.networks.preprocessing import preprocessing_for
 from wdistill.networks.teacher import NO_NORMALISATION, features_key
 from wdistill.pipeline.choices.givers import Giver
 from wdistill.pipeline.run_folder import Run, identity
-from wdistill.pipeline.stages import labels, synthesis, transport
+from wdistill.pipeline.stages import files, labels, synthesis, transport
 from wdistill.pipeline.teacher import Teacher
 
-STAGES = ("transport", "synthesis", "nearest", "soft", "views")
+STAGES = ("transport", "synthesis", "files", "nearest", "soft", "views")
 BASE = RunConfig.from_dict(
     {
         "label_views": {"count": 3},
@@ -105,6 +105,7 @@ def keys(
     monkeypatch.setattr(Run, "compute", remember)
     for name, given in {
         "join": lambda _: None, "rounded": lambda *_: None, "fit": lambda *_: (views, 1),
+        "_pack": lambda *_: [],
     }.items():  # fmt: skip
         monkeypatch.setattr(labels, name, given)
     alone = SimpleNamespace(num_processes=1, is_main_process=True, process_index=0)
@@ -113,6 +114,7 @@ def keys(
     barycenters = transport.transport_stage(run, ready)
     coding = Coding.of(config.coding) or Coding()
     images = synthesis.synthesis_stage(run, ready, pool, barycenters, coding)  # type: ignore[arg-type]
+    files.files_stage(run, images, coding, grey=False)
     labels.nearest_stage(run, ready, images, coding)
     pixels = torch.zeros(20, 3, 1, 1, dtype=torch.uint8)
     decoded = labels.Decoded(pixels, 1, stable_hash([images.key, *coding.key]))

@@ -7,6 +7,7 @@ raises :class:`RunFolderError`. No code from the folder is ever executed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +94,14 @@ class DistilledSet:
         return len(self.images)
 
 
-def write_data(folder: Path, distilled: DistilledSet, views: LabelViews | None = None) -> Sizes:
+def write_data(
+    folder: Path,
+    distilled: DistilledSet,
+    views: LabelViews | None = None,
+    packed: Sequence[Path] = (),
+) -> Sizes:
     """Write the parquet files of a set into ``folder`` and remove those of an earlier one.
+    ``packed``: those of ``views``, where they have been made already.
 
     The manifest is removed first and must be written last, so that a folder with a manifest is
     complete. Every file is read back and compared with ``distilled``.
@@ -122,7 +129,7 @@ def write_data(folder: Path, distilled: DistilledSet, views: LabelViews | None =
         images=size,
         soft_labels=distilled.soft_labels.nbytes,
         parquet=parquet_size,
-        label_views=write_label_views(folder, views, len(names)),
+        label_views=write_label_views(folder, views, len(names), packed),
     )
 
 

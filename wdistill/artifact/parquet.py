@@ -22,12 +22,12 @@ from PIL import Image, UnidentifiedImageError
 
 from wdistill.artifact.layout import shard_files, shard_names, whole_shards
 from wdistill.core.files import atomic_write, guarded, on_disk, remove
-from wdistill.data.content.coding import FORMATS, decode_file
+from wdistill.data.content.coding import FORMATS, decode_file, in_threads
 from wdistill.labels.codec import (
     _check,
-    _encoded,
     _table,
     _views,
+    encode_all,
     without_lengths,
 )
 from wdistill.labels.views import LabelViews
@@ -221,14 +221,18 @@ def read_rows(table: pa.Table, first: int, opened: Opened) -> tuple[NDArray[Any]
 
 
 def _decoded(pictures: pa.Array, first: int, grey: bool) -> list[NDArray[np.uint8]]:
-    images: list[NDArray[np.uint8]] = []
-    for row, picture in enumerate(pictures, first):
+    def decode(row: int) -> NDArray[np.uint8]:
         try:
-            images.append(_decode(picture.as_py(), grey))
+            return _decode(pictures[row - first].as_py(), grey)
         except (UnidentifiedImageError, TypeError):  # the latter of a missing value
             raise ValueError(f"column 'image', row {row}: neither PNG nor WebP") from None
         except Exception as error:
             raise ValueError(f"column 'image', row {row}: {error}") from error
+
+    images: list[NDArray[np.uint8]] = []
+    rows = range(first, first + len(pictures))
+    for row, image in zip(rows, in_threads(decode, rows), strict=True):
+        images.append(image)
         if images[-1].shape != images[0].shape:
             sizes = " instead of ".join("x".join(map(str, images[i].shape[:2])) for i in (-1, 0))
             raise ValueError(f"column 'image', row {row}: {sizes} pixels")
@@ -247,13 +251,23 @@ def _decode(data: bytes, grey: bool) -> NDArray[np.uint8]:
 FOLDER = "soft_labels"
 
 
-def write_label_views(folder: Path, views: LabelViews | None, classes: int) -> int:
+def write_label_views(
+    folder: Path, views: LabelViews | None, classes: int, packed: Sequence[Path] = ()
+) -> int:
     """Write the files of ``views`` to ``folder`` and remove those of an earlier set.
+
+    Args:
+        folder: Of the set.
+        views: None if there are none.
+        classes: The number of classes.
+        packed: Their files, where they have been made already.
 
     Returns:
         The number of bytes written.
     """
-    data = [] if views is None else _encoded(views, classes)
+    data = [path.read_bytes() for path in packed]
+    if views is not None and not packed:
+        data = encode_all(views, classes)
     names = shard_names(len(data))
     remove(*(path for path in shard_files(folder, FOLDER) if path.name not in names))
     for name, content in zip(names, data, strict=True):

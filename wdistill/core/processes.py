@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -40,9 +41,10 @@ class Work:
             progresses.
         ticks: Number of progress ticks of piece i.
         tick_name: Unit of the progress bar.
-        begin: Called with i before ``compute`` is, and with the next piece while this one is not
+        begin: Called with i before ``compute`` is, and with the next pieces while this one is not
             finished, as long as that leaves one for each other process; None if nothing can be
             begun earlier.
+        ahead: How many pieces may be begun while one is not finished.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Work:
     ticks: Callable[[int], int]
     tick_name: str
     begin: Callable[[int], object] | None = None
+    ahead: int = 1
 
 
 def share_out(work: Work, accelerator: Accelerator, quiet: bool) -> list[int]:
@@ -102,11 +105,14 @@ def _taken(
             work.begin(pending[turn])
         return pending[turn]
 
-    index = take(0)
-    while index is not None:
-        following = take(processes - 1) if work.begin is not None else None
+    begun: deque[int] = deque()
+    while (index := begun.popleft() if begun else take(0)) is not None:
+        while work.begin is not None and len(begun) < work.ahead:
+            following = take(processes - 1)
+            if following is None:
+                break
+            begun.append(following)
         yield index
-        index = take(0) if following is None else following
 
 
 def share_file(path: Path, accelerator: Accelerator) -> None:

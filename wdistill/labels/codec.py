@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -18,7 +19,8 @@ from wdistill.core.text import human_bytes
 from wdistill.errors import OptionError
 from wdistill.labels.views import LabelViews
 
-_SHARD_ROWS = 2 * 10**6  # below the 500 MB of `push_to_hub` for any number of logits
+_SHARD_ROWS = 2 * 10**6
+_SHARD_LOGITS = 10**7  # [own] 5 to 10 s of one core, a few MB; files are encoded side by side
 _GROUP_ROWS = 10**4  # a few 100 kB, a page of the Hub's viewer
 _MAX_ROWS = 10**9
 _PROBE = (2, 8)  # numbers of views from whose sizes the bytes per view are extrapolated
@@ -90,13 +92,26 @@ def _column(values: Tensor, kind: pa.DataType) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
 
 
-def fit(views: LabelViews, classes: int, budget: int | None) -> tuple[LabelViews, int]:
+def parts_of(views: LabelViews) -> list[slice]:
+    """The rows of each file. Those of fewer views are the same, up to the last."""
+    groups = max(1, _SHARD_LOGITS // (views.logits.shape[1] * _GROUP_ROWS))
+    rows = min(_SHARD_ROWS, groups * _GROUP_ROWS)
+    return [slice(first, min(first + rows, len(views))) for first in range(0, len(views), rows)]
+
+
+def fit(
+    views: LabelViews,
+    classes: int,
+    budget: int | None,
+    size_of: Callable[[LabelViews], int] | None = None,
+) -> tuple[LabelViews, int]:
     """Keep as many views per image as a budget in bytes allows.
 
     Args:
         views: All views.
         classes: The number of classes.
         budget: The number of bytes; None keeps all views.
+        size_of: The number of bytes that views take; by default they are encoded.
 
     Returns:
         The views that are kept, and the number of bytes that they take.
@@ -104,17 +119,17 @@ def fit(views: LabelViews, classes: int, budget: int | None) -> tuple[LabelViews
     Raises:
         OptionError: Not even one view of each image fits.
     """
+    measure = size_of or (lambda some: sum(map(len, encode_all(some, classes))))
     count = views.count
     if budget is not None and count > _PROBE[1]:  # do not encode many more views than fit
-        size_of_few, size_of_more = (
-            sum(map(len, _encoded(views.first(n), classes))) for n in _PROBE
-        )
+        size_of_few, size_of_more = (measure(views.first(n)) for n in _PROBE)
         per_view = (size_of_more - size_of_few) / (_PROBE[1] - _PROBE[0])
         count = min(count, max(_PROBE[1], math.ceil(1.2 * budget / per_view)))
     while True:
-        size = sum(map(len, _encoded(views.first(count), classes)))
+        selection = views.first(count)
+        size = measure(selection)
         if budget is None or size <= budget:
-            return views.first(count), size
+            return selection, size
         if count == 1:
             raise OptionError(
                 f"`label_views.budget` is {human_bytes(budget)}, but one view of each image takes "
@@ -123,9 +138,17 @@ def fit(views: LabelViews, classes: int, budget: int | None) -> tuple[LabelViews
         count = max(1, min(count - 1, count * budget // size))
 
 
-def _encoded(views: LabelViews, classes: int) -> list[bytes]:
-    parts = torch.arange(len(views)).split(_SHARD_ROWS)
-    return [encode(views.rows(part), classes) for part in parts]
+def is_encoded(path: Path) -> bool:
+    """Whether ``path`` is a whole file of :func:`encode`."""
+    try:
+        return int(pq.read_metadata(path).num_rows) > 0
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def encode_all(views: LabelViews, classes: int) -> list[bytes]:
+    """Encode as few files as there may be, see :func:`parts_of`."""
+    return [encode(views.rows(part), classes) for part in parts_of(views)]
 
 
 def _table(path: Path, classes: int) -> pa.Table:

@@ -66,7 +66,7 @@ class LabelViews:
         """Views per image."""
         return int(self.view.max()) + 1
 
-    def rows(self, index: Tensor) -> LabelViews:
+    def rows(self, index: Tensor | slice) -> LabelViews:
         return LabelViews(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def to_tensors(self) -> Tensors:

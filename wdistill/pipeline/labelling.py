@@ -13,7 +13,6 @@ from wdistill.core.files import on_disk
 from wdistill.core.settings import stable_hash
 from wdistill.core.units import StageOutput
 from wdistill.data.content.coding import Coding
-from wdistill.labels.views import LabelViews
 from wdistill.pipeline.choices.budget import FOR_VIEWS
 from wdistill.pipeline.choices.givers import (
     ChosenLabels,
@@ -24,8 +23,9 @@ from wdistill.pipeline.choices.givers import (
 )
 from wdistill.pipeline.choices.prices import finest_coding, written
 from wdistill.pipeline.run_folder import Run
-from wdistill.pipeline.stages.finish import CodedImages, code_images, hard_set
-from wdistill.pipeline.stages.labels import Decoded, soft_stage, views_stage
+from wdistill.pipeline.stages.files import CodedImages, code_images
+from wdistill.pipeline.stages.finish import hard_set
+from wdistill.pipeline.stages.labels import Decoded, PackedViews, soft_stage, views_stage
 from wdistill.pipeline.teacher import Teacher
 from wdistill.synthesis.optimise import DistilledUnit
 from wdistill.transport.plan import TransportUnit
@@ -37,7 +37,7 @@ class LabelledImages:
 
     labels: ChosenLabels
     distilled: DistilledSet
-    views: LabelViews | None
+    views: PackedViews | None
     coding: Coding
 
 
@@ -68,8 +68,13 @@ def label_images(
     decoded = Decoded(coded.pixels, sum(coded.files.sizes), coded.key)
 
     @cache
+    def packed_views(giver: Giver) -> PackedViews | None:
+        return views_stage(run, giver, decoded, room)
+
+    @cache
     def labelled(giver: Giver) -> Labelled:
-        soft, views = soft_stage(run, giver, decoded), views_stage(run, giver, decoded, room)
+        soft, packed = soft_stage(run, giver, decoded), packed_views(giver)
+        views = packed.views if packed else None
         key = stable_hash([soft.key, views.count if views else 0, vars(run.config.label_views)])
         shape = (len(decoded.pixels), len(run.data.class_names))
         parts = (unit.values.numpy() for unit in soft.units)
@@ -79,7 +84,7 @@ def label_images(
     givers = open_givers(run, teacher)
     chosen = choose_giver(run, teacher, givers, candidate(hard), labelled)
     given = labelled(chosen.giver) if chosen.giver else None
-    views = given.views if given else None
+    views = packed_views(chosen.giver) if chosen.giver else None
     if budget is not None and views is None:
         coding = finest_coding(size, budget)
         return LabelledImages(chosen, coded_as(coding)[1], None, coding)

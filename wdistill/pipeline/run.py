@@ -254,9 +254,19 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         draw_pictures(run, images.units)
     distances = torch.cat([unit.values for unit in nearest.units]).numpy()
     chosen = replace(chosen, coding=labelled.coding)
-    distilled, views, labels = labelled.distilled, labelled.views, labelled.labels
-    tried = spent.tried + made.tried
-    result = RunResult(distilled, views, chosen, labels, w2, distances, given, tried, made.kind)
+    packed = labelled.views
+    result = RunResult(
+        distilled=labelled.distilled,
+        views=packed.views if packed else None,
+        chosen=chosen,
+        labels=labelled.labels,
+        w2=w2,
+        nearest=distances,
+        settings=given,
+        spendings=spent.tried + made.tried,
+        label_files=packed.files if packed else (),
+        images=made.kind,
+    )
     evaluation = None
     with _timed(run, "evaluate"):
         if run.config.evaluate.enabled:

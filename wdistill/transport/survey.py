@@ -95,7 +95,7 @@ def survey_class(network: FeatureNetwork, batches: Iterable[Tensor], shares: Ten
     channels: list[int] = []
     moments, grey, count = Moments(), True, 0
     for batch in batches:
-        grey = grey and bool((batch == batch[:, :1]).all())
+        grey = grey and all(torch.equal(batch[:, 0], batch[:, channel]) for channel in (1, 2))
         out = network(to_float(batch, network.device))
         features.append(out.features)
         if out.means:

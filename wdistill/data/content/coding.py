@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +18,10 @@ from torch import Tensor
 from wdistill.config import WEBP_QUALITY, CodingConfig, ImageFormat
 
 FORMATS = ("PNG", "WEBP")
+T = TypeVar("T")
+R = TypeVar("R")
 EFFORT = 6  # of 0 to 6: WebP's slowest and smallest, 1 ms for 32 px
-AHEAD = 64  # images that are encoded together
+AHEAD = 64  # images that are coded together
 COARSE = 60  # [own] quality of WebP below which decoded images train students less well
 
 
@@ -73,10 +77,7 @@ class Coding:
 
     def files(self, images: NDArray[np.uint8], grey: bool = False) -> Iterator[bytes]:
         """The files of images (N, H, W, 3), in order. The codecs work on several cores."""
-        with ThreadPoolExecutor() as pool:
-            for first in range(0, len(images), AHEAD):
-                part = images[first : first + AHEAD]
-                yield from pool.map(lambda image: self.encode(image, grey), part)
+        return in_threads(lambda image: self.encode(image, grey), images)
 
     def seen(self, pixels: Tensor) -> Tensor:
         """What a reader gets of pixels (..., 3, R, R) uint8: they are encoded and decoded.
@@ -87,7 +88,7 @@ class Coding:
             return pixels
         images = pixels.flatten(0, -4).permute(0, 2, 3, 1).contiguous().numpy()
         grey = is_grey(images)
-        decoded = [decode_file(file, grey) for file in self.files(images, grey)]
+        decoded = list(decode_files(self.files(images, grey), grey))
         return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).view(pixels.shape)
 
 
@@ -110,6 +111,19 @@ def decode_file(data: bytes, grey: bool = False) -> NDArray[np.uint8]:
     """
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return np.asarray(image.convert("L").convert("RGB") if grey else image.convert("RGB"))
+
+
+def decode_files(files: Iterable[bytes], grey: bool = False) -> Iterator[NDArray[np.uint8]]:
+    """The pixels of each file, in order, see :func:`decode_file`. Several cores decode."""
+    return in_threads(lambda data: decode_file(data, grey), files)
+
+
+def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """``work`` of each item in order, AHEAD items at a time: the codecs let other threads run."""
+    remaining = iter(items)
+    with ThreadPoolExecutor() as pool:
+        while part := list(itertools.islice(remaining, AHEAD)):
+            yield from pool.map(work, part)
 
 
 def coder_version(format: ImageFormat) -> str:

@@ -175,12 +175,12 @@ class PixelStore:
         kept = self._kept()
         batches = [self.rows[rows] for rows in batches]
         if all(kept.filled[rows].all() for rows in batches):
-            yield from (kept.pixels[rows] for rows in batches)
+            yield from (kept.pixels.index_select(0, rows) for rows in batches)
             return
         for rows, tasks in self._decoded(batches, kept.filled):
             for task, pixels in tasks:
                 kept.keep(task, pixels.result())
-            yield kept.pixels[rows]
+            yield kept.pixels.index_select(0, rows)
         kept.finish()
 
     def _decoded(

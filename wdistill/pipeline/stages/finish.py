@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wdistill._version import __version__
 from wdistill.artifact.distilled_set import (
@@ -37,7 +35,7 @@ from wdistill.artifact.manifest import (
     StoredViews,
     read_manifest,
 )
-from wdistill.artifact.parquet import Pictures, label_shards
+from wdistill.artifact.parquet import label_shards
 from wdistill.config import FORMAT_VERSION, RunConfig
 from wdistill.core.devices import (
     device_name,
@@ -48,13 +46,14 @@ from wdistill.core.files import atomic_write, on_disk
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import without_folders
 from wdistill.core.units import StageOutput
-from wdistill.data.content.coding import Coding, coder_version, decode_file, is_grey
+from wdistill.data.content.coding import coder_version
 from wdistill.errors import RunFolderError
 from wdistill.evaluation.comparison import Comparison
 from wdistill.evaluation.results import Measurements, build_report
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.judging import publish_report
 from wdistill.pipeline.run_folder import Run, stage_times
+from wdistill.pipeline.stages.files import CodedImages
 from wdistill.pipeline.stages.result import RunResult
 from wdistill.pipeline.teacher import (
     Networks,
@@ -86,37 +85,6 @@ def transported_classes(transport: StageOutput[TransportUnit]) -> Iterator[Class
         yield from unit.classes.values()
 
 
-@dataclass(frozen=True, eq=False)
-class CodedImages:
-    """The files of all images, and what a reader gets of them.
-
-    Attributes:
-        images: (N, H, W, 3) uint8, on the disk: fifty images of each ImageNet class are 7.5 GB.
-        grey: Whether they are read as grey images.
-        key: A hash of everything that they depend on.
-    """
-
-    files: Pictures
-    images: NDArray[np.uint8]
-    grey: bool
-    key: str
-
-    @property
-    def pixels(self) -> Tensor:
-        """(N, 3, H, W) uint8."""
-        return torch.from_numpy(self.images).permute(0, 3, 1, 2)
-
-
-def code_images(run: Run, images: StageOutput[DistilledUnit], coding: Coding) -> CodedImages:
-    """Put all images into files, class by class."""
-    count, side = len(run.labels), _side(images)
-    grey = all(is_grey(rows) for rows in _rows(images))
-    files = Pictures(chain.from_iterable(coding.files(r, grey) for r in _rows(images)), run.work)
-    pixels = (decode_file(files[row], grey)[None] for row in range(count))
-    decoded = on_disk(pixels, (count, side, side, 3), np.uint8, run.work)
-    return CodedImages(files, decoded, grey, stable_hash([images.key, *coding.key]))
-
-
 def hard_set(run: Run, transport: StageOutput[TransportUnit], coded: CodedImages) -> DistilledSet:
     """The set with its classes as soft labels."""
     names, labels = run.data.class_names, run.labels.numpy()
@@ -132,16 +100,6 @@ def hard_set(run: Run, transport: StageOutput[TransportUnit], coded: CodedImages
         grey=coded.grey,
         files=coded.files,
     )
-
-
-def _side(images: StageOutput[DistilledUnit]) -> int:
-    return int(images.units[0].pixels.shape[-1])
-
-
-def _rows(images: StageOutput[DistilledUnit]) -> Iterator[NDArray[np.uint8]]:
-    """The images (M, H, W, 3) of each unit before they are coded."""
-    for unit in images.units:
-        yield unit.pixels.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def draw_pictures(run: Run, images: Sequence[DistilledUnit]) -> None:
@@ -251,7 +209,7 @@ def publish(run: Run, result: RunResult, describe: Callable[[Sizes], Manifest]) 
             f"{REPORT_FILE} was about other images or labels and is gone; the same run "
             "with students has it again"
         )
-    sizes = write_data(folder, result.distilled, result.views)
+    sizes = write_data(folder, result.distilled, result.views, result.label_files)
     save_png(folder / "preview.png", preview_grid(result.distilled))
     describe(sizes).write(folder / MANIFEST_FILE)
     atomic_write(root / "README.md", render_card(root).encode())

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from wdistill.core.files import atomic_write
+from wdistill.core.machine.resources import own_cores
+from wdistill.core.processes import Work, share_out
 from wdistill.core.seeds import stream
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
@@ -15,7 +20,7 @@ from wdistill.core.units import Advance, Stage, StageOutput, Tensors, Unit
 from wdistill.data.content.coding import Coding
 from wdistill.errors import OptionError
 from wdistill.evaluation.metrics import nearest_real
-from wdistill.labels.codec import fit
+from wdistill.labels.codec import encode, fit, is_encoded, parts_of
 from wdistill.labels.soft import soft_labels
 from wdistill.labels.views import LabelViews, ViewRecipe, join, label_views, rounded
 from wdistill.pipeline.choices.givers import Giver
@@ -95,9 +100,21 @@ def soft_stage(run: Run, giver: Giver, images: Decoded) -> StageOutput[UnitValue
     return run.compute(stage, compute)
 
 
+@dataclass(frozen=True, eq=False)
+class PackedViews:
+    """Label views and their files, as they are published."""
+
+    views: LabelViews
+    files: tuple[Path, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+
 def views_stage(
     run: Run, giver: Giver, images: Decoded, room: int | None = None
-) -> LabelViews | None:
+) -> PackedViews | None:
     """Labels of single views, as many as fit into their bytes; None if there are to be none.
 
     room: bytes that they are to fill, whatever their number in the settings.
@@ -108,36 +125,82 @@ def views_stage(
         return None
     if room is not None:
         return _filling(run, giver, images, count, room)
-    views = _views(run, giver, images, count)
+    default = images.bytes if config.count is None else None
     try:
-        default = images.bytes if config.count is None else None
-        selection, size = fit(views, classes, config.budget or default)
+        return _told(_fitting(run, _views(run, giver, images, count), config.budget or default))
     except OptionError:
         if config.budget is not None:
             raise
         logger.info("label views: none, since one view of each image takes more than the images do")
         return None
-    return _told(selection, size)
 
 
-def _filling(run: Run, giver: Giver, images: Decoded, count: int, room: int) -> LabelViews:
+def _filling(run: Run, giver: Giver, images: Decoded, count: int, room: int) -> PackedViews:
     """As many views as fit into ``room``. Fewer views are the first of more."""
     while True:
-        selection, size = fit(_views(run, giver, images, count), len(run.data.class_names), room)
-        if selection.count < count or count >= MOST_VIEWS:
-            return _told(selection, size)
-        count = min(MOST_VIEWS, max(count + 1, 1 + count * room // size))
+        packed = _fitting(run, _views(run, giver, images, count), room)
+        if packed.views.count < count or count >= MOST_VIEWS:
+            return _told(packed)
+        count = min(MOST_VIEWS, max(count + 1, 1 + count * room // packed.bytes))
 
 
-def _told(views: LabelViews, size: int) -> LabelViews:
+def _told(packed: PackedViews) -> PackedViews:
+    views = packed.views
     logger.info(
         f"label views: {views.count} of each image, {views.logits.shape[1]} logits a view: "
-        f"{human_bytes(size)}"
+        f"{human_bytes(packed.bytes)}"
     )
-    return views
+    return packed
 
 
-def _views(run: Run, giver: Giver, images: Decoded, count: int) -> LabelViews:
+@dataclass(frozen=True, eq=False)
+class _KeyedViews:
+    """key: a hash of everything that the views depend on."""
+
+    views: LabelViews
+    key: str
+
+
+def _fitting(run: Run, every: _KeyedViews, budget: int | None) -> PackedViews:
+    """The views that fit into ``budget``, and their files."""
+
+    def packed(views: LabelViews) -> PackedViews:
+        return PackedViews(views, tuple(_pack(run, views, every.key)))
+
+    views, _ = fit(every.views, len(run.data.class_names), budget, lambda some: packed(some).bytes)
+    return packed(views)
+
+
+def _pack(run: Run, views: LabelViews, key: str) -> list[Path]:
+    """Encode ``views``, each file in one of the processes, unless it is there already."""
+    classes, parts, threads = len(run.data.class_names), parts_of(views), own_cores(run.accelerator)
+    paths = [run.work / f"packed-{key}-{part.start}-{part.stop}.parquet" for part in parts]
+    begun: dict[int, Future[bytes]] = {}
+
+    with ThreadPoolExecutor(threads) as pool:
+
+        def begin(index: int) -> None:
+            begun[index] = pool.submit(encode, views.rows(parts[index]), classes)
+
+        def compute(index: int, advance: Advance) -> None:
+            atomic_write(paths[index], begun.pop(index).result())
+            advance(1)
+
+        work = Work(
+            name="packed labels",
+            paths=paths,
+            valid=lambda index: is_encoded(paths[index]),
+            compute=compute,
+            ticks=lambda _: 1,
+            tick_name="file",
+            begin=begin,
+            ahead=threads - 1,
+        )
+        share_out(work, run.accelerator, run.quiet or len(parts) == 1)
+    return paths
+
+
+def _views(run: Run, giver: Giver, images: Decoded, count: int) -> _KeyedViews:
     config = run.config.label_views
     temperature = run.config.evaluate.temperature
     settings = [count, config.topk, config.levels, config.crop_min, temperature]
@@ -152,4 +215,4 @@ def _views(run: Run, giver: Giver, images: Decoded, count: int) -> LabelViews:
     key = stable_hash([images.key, giver.key, settings, "views"])
     stage = Stage(f"views-{giver.name}", key, LabelViews, count, "view")
     every = join(list(run.compute(stage, compute).units))
-    return rounded(every, config.levels, len(run.data.class_names), temperature)
+    return _KeyedViews(rounded(every, config.levels, len(run.data.class_names), temperature), key)

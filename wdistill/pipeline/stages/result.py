@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ class RunResult:
         nearest: (N,), pixel distance of each image to the nearest real one.
         settings: As they were given; a budget leaves the number of images open.
         spendings: What was compared to spend the budget on, if there is one.
+        label_files: Those of the label views, where they have been made already.
         images: Distilled ones, or real ones that were chosen because of the budget.
     """
 
@@ -40,4 +42,5 @@ class RunResult:
     nearest: NDArray[np.float32]
     settings: RunConfig
     spendings: tuple[BudgetTrial, ...] = ()
+    label_files: tuple[Path, ...] = ()
     images: Literal["chosen", "distilled"] = "distilled"
