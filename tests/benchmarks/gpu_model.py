@@ -31,6 +31,7 @@ from helpers.pretend import NAME, install, pretended
 from wdistill.config import LabelViewsConfig, RunConfig, StudentConfig
 from wdistill.core.settings import Precision
 from wdistill.core.units import class_units
+from wdistill.labels.codec import _SHARD_LOGITS
 from wdistill.pipeline.choices.givers import short_steps, short_students
 from wdistill.pipeline.choices.short import HELD_OUT, KINDS
 from wdistill.pipeline.stages.transport import SURVEY_BATCH
@@ -59,15 +60,20 @@ PRICES = {
     "kernel": Price(3e-6, "s", "assumption: shortest kernel and the gap before it"),
     "dispatch": Price(5e-6, "s", "assumption: PyTorch's eager mode takes 3 to 10 µs"),
     "wait": Price(100e-6, "s", "assumption: until the device has its next work"),
-    "host copy": Price(5e9, "B/s", "assumption: one core; gathered, then pinned"),
+    "host copy": Price(
+        10e9, "B/s", "gathering, one core: 16 measured beside other work; pinning: assumption"
+    ),
     "JPEG": Price(1 / 1.59e-3, "images/s and core", "measured, section Decoding"),
+    "Python of a JPEG": Price(
+        0.21e-3, "s/image", "profile: 13 % of a decode, in which no other thread runs Python"
+    ),
     "hash": Price(3.4e-6, "s/image", "measured on one core"),
-    "barycenter, IPC 10": Price(1.471, "s/class", "measured, section Transport, one core"),
-    "barycenter, IPC 50": Price(1.256, "s/class", "measured, section Transport, one core"),
+    "barycenter, IPC 10": Price(0.907, "s/class", "measured, section Transport, one core"),
+    "barycenter, IPC 50": Price(1.365, "s/class", "measured, section Transport, one core"),
     "WebP": Price(16e-3, "s/image and core", "measured, drawn images, quality 60"),
-    "WebP read": Price(0.6e-3, "s/image", "measured, one core"),
-    "rounding of labels": Price(0.36e-6, "s/logit", "measured, one core"),
-    "coding of labels": Price(0.5e-6, "s/logit", "measured, one core"),
+    "WebP read": Price(0.6e-3, "s/image and core", "measured, one core"),
+    "rounding of labels": Price(0.08e-6, "s/logit", "measured, one core, 10^7 drawn logits"),
+    "coding of labels": Price(0.31e-6, "s/logit", "measured, one core, 10^7 drawn logits"),
 }
 
 
@@ -210,9 +216,11 @@ def _tested(counts: Counts, images: int) -> Time:
 
 
 def _pixels(host: Host) -> Time:
-    """All images are decoded, written, read again and compared, in all processes together."""
+    """All images are decoded, written, read again and compared, in all processes together. Threads
+    of a process wait for each other where they run Python.
+    """
     images = (TRAIN + TEST) / host.gpus
-    decoding = images / (host.threads * price("JPEG"))
+    decoding = max(images / (host.threads * price("JPEG")), images * price("Python of a JPEG"))
     one_thread = images * (2 * IMAGE_BYTES / price("host copy") + price("hash"))
     return host_work(max(decoding, one_thread))
 
@@ -240,19 +248,20 @@ def _synthesis(counts: Counts, ipc: int, config: RunConfig, host: Host) -> Time:
     return (targets + steps) * _shared(len(units), host)
 
 
-def _files(images: int, host: Host) -> Time:
-    """Images are coded, in all processes at the same time, and read again."""
-    cores = host.cores / host.gpus
-    return host_work(images * (price("WebP") / cores + price("WebP read")))
+def _files(coded: float, read: float, host: Host) -> Time:
+    """A process codes and reads so many images on its cores."""
+    return host_work((coded * price("WebP") + read * price("WebP read")) * host.gpus / host.cores)
 
 
 def _nearest(counts: Counts, ipc: int, host: Host) -> Time:
-    of_class = time_of(counts.nearest, TRAIN / CLASSES) + _files(ipc, host)
+    of_class = time_of(counts.nearest, TRAIN / CLASSES) + _files(ipc, ipc, host)
     return of_class * _shared(CLASSES, host)
 
 
 def _labels(counts: Counts, ipc: int, config: RunConfig, host: Host) -> Time:
-    """Files of the images, both kinds of labels, and the short students that choose."""
+    """Files of the images, both kinds of labels and their files, and the short students that
+    choose. Files are shared out; each process reads all images, and rounds all labels.
+    """
     images, units = ipc * CLASSES, class_units(CLASSES, ipc, config.synthesis.images_per_step)
     batches = ceil(ipc / SOFT_BATCH)
     soft = time_of(counts.soft[ipc]) * (config.relabel.views * batches)
@@ -260,13 +269,15 @@ def _labels(counts: Counts, ipc: int, config: RunConfig, host: Host) -> Time:
     stored = time_of(counts.views) * views
     of_unit = soft * len(units[0].classes) + stored
     logits = images * views * CLASSES
-    coding = logits * (price("rounding of labels") + price("coding of labels"))
+    files = _shared(ceil(logits / _SHARD_LOGITS), host)
+    coding = ceil(files / host.threads) * _SHARD_LOGITS * price("coding of labels")
+    coding += logits * price("rounding of labels")
     trials = Time()
     for kind in KINDS:
         trials += time_of(counts.student[kind]) * short_steps(config, CLASSES)
         trials += _tested(counts, HELD_OUT)
     students = _shared(short_students(config, SIZE), host) / len(KINDS)
-    made = _files(images, host) + host_work(coding)  # all of it in each process
+    made = _files(images / host.gpus, images, host) + host_work(coding)
     return made + of_unit * _shared(len(units), host) + trials * students
 
 
@@ -282,7 +293,7 @@ def _evaluation(counts: Counts, ipc: int, host: Host) -> Time:
     alike += host_work(images * views * CLASSES * price("rounding of labels"))
     replayed, hard = (time_of(counts.student[n]) * (scale * steps) for n in ("replay", "own"))
     tests = _tested(counts, TEST) * 4
-    of_seed = replayed * 2 + hard * 2 + tests + alike + _files(images, host) * 2
+    of_seed = replayed * 2 + hard * 2 + tests + alike + _files(images, images, host) * 2
     return of_seed * (_shared(4 * config.seeds, host) / 4)
 
 
