@@ -46,6 +46,7 @@ def scenes(folder: Path) -> Mapping[str, Command]:
         small_source(grey, 20)
         tinted_source(tinted, 8, 3)
         few.write_text("relabel: {committee_steps: 3}")
+    few_steps = (*TINY, "--iterations", "2", "--eval-epochs", "1")
     resnet = ("--dataset", grey, *TINY, "--backbone", "resnet10-w16", "--label-giver", "teacher")
     return {
         "run": ("run", *resnet, "--label-views", "2", "--output", folder / "run"),
@@ -74,6 +75,10 @@ def scenes(folder: Path) -> Mapping[str, Command]:
         "several": (
             "evaluate", folder / "run", folder / "grey", "--against", grey, *SHORT,
             "--labels", "hard", "--baselines", "random", "--output", folder / "several",
+        ),
+        "estimate": (
+            "estimate", "--dataset", grey, *few_steps, "--backbone", "resnet10-w16",
+            "--label-giver", "none", "--no-evaluate",
         ),
         "reproduce": (
             "reproduce", folder / "run", "--dataset", grey, "--output", folder / "again",

@@ -20,7 +20,8 @@ from helpers.pretend import NAME, Seen, install, pretended
 from helpers.stages import STAGES, Stages
 
 BUDGET = {  # waits of a step; a step of a survey is a class of three batches
-    "synthesis": 0, "student": 0, "replay": 0, "teacher": 0, "survey": 1, "test": 0,
+    "synthesis": 0, "student": 0, "replay": 0, "classic": 0, "dsa": 0, "teacher": 0, "survey": 1,
+    "test": 0,
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from wdistill.core.seeds import stream
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.data.splits import ImageSplit
 from wdistill.evaluation.metrics import score_network
+from wdistill.evaluation.recipes.dsa import OPERATIONS
 from wdistill.evaluation.training import Training, TrainingSet, recipe_for, train_student
 from wdistill.labels.views import ViewRecipe, label_views
 from wdistill.networks.backbones import Backbone, new_network
@@ -27,7 +28,7 @@ from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms
 from wdistill.synthesis.spectrum import measure_spectrum
 from wdistill.transport.survey import survey_class
 
-STAGES = ("synthesis", "student", "replay", "teacher", "survey", "test")
+STAGES = ("synthesis", "student", "replay", "classic", "dsa", "teacher", "survey", "test")
 
 
 class Stages:
@@ -102,6 +103,23 @@ class Stages:
         train_student(
             new_network(self.source, self.names, self.size, 0), data, self.pixels, training
         )
+
+    def classic(self, steps: int) -> None:
+        """Of recipe classic, with the operation of DSA that each step draws."""
+        count = self.images
+        recipe = recipe_for(StudentConfig(), count, "classic")
+        recipe = recipe.model_copy(update={"steps": steps, "batch_size": count})
+        labels = torch.arange(count) % 2
+        data = TrainingSet(self.real[:count], labels, torch.ones(count), soft=False)
+        model = new_network(self.source, self.names, self.size, 0)
+        train_student(model, data, self.pixels, Training(recipe, 0, self.device, self.autocast))
+
+    def dsa(self, steps: int) -> None:
+        """A step is every operation of DSA, once."""
+        images, generator = to_float(self.real, self.device), stream(0, "dsa")
+        for _ in range(steps):
+            for operation in OPERATIONS:
+                operation(images, generator)
 
     def replay(self, steps: int) -> None:
         self.student(steps, views=True)

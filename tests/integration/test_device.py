@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,13 @@ def test_one_image_that_does_not_fit(
     assert done["code"] != 0
     assert "memory" in done["errors"].splitlines()[-1]
     assert "Traceback" not in done["errors"]
+
+
+def test_an_estimate(device: DeviceProcess, commands: Mapping[str, Command]) -> None:
+    """Of all stages but the students, which other commands train."""
+    said = finished(device(*commands["estimate"]))["out"]
+    assert re.search(r"\n  synthesis +\d", said)
+    assert re.search(r"\n  measured in .* on pretend", said)
 
 
 def test_an_estimate_out_of_memory_ends_no_run(

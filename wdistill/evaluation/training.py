@@ -209,6 +209,7 @@ def student_batches(
     images = data.images.to(device) if isinstance(data.images, Tensor) else data.images
     weights = data.weights.to(device)
     targets = data.targets.to(device)
+    colours = _statistics(preprocessing, device)
     generator = stream(training.seed, "student")
     batch_size = min(recipe.batch_size, len(weights))
     if data.views is not None and isinstance(images, Tensor):
@@ -229,7 +230,7 @@ def student_batches(
                 target = soften(target, temperature)
             batch = Batch(to_float(pixels, device), target, weights[rows], classes=own)
             if data.augment:
-                batch = _augmented(batch, recipe, preprocessing, generator)
+                batch = _augmented(batch, recipe, colours, generator)
             if data.teacher is not None:
                 with torch.no_grad():
                     logits = data.teacher(batch.images, moments=False).logits
@@ -239,15 +240,18 @@ def student_batches(
 
 
 def _augmented(
-    batch: Batch, recipe: Recipe, preprocessing: Preprocessing, generator: torch.Generator
+    batch: Batch, recipe: Recipe, colours: tuple[Tensor, Tensor], generator: torch.Generator
 ) -> Batch:
-    """The batch through random views or DSA, and with the recipe's share of CutMix."""
+    """The batch through random views or DSA, and with the recipe's share of CutMix.
+
+    colours: mean and deviation of the channels, (1, 3, 1, 1) each.
+    """
     images = batch.images
     if recipe.augmentation == "crops":
         views = random_views(len(images), recipe.crop_min or 1.0, generator)
         images = apply_views(images, views)
     else:
-        mean, std = _statistics(preprocessing, images.device)
+        mean, std = colours
         augment = dsa if recipe.augmentation == "dsa" else dsa_idc
         images = augment((images - mean) / std, generator, recipe.flips) * std + mean
     if recipe.cutmix < 1 and float(torch.rand((), generator=generator)) >= recipe.cutmix:

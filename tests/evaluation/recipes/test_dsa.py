@@ -148,7 +148,7 @@ def test_one_operation_is_drawn_in_each_step() -> None:
 
 def test_digits_are_not_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "flip", None)
-    monkeypatch.setattr(module, "_ALL", (colour, crop, cutout, None, scale, rotate))
+    monkeypatch.setattr(module, "OPERATIONS", (colour, crop, cutout, None, scale, rotate))
     for seed in range(30):
         dsa(images(2), stream(seed, "step"), flips=False)
         dsa_idc(images(2), stream(seed, "step"), flips=False)

@@ -15,6 +15,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from wdistill.core.machine.transfer import to_device
+
 BRIGHTNESS = 1.0  # width of the interval of what is added
 SATURATION = 2.0  # largest factor of the distance to grey
 CONTRAST = 0.5  # smallest factor of the distance to the image's mean; the largest is 1 more
@@ -27,7 +29,7 @@ Operation = Callable[[Tensor, Generator], Tensor]
 
 def _uniform(images: Tensor, generator: Generator) -> Tensor:
     """(B, 1, 1, 1) in [0, 1), one for each image."""
-    return torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device)
+    return to_device(torch.rand(len(images), 1, 1, 1, generator=generator), images.device)
 
 
 def colour(images: Tensor, generator: Generator) -> Tensor:
@@ -58,7 +60,7 @@ def _shifted(count: int, side: int, most: int, generator: Generator, like: Tenso
     """(B, side, side) matrices that shift a line of pixels by a whole number."""
     shift = torch.randint(-most, most + 1, (count, 1, 1), generator=generator)
     place = torch.arange(side)
-    return (place[:, None] + shift == place).to(like)
+    return to_device((place[:, None] + shift == place).to(like.dtype), like.device)
 
 
 def cutout(images: Tensor, generator: Generator) -> Tensor:
@@ -71,7 +73,7 @@ def cutout(images: Tensor, generator: Generator) -> Tensor:
         place = torch.arange(side)
         masks.append((place >= first) & (place < first + length))
     inside = masks[0][:, :, None] & masks[1][:, None, :]
-    return images * (~inside)[:, None].to(images)
+    return images * to_device((~inside)[:, None].to(images.dtype), images.device)
 
 
 def flip(images: Tensor, generator: Generator) -> Tensor:
@@ -98,12 +100,12 @@ def rotate(images: Tensor, generator: Generator) -> Tensor:
 
 def _transformed(images: Tensor, matrix: Tensor) -> Tensor:
     """The image at ``matrix`` times each place; (B, 2, 2), places from -1 to 1 as (x, y)."""
-    theta = F.pad(matrix, (0, 1)).to(images)
+    theta = to_device(F.pad(matrix, (0, 1)).to(images.dtype), images.device)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
 
-_ALL: tuple[Operation, ...] = (colour, crop, cutout, flip, scale, rotate)
+OPERATIONS: tuple[Operation, ...] = (colour, crop, cutout, flip, scale, rotate)
 
 
 def dsa(images: Tensor, generator: Generator, flips: bool = True) -> Tensor:
@@ -111,7 +113,7 @@ def dsa(images: Tensor, generator: Generator, flips: bool = True) -> Tensor:
 
     Mode 'S' of the code. Datasets of digits are not flipped (``flips``).
     """
-    operations = [operation for operation in _ALL if flips or operation is not flip]
+    operations = [operation for operation in OPERATIONS if flips or operation is not flip]
     chosen = int(torch.randint(0, len(operations), (), generator=generator))
     return operations[chosen](images, generator)
 
