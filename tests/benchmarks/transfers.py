@@ -40,9 +40,11 @@ from helpers.environment import isolate
 isolate()
 
 import click
+import numpy as np
 from helpers.pretend import install
 from helpers.pretended_command import command
 from helpers.pretended_group import EXPECTED, exchanged
+from helpers.pretended_parts import PARTS, part
 from helpers.pretended_scenes import scenes
 from helpers.pretended_steps import BUDGET, steps
 
@@ -54,8 +56,7 @@ STATES = {  # which compute nothing there
 }  # fmt: skip
 HOST = '__import__("torch").device("cpu")'
 SCENES = (
-    "run", "group", "synthesis", "student", "replay", "teacher", "survey", "test", "evaluate",
-    "recipe", "several", "vit", "choices",
+    "run", "group", *BUDGET, *PARTS, "evaluate", "recipe", "several", "vit", "choices", "estimate",
 )  # fmt: skip
 LIMIT = 300  # seconds of the processor
 REASONS = {  # why it is not noticed: which
@@ -249,6 +250,8 @@ def played(
     if scene == "group":
         wrong = exchanged() != EXPECTED
         done = {"failed": "other values" if wrong else "", "host": {}}
+    elif scene in PARTS:
+        done = {"failed": "", **part(scene)}
     elif scene in BUDGET:
         waits = steps(names=[scene])[scene]["waits"]
         late = sum(waits.values()) > BUDGET[scene]
@@ -265,6 +268,8 @@ def noticed(done: dict[str, Any], sound: dict[str, Any]) -> str:
     """Why the scene is not as without the removal; "" if it is."""
     if done.get("failed"):
         return str(done["failed"])
+    if "values" in done and not np.allclose(done["values"], sound["values"], 1e-3, 1e-3):
+        return "other values"
     new = {place: n for place, n in done["host"].items() if n > sound["host"].get(place, 0)}
     if new:
         return f"networks on the host: {new}"[:200]

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from wdistill.config import LabelViewsConfig, StudentConfig, SynthesisConfig, TeacherConfig
 from wdistill.core.devices import Capacity
 from wdistill.core.seeds import stream
+from wdistill.data.content.coding import Coding
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.data.splits import ImageSplit
 from wdistill.evaluation.metrics import score_network
@@ -66,7 +67,9 @@ class Stages:
         kept.filled.fill_(True)
         return store
 
-    def synthesis(self, steps: int, capacity: Capacity | None = None) -> DistilledUnit:
+    def synthesis(
+        self, steps: int, capacity: Capacity | None = None, coding: Coding | None = None
+    ) -> DistilledUnit:
         terms = Terms(0.05, 0.0, 10.0, 1.0), Terms(1.0, 10.0)
         networks = self.network, self.opened("convnet-w64")
         spaces = [FeatureSpace("", n, t, "") for n, t in zip(networks, terms, strict=True)]
@@ -81,9 +84,8 @@ class Stages:
             targets = SpaceTarget(features[0], 1.0, *of_teacher), SpaceTarget(features[1], 1.0)
             aims.append(ClassTarget(label, torch.full((ipc,), 1 / ipc), targets))
         config = SynthesisConfig(iterations=steps)
-        objective = Objective(
-            spaces, measure_spectrum([self.real], self.device), config, self.autocast
-        )
+        spectrum = measure_spectrum([self.real], self.device)
+        objective = Objective(spaces, spectrum, config, self.autocast, coding or Coding())
         start = self.real[: classes * ipc].float().div(255).view(classes, ipc, 3, *[self.size] * 2)
         draws = [stream(0, label) for label in range(classes)]
         unit = synthesise(objective, aims, start, draws, capacity=capacity)
