@@ -298,7 +298,7 @@ def _disk(run: Run, networks: Networks, narrow: Run, wide: Run) -> Sizes:
     labels = 4 * run.images * (classes - counts[1])  # longer than the copies'
     published = extrapolate("publish/**/*", PNG_GROWTH) + labels + views
     return Sizes(
-        run=round(extrapolate("**/*") + 2 * (labels + views)),
+        run=round(extrapolate("**/*") + 2 * labels + 3 * views),
         published=round(published),
         label_views=round(views),
         pixels=sum(
