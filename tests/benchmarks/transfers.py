@@ -52,7 +52,8 @@ PACKAGE = Path(__file__).parents[2] / "wdistill"
 FACTORIES = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "tensor", "zeros"}
 STATES = {  # which compute nothing there
     "repeatable", "network_precision", "device_name", "get_device_name", "max_memory_allocated",
-    "get_device_capability", "open_accelerator", "launch", "_check_device", "_check_devices",
+    "get_device_capability", "open_accelerator", "partial", "launch", "_check_device",
+    "_check_devices",
 }  # fmt: skip
 HOST = '__import__("torch").device("cpu")'
 SCENES = (
@@ -68,8 +69,24 @@ REASONS = {  # why it is not noticed: which
         "synthesis/spaces.py: torch.zeros((), device=device)",
     ),
     "it is copied to the host again where files are written": (
-        "networks/training.py: value.detach().cpu()",
+        "networks/training.py: value.detach().cpu()", "labels/committee.py: value.cpu()",
     ),
+    "it is copied to the host where its numbers are read": (
+        "core/processes.py: values.cpu()",
+        "evaluation/students/outcomes.py: torch.stack(list(losses)).float().cpu()",
+    ),
+    "classes of different sizes: tests/synthesis/test_gradient_unequal.py": (
+        "synthesis/optimise.py: Unequal.of(counts, device)",
+        "synthesis/gradient.py: present.flatten().nonzero()[:, 0].to(device)",
+    ),
+    "whether images stay on the device: tests/evaluation/test_metrics_device.py": (
+        "core/machine/transfer.py: torch.get_device_module(device)",
+        "core/machine/transfer.py: free(device)",
+        "data/pixels/store.py: "
+        "may_stay(len(self) * 3 * self.preprocessing.resolution ** 2, device)",
+        "evaluation/metrics.py: store.all_on(network.device, 256)",
+    ),
+    "features of a survey are on the host": ("transport/allocation.py: features.double().cpu()",),
     "it goes to the device again for the synthesis": ("synthesis/spectrum.py: value.cpu()",),
     "MPS alone, which has no float64": (
         "transport/survey.py: means.cpu()", "transport/survey.py: variances.cpu()",

@@ -56,7 +56,9 @@ FLOAT = (
     "nll_loss", "mse_loss", "kl_div", "sum", "sum.dim_IntList", "exp", "log", "rsqrt",
     "pow.Tensor_Scalar",
 )  # fmt: skip
-NETWORKS = {"convolution", "addmm", "native_layer_norm", "native_batch_norm"}
+HEAVY = {  # of networks and distances of images: nothing for the host
+    "convolution", "addmm", "native_layer_norm", "native_batch_norm", "_cdist_forward",
+}  # fmt: skip
 
 LIBRARIES: list[torch.library.Library] = []
 
@@ -71,7 +73,7 @@ class Seen:
         sent: Transfers for which it does not wait, by function.
         bytes: Read and written by the operations.
         memory: Times that the memory did not suffice, by function.
-        host: Operations of networks that were computed on the host instead, by name and function.
+        host: Heavy operations that were computed on the host instead, by name and function.
     """
 
     kernels: Counter[str] = field(default_factory=Counter)
@@ -244,7 +246,7 @@ class Device(TorchDispatchMode):
         device = kwargs.get("device")
         target = None if device is None else torch.device(device).type
         if not ours and target != NAME:
-            if name in NETWORKS:
+            if name in HEAVY:
                 self.seen.host[name, _place()] += 1
             return func(*args, **kwargs)
         plain = [x.inner if isinstance(x, Pretended) else x for x in flat]
