@@ -20,10 +20,13 @@ from huggingface_hub import DatasetCard
 from jinja2 import UndefinedError
 from ruamel.yaml import YAML
 
-from wdistill.artifact.distilled_set import read_report, shards
+from wdistill.artifact.distilled_set import candidate, read_report, shards
 from wdistill.artifact.report import Report
+from wdistill.config import StudentConfig
 from wdistill.core.files import write_json
+from wdistill.data.pixels import Preprocessing
 from wdistill.errors import HubError, RunFolderError
+from wdistill.evaluation.training import Training, TrainingSet, recipe_for, train_student
 from wdistill.networks.backbones import new_network
 from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.publishing.card.card import PLACEHOLDER_REPO, render_card
@@ -391,6 +394,45 @@ def test_the_training_snippet_trains(
     own = new_network(find_backbone(student, resolution=28), NAMES, 28, 0)
     sizes = [sum(p.numel() for p in model.parameters()) for model in (loaded["model"], own)]
     assert sizes[0] == sizes[1], "the network of the table"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("student", ["convnet-w64", "resnet10-w16"])
+def test_the_snippet_learns_what_the_tools_own_student_learns(
+    student: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of shirts, trousers and pullovers, 12 real images each, tested on others."""
+    import torch
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    config = StudentConfig(steps=200, batch_size=12)
+    recipe = recipe_for(config, 36)
+    found = report(NAMES, rows=[report_row("distilled", "hard", 12, student, NAMES, steps=200)])
+    found = found.model_copy(update={"recipe": recipe})
+    folder = publish(tmp_path / "set", ipc=12, report=found)
+    block = re.findall(r"```python\n(.*?)```", render_card(folder), flags=re.DOTALL)[1]
+    loaded: dict[str, Any] = {}
+    torch.manual_seed(0)
+    exec(block.replace(PLACEHOLDER_REPO, str(folder)), loaded)
+
+    given = candidate(distilled_set(ipc=12))
+    data = TrainingSet(given.pixels, given.labels, given.weights, soft=False)
+    mean, std = (tuple(loaded[name].flatten().tolist()) for name in ("mean", "std"))
+    network = new_network(find_backbone(student, resolution=28), NAMES, 28, 0)
+    training = Training(recipe, 0, torch.device("cpu"))
+    train_student(network, data, Preprocessing(28, 0, mean, std), training)
+
+    tests = candidate(distilled_set(ipc=150))
+    kept = torch.arange(len(tests.labels)) % 150 >= 12  # those that no student has seen
+    x = (tests.pixels[kept] / 255 - loaded["mean"]) / loaded["std"]
+    scores = []
+    for model in (loaded["model"], network):
+        with torch.no_grad():
+            output = model.eval()(x)
+        logits = output if isinstance(output, torch.Tensor) else output.logits
+        scores.append(float((logits.argmax(1) == tests.labels[kept]).float().mean()))
+    assert min(scores) > 0.7
+    assert abs(scores[0] - scores[1]) < 0.06, scores
 
 
 def test_the_snippet_is_the_student_of_the_first_row(tmp_path: Path) -> None:
