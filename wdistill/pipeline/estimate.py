@@ -203,25 +203,25 @@ def _work(run: Run, networks: Networks, stage: str) -> list[float]:
         "transport": [classes, train, 0],
         "synthesis": [tried * w for w in (classes, sampled, config.synthesis.iterations * images)],
         "nearest": [classes, train, 0],
-        "relabel": _labelling(run),
+        "relabel": _labelling(run, networks),
         "evaluate": [students, students * test, students * images_seen],
     }
     return works[stage]
 
 
-def _labelling(run: Run) -> list[float]:
+def _labelling(run: Run, networks: Networks) -> list[float]:
     """The work of labels: kinds of students that choose, images that are labelled, and images that
     committee and students are trained on.
     """
     config, classes = run.config, len(run.data.class_names)
     images = run.images
-    names = candidates(config)
+    names = candidates(config, networks.resolution)
     labelled = (
         len({*names} - {"none"})
         * images
         * (config.relabel.views + config.label_views.number(images, classes))
     )
-    students = short_students(config)
+    students = short_students(config, networks.resolution)
     steps, batch = short_steps(config, classes), config.evaluate.budget(images)[1]
     trained = students * steps * images / math.ceil(images / batch)
     if "committee" in names:

@@ -36,21 +36,23 @@ from wdistill.pipeline.teacher import Teacher
 logger = logging.getLogger(__name__)
 
 MEMBER_BATCH = 128  # [own] see tests/benchmarks/README.md#labels-that-help
+LARGEST = 64  # [own] pixels of a side up to which `auto` tries the committee: as was measured
 SHORT = StudentConfig(seeds=2)
 MOST_STEPS = 400  # [own] of the students that choose: as many as the default at IPC 10
 
 
-def candidates(config: RunConfig) -> tuple[str, ...]:
+def candidates(config: RunConfig, resolution: int) -> tuple[str, ...]:
     """Names of the givers that are tried, besides hard labels; one, where the settings name it."""
-    named = config.relabel.giver
-    return ("teacher", "committee") if named == "auto" else (named,)
+    if config.relabel.giver != "auto":
+        return (config.relabel.giver,)
+    return ("teacher", "committee") if resolution <= LARGEST else ("teacher",)
 
 
-def short_students(config: RunConfig) -> int:
+def short_students(config: RunConfig, resolution: int) -> int:
     """Students that choose: for hard labels, each giver, and one label an image of the best."""
     if config.relabel.giver != "auto":
         return 0
-    return (2 + len(candidates(config))) * len(KINDS) * SHORT.seeds
+    return (2 + len(candidates(config, resolution))) * len(KINDS) * SHORT.seeds
 
 
 def short_steps(config: RunConfig, classes: int) -> int:
@@ -69,7 +71,7 @@ class Giver:
 
 def open_givers(run: Run, teacher: Teacher) -> dict[str, Giver]:
     """The givers that are tried, by name. The committee is trained if it is among them."""
-    names = candidates(run.config)
+    names = candidates(run.config, teacher.train.preprocessing.resolution)
     givers = {"teacher": Giver("teacher", teacher.network, teacher.key)}
     if "committee" in names:
         key = _train_member(run, teacher)
