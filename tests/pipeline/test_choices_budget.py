@@ -27,6 +27,7 @@ from wdistill.pipeline.choices.short import ShortStudents
 
 TINY = (
     "--iterations", "2", "--feature-spaces", "none", "--no-evaluate", "--allow-weak-teacher",
+    "--resolution", "16",
 )  # fmt: skip
 
 
@@ -79,10 +80,10 @@ def test_the_best_spending_is_made_and_fills_its_budget(
     quality: str, source: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = judged(monkeypatch, {"quality": quality, "views": 10})
-    options = ("--budget", "30kB", "--label-giver", "teacher", "--output", tmp_path / "run")
+    options = ("--budget", "15kB", "--label-giver", "teacher", "--output", tmp_path / "run")
     done = run_wdistill(*command(source, teacher, *options))
     assert done.returncode == 0, done.stderr
-    manifest = kept(tmp_path / "run", 30_000)
+    manifest = kept(tmp_path / "run", 15_000)
     assert (manifest.coding.format, manifest.coding.quality) == ("webp", int(quality))
     assert manifest.label_views is not None
     assert manifest.label_views.views >= 10  # and what synthesis has left of the room
@@ -107,7 +108,7 @@ def test_the_best_spending_is_made_and_fills_its_budget(
     )  # fmt: skip
     assert len(rows) == 10 * manifest.ipc
     card = (tmp_path / "run/publish/README.md").read_text()
-    assert "They were made to fit into 30.0 kB." in card
+    assert "They were made to fit into 15.0 kB." in card
     assert "to save bytes, the soft label of each image is its class" in card
 
 
