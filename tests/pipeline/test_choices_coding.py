@@ -21,7 +21,7 @@ from wdistill.pipeline.choices.short import KINDS
 TINY = (
     "--ipc", "2", "--iterations", "2", "--teacher-epochs", "1", "--feature-spaces", "none",
     "--no-evaluate", "--allow-weak-teacher", "--image-quality", "auto",
-    "--label-giver", "teacher", "--label-views", "0",
+    "--label-giver", "teacher", "--label-views", "0", "--resolution", "16",
 )  # fmt: skip
 
 

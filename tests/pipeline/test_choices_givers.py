@@ -21,9 +21,10 @@ from wdistill.labels.committee import Committee, giver_sha256
 from wdistill.networks.features import FeatureNetwork
 from wdistill.pipeline.choices.short import KINDS, ShortStudents
 
+SMALL = (*QUICK, "--resolution", "16")
 # Flags that are given twice count once, the last time.
 AUTO = (
-    *QUICK, "--label-giver", "auto", "--label-views", "3", "--allow-weak-teacher",
+    *SMALL, "--label-giver", "auto", "--label-views", "3", "--allow-weak-teacher",
     "--student", "resnet10-w16",
 )  # fmt: skip
 Scores = dict[str, tuple[float, float]]  # accuracies of the two kinds of students, by labels
@@ -63,7 +64,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def teacher(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "teacher"
-    done = run_wdistill("run", "--dataset", source, *QUICK, "--no-evaluate", "--output", folder)
+    done = run_wdistill("run", "--dataset", source, *SMALL, "--no-evaluate", "--output", folder)
     assert done.returncode == 0, done.stderr
     return folder / "teacher"
 
