@@ -112,7 +112,9 @@ class _Module(_DummyBackendModule):
 
     free = 2**40
 
-    def mem_get_info(self, device: object = None) -> tuple[int, int]:
+    def mem_get_info(self, device: torch.device | None = None) -> tuple[int, int]:
+        if device is not None and device.type != NAME:
+            raise ValueError(f"Expected a {NAME} device, but got: {device}")
         return self.free, 2**40
 
 
