@@ -364,17 +364,21 @@ def test_the_repository_id_is_filled_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("student", "labels"),
-    [("convnet-w64", "hard"), ("resnet10-w16", "soft"), ("vit", "hard")],
+    ("student", "labels", "steps"),
+    [
+        ("convnet-w64", "hard", 100),
+        ("resnet10-w16", "soft", 100),
+        pytest.param("vit", "hard", 250, marks=pytest.mark.slow),
+    ],
 )
 def test_the_training_snippet_trains(
-    student: str, labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    student: str, labels: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    row = report_row("distilled", labels, 4, student, NAMES, steps=100)
-    recipe = report().recipe.model_copy(update={"steps": 100, "temperature": 1.0})
+    row = report_row("distilled", labels, 4, student, NAMES, steps=steps)
+    recipe = report().recipe.model_copy(update={"steps": steps, "temperature": 1.0})
     folder = publish(tmp_path / "set", report=report(NAMES, rows=[row], recipe=recipe))
     blocks = re.findall(r"```python\n(.*?)```", render_card(folder), flags=re.DOTALL)
     assert len(blocks) == 2
