@@ -41,7 +41,7 @@ def run(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_wdistill(
         "run", "--dataset", real, "--ipc", "2", "--iterations", "2", "--teacher-epochs", "3",
         "--feature-spaces", "none", "--no-evaluate", "--output", folder,
-        "--label-giver", "teacher", "--label-views", "0",
+        "--label-giver", "teacher", "--label-views", "0", "--resolution", "16",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder
