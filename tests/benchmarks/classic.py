@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from wdistill.config import DataConfig, StudentConfig
 from wdistill.core.seeds import stream
+from wdistill.data import dsa as ours
 from wdistill.data.dataset import load_data
 from wdistill.data.pixels import PixelStore, Preprocessing
-from wdistill.evaluation.recipes import dsa as ours
 from wdistill.evaluation.recipes.datasets import field_dataset
 from wdistill.evaluation.recipes.named import CLASSIC, field_convnet
 from wdistill.evaluation.sets.baselines import random_rows

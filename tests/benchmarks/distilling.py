@@ -199,8 +199,7 @@ class Bench:
         transport = class_transport(survey, found, rows, shares)
         part = transport.plan.sample(sample, stream(seed, "space-rows", label))
         own = class_target(self.train, (), transport, label, seed)
-        networks = [space.network for space in spaces[1:]]
-        aims = tuple(space_targets(networks, self.train, part))
+        aims = tuple(space_targets(spaces[1:], self.train, part))
         return replace(own, spaces=own.spaces + aims)
 
     def spaces(self, config: SynthesisConfig, seed: int) -> list[FeatureSpace]:

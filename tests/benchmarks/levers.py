@@ -32,7 +32,7 @@ from tests.benchmarks.ablation import distilled, measured
 from tests.benchmarks.distilling import CPU, DEFAULT, Bench, Setting
 from wdistill.data.pixels import to_float, to_uint8
 from wdistill.networks.features import Activations, FeatureNetwork
-from wdistill.synthesis.spaces import space_targets
+from wdistill.synthesis.spaces import FeatureSpace, Terms, space_targets
 from wdistill.synthesis.spectrum import Spectrum
 from wdistill.synthesis.targets import SPACE_SAMPLE
 
@@ -100,11 +100,11 @@ def all_stages(bench: Bench, seed: int) -> tuple[Tensor, Tensor]:
     rows = torch.randperm(len(bench.train), generator=torch.Generator().manual_seed(seed))[:1000]
     with torch.no_grad():
         network.measure(to_float(bench.train.get(rows), CPU))
-    targets = []
+    space, targets = FeatureSpace("", network, Terms(1.0), ""), []
     for c, (target, found) in enumerate(
         zip(problem.targets, bench.transport("uniform", seed), strict=True)
     ):
-        wide = space_targets([network], bench.train, bench.plan(c, found))[0]
+        wide = space_targets([space], bench.train, bench.plan(c, found))[0]
         own = target.spaces[0]
         first = replace(wide, means=own.means, variances=own.variances)
         targets.append(replace(target, spaces=(first, *target.spaces[1:])))

@@ -334,7 +334,8 @@ def surveyed(network: FeatureNetwork) -> list[Tensor]:
 
 def in_a_space(network: FeatureNetwork) -> list[Tensor]:
     plan = Plan(torch.arange(11), torch.arange(11) % 2, torch.full((11,), 1 / 11), 2)
-    actual = space_targets([network], STORE, plan)[0]
+    space = FeatureSpace("", network, Terms(1.0), "")
+    actual = space_targets([space], STORE, plan)[0]
     return [actual.atoms, torch.tensor(actual.variance)]
 
 

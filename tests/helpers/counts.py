@@ -24,7 +24,7 @@ from wdistill.data.pixels import to_float
 from wdistill.evaluation.metrics import nearest_real
 from wdistill.labels.soft import soft_labels
 from wdistill.labels.views import ViewRecipe, label_views
-from wdistill.synthesis.spaces import space_targets
+from wdistill.synthesis.spaces import FeatureSpace, Terms, space_targets
 from wdistill.transport.plan import Plan
 
 
@@ -109,11 +109,12 @@ class CountedStages(Stages):
 
     def target(self, steps: int) -> None:
         """A batch of real images of a class goes through a network of the pool."""
-        store, network = self.store(self.images), self.opened("convnet-w64")
+        store = self.store(self.images)
+        space = FeatureSpace("", self.opened("convnet-w64"), Terms(1.0), "")
         owner = torch.arange(self.images) % 2
         plan = Plan(torch.arange(self.images), owner, torch.ones(self.images), 2)
         for _ in range(steps):
-            space_targets([network], store, plan)
+            space_targets([space], store, plan)
 
     def nearest(self, steps: int) -> None:
         """Distilled images of a class meet a batch of real ones."""

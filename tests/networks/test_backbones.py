@@ -22,15 +22,23 @@ from helpers.backbones import (
     tiny_config,
 )
 from helpers.hub_server import HubServer, hub_env, run_python
+from torch.nn import functional as F
 from transformers import (
     BertConfig,
 )
 
 from wdistill.data.pixels import Preprocessing
 from wdistill.errors import BackboneError
-from wdistill.networks.backbones import load_backbone, new_network
+from wdistill.networks.backbones import (
+    SMALL_SIDE,
+    Reduced,
+    load_backbone,
+    new_network,
+    small_convnet,
+)
 from wdistill.networks.checkpoints.classes import match_classes
 from wdistill.networks.checkpoints.source import find_backbone
+from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.teacher import check_accepts, save_checkpoint
 
 # --- weights ------------------------------------------------------------------------------------
@@ -185,6 +193,7 @@ def test_a_revision_is_resolved_on_the_hub_and_ignored_elsewhere(tmp_path: Path)
             commits.append(hub.commit_files("model", "lab/net", files))
         code = f"""
 from wdistill.networks.checkpoints.source import find_backbone
+from wdistill.networks.features import FeatureNetwork
 for revision in (None, "main", "{commits[0]}"):
     source = find_backbone("lab/net", resolution=32, revision=revision)
     print(source.config.model_type, source.revision)
@@ -263,3 +272,27 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     tiny_config("vit").save_pretrained(tmp_path)
     with pytest.raises(BackboneError, match="weights are those of another architecture"):
         load(tmp_path, NAMES)
+
+
+# --- a small ConvNet ----------------------------------------------------------------------------
+
+GREYISH = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+
+
+def test_a_small_convnet_sees_small_images_as_they_are() -> None:
+    assert not isinstance(small_convnet(NAMES, 32, 0), Reduced)
+    assert not isinstance(small_convnet(NAMES, SMALL_SIDE, 0), Reduced)
+
+
+def test_of_larger_images_a_small_convnet_sees_the_means_of_their_pixels() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 128, 128)
+    member = FeatureNetwork(
+        small_convnet(NAMES, 128, 3), Preprocessing(128, 0, *GREYISH), torch.device("cpu")
+    )
+    source = find_backbone("convnet-w64", resolution=64)
+    small = FeatureNetwork(
+        new_network(source, NAMES, 64, 3), Preprocessing(64, 0, *GREYISH), torch.device("cpu")
+    )
+    torch.testing.assert_close(member.logits(images), small.logits(F.avg_pool2d(images, 2)))
+    assert member.num_classes == len(NAMES)

@@ -41,6 +41,8 @@ OTHER: dict[str, Any] = {  # another value of each setting that a stage after th
     "barycenter.group_weights": "proportional",
     "barycenter.restarts": 9,
     "barycenter.max_iterations": 99,
+    "synthesis.aim": "convnet",
+    "synthesis.state_steps": 321,
     "synthesis.init": "mean",
     "synthesis.iterations": 299,
     "synthesis.lr": 0.06,

@@ -17,7 +17,13 @@ from wdistill.errors import NumericalError, OptionError
 from wdistill.networks.architectures import built_in_config
 from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.features import FeatureNetwork
-from wdistill.synthesis.spaces import open_spaces, plan_means, space_targets
+from wdistill.synthesis.spaces import (
+    FeatureSpace,
+    Terms,
+    open_spaces,
+    plan_means,
+    space_targets,
+)
 from wdistill.transport.barycenter import class_barycenter
 from wdistill.transport.plan import Plan
 
@@ -54,6 +60,10 @@ def network(model: nn.Module | None = None) -> FeatureNetwork:
     return FeatureNetwork(model or Pooled(), plain, CPU)
 
 
+def space(model: nn.Module | None = None, operation: int | None = None) -> FeatureSpace:
+    return FeatureSpace("", network(model) if model else network(), Terms(1.0), "", operation)
+
+
 def split_plan() -> Plan:
     """Two atoms of unequal mass; row 7 belongs to both."""
     rows = torch.tensor([1, 4, 7, 7, 12, 19])
@@ -72,7 +82,7 @@ def matrix(plan: Plan, images: int = 20) -> Tensor:
 def test_atoms_are_the_barycentric_projection() -> None:
     """diag(1/b) T Y', by the formula."""
     store, plan = Store(), split_plan()
-    target = space_targets([network()], store, plan)[0]
+    target = space_targets([space()], store, plan)[0]
     features, t = (store.images.float() / 255).mean((2, 3)), matrix(plan)
     torch.testing.assert_close(target.atoms, (t @ features) / t.sum(1, keepdim=True))
     share = t.sum(0)[:, None]
@@ -92,7 +102,7 @@ class Corner(Pooled):
 def test_atoms_are_of_the_images_as_they_are(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wdistill.synthesis.spaces.SURVEY_BATCH", batch)
     store, plan = Store(), split_plan()
-    target = space_targets([network(Corner())], store, plan)[0]
+    target = space_targets([space(Corner())], store, plan)[0]
     features, t = store.images[..., 0, 0].float() / 255, matrix(plan)
     torch.testing.assert_close(target.atoms, (t @ features) / t.sum(1, keepdim=True))
 
@@ -134,7 +144,7 @@ def test_features_that_are_not_finite_are_reported() -> None:
             return super().forward(x / 0)
 
     with pytest.raises(NumericalError, match="not finite"):
-        space_targets([network(Broken())], Store(), split_plan())[0]
+        space_targets([space(Broken())], Store(), split_plan())[0]
 
 
 def test_random_networks_differ_from_one_another_and_repeat_with_the_seed() -> None:
@@ -187,6 +197,6 @@ def test_the_plan_of_a_barycenter_gives_its_own_atoms() -> None:
         config = BarycenterConfig(ipc=4, weights=weights)
         found = class_barycenter(features, config, stream(0, "transport"))
         plan = Plan(found.rows, found.owner, found.mass, 4)
-        target = space_targets([network()], store, plan)[0]
+        target = space_targets([space()], store, plan)[0]
         torch.testing.assert_close(target.atoms, found.atoms, atol=1e-4, rtol=0)
         assert math.isclose(float(found.mass.sum()), 1, rel_tol=1e-5)

@@ -8,6 +8,7 @@ defaults of the authors' code for that paper; own, our choice, measured where th
 from wdistill.config.data import DataConfig
 from wdistill.config.distillation import (
     MOST_IPC,
+    Aim,
     Allocation,
     BarycenterConfig,
     GroupWeights,
@@ -38,6 +39,7 @@ __all__ = [
     "RATES",
     "SGD_LR",
     "WEBP_QUALITY",
+    "Aim",
     "Allocation",
     "BarycenterConfig",
     "Baseline",

@@ -22,6 +22,7 @@ Weights = Literal["uniform", "free"]
 Init = Literal["real", "mean", "noise"]
 GroupWeights = Literal["equal", "proportional"]
 Allocation = Literal["uniform", "w2"]
+Aim = Literal["any", "convnet"]
 
 MOST_IPC = 1000  # of a run; sets of others may have more
 
@@ -118,6 +119,20 @@ class SynthesisConfig(Settings):
     """Pixels towards atoms and statistics (paper, section 3.3) in one or more feature spaces."""
 
     section = "synthesis"
+    aim: Aim = setting(
+        "any",
+        "Students that the images are made for: any, or ConvNets that learn from class labels, in "
+        "states of whose training they are matched, at the expense of other students. [source: "
+        "own choice]",
+        "--for",
+        allowed=get_args(Aim),
+    )
+    state_steps: int = setting(
+        320,
+        "Steps of each ConvNet in whose states the images are matched with aim convnet. [source: "
+        "own measurement]",
+        allowed=between(1, 100_000),
+    )
     init: Init = setting(
         "real",
         "Start from the real image nearest to each atom, the mean of the real images that the "
@@ -196,6 +211,11 @@ class SynthesisConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.pool()
+        if self.aim != "any" and self.feature_spaces != SynthesisConfig.feature_spaces:
+            raise OptionError(
+                f"`synthesis.aim={self.aim}` has networks of its own; leave out "
+                "`synthesis.feature_spaces`"
+            )
 
     def pool(self) -> tuple[tuple[str, int], ...]:
         """(network, how many of it) for each of ``feature_spaces``; ``none`` means no pool."""

@@ -156,6 +156,14 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def has_tensors(path: Path, key: str) -> bool:
+    """Whether ``path`` is a sound file of tensors whose metadata have this ``key``."""
+    try:
+        return read_tensors(path)[1].get("key") == key
+    except (RunFolderError, FileNotFoundError):
+        return False
+
+
 def _checksum(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
     import torch  # noqa: PLC0415
 

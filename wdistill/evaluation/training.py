@@ -17,10 +17,10 @@ from wdistill.core.machine.numerics import network_precision
 from wdistill.core.machine.transfer import to_device
 from wdistill.core.seeds import stream, stream_seed
 from wdistill.data.augment import apply_mix, apply_views, mix_targets, random_mix, random_views
+from wdistill.data.dsa import dsa, dsa_idc
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.errors import NumericalError
 from wdistill.evaluation.recipes.datasets import FieldDataset
-from wdistill.evaluation.recipes.dsa import dsa, dsa_idc
 from wdistill.evaluation.recipes.named import NAMED
 from wdistill.evaluation.recipes.optimise import StudentOptimizer
 from wdistill.labels.soft import soften

@@ -8,22 +8,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 
 from wdistill.core.files import read_tensors, write_tensors
 from wdistill.core.settings import stable_hash
 from wdistill.data.pixels import Preprocessing
-from wdistill.errors import RunFolderError
-from wdistill.networks.backbones import new_network, weights_sha256
-from wdistill.networks.checkpoints.source import find_backbone
+from wdistill.networks.backbones import small_convnet, weights_sha256
 from wdistill.networks.features import FeatureNetwork
-
-MEMBER = "convnet-w64"  # [own] the network beside the teacher
-MEMBER_SIDE = (
-    64  # [own] pixels of a side that it sees at most: at 128 a step takes four times as long
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,27 +41,6 @@ class Committee:
 LabelGiver = FeatureNetwork | Committee
 
 
-class Reduced(nn.Module):
-    """A network that sees its images with a smaller side, each pixel being the mean of several."""
-
-    def __init__(self, network: PreTrainedModel, side: int) -> None:
-        super().__init__()
-        self.network, self.side, self.config = network, side, network.config
-
-    def forward(self, pixels: Tensor) -> ModelOutput:
-        """Pixels (B, 3, R, R), R >= ``side``."""
-        smaller = F.interpolate(pixels, size=(self.side, self.side), mode="area")
-        output: ModelOutput = self.network(smaller)
-        return output
-
-
-def new_member(class_names: Sequence[str], resolution: int, seed: int) -> nn.Module:
-    """The network beside the teacher, untrained, for images of ``resolution`` pixels a side."""
-    side = min(resolution, MEMBER_SIDE)
-    network = new_network(find_backbone(MEMBER, resolution=side), class_names, side, seed)
-    return network if side == resolution else Reduced(network, side)
-
-
 def giver_sha256(giver: LabelGiver) -> str:
     """A digest of the weights of all networks that give the labels."""
     members = giver.members if isinstance(giver, Committee) else (giver,)
@@ -88,13 +57,6 @@ def save_member(network: nn.Module, path: Path, key: str) -> None:
     write_tensors(path, state, {"key": key})
 
 
-def has_member(path: Path, key: str) -> bool:
-    try:
-        return read_tensors(path)[1].get("key") == key
-    except (RunFolderError, FileNotFoundError):
-        return False
-
-
 def open_committee(
     teacher: FeatureNetwork, work: Path, class_names: Sequence[str], preprocessing: Preprocessing
 ) -> Committee:
@@ -105,6 +67,6 @@ def open_committee(
         FileNotFoundError: It is missing.
     """
     tensors, _ = read_tensors(member_file(work))
-    network = new_member(class_names, preprocessing.resolution, 0)
+    network = small_convnet(class_names, preprocessing.resolution, 0)
     network.load_state_dict(tensors)
     return Committee((teacher, FeatureNetwork(network, preprocessing, teacher.device)))

@@ -76,8 +76,8 @@ class FeatureNetwork:
         self.preprocessing = preprocessing
         self.device = device
         self.num_classes = number_of_classes(model)
-        self._mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
+        self.mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
         self.heads = classification_heads(model)
         self.norms = [m for _, m in model.named_modules() if is_norm(m)]
         self._capacity = Capacity()
@@ -118,7 +118,7 @@ class FeatureNetwork:
         batch = len(pixels)
         tapped = self._tapped(batch, moments)
         with network_precision(self.device), tapped as (features, layer_moments):
-            logits = self.model((pixels - self._mean) / self._std).logits
+            logits = self.model((pixels - self.mean) / self.std).logits
         return Activations(
             features=torch.cat([f.reshape(batch, -1) for f in features], dim=1).float(),
             logits=logits.float(),

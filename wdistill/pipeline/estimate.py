@@ -33,17 +33,14 @@ from wdistill.networks.features import FeatureNetwork
 from wdistill.networks.preprocessing import preprocessing_for
 from wdistill.networks.teacher import NO_NORMALISATION, check_accepts
 from wdistill.pipeline.choices.coding import syntheses, untried
-from wdistill.pipeline.choices.givers import (
-    MEMBER_BATCH,
-    candidates,
-    short_steps,
-    short_students,
-)
+from wdistill.pipeline.choices.givers import candidates, short_steps, short_students
 from wdistill.pipeline.choices.short import HELD_OUT
 from wdistill.pipeline.run_folder import Run
+from wdistill.pipeline.stages.convnets import BATCH
 from wdistill.pipeline.tables import Estimate, Sizes
 from wdistill.pipeline.teacher import Networks
-from wdistill.synthesis.targets import SPACE_SAMPLE
+from wdistill.synthesis.states import NETWORKS, SPACES
+from wdistill.synthesis.targets import SPACE_SAMPLE, STATE_SAMPLE
 
 Stages = Callable[[Run, Networks], Mapping[str, float]]
 PROCESSES = (1, 2, 4, 8)
@@ -145,7 +142,9 @@ def _copies(
                 config.teacher, epochs=longer * trains_teacher, batch_size=per_step, allow_weak=True
             ),
             barycenter=replace(config.barycenter, ipc=own, images=None),
-            synthesis=replace(config.synthesis, iterations=steps * longer),
+            synthesis=replace(
+                config.synthesis, iterations=steps * longer, state_steps=steps * longer
+            ),
             label_views=replace(config.label_views, count=min(views, longer), budget=None),
             coding=untried(config.coding),
             relabel=replace(config.relabel, committee_steps=steps * longer),
@@ -197,16 +196,29 @@ def _work(run: Run, networks: Networks, stage: str) -> list[float]:
     images, train, test = run.images, len(data.train), len(data.eval)
     students, (steps, size) = _students(run, networks), config.evaluate.budget(images)
     images_seen = steps * images / math.ceil(images / size)
-    sampled, tried = min(SPACE_SAMPLE * classes, train), syntheses(config.coding)
     works: dict[str, list[float]] = {
         "teacher": [0, train + test, _training(run)],
         "transport": [classes, train, 0],
-        "synthesis": [tried * w for w in (classes, sampled, config.synthesis.iterations * images)],
+        "synthesis": _synthesis(run),
         "nearest": [classes, train, 0],
         "relabel": _labelling(run, networks),
         "evaluate": [students, students * test, students * images_seen],
     }
     return works[stage]
+
+
+def _synthesis(run: Run) -> list[float]:
+    """The work of synthesis: classes, real images that networks look at, and images summed over all
+    steps, with those of the networks that are trained for it.
+    """
+    config, classes, count = run.config.synthesis, len(run.data.class_names), len(run.data.train)
+    tried = syntheses(run.config.coding)
+    made = config.iterations * run.images
+    if config.aim == "any":
+        return [tried * work for work in (classes, min(SPACE_SAMPLE * classes, count), made)]
+    trained = NETWORKS * config.state_steps * min(BATCH, count)
+    looks = min(SPACES, config.iterations) * min(STATE_SAMPLE * classes, count)
+    return [tried * classes, tried * looks, tried * made + trained]
 
 
 def _labelling(run: Run, networks: Networks) -> list[float]:
@@ -225,7 +237,7 @@ def _labelling(run: Run, networks: Networks) -> list[float]:
     steps, batch = short_steps(config, classes), config.evaluate.budget(images)[1]
     trained = students * steps * images / math.ceil(images / batch)
     if "committee" in names:
-        trained += config.relabel.committee_steps * min(MEMBER_BATCH, len(run.data.train))
+        trained += config.relabel.committee_steps * min(BATCH, len(run.data.train))
     return [students, labelled, trained]
 
 

@@ -40,6 +40,7 @@ from wdistill.pipeline.labelling import label_images
 from wdistill.pipeline.run_folder import SECONDS, Run, claim, stage_times
 from wdistill.pipeline.shards import check_shard, write_shard
 from wdistill.pipeline.stages.allocation import share_out_images
+from wdistill.pipeline.stages.convnets import state_pool
 from wdistill.pipeline.stages.finish import (
     draw_pictures,
     manifest_of,
@@ -233,7 +234,8 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         logger.info(transport_table(run.data.class_names, w2))
         run.accelerator.log({"transport/w2": w2[:, 0].mean(), "transport/random": w2[:, 1].mean()})
     with _timed(run, "synthesis"):
-        pool = open_pool(run, teacher, networks)
+        made_for_convnets = run.config.synthesis.aim == "convnet"
+        pool = state_pool(run, teacher) if made_for_convnets else open_pool(run, teacher, networks)
 
         def synthesis(run: Run, coding: Coding) -> StageOutput[DistilledUnit]:
             return synthesis_stage(run, teacher, pool, transport, coding)

@@ -59,6 +59,11 @@ def check_shard(config: RunConfig) -> None:
             "`barycenter.allocation=w2` shares images out over all classes, and `runtime.shard` "
             "makes a part of them; leave one of them out"
         )
+    if config.synthesis.aim == "convnet":
+        raise OptionError(
+            "`synthesis.aim=convnet` trains networks on all classes, and `runtime.shard` makes a "
+            "part of them; leave one of them out"
+        )
 
 
 def write_shard(work: Path, shard: Shard, command: str) -> None:

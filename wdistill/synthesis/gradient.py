@@ -311,6 +311,7 @@ def _two_passes(
 
 
 def _activations(space: FeatureSpace, images: Tensor, autocast: torch.dtype | None) -> Activations:
+    images = space.seen(images)
     with torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
         return space.network(images, moments=space.terms.moments > 0)
 

@@ -8,6 +8,12 @@ x_j and total class variance v (section 3.3 of the paper, where the teacher is t
          + lambda / L * sum_l ( ||mean_l - mean_c,l|| + ||var_l - var_c,l|| ) / sqrt(channels_l)
          + mu * sum_j b_j CE(h(f(a(s_j))), c)
 
+For ConvNets that learn from class labels (``aim`` "convnet") there is no teacher among the spaces
+and no distance of single images: each step takes one state f_t of ConvNets in training, see
+:mod:`wdistill.synthesis.states`, and its own operation A_t of DSA, the same for all images:
+
+    L_c =  ||sum_j b_j (f_t(A_t a(s_j)) - x_t,j)||^2 / v_t  +  mu_t * sum_j b_j CE(h_t(...), c)
+
 mean_l and var_l are the b-weighted per-channel moments of norm layer l's input over the class's
 images. Each step uses the teacher and one space of the pool, in turn. Departures from the paper:
 moments are exact per class (total variance); each image has its own view a, and half of the views
@@ -22,7 +28,7 @@ images are coded afterwards: this gained two points on CIFAR-10 and lost three o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -30,7 +36,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from wdistill.config import SynthesisConfig
+from wdistill.config import Aim, SynthesisConfig
 from wdistill.core.devices import Capacity
 from wdistill.core.units import Tensors
 from wdistill.data.augment import concatenate, random_views
@@ -171,8 +177,8 @@ def synthesise(
             for n, generator in zip(counts, generators, strict=True)
         ]
         views = concatenate(class_views)
-        space_indices = [0] if len(spaces) == 1 else [0, 1 + step % (len(spaces) - 1)]
-        active = [(spaces[i], groups[i]) for i in space_indices]
+        turn = _turn(config.aim, len(spaces), step)
+        active = [(spaces[i], groups[i]) for i in turn]
         shown = _decoded(pixels, objective.coding) if step >= coded_from else pixels
         work = partial(
             pixel_gradient, active, shown, views, config.space_weight, objective.autocast
@@ -186,7 +192,7 @@ def synthesise(
         if step + 1 == config.iterations // 2:
             middle = to_uint8(pixels)
         if step % LOOK_EVERY == 0 or step + 1 == config.iterations:
-            looks.append(_look(step, values))
+            looks.append(_look(step, dict(zip(turn, values, strict=True))))
         if on_step is not None:
             on_step(len(first))
     if not bool(torch.isfinite(pixels).all()):
@@ -213,11 +219,22 @@ def _desaturate(images: Tensor, grey: Tensor) -> Tensor:
     return torch.where(grey.view(-1, 1, 1, 1), images.mean(1, keepdim=True), images)
 
 
-def _look(step: int, values: Sequence[Tensor]) -> Tensor:
-    if not all(bool(torch.isfinite(terms).all()) for terms in values):
+def _turn(aim: Aim, spaces: int, step: int) -> tuple[int, ...]:
+    """The spaces of a step: the teacher, which is number 0, and one of the pool, or that alone."""
+    if spaces == 1:
+        return (0,)
+    pool = 1 + step % (spaces - 1)
+    return (pool,) if aim == "convnet" else (0, pool)
+
+
+def _look(step: int, values: Mapping[int, Tensor]) -> Tensor:
+    """A row of the trace. values: the terms of each space of the step; 0 is the teacher."""
+    if not all(bool(torch.isfinite(terms).all()) for terms in values.values()):
         raise NumericalError(_not_finite(step))
-    pool = values[1] if len(values) > 1 else torch.zeros_like(values[0])
-    return torch.cat([torch.tensor([float(step)]), values[0].cpu(), pool.cpu()])
+    none = torch.zeros(len(TERMS))
+    pool = [terms for space, terms in values.items() if space > 0]
+    shown = [values.get(0, none).cpu(), (pool or [none])[0].cpu()]
+    return torch.cat([torch.tensor([float(step)]), *shown])
 
 
 def _not_finite(step: int) -> str:

@@ -25,6 +25,7 @@ from wdistill.config import SynthesisConfig
 from wdistill.core.machine.transfer import to_device
 from wdistill.core.seeds import stream_seed
 from wdistill.core.settings import stable_hash
+from wdistill.data.dsa import shared_operation
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.errors import NumericalError
 from wdistill.networks.backbones import load_backbone, weights_sha256
@@ -55,12 +56,28 @@ class Terms:
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """A network and the weights of its terms; key: a hash of what its features depend on."""
+    """A network and the weights of its terms.
+
+    Attributes:
+        key: A hash of what its features depend on.
+        operation: Seed of an operation of DSA through which its network sees all images, real and
+            synthetic; None for images as they are.
+    """
 
     name: str
     network: FeatureNetwork
     terms: Terms
     key: str
+    operation: int | None = None
+
+    def seen(self, images: Tensor) -> Tensor:
+        """The images (B, 3, R, R) in [0, 1] as they enter the network; some values may then be
+        outside.
+        """
+        if self.operation is None:
+            return images
+        mean, std = self.network.mean, self.network.std
+        return shared_operation((images - mean) / std, self.operation) * std + mean
 
 
 @dataclass(frozen=True)
@@ -82,18 +99,18 @@ class SpaceTarget:
 
 @torch.no_grad()
 def space_targets(
-    networks: Sequence[FeatureNetwork], store: PixelStore, plan: Plan
+    spaces: Sequence[FeatureSpace], store: PixelStore, plan: Plan
 ) -> list[SpaceTarget]:
-    """Plan-weighted means of the features of the real images, in the space of each network. The
-    images travel to the device once for all networks.
+    """Plan-weighted means of the features of the real images, in each space. The images travel to
+    the device once for all of them.
 
     Raises:
         NumericalError: A feature is not finite.
     """
-    if not networks:
+    if not spaces:
         return []
-    device = networks[0].device
-    sums = [torch.zeros((), device=device) for _ in networks]
+    device = spaces[0].network.device
+    sums = [torch.zeros((), device=device) for _ in spaces]
     squares = list(sums)
     batches = store.batches(plan.rows, SURVEY_BATCH)
     parts = zip(plan.owner.split(SURVEY_BATCH), plan.mass.split(SURVEY_BATCH), batches, strict=True)
@@ -101,8 +118,8 @@ def space_targets(
         images, masses = to_float(pixels, device), to_device(mass, device)
         # A matrix product, because index_add is not deterministic on a GPU.
         part = to_device(F.one_hot(owner, plan.atoms).T * mass, device)
-        for index, network in enumerate(networks):
-            features = network(images, moments=False).features
+        for index, space in enumerate(spaces):
+            features = space.network(space.seen(images), moments=False).features
             sums[index] = sums[index] + part @ features
             squares[index] = squares[index] + features.square().sum(1) @ masses
     masses = torch.zeros(plan.atoms).index_add_(0, plan.owner, plan.mass)

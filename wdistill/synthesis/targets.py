@@ -16,6 +16,7 @@ from wdistill.synthesis.spectrum import Spectrum
 from wdistill.transport.plan import ClassTransport, Plan
 
 SPACE_SAMPLE = 300  # real images per class and space of the pool; enough for its means
+STATE_SAMPLE = 100  # [own] likewise, of each state of a trained ConvNet
 LEAST_VARIANCE = 1e-12  # of a class of identical images
 
 
@@ -41,13 +42,31 @@ def class_target(
     label: int,
     seed: int,
 ) -> ClassTarget:
-    """The targets of a class in the teacher's space and, from a sample of its real images, in the
+    """The targets of a class in the teacher's space and, from samples of its real images, in the
     spaces of the pool.
     """
-    plan = sampled_plan(transport, label, seed)
-    networks = [space.network for space in pool]
-    targets = (teacher_target(transport), *space_targets(networks, store, plan))
+    targets = (teacher_target(transport), *_pool_targets(store, pool, transport, label, seed))
     return ClassTarget(label, transport.atoms.weights, targets, transport.grey)
+
+
+def _pool_targets(
+    store: PixelStore,
+    pool: Sequence[FeatureSpace],
+    transport: ClassTransport,
+    label: int,
+    seed: int,
+) -> list[SpaceTarget]:
+    """One sample for all spaces, or, where each has its operation, one for each: their errors are
+    then independent, and the many spaces need fewer images.
+    """
+    if any(space.operation is None for space in pool):
+        return space_targets(pool, store, sampled_plan(transport, label, seed))
+    targets = []
+    for index, space in enumerate(pool):
+        generator = stream(seed, "space-rows", label, index)
+        plan = transport.plan.sample(STATE_SAMPLE, generator)
+        targets += space_targets([space], store, plan)
+    return targets
 
 
 def class_start(

@@ -7,35 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
 from wdistill.artifact.manifest import LabelTrial
 from wdistill.config import Labels, RunConfig, StudentConfig
+from wdistill.core.files import has_tensors
 from wdistill.core.processes import Work, share_out
 from wdistill.core.seeds import stream_seed
 from wdistill.core.settings import stable_hash
-from wdistill.evaluation.training import Training, TrainingSet, recipe_for, train_student
-from wdistill.labels.committee import (
-    MEMBER,
-    MEMBER_SIDE,
-    LabelGiver,
-    has_member,
-    member_file,
-    new_member,
-    open_committee,
-    save_member,
-)
+from wdistill.labels.committee import LabelGiver, member_file, open_committee, save_member
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.choices.short import KINDS, ShortStudents
 from wdistill.pipeline.run_folder import Run
+from wdistill.pipeline.stages.convnets import BriefTraining
 from wdistill.pipeline.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
-MEMBER_BATCH = 128  # [own] see tests/benchmarks/README.md#labels-that-help
 LARGEST = 64  # [own] pixels of a side up to which `auto` tries the committee: as was measured
 SHORT = StudentConfig(seeds=2)
 MOST_STEPS = 400  # [own] of the students that choose: as many as the default at IPC 10
@@ -82,39 +72,20 @@ def open_givers(run: Run, teacher: Teacher) -> dict[str, Giver]:
 
 
 def _train_member(run: Run, teacher: Teacher) -> str:
-    """Train the committee's network on all training images as they are, in one process, so that it
-    does not depend on their number. Crops and CutMix would pay only after more steps: with them it
-    learns much less in these, and so do students of its labels.
-
-    Returns:
-        A hash of everything that it depends on.
-    """
-    train, steps = teacher.train, run.config.relabel.committee_steps
-    config = StudentConfig(steps=steps, batch_size=min(MEMBER_BATCH, len(train)))
-    recipe = recipe_for(config, len(train))
-    key = stable_hash(
-        [run.data.source.fingerprint, run.data.stored, run.data.eval_split, run.config.seed,
-         run.config.mixed_precision, vars(train.preprocessing), recipe.model_dump(), MEMBER,
-         MEMBER_SIDE, "not augmented"]
-    )  # fmt: skip
-    path = member_file(run.work)
+    """Train the committee's network. Returns a hash of everything that it depends on."""
+    training = BriefTraining(run, teacher, run.config.relabel.committee_steps)
+    key, path = training.key, member_file(run.work)
 
     def compute(_: int, advance: Callable[[int], object]) -> None:
-        pixels, device = train.preprocessing, run.accelerator.device
         seed = stream_seed(run.config.seed, "committee") % 2**31
-        network = new_member(run.data.class_names, pixels.resolution, seed)
-        ones = torch.ones(len(train))
-        data = TrainingSet(train, train.labels, ones, soft=False, augment=False)
-        training = Training(recipe, seed, device, run.autocast)
-        train_student(network, data, pixels, training, lambda _: advance(1))
-        save_member(network, path, key)
+        save_member(training.network(seed, lambda _: advance(1)), path, key)
 
     work = Work(
         name="committee",
         paths=[path],
-        valid=lambda _: has_member(path, key),
+        valid=lambda _: has_tensors(path, key),
         compute=compute,
-        ticks=lambda _: steps,
+        ticks=lambda _: training.steps,
         tick_name="step",
     )
     share_out(work, run.accelerator, run.quiet)

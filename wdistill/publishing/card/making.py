@@ -59,6 +59,7 @@ def making(manifest: Manifest) -> Json:
         "stored": _stored(manifest),
         "start": _STARTS[config.synthesis.init],
         "init": config.synthesis.init,
+        "for_convnets": config.synthesis.aim == "convnet",
         "pool": [space for space in config.synthesis.feature_spaces if space != "none"],
         "iterations": config.synthesis.iterations,
         "entropy": config.synthesis.ce_weight > 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from wdistill.core.seeds import stream
-from wdistill.evaluation.recipes import dsa as module
-from wdistill.evaluation.recipes.dsa import (
+from wdistill.data import dsa as module
+from wdistill.data.dsa import (
     colour,
     crop,
     cutout,
@@ -21,6 +22,7 @@ from wdistill.evaluation.recipes.dsa import (
     flip,
     rotate,
     scale,
+    shared_operation,
 )
 
 MANY, SIDE = 400, 16
@@ -132,6 +134,26 @@ def test_scale_stretches_both_sides_on_their_own() -> None:
         assert 1 / 1.2 - 1e-3 <= float(found.min()) < 0.86
         assert 1.17 < float(found.max()) <= 1.2 + 1e-3
     assert abs(float(torch.corrcoef(torch.stack(slopes))[0, 1])) < 0.2
+
+
+def test_scale_is_the_affine_sampling_of_the_published_code() -> None:
+    before, generator = images(50), stream(0, "scale")
+    factors = 1 / 1.2 + (1.2 - 1 / 1.2) * torch.rand(50, 2, generator=generator)
+    theta = torch.nn.functional.pad(torch.diag_embed(factors), (0, 1))
+    grid = torch.nn.functional.affine_grid(theta, [*before.shape], align_corners=False)
+    wanted = torch.nn.functional.grid_sample(before, grid, align_corners=False)
+    torch.testing.assert_close(scale(before, stream(0, "scale")), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_shared_operation_is_one_function_of_each_image() -> None:
+    before, found = images(6), []
+    for seed in range(40):
+        after = shared_operation(before, seed)
+        alone = torch.cat([shared_operation(image[None], seed) for image in before])
+        torch.testing.assert_close(after, alone)
+        assert torch.equal(after, shared_operation(before, seed))
+        found.append(after)
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(found[:6], 2))
 
 
 def test_one_operation_is_drawn_in_each_step() -> None:
