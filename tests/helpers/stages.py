@@ -14,10 +14,10 @@ from wdistill.config import LabelViewsConfig, StudentConfig, SynthesisConfig, Te
 from wdistill.core.devices import Capacity
 from wdistill.core.seeds import stream
 from wdistill.data.content.coding import Coding
+from wdistill.data.dsa import OPERATIONS
 from wdistill.data.pixels import PixelStore, Preprocessing, to_float
 from wdistill.data.splits import ImageSplit
 from wdistill.evaluation.metrics import score_network
-from wdistill.evaluation.recipes.dsa import OPERATIONS
 from wdistill.evaluation.training import Training, TrainingSet, recipe_for, train_student
 from wdistill.labels.views import ViewRecipe, label_views
 from wdistill.networks.backbones import Backbone, new_network
