@@ -21,7 +21,7 @@ from wdistill.networks.backbones import small_convnet
 from wdistill.networks.features import FeatureNetwork
 from wdistill.synthesis.optimise import ClassTarget, Objective, synthesise
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget, Terms, space_targets
-from wdistill.synthesis.states import TrainedState, state_spaces, states_at
+from wdistill.synthesis.states import ARCHITECTURE, TrainedState, state_spaces, states_at
 from wdistill.transport.plan import Plan
 
 AT_32 = Preprocessing(32, 0, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
@@ -37,7 +37,7 @@ def test_states_are_denser_at_the_beginning(steps: int, moments: tuple[int, ...]
 
 
 def trained(count: int) -> list[TrainedState]:
-    networks = [small_convnet(NAMES, 32, seed) for seed in range(count)]
+    networks = [small_convnet(NAMES, 32, seed, ARCHITECTURE) for seed in range(count)]
     return [
         TrainedState((index + 1) / count, network.state_dict())
         for index, network in enumerate(networks)
@@ -51,7 +51,7 @@ def test_every_state_has_its_turn_and_every_fourth_network_is_random() -> None:
     found = [space.network.logits(images) for space in spaces]
     turns = []
     for state in states:
-        network = small_convnet(NAMES, 32, 0)
+        network = small_convnet(NAMES, 32, 0, ARCHITECTURE)
         network.load_state_dict(state.weights)
         logits = FeatureNetwork(network, AT_32, CPU).logits(images)
         turns.append([i for i, own in enumerate(found) if torch.equal(own, logits)])

@@ -77,12 +77,14 @@ class Reduced(nn.Module):
         return output
 
 
-def small_convnet(class_names: Sequence[str], resolution: int, seed: int) -> nn.Module:
+def small_convnet(
+    class_names: Sequence[str], resolution: int, seed: int, name: str = SMALL
+) -> nn.Module:
     """A ConvNet with random weights that can be trained in minutes on a CPU, for images of
-    ``resolution`` pixels a side.
+    ``resolution`` pixels a side. name: of a built-in architecture.
     """
     side = min(resolution, SMALL_SIDE)
-    network = new_network(find_backbone(SMALL, resolution=side), class_names, side, seed)
+    network = new_network(find_backbone(name, resolution=side), class_names, side, seed)
     return network if side == resolution else Reduced(network, side)
 
 

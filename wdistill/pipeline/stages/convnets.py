@@ -20,7 +20,14 @@ from wdistill.networks.backbones import SMALL, SMALL_SIDE, small_convnet
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
 from wdistill.synthesis.spaces import FeatureSpace
-from wdistill.synthesis.states import NETWORKS, SPACES, TrainedState, state_spaces, states_at
+from wdistill.synthesis.states import (
+    ARCHITECTURE,
+    NETWORKS,
+    SPACES,
+    TrainedState,
+    state_spaces,
+    states_at,
+)
 
 BATCH = 128  # [own] see tests/benchmarks/README.md#labels-that-help
 
@@ -35,6 +42,7 @@ class BriefTraining:
     run: Run
     teacher: Teacher
     steps: int
+    architecture: str = SMALL
 
     @property
     def key(self) -> str:
@@ -43,7 +51,7 @@ class BriefTraining:
         return stable_hash(
             [run.data.source.fingerprint, run.data.stored, run.data.eval_split, run.config.seed,
              run.config.mixed_precision, vars(train.preprocessing), self._recipe.model_dump(),
-             SMALL, SMALL_SIDE, "not augmented"]
+             self.architecture, SMALL_SIDE, "not augmented"]
         )  # fmt: skip
 
     @property
@@ -54,7 +62,8 @@ class BriefTraining:
     def network(self, seed: int, on_step: Callable[[nn.Module], object]) -> nn.Module:
         """A trained network. ``on_step`` is called with it after each step."""
         run, train = self.run, self.teacher.train
-        network = small_convnet(run.data.class_names, train.preprocessing.resolution, seed)
+        side, names = train.preprocessing.resolution, run.data.class_names
+        network = small_convnet(names, side, seed, self.architecture)
         data = TrainingSet(train, train.labels, torch.ones(len(train)), soft=False, augment=False)
         training = Training(self._recipe, seed, run.accelerator.device, run.autocast)
         train_student(network, data, train.preprocessing, training, lambda _: on_step(network))
@@ -65,7 +74,7 @@ def state_pool(run: Run, teacher: Teacher) -> list[FeatureSpace]:
     """The feature spaces of images that are made for ConvNets. Networks whose states are not there
     yet are trained; the processes share them.
     """
-    training = BriefTraining(run, teacher, run.config.synthesis.state_steps)
+    training = BriefTraining(run, teacher, run.config.synthesis.state_steps, ARCHITECTURE)
     moments, seed = states_at(training.steps), run.config.seed
     key = stable_hash([training.key, moments])
     paths = [run.work / f"states-{index}.safetensors" for index in range(NETWORKS)]
