@@ -28,9 +28,9 @@ from wdistill.evaluation.metrics import nearest_real
 from wdistill.evaluation.sets import early
 from wdistill.evaluation.students import Job, StudentSetting, run_job
 from wdistill.evaluation.training import recipe_for
-from wdistill.labels.committee import MEMBER, member_file, open_committee, save_member
+from wdistill.labels.committee import member_file, open_committee, save_member
 from wdistill.labels.soft import soft_labels
-from wdistill.networks.backbones import Backbone, new_network, weights_sha256
+from wdistill.networks.backbones import SMALL, Backbone, new_network, weights_sha256
 from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.training import _freeze_unused, measure_accuracy
 from wdistill.synthesis.spaces import open_spaces
@@ -45,7 +45,7 @@ class Parts(Stages):
     """Each method is a part; its values lie on the host."""
 
     def __init__(self, accelerator: Accelerator) -> None:
-        super().__init__(SIZE, IMAGES, MEMBER, accelerator)
+        super().__init__(SIZE, IMAGES, SMALL, accelerator)
 
     def different(self, count: int) -> PixelStore:
         """Decoded images, not all alike."""
@@ -82,7 +82,7 @@ class Parts(Stages):
                 candidate, self.names, store, store, None, recipe, RelabelConfig(), 0,
                 self.device, Path(folder),
             )  # fmt: skip
-            outcome = run_job(setting, Job(MEMBER, "distilled", "hard", 4, 0), self.source)
+            outcome = run_job(setting, Job(SMALL, "distilled", "hard", 4, 0), self.source)
         return [*outcome.per_class, *outcome.curve.loss]
 
     def targets(self) -> Values:
