@@ -296,3 +296,12 @@ def test_of_larger_images_a_small_convnet_sees_the_means_of_their_pixels() -> No
     )
     torch.testing.assert_close(member.logits(images), small.logits(F.avg_pool2d(images, 2)))
     assert member.num_classes == len(NAMES)
+
+
+def test_means_over_any_side_are_those_of_adaptive_pooling() -> None:
+    images = torch.rand(2, 3, 100, 100, generator=torch.Generator().manual_seed(0))
+    member = small_convnet(NAMES, 100, 3)
+    assert isinstance(member, Reduced)
+    smaller = member.means @ images @ member.means.T
+    torch.testing.assert_close(smaller, F.adaptive_avg_pool2d(images, SMALL_SIDE))
+    assert not any("means" in name for name in member.state_dict())

@@ -127,6 +127,17 @@ def test_a_run_that_has_only_a_teacher_gives_way(
     assert setting in backwards
 
 
+def test_a_run_from_before_a_setting_existed_goes_on_with_its_default(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "run")
+    mark = folder / "run.json"
+    earlier = json.loads(mark.read_text())
+    del earlier["synthesis.aim"], earlier["synthesis.state_steps"]
+    mark.write_text(json.dumps(earlier))
+    claim(folder, CONFIG, DATA)
+    other = replace(CONFIG, synthesis=SynthesisConfig(aim="convnet"))
+    assert "synthesis.aim was 'any' and is now 'convnet'" in refusal(folder, other)
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -66,14 +66,14 @@ def test_images_are_others_and_the_card_says_for_whom(
     done = run_wdistill(*any_student)
     assert done.returncode == 0, done.stderr
     assert parquet_bytes(tmp_path / "any") != parquet_bytes(made)
-    assert "made for ConvNets" not in (tmp_path / "any/publish/README.md").read_text()
+    assert "for ConvNets that" not in (tmp_path / "any/publish/README.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (("--shard", "1/2"), "trains networks on all classes"),
-        (("--feature-spaces", "convnet:2"), "--for convnet has networks of its own"),
+        (("--feature-spaces", "convnet:2"), "--feature-spaces has no effect with --for convnet"),
     ],
 )
 def test_what_does_not_go_together_is_refused(

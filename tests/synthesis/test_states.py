@@ -145,6 +145,10 @@ def test_an_operation_does_not_hide_what_it_keeps() -> None:
     assert float(after) < 0.25 * float(before)
 
 
-def test_an_aim_with_networks_of_its_own_refuses_others() -> None:
-    with pytest.raises(OptionError, match="has networks of its own"):
-        SynthesisConfig(aim="convnet", feature_spaces=("convnet:3",))
+@pytest.mark.parametrize(
+    "given", [{"feature_spaces": ("convnet:3",)}, {"bn_weight": 5.0}, {"space_weight": 0.2}]
+)
+def test_settings_without_effect_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=f"`synthesis.{next(iter(given))}` has no effect with"):
+        SynthesisConfig(aim="convnet", **given)
+    assert SynthesisConfig(aim="convnet").pool() == ()

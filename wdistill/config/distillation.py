@@ -25,6 +25,10 @@ Allocation = Literal["uniform", "w2"]
 Aim = Literal["any", "convnet"]
 
 MOST_IPC = 1000  # of a run; sets of others may have more
+_OF_ANY = (  # settings of images that are made for any student
+    "feature_weight", "bn_weight", "ce_weight", "feature_spaces", "space_weight",
+    "space_mean_weight",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -211,16 +215,21 @@ class SynthesisConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.pool()
-        if self.aim != "any" and self.feature_spaces != SynthesisConfig.feature_spaces:
-            raise OptionError(
-                f"`synthesis.aim={self.aim}` has networks of its own; leave out "
-                "`synthesis.feature_spaces`"
-            )
+        if self.aim == "any":
+            return
+        for name in _OF_ANY:
+            if getattr(self, name) != getattr(SynthesisConfig, name):
+                raise OptionError(
+                    f"`synthesis.{name}` has no effect with `synthesis.aim={self.aim}`, which has "
+                    "networks and weights of its own; leave one of them out"
+                )
 
     def pool(self) -> tuple[tuple[str, int], ...]:
-        """(network, how many of it) for each of ``feature_spaces``; ``none`` means no pool."""
-        networks = []
-        for text in self.feature_spaces:
+        """(network, how many of it) for each of ``feature_spaces``, where they are used; ``none``
+        means no pool.
+        """
+        networks: list[tuple[str, int]] = []
+        for text in self.feature_spaces if self.aim == "any" else ():
             name, colon, count = text.rpartition(":")
             if not (colon and count.isdecimal()):
                 name, count = text, "1"

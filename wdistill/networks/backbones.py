@@ -64,16 +64,22 @@ def new_network(
 
 
 class Reduced(nn.Module):
-    """A network that sees its images with a smaller side, each pixel being the mean of several."""
+    """A network that sees its images with a smaller side, each pixel being the mean of several.
 
-    def __init__(self, network: PreTrainedModel, side: int) -> None:
+    Matrix products, because the gradient of an adaptive mean is not deterministic on a GPU.
+    """
+
+    means: Tensor
+
+    def __init__(self, network: PreTrainedModel, side: int, resolution: int) -> None:
         super().__init__()
-        self.network, self.side, self.config = network, side, network.config
+        self.network, self.config = network, network.config
+        every = F.adaptive_avg_pool1d(torch.eye(resolution), side)
+        self.register_buffer("means", every.T.contiguous(), persistent=False)
 
     def forward(self, pixels: Tensor) -> ModelOutput:
-        """Pixels (B, 3, R, R), R >= ``side``."""
-        smaller = F.interpolate(pixels, size=(self.side, self.side), mode="area")
-        output: ModelOutput = self.network(smaller)
+        """Pixels (B, 3, R, R), R the resolution."""
+        output: ModelOutput = self.network(self.means @ pixels @ self.means.T)
         return output
 
 
@@ -85,7 +91,7 @@ def small_convnet(
     """
     side = min(resolution, SMALL_SIDE)
     network = new_network(find_backbone(name, resolution=side), class_names, side, seed)
-    return network if side == resolution else Reduced(network, side)
+    return network if side == resolution else Reduced(network, side, resolution)
 
 
 def load_backbone(

@@ -209,7 +209,7 @@ def _teacher(run: Run, networks: Networks, pixels: Pixels) -> Teacher:
         f"{teacher.accuracy:.1%} on the images {run.data.eval_place}"
     )
     run.accelerator.log({"teacher/accuracy": teacher.accuracy})
-    if not teacher.network.norms:
+    if not teacher.network.norms and run.config.synthesis.aim == "any":
         logger.info("warning: the backbone has no norm layer; synthesis uses its features alone")
     return teacher
 

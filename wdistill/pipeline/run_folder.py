@@ -170,6 +170,9 @@ def claim(folder: Path, config: RunConfig, fingerprint: str) -> None:
     previous = read_json(path)
     if not isinstance(previous, dict):
         raise RunFolderError(f"{str(path)!r} is not this tool's; choose another `output`")
+    # A setting that came later had its default: nothing else could be asked for.
+    defaults = flat(RunConfig().to_dict())
+    previous = {key: defaults[key] for key in current.keys() & defaults.keys()} | previous
     different = sorted(
         key for key in current.keys() | previous.keys() if current.get(key) != previous.get(key)
     )

@@ -222,10 +222,10 @@ def pixel_gradient(
     teacher's, because the features of a random network have no natural scale.
 
     Args:
-        active: The teacher's space and its targets, and possibly one of the pool.
+        active: The teacher's space, one of the pool, or both in this order, with their targets.
         pixels: (M, 3, R, R) float in [0, 1].
         views: One view of each image.
-        share: Norm of the pool's gradient relative to the teacher's.
+        share: Norm of the pool's gradient relative to the teacher's, where both are active.
         autocast: The dtype of the networks' passes; None for float32.
         limit: The number of images at once; None for all. The result is the same up to rounding.
 

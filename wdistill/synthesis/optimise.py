@@ -192,11 +192,11 @@ def synthesise(
         if step + 1 == config.iterations // 2:
             middle = to_uint8(pixels)
         if step % LOOK_EVERY == 0 or step + 1 == config.iterations:
-            looks.append(_look(step, dict(zip(turn, values, strict=True))))
+            looks.append(_look(step, dict(zip(turn, values, strict=True)), config.aim))
         if on_step is not None:
             on_step(len(first))
     if not bool(torch.isfinite(pixels).all()):
-        raise NumericalError(_not_finite(config.iterations))
+        raise NumericalError(_not_finite(config.iterations, config.aim))
     return DistilledUnit(
         pixels=to_uint8(pixels).cpu(),
         start=to_uint8(first),
@@ -227,18 +227,18 @@ def _turn(aim: Aim, spaces: int, step: int) -> tuple[int, ...]:
     return (pool,) if aim == "convnet" else (0, pool)
 
 
-def _look(step: int, values: Mapping[int, Tensor]) -> Tensor:
+def _look(step: int, values: Mapping[int, Tensor], aim: Aim) -> Tensor:
     """A row of the trace. values: the terms of each space of the step; 0 is the teacher."""
     if not all(bool(torch.isfinite(terms).all()) for terms in values.values()):
-        raise NumericalError(_not_finite(step))
+        raise NumericalError(_not_finite(step, aim))
     none = torch.zeros(len(TERMS))
     pool = [terms for space, terms in values.items() if space > 0]
     shown = [values.get(0, none).cpu(), (pool or [none])[0].cpu()]
     return torch.cat([torch.tensor([float(step)]), *shown])
 
 
-def _not_finite(step: int) -> str:
-    if step == 0:
+def _not_finite(step: int, aim: Aim) -> str:
+    if step == 0 and aim == "any":
         return (
             "the synthesis loss is not finite at its first step: the features of the networks are "
             "beyond float32, as of one that was hardly trained; raise `teacher.epochs`, choose "
@@ -246,5 +246,6 @@ def _not_finite(step: int) -> str:
         )
     return (
         f"the synthesis loss is not finite at step {step}; "
-        "lower `synthesis.bn_weight` or use `mixed_precision=no`"
+        + ("lower `synthesis.bn_weight` or " if aim == "any" else "")
+        + "use `mixed_precision=no`"
     )

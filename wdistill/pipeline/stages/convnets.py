@@ -74,6 +74,9 @@ def state_pool(run: Run, teacher: Teacher) -> list[FeatureSpace]:
     """The feature spaces of images that are made for ConvNets. Networks whose states are not there
     yet are trained; the processes share them.
     """
+    count = min(SPACES, run.config.synthesis.iterations)
+    if count == 0:
+        return []
     training = BriefTraining(run, teacher, run.config.synthesis.state_steps, ARCHITECTURE)
     moments, seed = states_at(training.steps), run.config.seed
     key = stable_hash([training.key, moments])
@@ -112,7 +115,7 @@ def state_pool(run: Run, teacher: Teacher) -> list[FeatureSpace]:
         teacher.train.preprocessing,
         seed,
         run.accelerator.device,
-        min(SPACES, run.config.synthesis.iterations),
+        count,
     )
 
 
