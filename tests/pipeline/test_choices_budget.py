@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -17,7 +18,7 @@ from helpers.runs import run_wdistill
 from wdistill.artifact.distilled_set import Candidate, candidate, read_distilled
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
-from wdistill.config import RunConfig
+from wdistill.config import RunConfig, StudentConfig
 from wdistill.data.content.coding import Coding
 from wdistill.errors import OptionError
 from wdistill.pipeline.choices import budget as stage
@@ -150,6 +151,38 @@ def test_real_images_are_published_where_they_do_better(
         assert len(seen) == 1
         assert "because there are so many images that distilling them takes long" in card
     assert "No human labelled these images" not in card
+
+
+def key_of(monkeypatch: pytest.MonkeyPatch, **sections: dict[str, Any]) -> Any:
+    """Under what the outcomes of short students of such settings are kept."""
+    asked: list[Any] = []
+
+    def of(self: ShortStudents, candidate: Any, inputs: Sequence[Any]) -> np.ndarray:
+        asked.extend(inputs)
+        return np.zeros((2, 1))
+
+    monkeypatch.setattr(ShortStudents, "scores", of)
+    monkeypatch.setattr(stage, "budget_giver", lambda *_: SimpleNamespace(key="giver"))
+    monkeypatch.setattr(stage, "views_of", lambda *_: object())
+    sections = {**sections, "label_views": {"count": 3, **sections.get("label_views", {})}}
+    run: Any = SimpleNamespace(config=RunConfig.from_dict({"budget": 15_000, **sections}))
+    pixels, labels = torch.zeros(2, 3, 16, 16, dtype=torch.uint8), torch.arange(2)
+    given = Candidate(pixels, labels, torch.ones(2), None)
+    none: Any = None
+    stage.judged(run, none, given, StudentConfig(steps=2, seeds=1), "images")
+    return asked
+
+
+def test_students_of_other_labels_or_shares_are_trained_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = key_of(monkeypatch)
+    for name, value in {"count": 4, "topk": 2, "levels": 4, "crop_min": 0.5}.items():
+        assert key_of(monkeypatch, label_views={name: value}) != before, name
+    assert key_of(monkeypatch, barycenter={"allocation": "w2"}) != before
+    assert key_of(monkeypatch) == key_of(monkeypatch, label_views={"budget": 9}) == before
+    hard = key_of(monkeypatch, label_views={"count": 0})
+    assert hard == key_of(monkeypatch, label_views={"count": 0, "levels": 4}) != before
 
 
 def test_hard_labels_leave_their_bytes_to_the_images(

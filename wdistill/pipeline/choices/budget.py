@@ -253,7 +253,9 @@ def judged(
     views = views_of(run, giver, pixels, count) if count else None
     labelled: Labels = "views" if views else "hard"
     recipe = replace(students, labels=(labelled,), temperature=config.evaluate.temperature)
-    inputs = stable_hash([key, giver.key, config.barycenter.ipc, count, *coding.key])
+    shared, own = config.barycenter, replace(config.label_views, count=count, budget=None)
+    labels = vars(own) if count else None
+    inputs = stable_hash([key, giver.key, shared.ipc, shared.allocation, labels, *coding.key])
     candidate = replace(images, pixels=pixels, views=views)
     scores = ShortStudents(run, teacher, recipe, "budget").scores(candidate, [inputs])
     return [float(top1) for top1 in scores.ravel()]
