@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import wdistill
+from wdistill.pipeline.api import calls
 
 NAMES = {
     "BackboneError", "DataError", "EvaluateConfig", "HubError", "MemoryLimitError",
@@ -48,6 +49,16 @@ def test_each_function_is_documented_and_typed(name: str) -> None:
         assert parameter.annotation is not inspect.Parameter.empty
     assert signature.return_annotation is not inspect.Signature.empty
     assert len(signature.parameters) <= 6
+
+
+def test_images_per_class_win_over_any_number_of_images_in_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[wdistill.RunConfig] = []
+    monkeypatch.setattr(calls.pipeline, "estimate_run", lambda config, _: seen.append(config))
+    for values in ({"budget": 30_000}, {"barycenter": {"images": 50}}, {"barycenter": {"ipc": 3}}):
+        wdistill.estimate(ipc=4, config=wdistill.RunConfig.from_dict(values))
+    assert [config.changed() for config in seen] == [{"barycenter.ipc": 4}] * 3
 
 
 def test_all_errors_are_wdistill_errors() -> None:

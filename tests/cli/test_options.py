@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,27 @@ def test_images_per_class_that_are_typed_win_over_images_in_all_of_a_file(tmp_pa
     assert config.barycenter.total(10) == 40
     config, _ = parsed(RunConfig, "--config", path, "--allocation", "uniform")
     assert (config.barycenter.total(10), config.barycenter.mean(10)) == (100, 10)
+
+
+NUMBERS = {"barycenter.ipc": 4, "barycenter.images": 50, "budget": 30_000}
+FLAGS = dict(zip(("--ipc", "--images", "--budget"), NUMBERS, strict=True))
+
+
+@pytest.mark.parametrize("text", ["barycenter: {images: 100}", "barycenter: {ipc: 3}", "budget: 9"])
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_number_of_images_that_is_typed_wins_over_any_of_a_file(
+    flag: str, text: str, tmp_path: Path
+) -> None:
+    path, name = write(tmp_path / "a.yaml", text), FLAGS[flag]
+    config, _ = parsed(RunConfig, "--config", path, flag, str(NUMBERS[name]))
+    assert config.changed() == {name: NUMBERS[name]}
+
+
+@pytest.mark.parametrize("pair", itertools.combinations(FLAGS, 2))
+def test_two_numbers_of_images_that_are_typed_are_refused(pair: tuple[str, str]) -> None:
+    first, second = (FLAGS[flag] for flag in pair)
+    with pytest.raises(OptionError, match=f"`{first}` and `{second}` are both given; leave one"):
+        parsed(RunConfig, pair[0], "4", pair[1], "50")
 
 
 def test_a_flag_may_complete_the_file(tmp_path: Path) -> None:

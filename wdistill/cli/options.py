@@ -18,6 +18,7 @@ from wdistill.errors import OptionError
 
 C = TypeVar("C", bound=Callable[..., Any])
 S = TypeVar("S", bound=Settings)
+NUMBERS = ("barycenter.ipc", "barycenter.images", "budget")  # of images; one says it all
 SETTING = re.compile(r"`([a-z]\w*(?:\.\w+)?)(?:=(\w+))?`", re.ASCII)  # in the text of an error
 
 
@@ -100,10 +101,11 @@ def settings(kind: type[S], options: dict[str, Any], **arguments: str) -> tuple[
     """
     path: Path | None = options.get("config")
     values = {} if path is None else _read_file(path)
+    typed = _one_number(kind, _command_line_values(options))
     for name in arguments.keys() & values.keys():
         raise OptionError(f"{str(path)!r} sets `{name}`, which the command line has to say")
     try:
-        return _validate(kind, _merge(values, _command_line_values(options)) | arguments)
+        return _validate(kind, _merge(values, typed) | arguments)
     except OptionError as error:
         if path is not None:
             _blame(kind, values | arguments, str(error), path)
@@ -154,14 +156,21 @@ def _command_line_values(options: dict[str, Any]) -> dict[str, Any]:
         if parameter.opts[0].startswith("--no-"):
             value = not value
         values[parameter.setting] = value
-    for other in ("budget", "barycenter.images"):
-        if {"barycenter.ipc", other} <= values.keys():
-            raise OptionError(
-                f"`barycenter.ipc` and `{other}` are both given; leave one of them out"
-            )
-    if "barycenter.ipc" in values:
-        values["barycenter.images"] = None  # of a file; what is typed wins
     return values
+
+
+def _one_number(kind: type[Settings], typed: dict[str, Any]) -> dict[str, Any]:
+    """``typed``, where one number of images takes the place of the others that a file gives.
+
+    Raises:
+        OptionError: Two of them are typed.
+    """
+    given = [name for name in NUMBERS if name in typed]
+    if not given:
+        return typed
+    if len(given) > 1:
+        raise OptionError(f"`{given[0]}` and `{given[1]}` are both given; leave one of them out")
+    return {name: _default(kind, name) for name in NUMBERS} | typed
 
 
 def _merge(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -267,7 +267,8 @@ def _run_settings(
     if backbone is not None:
         config = replace(config, teacher=replace(config.teacher, backbone=str(backbone)))
     if ipc is not None:
-        config = replace(config, barycenter=replace(config.barycenter, ipc=ipc, images=None))
+        barycenter = replace(config.barycenter, ipc=ipc, images=None)
+        config = replace(config, barycenter=barycenter, budget=None)
     return config
 
 
