@@ -135,6 +135,24 @@ def test_packed_labels_are_read_back_and_not_packed_again(
     assert bytes_of(fewer)[1] == codec.encode(views.rows(slice(5, 10)), CLASSES)
 
 
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_packed_labels_that_were_damaged_are_made_again(
+    place: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the end of the file, which describes the rest, is whole."""
+    small_files(monkeypatch)
+    run, views = scene(tmp_path)[0], label_views()
+    paths = labels._pack(run, views, "key")
+    whole = bytes_of(paths)
+    data = bytearray(whole[1])
+    pages = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # before the footer
+    start = int(place * pages)
+    data[start : start + 16] = bytes(16)
+    assert data != whole[1]
+    paths[1].write_bytes(data)
+    assert bytes_of(labels._pack(run, views, "key")) == whole
+
+
 PROCESS = """
 import os
 import sys

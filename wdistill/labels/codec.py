@@ -59,13 +59,10 @@ def encode(views: LabelViews, classes: int) -> bytes:
     """Encode as one parquet file. Logits differ in one byte only (see :func:`rounded`): each byte
     of a float is a stream of its own, so that zstd meets one symbol a logit.
     """
-    topk = views.logits.shape[1]
-    schema = label_features(topk, classes).arrow_schema
-    columns = [_column(getattr(views, name), schema.field(name).type) for name in schema.names]
-    buffer = io.BytesIO()
+    table, buffer = _rows(views, classes), io.BytesIO()
     with pq.ParquetWriter(
         buffer,
-        schema,
+        table.schema,
         compression="zstd",
         compression_level=19,
         use_dictionary=[
@@ -80,9 +77,15 @@ def encode(views: LabelViews, classes: int) -> bytes:
         write_statistics=False,
         store_schema=False,
     ) as writer:
-        writer.write_table(pa.Table.from_arrays(columns, schema=schema), _GROUP_ROWS)
-        writer.add_key_value_metadata(schema.metadata)
+        writer.write_table(table, _GROUP_ROWS)
+        writer.add_key_value_metadata(table.schema.metadata)
     return buffer.getvalue()
+
+
+def _rows(views: LabelViews, classes: int) -> pa.Table:
+    schema = label_features(views.logits.shape[1], classes).arrow_schema
+    columns = [_column(getattr(views, name), schema.field(name).type) for name in schema.names]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _column(values: Tensor, kind: pa.DataType) -> pa.Array:
@@ -138,11 +141,16 @@ def fit(
         count = max(1, min(count - 1, count * budget // size))
 
 
-def is_encoded(path: Path) -> bool:
-    """Whether ``path`` is a whole file of :func:`encode`."""
+def is_encoded(path: Path, views: LabelViews, classes: int) -> bool:
+    """Whether ``path`` is an undamaged file of ``views`` by :func:`encode`: it is read, since pages
+    can be damaged under a whole footer.
+    """
+    expected = _rows(views, classes)
     try:
-        return int(pq.read_metadata(path).num_rows) > 0
-    except (OSError, pa.ArrowException):
+        found = pq.ParquetFile(path).read()
+        same = found.schema.metadata == expected.schema.metadata
+        return bool(same and found.cast(expected.schema).equals(expected))
+    except (OSError, ValueError, pa.ArrowException):
         return False
 
 

@@ -189,7 +189,7 @@ def _pack(run: Run, views: LabelViews, key: str) -> list[Path]:
         work = Work(
             name="packed labels",
             paths=paths,
-            valid=lambda index: is_encoded(paths[index]),
+            valid=lambda index: is_encoded(paths[index], views.rows(parts[index]), classes),
             compute=compute,
             ticks=lambda _: 1,
             tick_name="file",
