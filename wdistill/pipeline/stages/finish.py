@@ -223,6 +223,7 @@ def _set_folder(run: Run) -> Path:
     folder = root / set_name(run.ipc, own.barycenter.allocation, own.budget)
     earlier = set_folders(root)
     if len(earlier) == 1 and not folder.exists():
+        (earlier[0] / MANIFEST_FILE).unlink()  # of another name; without it nothing is pushed
         earlier[0].rename(folder)
     return folder
 
