@@ -19,6 +19,7 @@ from wdistill.artifact.parquet import read_label_views, write_label_views
 from wdistill.config import RunConfig
 from wdistill.core.units import StageOutput
 from wdistill.data.content.coding import Coding
+from wdistill.errors import OptionError
 from wdistill.labels import codec
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.run_folder import Run
@@ -151,6 +152,18 @@ def test_packed_labels_that_were_damaged_are_made_again(
     assert data != whole[1]
     paths[1].write_bytes(data)
     assert bytes_of(labels._pack(run, views, "key")) == whole
+
+
+def test_labels_without_room_in_a_budget_name_the_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no setting of labels that nobody gave."""
+    run, none = scene(tmp_path)[0], None
+    monkeypatch.setattr(labels, "_views", lambda *_: labels._KeyedViews(label_views(), "key"))
+    decoded = labels.Decoded(torch.zeros(CLASSES * IPC, 3, SIDE, SIDE, dtype=torch.uint8), 1, "")
+    with pytest.raises(OptionError, match=r"`budget` leaves 9 B for the labels") as caught:
+        labels.views_stage(run, none, decoded, 9)  # type: ignore[arg-type]
+    assert "label_views.budget" not in str(caught.value)
 
 
 PROCESS = """

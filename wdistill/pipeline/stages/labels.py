@@ -138,7 +138,13 @@ def views_stage(
 def _filling(run: Run, giver: Giver, images: Decoded, count: int, room: int) -> PackedViews:
     """As many views as fit into ``room``. Fewer views are the first of more."""
     while True:
-        packed = _fitting(run, _views(run, giver, images, count), room)
+        try:
+            packed = _fitting(run, _views(run, giver, images, count), room)
+        except OptionError:
+            raise OptionError(
+                f"`budget` leaves {human_bytes(max(0, room))} for the labels, but one view of each "
+                "image takes more; give a larger `budget`, or `label_views.count=0` for no views"
+            ) from None
         if packed.views.count < count or count >= MOST_VIEWS:
             return _told(packed)
         count = min(MOST_VIEWS, max(count + 1, 1 + count * room // packed.bytes))
