@@ -174,6 +174,8 @@ def test_a_foreign_or_damaged_set_gets_one_line_that_names_it(
     [
         ("you/set", ("you/set", None)),
         ("you/set/ipc10", ("you/set", "ipc10")),
+        ("you/set/ipc10-convnet", ("you/set", "ipc10-convnet")),
+        ("you/set/ipc10-w2-37500B-convnet", ("you/set", "ipc10-w2-37500B-convnet")),
         ("you/set/other", ("you/set/other", None)),
         ("set/ipc10", ("set/ipc10", None)),
         ("cifar10", ("cifar10", None)),

@@ -111,12 +111,17 @@ print(json.dumps([len(load_dataset({ID!r}, *name, split="train"))
     assert loaded == [3, 3, 12]
 
 
-def test_sets_of_one_size_that_are_shared_out_otherwise_stand_side_by_side(
+def test_sets_of_one_size_that_are_made_otherwise_stand_side_by_side(
     hub: HubServer, env: dict[str, str], tmp_path: Path
 ) -> None:
     """Also in the repository of an earlier version, which called all of them by the number."""
-    names = ["ipc4", "ipc4-w2", "ipc4-9000B"]
-    given = ({}, {"config__barycenter__allocation": "w2"}, {"config__budget": 9000})
+    names = ["ipc4", "ipc4-w2", "ipc4-9000B", "ipc4-convnet"]
+    given = (
+        {},
+        {"config__barycenter__allocation": "w2"},
+        {"config__budget": 9000},
+        {"config__synthesis__aim": "convnet"},
+    )
     for index, (name, changes) in enumerate(zip(names, given, strict=True)):
         run = run_of(tmp_path, 4, **changes)
         pushed = run_push(env, run, ID, joins=index > 0)
@@ -139,7 +144,7 @@ print(json.dumps([
 """,
         env,
     )
-    assert loaded == [[12, 12, 12], names, "ipc4"]
+    assert loaded == [[12] * 4, names, "ipc4"]
 
     old = run_of(tmp_path / "old", 4, config__barycenter__allocation="w2")
     (old / "publish" / "ipc4-w2").rename(old / "publish" / "ipc4")  # as it was called

@@ -55,6 +55,21 @@ def test_states_are_kept_and_not_trained_again(made: Path, source: Path, setting
     assert parquet_bytes(made) == before
 
 
+def test_the_name_says_for_whom(made: Path, source: Path, settings: Path) -> None:
+    """Also of a set that an earlier version called by its number alone, and on its card."""
+    folder, card = one_set(made), made / "publish/README.md"
+    assert folder.name.endswith("-convnet")
+    before, text = parquet_bytes(made), card.read_text()
+    plain = folder.name.removesuffix("-convnet")
+    folder.rename(folder.with_name(plain))
+    card.write_text(text.replace(folder.name, plain))
+    done = run_wdistill(*command(source, settings), "--output", made)
+    assert done.returncode == 0, done.stderr
+    assert one_set(made) == folder
+    assert parquet_bytes(made) == before
+    assert f"path: {folder.name}/data/" in card.read_text()
+
+
 def test_images_are_others_and_the_card_says_for_whom(
     made: Path, source: Path, settings: Path, tmp_path: Path
 ) -> None:

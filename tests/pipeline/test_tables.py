@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from wdistill.config import BarycenterConfig, DataConfig, RunConfig
+from wdistill.config import BarycenterConfig, DataConfig, RunConfig, SynthesisConfig
 from wdistill.pipeline.run_folder import default_output
 from wdistill.pipeline.tables import transport_table
 
@@ -35,3 +36,5 @@ def test_class_names_cannot_steer_the_terminal() -> None:
 def test_the_output_folder_is_a_plain_name(dataset: str, name: str) -> None:
     config = RunConfig(data=DataConfig(dataset=dataset), barycenter=BarycenterConfig(ipc=1))
     assert default_output(config) == Path("runs") / name
+    for_convnets = replace(config, synthesis=SynthesisConfig(aim="convnet"))
+    assert default_output(for_convnets) == Path("runs") / f"{name}-convnet"

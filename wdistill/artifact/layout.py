@@ -16,24 +16,28 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import validate_repo_id
 
-from wdistill.config import Allocation
+from wdistill.config import Aim, Allocation
 from wdistill.errors import HubError, RunFolderError
 
 PUBLISH = "publish"  # the publishable folder in a run folder
 MANIFEST_FILE = "wdistill.json"
 CURVE_FILE = "accuracy.png"  # the plot of a report: accuracy by bits per class
-# Folder and configuration of a set: ipc10, ipc10-w2, ipc10-37500B, ipc10-w2-37500B.
-SET_NAME = re.compile(r"ipc(\d{1,4})(-w2)?(-\d{1,18}B)?")
+# Folder and configuration of a set: ipc10, ipc10-w2, ipc10-37500B, ipc10-w2-37500B-convnet.
+SET_NAME = re.compile(r"ipc(\d{1,4})(-w2)?(-\d{1,18}B)?(-convnet)?")
 SHARD_NAME = re.compile(r"train-(\d{5})-of-(\d{5})\.parquet")
 LABELS_SUFFIX = "_soft_labels"  # of the configuration of its label views
 
 
-def set_name(ipc: int, allocation: Allocation = "uniform", budget: int | None = None) -> str:
-    """The name of a set: its images per class, how they are shared out if not equally, and the
-    bytes that it was to fit into. Sets that differ in these can be in one repository.
+def set_name(
+    ipc: int, allocation: Allocation = "uniform", budget: int | None = None, aim: Aim = "any"
+) -> str:
+    """The name of a set: its images per class, how they are shared out if not equally, the bytes
+    that it was to fit into, and for whom it is made if not for any student. Sets that differ in
+    these can be in one repository.
     """
     shared = "" if allocation == "uniform" else f"-{allocation}"
-    return f"ipc{ipc}{shared}" + ("" if budget is None else f"-{budget}B")
+    fits = "" if budget is None else f"-{budget}B"
+    return f"ipc{ipc}{shared}{fits}" + ("" if aim == "any" else f"-{aim}")
 
 
 def set_order(name: str) -> tuple[int, bool, str]:

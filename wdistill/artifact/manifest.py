@@ -312,7 +312,8 @@ class Manifest(FileRecord):
     @property
     def name(self) -> str:
         """Of the set's folder and configuration. Earlier versions left out all but the number."""
-        return set_name(self.ipc, self.config.barycenter.allocation, self.config.budget)
+        config = self.config
+        return set_name(self.ipc, config.barycenter.allocation, config.budget, config.synthesis.aim)
 
     @property
     def bits_per_class(self) -> int:

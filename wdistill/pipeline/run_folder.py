@@ -125,12 +125,15 @@ def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
 
 
 def _size(config: RunConfig) -> str:
-    """``ipc10``, ``100images`` or ``50000B``; ``-w2`` after it where that shares images out."""
+    """``ipc10``, ``100images`` or ``50000B``; ``-w2`` after it where that shares images out, and
+    ``-convnet`` where they are made for ConvNets.
+    """
     own = config.barycenter
     size = f"ipc{own.ipc}" if own.images is None else f"{own.images}images"
     if config.budget is not None:
         size = f"{config.budget}B"
-    return size if own.allocation == "uniform" else f"{size}-{own.allocation}"
+    shared = "" if own.allocation == "uniform" else f"-{own.allocation}"
+    return f"{size}{shared}" + ("" if config.synthesis.aim == "any" else f"-{config.synthesis.aim}")
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:

@@ -220,10 +220,12 @@ def _set_folder(run: Run) -> Path:
     the same run with other labels and so another number of images in its budget, is renamed.
     """
     root, own = run.folder / PUBLISH, run.config
-    folder = root / set_name(run.ipc, own.barycenter.allocation, own.budget)
+    name = set_name(run.ipc, own.barycenter.allocation, own.budget, own.synthesis.aim)
+    folder = root / name
     earlier = set_folders(root)
     if len(earlier) == 1 and not folder.exists():
         (earlier[0] / MANIFEST_FILE).unlink()  # of another name; without it nothing is pushed
+        (root / "README.md").unlink(missing_ok=True)  # it names the folder that was
         earlier[0].rename(folder)
     return folder
 
