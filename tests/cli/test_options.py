@@ -202,6 +202,7 @@ def test_an_edited_file_differs_in_what_was_edited(tmp_path: Path) -> None:
         ("evaluate", "`evaluate.epochs`, `columns.train_split`", "--epochs, --split"),
         ("evaluate", "`data.dataset`, `data.image_column`", "--against, --image-column"),
         ("evaluate", "`teacher.trust_remote_code=True`", "--trust-remote-code"),
+        ("merge", "give folders of runs with `runtime.shard`", "give folders of runs with --shard"),
         ("reproduce", "`data.dataset`, `teacher.backbone`", "--dataset, --backbone"),
         ("push", "pass `private=False` or `create_pr=True`", "pass --public or --create-pr"),
     ],

@@ -16,7 +16,11 @@ from wdistill.cli.sets import card, evaluate, push, reproduce
 from wdistill.config import EvaluateConfig, RecipeName, RunConfig
 from wdistill.errors import PeerError, WdistillError
 
-CONFIGS = {"run": (RunConfig, ()), "evaluate": (EvaluateConfig, ("source",))}
+CONFIGS = {
+    "run": (RunConfig, ()),
+    "estimate": (RunConfig, ()),
+    "evaluate": (EvaluateConfig, ("source",)),
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

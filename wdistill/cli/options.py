@@ -187,7 +187,10 @@ def _merge(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def spoken(text: str, command: click.Command) -> str:
-    """Replace the settings that ``text`` names in backticks by the flags of ``command``."""
+    """Replace the settings that ``text`` names in backticks by the flags of ``command``, and those
+    of the runtime that it lacks by the flags of `wdistill run`.
+    """
+    of_runs = {f"runtime.{name}": option.flag for name, _, option in options_of(RuntimeConfig)}
     flags: dict[str, click.Option] = {}
     for parameter in command.params:
         if isinstance(parameter, click.Option):
@@ -204,7 +207,7 @@ def spoken(text: str, command: click.Command) -> str:
             places.append(setting)
         option = next((flags[place] for place in places if place in flags), None)
         if option is None:
-            return match[0].strip("`") if section else match[0]
+            return of_runs.get(name) or (match[0].strip("`") if section else match[0])
         if value == "False" and option.secondary_opts:
             return option.secondary_opts[0]
         return option.opts[-1] if value in (None, "True", "False") else f"{option.opts[-1]} {value}"
