@@ -85,7 +85,8 @@ def test_a_second_set_joins_the_first(hub: HubServer, env: dict[str, str], tmp_p
     small, large = run_of(tmp_path, 1), run_of(tmp_path, 4)
     assert run_push(env, small, ID)["changed"]
     first = hub.files("dataset", ID)
-    assert run_push(env, large, ID, joins=True)["changed"]
+    pushed = run_push(env, large, ID, joins=True)
+    assert (pushed["changed"], pushed["config"]) == (True, "ipc4")  # to be loaded by this name
     both = hub.files("dataset", ID)
     assert {path: both[path] for path in first if path != "README.md"} == {
         path: data for path, data in first.items() if path != "README.md"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,13 @@ from helpers.runs import run_wdistill
 from wdistill.config import FORMAT_VERSION
 from wdistill.errors import RunFolderError
 from wdistill.publishing.hub.merge import BEGIN, END
-from wdistill.publishing.hub.push import PushOptions, push
+from wdistill.publishing.hub.push import (
+    PushOptions,
+    PushResult,
+    _unless_default,
+    format_result,
+    push,
+)
 
 ID = "alice/shapes"
 SHARD = "ipc2/data/train-00000-of-00001.parquet"
@@ -50,6 +57,21 @@ def change_set(run: Path, **columns: list[Any]) -> None:
     parquet(run / "publish" / SHARD, rows)
     count_bytes(run / "publish" / "ipc2")
     (run / "publish" / "README.md").write_text(CARD.replace("Six", "Half a dozen"))
+
+
+@pytest.mark.parametrize(
+    ("default", "said"),
+    [("ipc2", 'load_dataset("me/set")'), ("ipc50", 'load_dataset("me/set", "ipc2")')],
+)
+def test_the_line_that_loads_names_the_pushed_set(default: str, said: str, run: Path) -> None:
+    """Where the repository has another default; that stays what it was."""
+    entries = "".join(
+        f"- config_name: {name}\n  data_files: []\n" + "  default: true\n" * (name == default)
+        for name in ("ipc2", "ipc50")
+    )
+    config = _unless_default(run / "publish", f"---\nconfigs:\n{entries}---\n")
+    result = PushResult("me/set", (), "", None, commit_url="https://h/1", changed=True)
+    assert format_result(replace(result, config=config)).endswith(f"load:   {said}")
 
 
 def test_passing_faults_are_waited_out(hub: HubServer, run: Path, env: dict[str, str]) -> None:

@@ -71,13 +71,15 @@ class PushPlan:
 class PushResult(PushPlan):
     """A plan carried out; after a dry run there is no commit.
 
-    replaced: a sentence for each set of another content that had the same name in the repository.
+    replaced: a sentence for each set of another content that had the same name in the repository;
+    config: of the pushed set, where the repository loads one of its other sets without a name.
     """
 
     commit_url: str | None = None
     pr_url: str | None = None
     changed: bool = False  # False: the Hub has these very files already
     replaced: tuple[str, ...] = ()
+    config: str | None = None
 
 
 def push(folder: Path, repo_id: str, options: PushOptions | None = None) -> PushResult:
@@ -146,7 +148,8 @@ def format_result(result: PushResult) -> str:
         lines = [f"pushed: {result.pr_url or result.commit_url}", *result.replaced]
     if result.notice:
         lines.append(result.notice)
-    return "\n".join([*lines, f'load:   load_dataset("{result.repo_id}")'])
+    config = f', "{result.config}"' if result.config else ""
+    return "\n".join([*lines, f'load:   load_dataset("{result.repo_id}"{config})'])
 
 
 def _plan(root: Path, repo_id: str, private: bool | None) -> PushPlan:
@@ -216,7 +219,14 @@ def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
         pr_url=done.pr_url,
         changed=done.oid != head.sha,
         replaced=replaced,
+        config=_unless_default(root, _card(api, root, head)),
     )
+
+
+def _unless_default(root: Path, card: str) -> str | None:
+    """The pushed set, of several the largest; None where the default of ``card`` was pushed."""
+    own = [folder.name for folder in set_folders(root)]
+    return None if default_config(card) in (None, *own) else own[-1]
 
 
 def _told(api: HfApi, root: Path, name: str, head: Head) -> str:
