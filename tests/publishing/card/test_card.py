@@ -443,7 +443,8 @@ def test_the_snippet_is_the_student_of_the_first_row(tmp_path: Path) -> None:
     found = report(NAMES)
     first = next(row for row in found.rows if row.images == "distilled")
     text = section(render_card(publish(tmp_path, report=found)), "Train on it")
-    assert "This trains the student of the first row above as it was trained there" in text
+    assert text.lstrip().startswith("PyTorch and transformers, no other code needed. This trains")
+    assert "This trains a student of the table above as it was trained there" in text
     assert f"{first.student}, hard labels, {first.steps:,} steps" in text
     assert f"lr={found.recipe.lr:g}, weight_decay={found.recipe.weight_decay:g})" in text
     assert f"[:{first.steps}]:" in text
@@ -451,9 +452,26 @@ def test_the_snippet_is_the_student_of_the_first_row(tmp_path: Path) -> None:
     sgd = {"optimizer": "SGD", "lr": 0.05, "momentum": 0.9}
     cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"recipe": found.recipe.model_copy(update=sgd)}, "SGD(model.parameters(), lr=0.05, mom"),
-        ({"rows": [report_row("distilled", student="me/net", names=NAMES)]}, "not the student of"),
-        ({"local_students": {"resnet10-w16": "resnet"}}, "This is a convnet-w64, not the student"),
-        ({"recipe": found.recipe.model_copy(update={"name": "classic"})}, "not the student of the"),
+        (
+            {"rows": [report_row("distilled", student="me/net", names=NAMES)]},
+            "another network than the",
+        ),
+        (
+            {"local_students": {"resnet10-w16": "resnet"}},
+            "This is a convnet-w64 with hard labels, another",
+        ),
+        (
+            {"recipe": found.recipe.model_copy(update={"name": "classic"})},
+            "by another recipe than there",
+        ),
+        (
+            {"rows": [report_row("distilled", "teacher", names=NAMES), *found.rows]},
+            f"as it was trained there: {first.student}, hard labels",
+        ),
+        (
+            {"rows": [report_row("distilled", "teacher", names=NAMES)]},
+            "the table above has no student that saw nothing but the files",
+        ),
     )
     for index, (changes, said) in enumerate(cases):
         other = publish(tmp_path / f"{index}", report=report(NAMES, **changes))

@@ -1,9 +1,10 @@
-"""The card's own code: the student of its first row in plain PyTorch, from the files alone."""
+"""The card's own code: a student of its table in PyTorch, from the files alone."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from wdistill.artifact.manifest import Manifest
 from wdistill.artifact.report import Recipe, Report, ResultRow
@@ -21,7 +22,9 @@ class Snippet:
 
     Attributes:
         student: The network's name.
-        same: Whether it is the student of the card's first row, trained as that was.
+        differs: From the first student of the table that needs the files alone: in nothing, in its
+            recipe only, or as another network; or there is no such student.
+        theirs: The name of that student, or nothing.
         labels: hard, soft, or views.
         imports: What the network needs beside PyTorch.
         model: The lines that build it.
@@ -36,7 +39,8 @@ class Snippet:
     """
 
     student: str
-    same: bool
+    differs: Literal["nothing", "recipe", "network", "alone"]
+    theirs: str
     labels: str
     imports: str
     model: str
@@ -54,7 +58,7 @@ def snippet_of(manifest: Manifest, row: ResultRow | None, report: Report | None)
     """The code for a set.
 
     Args:
-        row: The first row of its table; None if students were not trained.
+        row: Of its table the first that needs the files alone; None if there is none.
         report: That has the row.
     """
     given = _recipe_of(row, report)
@@ -72,9 +76,12 @@ def snippet_of(manifest: Manifest, row: ResultRow | None, report: Report | None)
     temperature = 1.0 if labels == "hard" else recipe.temperature
     imports, model, logits = _network(student, manifest.resolution, len(manifest.classes))
     sgd = recipe.optimizer == "SGD"
+    trained: Literal["nothing", "recipe", "network"]
+    trained = "network" if not ours else "recipe" if given is None else "nothing"
     return Snippet(
         student=student,
-        same=ours and given is not None,
+        differs="alone" if row is None else trained,
+        theirs=row.student if row else "",
         labels=labels,
         imports=imports,
         model=model,
