@@ -134,7 +134,7 @@ class SynthesisConfig(Settings):
     state_steps: int = setting(
         320,
         "Steps of each ConvNet in whose states the images are matched with aim convnet. [source: "
-        "own measurement]",
+        "own choice, the only one that was tried]",
         allowed=between(1, 100_000),
     )
     init: Init = setting(
