@@ -14,6 +14,7 @@ import argparse
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,10 @@ def augmentation(utils: Any, image: Tensor, draws: int) -> None:
     for name, operation in STRATEGIES.items():
         parameters = utils.ParamDiffAug()
         torch.manual_seed(0)
-        mean, std = moments(
-            lambda x, name=name, p=parameters: utils.DiffAugment(x, name, param=p), image, draws
-        )
-        own_mean, own_std = moments(
-            lambda x, operation=operation: operation(x, stream(0, "benchmark")), image, draws
-        )
+        published = partial(utils.DiffAugment, strategy=name, param=parameters)
+        mean, std = moments(published, image, draws)
+        own = partial(operation, generator=stream(0, "benchmark"))
+        own_mean, own_std = moments(own, image, draws)
         varies = (std > 1e-6) & (own_std > 1e-6)
         error = ((own_mean - mean) / ((std**2 + own_std**2) / draws).sqrt())[varies]
         spread = (own_std - std)[varies] / std[varies]

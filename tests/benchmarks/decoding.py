@@ -55,7 +55,7 @@ def decodes_of_a_run(photos: str) -> Counter[Any]:
         decoded[split.name, int(split.rows[row])] += 1
         return image(split, row)
 
-    ImageSplit.image = counted  # type: ignore[method-assign]
+    ImageSplit.image = counted  # type: ignore[assignment,method-assign]
     kept.MEMORY_BYTES = 0  # at this resolution they would fit into memory, at 224 px they do not
     config = RunConfig(
         data=DataConfig(dataset=photos, resolution=32),

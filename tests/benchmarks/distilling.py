@@ -232,7 +232,7 @@ class Bench:
         streams = [stream(seed, "synthesis", c) for c in range(len(problem.targets))]
         moved = spectrum or self.spectrum
         objective = Objective(problem.spaces, moved, config, coding=coding)
-        done = synthesise(objective, problem.targets, problem.start, streams)
+        done = synthesise(objective, problem.targets, [*problem.start], streams)
         return done.pixels
 
     def distil(self, setting: Setting, seed: int) -> tuple[Tensor, Tensor]:

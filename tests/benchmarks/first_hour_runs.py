@@ -169,7 +169,7 @@ def wrong_column(job: Job) -> Result:
     """Two processes, both on the first GPU, are told of a column that is not there: both end, and
     one line says why. They are started as torchrun starts them; it would want a GPU for each.
     """
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     options = ("--dataset", str(_real_images(job)), "--label-column", "colour")
     command = [sys.executable, "-m", "wdistill", "run", "--device", job.device, *options]
@@ -239,7 +239,8 @@ def _photograph(label: int, name: str, size: tuple[int, int]) -> bytes:
     layers = [draw.integers(0, 256, (side, side, 3), np.uint8) for side in (6, 48)]
     images = [Image.fromarray(layer).resize(size, Image.Resampling.BICUBIC) for layer in layers]
     colour = np.random.default_rng(label).integers(0, 256, 3)
-    image = Image.blend(*images, 0.4)
+    coarse, fine = images
+    image = Image.blend(coarse, fine, 0.4)
     tinted = Image.blend(image, Image.new("RGB", size, tuple(colour.tolist())), 0.3)
     file = io.BytesIO()
     tinted.save(file, "JPEG", quality=90)

@@ -77,7 +77,6 @@ def busy(job: Job) -> Result:
     time that the device works. On a CPU these are its own operations.
     """
     import torch
-    from torch.autograd import DeviceType
 
     found: Result = {}
     kinds = torch.profiler.ProfilerActivity
@@ -90,7 +89,7 @@ def busy(job: Job) -> Result:
         with torch.profiler.profile(activities=[kinds.CUDA if on_gpu else kinds.CPU]) as profile:
             stages.synthesis(count)
             _synchronise()
-        events = [e for e in profile.events() if (e.device_type == DeviceType.CUDA) == on_gpu]
+        events = [e for e in profile.events() if (e.device_type.name == "CUDA") == on_gpu]
         worked = sum(e.time_range.elapsed_us() if on_gpu else e.self_cpu_time_total for e in events)
         worked /= 1000
         found[str(size)] = {

@@ -84,7 +84,7 @@ class Precisions(Bench):
         for name, autocast in PRECISIONS.items():
             draws = [stream(seed, "synthesis", c) for c in range(self.classes)]
             objective = Objective(problem.spaces, self.spectrum, DEFAULT, autocast)
-            done = synthesise(objective, problem.targets, problem.start, draws)
+            done = synthesise(objective, problem.targets, [*problem.start], draws)
             found[f"distilled in {name}"] = done.pixels.flatten(0, 1)
         return found
 

@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from wdistill.config import EvaluateConfig, RuntimeConfig, StudentConfig
+from wdistill.config import EvaluateConfig, Labels, RuntimeConfig, StudentConfig
 from wdistill.core.devices import device_name, keep_freed_memory, open_accelerator, versions
 from wdistill.core.files import write_json
 from wdistill.evaluation.opening import open_comparison
@@ -33,7 +33,7 @@ from wdistill.evaluation.trial import Trial
 
 STUDENTS = ("resnet10-w16", "convnet-w64", str(Path(__file__).with_name("vit-mini")))
 IMAGES = ("distilled", "random", "nearest", "herding", "full")
-LABELS = ("hard", "soft", "teacher")
+LABELS: tuple[Labels, ...] = ("hard", "soft", "teacher")
 STEPS = {1: 200, 10: 400, 50: 640}
 SEEDS = 3
 ROW = ("set", "student", "labels", "images", "ipc", "seed")
@@ -43,7 +43,7 @@ def opened(run: Path, students: tuple[str, ...], images: tuple[str, ...], steps:
     """The students of one set of images, none of them trained yet."""
     config = StudentConfig(
         students=students, labels=LABELS, steps=steps, batch_size=32, seeds=SEEDS
-    )  # type: ignore[arg-type]
+    )
     baselines = tuple(name for name in images if name in ("random", "nearest", "herding"))
     judged = EvaluateConfig(source=str(run), evaluate=config, baselines=baselines)  # type: ignore[arg-type]
     runtime = RuntimeConfig("cpu", quiet=True)
@@ -73,7 +73,7 @@ def scores(rows: list[dict[str, Any]]) -> Scores:
         dataset, _, ipc = row["set"].rpartition("-ipc")
         key = (dataset, int(ipc), row["student"], row["labels"])
         found.setdefault(key, {}).setdefault(row["images"], []).append(100 * row["top1"])
-    order = {name: index for index, name in enumerate(LABELS)}
+    order = {str(name): index for index, name in enumerate(LABELS)}
     return dict(sorted(found.items(), key=lambda item: (*item[0][:3], order[item[0][3]])))
 
 
@@ -99,7 +99,7 @@ def _cell(values: list[float]) -> str:
 def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     """Points above random real images, a panel for each dataset and IPC."""
     found = scores(rows)
-    datasets, ipcs = (sorted({key[i] for key in found}) for i in (0, 1))  # type: ignore[type-var]
+    datasets, ipcs = sorted({key[0] for key in found}), sorted({key[1] for key in found})
     known = {key[2:] for key in found if len(found[key]) > 2}
     names = sorted(known, key=lambda name: (LABELS.index(name[1]), name[0]))
     figure = Figure(figsize=(9.5, 6.4), layout="constrained")

@@ -84,7 +84,7 @@ def measure(backbone: str, resolution: int, device: str, steps: int, most: int) 
         config = SynthesisConfig(iterations=iterations)
         draws = [stream(0, "benchmark", c) for c in range(CLASSES)]
         objective = Objective([space], spectrum, config)
-        synthesise(objective, targets, start, draws, tick, capacity)
+        synthesise(objective, targets, [*start], draws, tick, capacity)
 
     work(steps + 1)
     fastest, process = min(b - a for a, b in itertools.pairwise(times)), process_peak() - before

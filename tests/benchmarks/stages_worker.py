@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -61,8 +61,9 @@ class Stages:
         self.networks = [self.opened(backbone), self.opened("convnet-w64")]
         self.spectrum = measure_spectrum([self.images(10 * IPC)])
         self.targets = self.class_targets(10)
-        self.of_threads: Counter[int] = Counter()  # processor seconds for barycenters
-        self.barycenter = stage.class_barycenter
+        # Processor seconds for barycenters.
+        self.of_threads: defaultdict[int, float] = defaultdict(float)
+        self.barycenter = vars(stage)["class_barycenter"]
 
     def model(self, name: str) -> Any:
         source = find_backbone(name, resolution=self.size)
@@ -114,7 +115,8 @@ class Stages:
 
     def student(self, steps: int) -> bytes:
         """A step is one of 100 images."""
-        count, losses = 100, []
+        count = 100
+        losses: list[torch.Tensor] = []
         labels = torch.arange(count) % len(self.data.class_names)
         data = TrainingSet(self.images(count), labels, torch.ones(count), soft=False)
         recipe = recipe_for(StudentConfig(steps=steps, batch_size=count), count)
@@ -137,15 +139,15 @@ class Stages:
             torch.cat([v.flatten().float() for v in model.state_dict().values()]).numpy().tobytes()
         )
 
-    def timed_barycenter(self, *arguments: Any) -> Any:
+    def timed_barycenter(self, *arguments: Any, **options: Any) -> Any:
         began = time.thread_time()
-        result = self.barycenter(*arguments)
+        result = self.barycenter(*arguments, **options)
         self.of_threads[threading.get_ident()] += time.thread_time() - began
         return result
 
     def transport(self, classes: int) -> bytes:
         """The stage itself, survey and barycenters, with its files."""
-        stage.class_barycenter = self.timed_barycenter
+        vars(stage)["class_barycenter"] = self.timed_barycenter
         teacher: Any = SimpleNamespace(
             images=self.store, network=self.networks[0], key="key",
             class_rows=lambda label: (self.store.labels == label).nonzero()[:, 0],

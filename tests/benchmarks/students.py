@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from wdistill.config import DataConfig, StudentConfig
+from wdistill.config import RATES, DataConfig, StudentConfig
 from wdistill.core.devices import device_name, keep_freed_memory, versions
 from wdistill.core.files import write_json
 from wdistill.data.dataset import load_data
@@ -107,13 +107,10 @@ def usual_images(loader: DataLoader[Any], device: torch.device) -> Iterator[tupl
             yield images, labels, labels[partner], kept
 
 
-def usual_loop(
-    model: nn.Module, batches: Iterator[tuple[Any, ...]], config: StudentConfig, steps: int
-) -> None:
+def usual_loop(model: nn.Module, batches: Iterator[tuple[Any, ...]], steps: int) -> None:
     model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
-    )
+    lr, weight_decay = RATES["adamw"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for images, labels, others, kept in itertools.islice(batches, steps):
         logits = model(images).logits
@@ -150,14 +147,14 @@ class Case:
         if model is None:
             drain(batches, self.steps)
         else:
-            usual_loop(model, batches, data.recipe, self.steps)
+            usual_loop(model, batches, self.steps)
 
     def ours(self, model: nn.Module | None, given: TrainingSet, data: PilImages) -> None:
         config = replace(data.recipe, steps=self.steps, batch_size=self.batch)
         recipe = recipe_for(config, len(given.weights))
         training = Training(recipe, 0, self.device, self.autocast)
         if model is None:
-            drain(student_batches(given, len(CLASSES), training), self.steps)
+            drain(student_batches(given, len(CLASSES), training, data.seen), self.steps)
         else:
             train_student(model, given, data.seen, training)
 

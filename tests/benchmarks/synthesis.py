@@ -61,7 +61,8 @@ def plain_class(
     optimizer = torch.optim.Adam([images], lr=0.1, betas=(0.5, 0.9))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     features: list[Tensor] = []
-    handle = model.classifier.register_forward_hook(lambda _, x, __: features.append(x[0]))
+    classifier = model.get_submodule("classifier")
+    handle = classifier.register_forward_hook(lambda _, x, __: features.append(x[0]))
     size = start.shape[-1]
     for _ in range(steps):
         side = int(size * (0.4 + 0.6 * float(torch.rand(()))) ** 0.5)
@@ -92,7 +93,8 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 def _moments(model: nn.Module) -> list[tuple[nn.BatchNorm2d, Tensor, Tensor]]:
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    return [(m, torch.zeros_like(m.running_mean), torch.ones_like(m.running_var)) for m in layers]
+    where = [(m, m.num_features, m.weight.device) for m in layers]
+    return [(m, torch.zeros(n, device=at), torch.ones(n, device=at)) for m, n, at in where]
 
 
 @click.command()
@@ -125,7 +127,8 @@ def main(
     start = torch.rand(len(CLASSES), ipc, 3, resolution, resolution, generator=stream(0, "start"))
     spectrum = measure_spectrum([(start.flatten(0, 1) * 255).to(torch.uint8)])
     layers = _moments(plain)
-    means, variances = (tuple(entry[i].cpu() for entry in layers) for i in (1, 2))
+    means = tuple(mean.cpu() for _, mean, _ in layers)
+    variances = tuple(variance.cpu() for _, _, variance in layers)
     targets = [
         ClassTarget(c, torch.full((ipc,), 1 / ipc), (SpaceTarget(atoms[c], 1.0, means, variances),))
         for c in range(len(CLASSES))
@@ -138,7 +141,7 @@ def main(
         for first in range(0, len(CLASSES), size):
             group = targets[first : first + size]
             streams = [stream(0, "benchmark", target.label) for target in group]
-            begin = start[first : first + size]
+            begin = [*start[first : first + size]]
             precision = torch.bfloat16 if bf16 else None
             objective = Objective([space], spectrum, config, precision)
             synthesise(objective, group, begin, streams)

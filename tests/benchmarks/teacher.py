@@ -23,6 +23,7 @@ import click
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch.nn import functional as F
 
 from wdistill.config import DataConfig, TeacherConfig
 from wdistill.core.seeds import stream_seed
@@ -81,7 +82,7 @@ def main(
     bf16: bool,
 ) -> None:  # fmt: skip
     training.TRAIN_CROP_MIN, training.WARM_UP = crop_min, warm_up
-    training.F.cross_entropy = partial(training.F.cross_entropy, label_smoothing=smoothing)
+    F.cross_entropy = partial(F.cross_entropy, label_smoothing=smoothing)
     data = load_data(DataConfig(dataset=dataset, resolution=resolution), seed=0, ipc=1)
     if images:
         order = np.random.default_rng(0).permutation(len(data.train))

@@ -266,7 +266,7 @@ def played(
         change(removal.file, without(removal))
     if scene == "group":
         wrong = exchanged() != EXPECTED
-        done = {"failed": "other values" if wrong else "", "host": {}}
+        done: dict[str, Any] = {"failed": "other values" if wrong else "", "host": {}}
     elif scene in PARTS:
         done = {"failed": "", **part(scene)}
     elif scene in BUDGET:
