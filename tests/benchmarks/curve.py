@@ -45,6 +45,10 @@ MARKS = {
     "128 channels, labels of views, 6,000 steps": "D",
 }
 HARD, SHORT, LONG, WIDE = MARKS
+LOOKS: dict[str, dict[str, Any]] = {  # random real images stay visible around distilled ones
+    "distilled": {"markersize": 4},
+    "random": {"markersize": 8, "fillstyle": "none"},
+}
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,17 @@ def draw() -> Figure:
             same.sort(key=lambda point: point.bits)
             axes.plot(
                 [p.bits for p in same], [p.top1 for p in same], color=COLOURS[images], marker=mark,
-                markersize=5, linewidth=1.2, zorder=3,
+                linewidth=1.2, zorder=3, **LOOKS[images],
             )  # fmt: skip
     published = [point for values in rates.methods.values() for point in values]
     bits = [p.bits for p in found] + [place for place, _ in published]
     log_axis(axes, bits)
     share_axis(axes, (0.3, 0.84))
     name_axes(axes, "bits per class, images and labels", "top-1 accuracy (%)")
-    hues = [Line2D([], [], color=COLOURS[name], linewidth=4) for name in ("distilled", "random")]
+    hues = [
+        Line2D([], [], color=COLOURS[name], marker="o", linestyle="", **look)
+        for name, look in LOOKS.items()
+    ]
     forms = [
         Line2D([], [], color=FAINT, marker=mark, linestyle="", markersize=4)
         for mark in (*MARKS.values(), "x")
