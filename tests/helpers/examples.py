@@ -95,7 +95,7 @@ def manifest_json(names: tuple[str, ...] = NAMES, ipc: int = 4, **changes: Any) 
             "coder": "libwebp 1.6.0",
             "tried": [],
         },
-        "labels": {"giver": "teacher", "hard_soft": False, "tried": []},
+        "labels": {"giver": "teacher", "hard_soft": False, "temperature": None, "tried": []},
         "budget": None,
         "teacher": {
             "backbone": "resnet10-w16",

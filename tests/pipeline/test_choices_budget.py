@@ -18,7 +18,7 @@ from helpers.runs import run_wdistill
 from wdistill.artifact.distilled_set import Candidate, candidate, read_distilled
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
-from wdistill.config import RunConfig, StudentConfig
+from wdistill.config import WARM, RunConfig, StudentConfig
 from wdistill.data.content.coding import Coding
 from wdistill.errors import OptionError
 from wdistill.pipeline.choices import budget as stage
@@ -62,25 +62,33 @@ def kept(run: Path, budget: int) -> Manifest:
     return manifest
 
 
-def judged(monkeypatch: pytest.MonkeyPatch, best: dict[str, Any]) -> list[tuple[int, Any]]:
-    """Short students that like one way to spend best; what they were asked."""
+def judged(
+    monkeypatch: pytest.MonkeyPatch, best: dict[str, Any], warm: float = 0.0
+) -> list[tuple[int, Any]]:
+    """Short students that like one way to spend best; what they were asked. warm: what they gain
+    from a higher temperature.
+    """
     asked: list[tuple[int, Any]] = []
 
     def of(self: ShortStudents, candidate: Any, inputs: Sequence[Any]) -> np.ndarray:
         config = self.run.config
         spent = {"quality": config.coding.image_quality, "views": config.label_views.count}
         asked.append((self.config.steps or 0, spent))
-        return np.full((2, 1), 0.9 if spent == best else 0.5)
+        gain = warm * (self.config.temperature == WARM)
+        return np.full((2, 1), (0.9 if spent == best else 0.5) + gain)
 
     monkeypatch.setattr(ShortStudents, "scores", of)
     return asked
 
 
-@pytest.mark.parametrize("quality", ["20", pytest.param("60", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("quality", "warm"), [("20", 0.01), pytest.param("60", -0.01, marks=pytest.mark.slow)]
+)
 def test_the_best_spending_is_made_and_fills_its_budget(
-    quality: str, source: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = judged(monkeypatch, {"quality": quality, "views": 10})
+    quality: str, warm: float,
+    source: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked = judged(monkeypatch, {"quality": quality, "views": 10}, warm)
     options = ("--budget", "15kB", "--label-giver", "teacher", "--output", tmp_path / "run")
     done = run_wdistill(*command(source, teacher, *options))
     assert done.returncode == 0, done.stderr
@@ -91,8 +99,9 @@ def test_the_best_spending_is_made_and_fills_its_budget(
     steps = [number for number, _ in asked]
     counts = [steps.count(number) for number in stage.STEPS]
     assert counts[0] == len(stage.QUALITIES) * len(stage.VIEWS)
-    assert counts[1:] == [3, 2 + 2]  # at last, real images that are chosen and distilled ones
-    foretold = 2 * (6 + 3 + 2) + 4 * 2, 2 * (6 * 150 + 3 * 300 + 2 * 600) + 4 * 2 * 600
+    # At last, the best at another temperature, real images that are chosen and distilled ones.
+    assert counts[1:] == [3, 2 + 1 + 2]
+    foretold = 2 * (6 + 3 + 2) + 5 * 2, 2 * (6 * 150 + 3 * 300 + 2 * 600) + 5 * 2 * 600
     assert stage.students_of_choice(manifest.config) == foretold  # of two kinds; two seeds at last
     assert manifest.budget is not None
     assert [trial.images for trial in manifest.budget.tried[-3:]] == [
@@ -101,6 +110,10 @@ def test_the_best_spending_is_made_and_fills_its_budget(
         "distilled",
     ]
     assert (manifest.budget.images, manifest.untouched) == ("distilled", False)
+    assert manifest.temperature == manifest.label_views.temperature == (4 if warm > 0 else 1)
+    assert [trial.temperature for trial in manifest.budget.tried[-3:]] == [4] + 2 * [
+        manifest.temperature
+    ]
     assert f"{manifest.ipc} images per class, WebP of quality {quality}, 10 views" in done.stdout
     set_folder = one_set(tmp_path / "run")
     rows = datasets.load_dataset(
@@ -110,6 +123,7 @@ def test_the_best_spending_is_made_and_fills_its_budget(
     assert len(rows) == 10 * manifest.ipc
     card = (tmp_path / "run/publish/README.md").read_text()
     assert "They were made to fit into 15.0 kB." in card
+    assert "| 20 | 10 (T = 4) | 600 |" in card or warm < 0
     assert "to save bytes, the soft label of each image is its class" in card
 
 
@@ -130,7 +144,7 @@ def test_real_images_are_published_where_they_do_better(
 
     def scores(self: ShortStudents, candidate: Candidate, inputs: Sequence[Any]) -> np.ndarray:
         seen.append(candidate.pixels)
-        return np.full((2, 2), 0.5 if len(seen) == 2 else 0.4)
+        return np.full((2, 2), 0.5 if len(seen) == 3 else 0.4)
 
     monkeypatch.setattr(ShortStudents, "scores", scores)
     monkeypatch.setattr(images, "MOST_SYNTHESISED", most)
@@ -145,10 +159,10 @@ def test_real_images_are_published_where_they_do_better(
     assert max(map(max, manifest.distances.nearest_real_rmse)) == 0  # each is a real image
     card = (tmp_path / "run/publish/README.md").read_text()
     if most:
-        assert torch.equal(seen[1], candidate(read_distilled(one_set(tmp_path / "run"))).pixels)
+        assert torch.equal(seen[2], candidate(read_distilled(one_set(tmp_path / "run"))).pixels)
         assert "stays as it is, because short students learned more from such images" in card
     else:
-        assert len(seen) == 1
+        assert len(seen) == 2
         assert "because there are so many images that distilling them takes long" in card
     assert "No human labelled these images" not in card
 

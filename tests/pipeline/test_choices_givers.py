@@ -12,10 +12,12 @@ import torch
 from helpers.runs import QUICK, parquet_bytes, run_wdistill
 from torch import nn
 
+import wdistill
 from wdistill.artifact.distilled_set import read_distilled
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
 from wdistill.artifact.reading import read_published
+from wdistill.config import WARM
 from wdistill.data.pixels import Preprocessing
 from wdistill.labels.committee import Committee, giver_sha256
 from wdistill.networks.features import FeatureNetwork
@@ -75,8 +77,10 @@ def chosen_by(
     """The manifest of a run whose short students have these ``scores``, and what it said."""
 
     def of(self: ShortStudents, candidate: Any, inputs: list[Any]) -> np.ndarray:
-        kind = inputs[-1]
-        giver = order.pop(0) if kind != "soft" else "soft"
+        if inputs[-1] == "soft":
+            giver = "soft"
+        else:
+            giver = "warm" if self.config.temperature == WARM else order.pop(0)
         return np.array(scores[giver])[:, None] + np.array([[-0.01, 0.01]])
 
     order = ["none", "teacher", "committee"]
@@ -89,30 +93,38 @@ def chosen_by(
 
 
 @pytest.mark.parametrize(
-    ("scores", "giver", "hard_soft"),
+    ("scores", "giver", "hard_soft", "temperature"),
     [
-        ({"none": (0.5, 0.5), "teacher": (0.55, 0.6), "committee": (0.7, 0.5), "soft": (0.5, 0.6)},
-         "committee", False),
-        ({"none": (0.5, 0.5), "teacher": (0.55, 0.6), "committee": (0.9, 0.49), "soft": (0.4, 0.9)},
-         "teacher", True),  # no kind of student may be worse
-        ({"none": (0.5, 0.5), "teacher": (0.49, 0.9), "committee": (0.9, 0.49)}, "none", True),
+        ({"none": (0.5, 0.5), "teacher": (0.55, 0.6), "committee": (0.7, 0.5), "warm": (0.6, 0.7),
+          "soft": (0.5, 0.6)}, "committee", False, 4.0),
+        ({"none": (0.5, 0.5), "teacher": (0.55, 0.6), "committee": (0.9, 0.49), "warm": (0.49, 0.9),
+          "soft": (0.4, 0.9)}, "teacher", True, 1.0),  # no kind of student may be worse
+        ({"none": (0.5, 0.5), "teacher": (0.49, 0.9), "committee": (0.9, 0.49)}, "none", True, 1.0),
     ],
 )  # fmt: skip
-def test_the_best_giver_that_harms_no_kind_of_student_is_published(
-    scores: Scores, giver: str, hard_soft: bool,
+def test_the_best_labels_that_harm_no_kind_of_student_are_published(
+    scores: Scores, giver: str, hard_soft: bool, temperature: float,
     teacher: Path, source: Path, settings: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     manifest, said = chosen_by(scores, teacher, source, settings, tmp_path / "run")
     assert (manifest.labels.giver, manifest.labels.hard_soft) == (giver, hard_soft)
-    tried = {(trial.giver, trial.labels): np.mean(trial.top1, 1) for trial in manifest.labels.tried}
-    assert tried["none", "hard"].tolist() == pytest.approx(scores["none"])
-    assert tried["committee", "views"].tolist() == pytest.approx(scores["committee"])
+    tried = {
+        (trial.giver, trial.labels, trial.temperature): np.mean(trial.top1, 1)
+        for trial in manifest.labels.tried
+    }
+    assert tried["none", "hard", 1].tolist() == pytest.approx(scores["none"])
+    assert tried["committee", "views", 1].tolist() == pytest.approx(scores["committee"])
+    if "warm" in scores:
+        assert tried[giver, "views", 4].tolist() == pytest.approx(scores["warm"])
+    assert manifest.temperature == manifest.labels.temperature == temperature
+    assert wdistill.load(tmp_path / "run").temperature == temperature
     assert f"labels: {giver}, chosen from" in said
     published = read_published(one_set(tmp_path / "run"))
     one_hot = np.eye(10, dtype=np.float32)[published.distilled.labels]
     assert np.array_equal(published.distilled.soft_labels, one_hot) is hard_soft
     assert (published.views is None) is (giver == "none")
     report = json.loads((one_set(tmp_path / "run") / "report.json").read_text())
+    assert report["recipe"]["temperature"] == temperature
     kinds = ["hard"] if giver == "none" else ["views", "hard"]
     assert [row["labels"] for row in report["rows"] if row["images"] == "random"] == kinds
     card = (tmp_path / "run/publish/README.md").read_text()
@@ -123,6 +135,8 @@ def test_the_best_giver_that_harms_no_kind_of_student_is_published(
     }  # fmt: skip
     assert words[giver] in card
     assert "hard 50.0 % and 50.0 %; teacher (views)" in card
+    assert ("committee (views, T = 4) 60.0 % and 70.0 %" in card) is (temperature == 4)
+    assert f"weight, T, side = data[\"weight\"] * len(x) / 10, {temperature:g}, 16" in card
 
 
 @pytest.fixture(scope="module")

@@ -146,13 +146,14 @@ class BudgetTrial(Record):
     after so many ``steps``.
 
     ipc: images per class, or all that a class has where those are fewer; quality: of WebP, None
-    without loss; views: of each image; images: random real ones, the real ones that the transport
-    chose, or distilled ones.
+    without loss; views: of each image, temperature: of their labels; images: random real ones, the
+    real ones that the transport chose, or distilled ones.
     """
 
     ipc: Count
     quality: Count | None
     views: Count
+    temperature: Number = 1.0
     images: Literal["random", "chosen", "distilled"] = "random"
     steps: Count
     top1: tuple[Number, ...]
@@ -174,15 +175,19 @@ class BudgetRecord(Record):
 
 class LabelTrial(Record):
     """Accuracies on held-out training images of short students: for each kind of student, those of
-    its seeds. giver: none for hard labels; labels: hard, soft or views.
+    its seeds. giver: none for hard labels; labels: hard, soft or views; temperature: of these.
     """
 
     giver: str
     labels: str
+    temperature: Number = 1.0
     top1: tuple[tuple[Number, ...], ...]
 
     def __str__(self) -> str:
-        return "hard" if self.giver == "none" else f"{self.giver} ({self.labels})"
+        if self.giver == "none":
+            return "hard"
+        warm = "" if self.temperature == 1 else f", T = {self.temperature:g}"
+        return f"{self.giver} ({self.labels}{warm})"
 
 
 class LabelRecord(Record):
@@ -190,11 +195,13 @@ class LabelRecord(Record):
 
     giver: teacher; committee, the teacher and a network that was trained briefly; or none.
     hard_soft: whether the one soft label of each image is its class, because short students learned
-    less from the giver's; tried: what the giver was chosen from.
+    less from the giver's; temperature: at which students should see the giver's, not in earlier
+    files; tried: what the giver was chosen from.
     """
 
     giver: str = "teacher"
     hard_soft: bool = False
+    temperature: Number | None = None
     tried: tuple[LabelTrial, ...] = ()
 
 
@@ -319,6 +326,13 @@ class Manifest(FileRecord):
     def bits_per_class(self) -> int:
         """Of all parquet files, with images and labels."""
         return round(8 * (self.bytes.parquet + self.bytes.label_views) / len(self.classes))
+
+    @property
+    def temperature(self) -> float:
+        """At which students should see the labels that a network gave."""
+        if self.label_views is not None:
+            return self.label_views.temperature
+        return self.labels.temperature or self.config.evaluate.label_temperature
 
     @property
     def untouched(self) -> bool:

@@ -91,6 +91,5 @@ def load(
     """
     published = open_published(source, revision)
     if temperature is None:
-        manifest = published.manifest
-        temperature = (manifest.label_views or manifest.config.evaluate).temperature
+        temperature = published.manifest.temperature
     return DistilledImages(published, float(temperature))

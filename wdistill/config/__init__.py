@@ -27,7 +27,14 @@ from wdistill.config.publication import (
     RelabelConfig,
 )
 from wdistill.config.run import RunConfig, RuntimeConfig
-from wdistill.config.students import RATES, SGD_LR, Labels, Optimizer, StudentConfig
+from wdistill.config.students import (
+    RATES,
+    SGD_LR,
+    WARM,
+    Labels,
+    Optimizer,
+    StudentConfig,
+)
 from wdistill.config.teacher import BUILT_IN, TeacherConfig
 
 __all__ = [
@@ -38,6 +45,7 @@ __all__ = [
     "PLACEHOLDER_REPO",
     "RATES",
     "SGD_LR",
+    "WARM",
     "WEBP_QUALITY",
     "Aim",
     "Allocation",

@@ -14,6 +14,7 @@ from wdistill.errors import OptionError
 Labels = Literal["hard", "soft", "views", "teacher"]
 Optimizer = Literal["adamw", "sgd"]
 
+TEMPERATURE, WARM = 1.0, 4.0  # of labels that networks give
 LARGE_SET = 500
 LEAST_EPOCHS = 30  # of students of large sets
 SGD_LR = 0.05
@@ -91,9 +92,10 @@ class StudentConfig(Settings):
         "as DatasetCondensation]",
         allowed=NOT_NEGATIVE,
     )
-    temperature: float = setting(
-        1.0,
-        "Of labels that networks give. [source: own measurement; official 20]",
+    temperature: float | None = setting(
+        None,
+        f"Of labels that networks give. [default: {TEMPERATURE:g}, or {WARM:g} if short students "
+        "learn more from it, our measurement; of a published set its own; official 20]",
         allowed=POSITIVE,
     )
     crop_min: float = setting(
@@ -122,6 +124,15 @@ class StudentConfig(Settings):
     def with_labels(self, *published: Labels) -> StudentConfig:
         """The same with its kinds of labels; where they are left open, the ``published`` ones."""
         return self if self.labels else dataclasses.replace(self, labels=published)
+
+    @property
+    def label_temperature(self) -> float:
+        """Of labels that networks give; the usual one as long as it is left open."""
+        return self.temperature or TEMPERATURE
+
+    def at(self, temperature: float) -> StudentConfig:
+        """The same with this temperature where it is left open."""
+        return dataclasses.replace(self, temperature=self.temperature or temperature)
 
     def rates(self, optimizer: Optimizer) -> tuple[float, float]:
         """(learning rate, weight decay)."""

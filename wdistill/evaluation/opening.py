@@ -19,7 +19,6 @@ from wdistill.config import (
     DataConfig,
     EvaluateConfig,
     RelabelConfig,
-    RunConfig,
     RuntimeConfig,
 )
 from wdistill.core.files import IDENTITY, read_json
@@ -94,7 +93,7 @@ def open_comparison(
     comparison = Comparison(
         evaluated=_evaluated_set(subject, candidate),
         candidate=candidate,
-        protocol=_protocol(config, run_config),
+        protocol=_protocol(config, subject.manifest),
         real=real,
         train=images.train,
         test=images.test,
@@ -280,15 +279,16 @@ def _evaluated_set(subject: Subject, candidate: Candidate) -> EvaluatedSet:
     )
 
 
-def _protocol(config: EvaluateConfig, run_config: RunConfig | None) -> Protocol:
+def _protocol(config: EvaluateConfig, manifest: Manifest | None) -> Protocol:
     """The protocol; random real images get their soft labels in the same way as the set."""
     named = NAMED.get(config.recipe)
+    students = config.evaluate.with_labels(named.labels if named else "hard")
     return Protocol(
-        students=config.evaluate.with_labels(named.labels if named else "hard"),
+        students=students.at(manifest.temperature) if manifest else students,
         recipe=config.recipe,
         baselines=config.baselines,
         augmentation_robust=config.augmentation_robust,
-        relabel=run_config.relabel if run_config else RelabelConfig(),
+        relabel=manifest.config.relabel if manifest else RelabelConfig(),
         seed=config.seed,
         mixed_precision=config.mixed_precision,
     )

@@ -114,7 +114,7 @@ def recipe_for(
         epochs=round(steps / math.ceil(images / batch_size)),
         steps=steps,
         batch_size=batch_size,
-        temperature=config.temperature,
+        temperature=config.label_temperature,
         crop_min=config.crop_min,
     )
 

@@ -68,12 +68,12 @@ def label_images(
     decoded = Decoded(coded.pixels, sum(coded.files.sizes), coded.key)
 
     @cache
-    def packed_views(giver: Giver) -> PackedViews | None:
-        return views_stage(run, giver, decoded, room)
+    def packed_views(giver: Giver, temperature: float) -> PackedViews | None:
+        return views_stage(run.at(temperature), giver, decoded, room)
 
     @cache
-    def labelled(giver: Giver) -> Labelled:
-        soft, packed = soft_stage(run, giver, decoded), packed_views(giver)
+    def labelled(giver: Giver, temperature: float) -> Labelled:
+        soft, packed = soft_stage(run, giver, decoded), packed_views(giver, temperature)
         views = packed.views if packed else None
         key = stable_hash([soft.key, views.count if views else 0, vars(run.config.label_views)])
         shape = (len(decoded.pixels), len(run.data.class_names))
@@ -83,8 +83,8 @@ def label_images(
 
     givers = open_givers(run, teacher)
     chosen = choose_giver(run, teacher, givers, candidate(hard), labelled)
-    given = labelled(chosen.giver) if chosen.giver else None
-    views = packed_views(chosen.giver) if chosen.giver else None
+    given = labelled(chosen.giver, chosen.temperature) if chosen.giver else None
+    views = packed_views(chosen.giver, chosen.temperature) if chosen.giver else None
     if budget is not None and views is None:
         coding = finest_coding(size, budget)
         return LabelledImages(chosen, coded_as(coding)[1], None, coding)

@@ -252,6 +252,7 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         return
     with _timed(run, "relabel"):
         labelled = label_images(run, teacher, transport, images, coding)
+        run = run.at(labelled.labels.temperature)
     if run.accelerator.is_main_process:
         draw_pictures(run, images.units)
     distances = torch.cat([unit.values for unit in nearest.units]).numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class Run:
     quiet: bool
     shard: Shard | None = None
     shares: tuple[int, ...] | None = None
+
+    def at(self, temperature: float) -> Run:
+        """The same with labels at this temperature where the settings leave it open."""
+        evaluate = self.config.evaluate.at(temperature)
+        return replace(self, config=replace(self.config, evaluate=evaluate))
 
     @property
     def ipc(self) -> int:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
 from wdistill.artifact.manifest import BudgetTrial
-from wdistill.config import MOST_IPC, Labels, RunConfig, StudentConfig
+from wdistill.config import MOST_IPC, WARM, Labels, RunConfig, StudentConfig
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.data.content.coding import Coding, file_sizes
@@ -73,7 +74,8 @@ def spend(run: Run, teacher: Teacher) -> Spent:
     the distilled ones will be, on held-out training images: all of them at first, then the better
     half with twice the steps (successive halving, Jamieson and Talwalkar 2016). Where the settings
     name more steps for the run's own students than the last of these take, all rounds are longer:
-    the longer students train, the more they make of many views of few images.
+    the longer students train, the more they make of many views of few images. At last labels of the
+    best at a higher temperature are tried, where it is left open.
 
     Raises:
         OptionError: Not even one image per class fits.
@@ -85,21 +87,20 @@ def spend(run: Run, teacher: Teacher) -> Spent:
     every = _spendings(run, teacher, giver, budget)
     tried: list[BudgetTrial] = []
     for steps in rounds(config):
-        scores = [_score(run, teacher, each, steps) for each in every]
-        tried += [
-            BudgetTrial(ipc=s.ipc, quality=s.quality, views=s.views, steps=steps, top1=tuple(top1))
-            for s, top1 in zip(every, scores, strict=True)
-        ]
-        order = np.argsort([-np.mean(top1) for top1 in scores], kind="stable")
-        every = [every[index] for index in order[: math.ceil(len(every) / 2)]]
+        trials = {each: _trial(run, teacher, each, steps) for each in every}
+        tried += trials.values()
+        every = sorted(trials, key=lambda each: -trials[each].mean)[: math.ceil(len(every) / 2)]
         if len(every) == 1:
             break
-    chosen = every[0]
+    chosen, best = every[0], trials[every[0]]
+    if chosen.views and config.evaluate.temperature is None:
+        tried.append(_trial(run.at(WARM), teacher, chosen, best.steps))
+        best = max(best, tried[-1], key=lambda trial: trial.mean)
     if run.accelerator.is_main_process:
         logger.info(spending_table(tried))
         rare = int(present(run, teacher).min()) < chosen.ipc
         logger.info(f"budget: {human_bytes(budget)} for {_told(chosen, rare)}")
-    return Spent(applied(config, chosen), tuple(tried))
+    return Spent(applied(run.at(best.temperature).config, chosen), tuple(tried))
 
 
 def applied(config: RunConfig, chosen: Spending) -> RunConfig:
@@ -115,16 +116,17 @@ def applied(config: RunConfig, chosen: Spending) -> RunConfig:
 
 def spending_table(tried: Sequence[BudgetTrial]) -> str:
     """What was compared: mean accuracies of short students after more and more steps."""
-    rows: dict[tuple[str, int, int | None, int], dict[int, float]] = {}
+    rows: dict[tuple[str, int, int | None, int, float], dict[int, float]] = {}
     for trial in tried:
-        row = rows.setdefault((trial.images, trial.ipc, trial.quality, trial.views), {})
-        row[trial.steps] = trial.mean
+        way = trial.images, trial.ipc, trial.quality, trial.views, trial.temperature
+        rows.setdefault(way, {})[trial.steps] = trial.mean
     steps = sorted({trial.steps for trial in tried})
-    lines = ["images     IPC   quality   views" + "".join(f"{f'{n} steps':>12}" for n in steps)]
-    for (images, ipc, quality, views), scores in rows.items():
+    lines = ["images     IPC   quality   views   T" + "".join(f"{f'{n} steps':>12}" for n in steps)]
+    for (images, ipc, quality, views, temperature), scores in rows.items():
         cells = [f"{scores[n]:>12.1%}" if n in scores else " " * 12 for n in steps]
         shown = "lossless" if quality is None else f"{quality}"
-        lines.append(f"{images:9}  {ipc:3}  {shown:>8}  {views:>6}" + "".join(cells))
+        row = f"{images:9}  {ipc:3}  {shown:>8}  {views:>6}  {temperature:>2g}"
+        lines.append(row + "".join(cells))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -137,8 +139,8 @@ def rounds(config: RunConfig) -> tuple[int, ...]:
 
 
 def students_of_choice(config: RunConfig) -> tuple[int, int]:
-    """How many short students spend a budget, and the steps that they take together: two of each
-    kind on chosen and on distilled images at last.
+    """How many short students spend a budget, and the steps that they take together: one of each
+    kind on labels at another temperature, and two on chosen and on distilled images, at last.
     """
     if config.budget is None:
         return 0, 0
@@ -147,6 +149,7 @@ def students_of_choice(config: RunConfig) -> tuple[int, int]:
     while left[-1] > 1 and len(left) < len(every):
         left.append(math.ceil(left[-1] / 2))
     last = 4 if config.synthesis.init == "real" and config.synthesis.iterations else 0
+    last += config.evaluate.temperature is None and max(counts) > 0
     students = [len(KINDS) * count for count in (*left, last)]
     steps = (*every[: len(left)], every[-1])
     return sum(students), sum(map(math.prod, zip(students, steps, strict=True)))
@@ -217,13 +220,32 @@ def budget_giver(run: Run, teacher: Teacher) -> Giver:
     )
 
 
-def _score(run: Run, teacher: Teacher, each: Spending, steps: int) -> list[float]:
-    """Accuracies of short students of random real images, one of each kind."""
+def _trial(run: Run, teacher: Teacher, each: Spending, steps: int) -> BudgetTrial:
+    """Short students of random real images, one of each kind."""
     own = replace(run, config=applied(run.config, each))
     pixels, labels = real_images(own, teacher, each.ipc)
     images = Candidate(pixels, labels, class_weights(labels), None)
     config = StudentConfig(steps=steps, batch_size=batch_size(run.config), seeds=1)
-    return judged(own, teacher, images, config, run.data.source.fingerprint)
+    top1 = judged(own, teacher, images, config, run.data.source.fingerprint)
+    return trial_of(own.config, steps, top1)
+
+
+def trial_of(
+    config: RunConfig,
+    steps: int,
+    top1: Sequence[float],
+    images: Literal["random", "chosen", "distilled"] = "random",
+) -> BudgetTrial:
+    """What is recorded of short students of a way to spend the budget, which ``config`` has."""
+    return BudgetTrial(
+        ipc=config.barycenter.ipc,
+        quality=(Coding.of(config.coding) or Coding("webp")).quality,
+        views=config.label_views.count or 0,
+        temperature=config.evaluate.label_temperature,
+        images=images,
+        steps=steps,
+        top1=tuple(np.round(top1, 6).tolist()),
+    )
 
 
 def class_weights(labels: Tensor) -> Tensor:
@@ -252,7 +274,8 @@ def judged(
     pixels = coding.seen(images.pixels)
     views = views_of(run, giver, pixels, count) if count else None
     labelled: Labels = "views" if views else "hard"
-    recipe = replace(students, labels=(labelled,), temperature=config.evaluate.temperature)
+    temperature = config.evaluate.label_temperature
+    recipe = replace(students, labels=(labelled,), temperature=temperature)
     shared, own = config.barycenter, replace(config.label_views, count=count, budget=None)
     labels = vars(own) if count else None
     inputs = stable_hash([key, giver.key, shared.ipc, shared.allocation, labels, *coding.key])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
 from wdistill.artifact.manifest import LabelTrial
-from wdistill.config import Labels, RunConfig, StudentConfig
+from wdistill.config import WARM, Labels, RunConfig, StudentConfig
 from wdistill.core.files import has_tensors
 from wdistill.core.processes import Work, share_out
 from wdistill.core.seeds import stream_seed
@@ -39,10 +39,13 @@ def candidates(config: RunConfig, resolution: int) -> tuple[str, ...]:
 
 
 def short_students(config: RunConfig, resolution: int) -> int:
-    """Students that choose: for hard labels, each giver, and one label an image of the best."""
+    """Students that choose: for hard labels, each giver, and of the best another temperature and
+    one label an image.
+    """
     if config.relabel.giver != "auto":
         return 0
-    return (2 + len(candidates(config, resolution))) * len(KINDS) * SHORT.seeds
+    warm = config.evaluate.temperature is None
+    return (2 + warm + len(candidates(config, resolution))) * len(KINDS) * SHORT.seeds
 
 
 def short_steps(config: RunConfig, classes: int) -> int:
@@ -108,11 +111,13 @@ class ChosenLabels:
     Attributes:
         giver: None for hard labels.
         soft_helps: Whether the one label of each image is no worse than its class alone.
+        temperature: At which students should see the giver's labels.
         tried: What the choice was made from; nothing where the settings name the giver.
     """
 
     giver: Giver | None
     soft_helps: bool
+    temperature: float
     tried: tuple[LabelTrial, ...] = ()
 
     @property
@@ -120,61 +125,80 @@ class ChosenLabels:
         return self.giver.name if self.giver else "none"
 
 
+@dataclass(frozen=True)
+class _Way:
+    """A way to label images: by whom, once or view by view, and for which temperature."""
+
+    giver: str
+    labels: Labels
+    temperature: float
+
+
 def choose_giver(
     run: Run,
     teacher: Teacher,
     givers: Mapping[str, Giver],
     images: Candidate,
-    labelled: Callable[[Giver], Labelled],
+    labelled: Callable[[Giver, float], Labelled],
 ) -> ChosenLabels:
     """The giver that the settings name; with `auto` the one whose labels give short students the
     highest mean accuracy, among those with which no kind of student is worse than with hard labels.
+    Of the best giver, labels at a higher temperature are tried as well, where it is left open.
 
     All processes must call it; they share the work.
 
     Args:
         images: With hard labels.
-        labelled: The labels of a giver, as they would be published.
+        labelled: The labels of a giver for a temperature, as they would be published.
     """
-    if run.config.relabel.giver == "none":
-        return ChosenLabels(None, False)
-    if run.config.relabel.giver != "auto":
-        return ChosenLabels(givers[run.config.relabel.giver], run.config.budget is None)
-    scores: dict[tuple[str, str], NDArray[np.float64]] = {}
+    config, usual = run.config, run.config.evaluate.label_temperature
+    if config.relabel.giver == "none":
+        return ChosenLabels(None, False, usual)
+    if config.relabel.giver != "auto":
+        return ChosenLabels(givers[config.relabel.giver], config.budget is None, usual)
+    hard = _Way("none", "hard", usual)
+    scores: dict[_Way, NDArray[np.float64]] = {}
 
-    def score(name: str, kind: Labels, candidate: Candidate, key: str) -> None:
-        config = replace(
-            SHORT,
-            labels=(kind,),
-            steps=short_steps(run.config, len(run.data.class_names)),
-            temperature=run.config.evaluate.temperature,
-        )
-        students = ShortStudents(run, teacher, config, "labels")
-        scores[name, kind] = students.scores(candidate, [key, kind])
+    def score(way: _Way) -> None:
+        given = labelled(givers.get(way.giver, givers["teacher"]), way.temperature)
+        candidate = images
+        if way.labels == "soft":
+            candidate = replace(images, soft=given.soft)
+        elif way.labels == "views":
+            candidate = replace(images, soft=given.soft, views=given.views)
+        students = ShortStudents(run, teacher, _students(run, way), "labels")
+        scores[way] = students.scores(candidate, [given.key, way.labels])
 
-    score("none", "hard", images, labelled(givers["teacher"]).key)
+    def helps(way: _Way) -> bool:
+        return bool((scores[way].mean(1) >= scores[hard].mean(1)).all())
+
+    def best() -> _Way:
+        return max(filter(helps, scores), key=lambda way: scores[way].mean())
+
+    score(hard)
     for name, giver in givers.items():
-        given = labelled(giver)
-        kind: Labels = "soft" if given.views is None else "views"
-        score(name, kind, replace(images, soft=given.soft, views=given.views), given.key)
-    hard = scores["none", "hard"].mean(1)
-    helpful = {n: s.mean() for (n, _), s in scores.items() if bool((s.mean(1) >= hard).all())}
-    name = max(helpful, key=lambda each: helpful[each])
-    chosen = givers.get(name)
-    soft_helps = chosen is not None
-    if run.config.budget is not None:
-        soft_helps = False  # views say more in fewer bytes
-    elif chosen is not None and labelled(chosen).views is not None:
-        given = labelled(chosen)
-        score(name, "soft", replace(images, soft=given.soft), given.key)
-        soft_helps = bool((scores[name, "soft"].mean(1) >= hard).all())
+        views = labelled(giver, usual).views
+        score(_Way(name, "soft" if views is None else "views", usual))
+    if best() != hard and config.evaluate.temperature is None:
+        score(replace(best(), temperature=WARM))
+    way = best()
+    soft_helps = way.labels == "soft"
+    if way.labels == "views" and config.budget is None:  # with one, views say more in fewer bytes
+        once = replace(way, labels="soft")
+        score(once)
+        soft_helps = helps(once)
     tried = tuple(
-        LabelTrial(giver=each, labels=kind, top1=tuple(map(tuple, values.tolist())))
-        for (each, kind), values in scores.items()
+        LabelTrial(**vars(each), top1=tuple(map(tuple, values.tolist())))
+        for each, values in scores.items()
     )
     if run.accelerator.is_main_process:
-        logger.info(_told(name, tried))
-    return ChosenLabels(chosen, soft_helps, tried)
+        logger.info(_told(way.giver, tried))
+    return ChosenLabels(givers.get(way.giver), soft_helps, way.temperature, tried)
+
+
+def _students(run: Run, way: _Way) -> StudentConfig:
+    steps = short_steps(run.config, len(run.data.class_names))
+    return replace(SHORT, labels=(way.labels,), steps=steps, temperature=way.temperature)
 
 
 def _told(name: str, tried: Sequence[LabelTrial]) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
 
 from wdistill.artifact.distilled_set import Candidate
@@ -15,7 +14,6 @@ from wdistill.artifact.manifest import BudgetTrial
 from wdistill.config import StudentConfig
 from wdistill.core.settings import stable_hash
 from wdistill.core.units import StageOutput
-from wdistill.data.content.coding import Coding
 from wdistill.pipeline.choices import budget
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
@@ -96,12 +94,4 @@ def _trial(
     steps = budget.rounds(config)[-1]
     students = StudentConfig(steps=steps, batch_size=budget.batch_size(config), seeds=SEEDS)
     top1 = budget.judged(run, teacher, candidate, students, images.key)
-    coding = Coding.of(config.coding) or Coding("webp")
-    return BudgetTrial(
-        ipc=config.barycenter.ipc,
-        quality=coding.quality,
-        views=config.label_views.count or 0,
-        images=kind,
-        steps=steps,
-        top1=tuple(np.round(top1, 6).tolist()),
-    )
+    return budget.trial_of(config, steps, top1, kind)

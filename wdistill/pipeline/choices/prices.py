@@ -90,7 +90,7 @@ def real_images(run: Run, teacher: Teacher, ipc: int) -> tuple[Tensor, Tensor]:
 
 def views_of(run: Run, giver: Giver, pixels: Tensor, count: int) -> LabelViews:
     config = replace(run.config.label_views, count=count)
-    temperature = run.config.evaluate.temperature
+    temperature = run.config.evaluate.label_temperature
     views = label_views(giver.network, pixels, ViewRecipe(config, temperature, run.config.seed))
     return rounded(views, config.levels, len(run.data.class_names), temperature)
 

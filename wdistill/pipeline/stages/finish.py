@@ -147,6 +147,7 @@ def manifest_of(
         coding=_coding_record(result),
         labels=LabelRecord(
             giver=result.labels.name,
+            temperature=config.evaluate.label_temperature,
             hard_soft=not result.labels.soft_helps,
             tried=result.labels.tried,
         ),
@@ -194,7 +195,7 @@ def _stored_views(config: RunConfig, views: LabelViews | None) -> StoredViews | 
         views=views.count,
         topk=views.logits.shape[1],
         levels=config.label_views.levels,
-        temperature=config.evaluate.temperature,
+        temperature=config.evaluate.label_temperature,
     )
 
 

@@ -208,8 +208,9 @@ def _pack(run: Run, views: LabelViews, key: str) -> list[Path]:
 
 def _views(run: Run, giver: Giver, images: Decoded, count: int) -> _KeyedViews:
     config = run.config.label_views
-    temperature = run.config.evaluate.temperature
-    settings = [count, config.topk, config.levels, config.crop_min, temperature]
+    temperature = run.config.evaluate.label_temperature
+    merged = None if config.topk is None else temperature
+    settings = [count, config.topk, config.levels, config.crop_min, merged]
     recipe = ViewRecipe(replace(config, count=count), temperature, run.config.seed)
 
     def compute(unit: Unit, advance: Advance) -> LabelViews:
@@ -221,4 +222,5 @@ def _views(run: Run, giver: Giver, images: Decoded, count: int) -> _KeyedViews:
     key = stable_hash([images.key, giver.key, settings, "views"])
     stage = Stage(f"views-{giver.name}", key, LabelViews, count, "view")
     every = join(list(run.compute(stage, compute).units))
-    return _KeyedViews(rounded(every, config.levels, len(run.data.class_names), temperature), key)
+    views = rounded(every, config.levels, len(run.data.class_names), temperature)
+    return _KeyedViews(views, stable_hash([key, temperature]))

@@ -55,6 +55,8 @@ def making(manifest: Manifest) -> Json:
         "chosen": manifest.budget is not None and manifest.budget.images == "chosen",
         "images_tried": manifest.budget is not None
         and any(trial.images == "distilled" for trial in manifest.budget.tried),
+        "spent_warm": manifest.budget is not None
+        and any(trial.temperature != 1 for trial in manifest.budget.tried),
         "labels_tried": _labels_tried(manifest.labels),
         "stored": _stored(manifest),
         "start": _STARTS[config.synthesis.init],
@@ -64,7 +66,7 @@ def making(manifest: Manifest) -> Json:
         "iterations": config.synthesis.iterations,
         "entropy": config.synthesis.ce_weight > 0,
         "untouched": manifest.untouched,
-        "temperature": number(config.evaluate.temperature),
+        "temperature": number(manifest.temperature),
         "transport": _transport(manifest),
     }
 
@@ -121,13 +123,17 @@ def _labels_tried(labels: LabelRecord) -> str:
 
 def _spendings(budget: BudgetRecord) -> list[Json]:
     """What a budget could have been spent on: the last accuracy that each was judged by."""
-    last = {(trial.images, trial.ipc, trial.quality, trial.views): trial for trial in budget.tried}
+    last = {
+        (trial.images, trial.ipc, trial.quality, trial.views, trial.temperature): trial
+        for trial in budget.tried
+    }
     return [
         {
             "images": trial.images,
             "ipc": trial.ipc,
             "quality": "lossless" if trial.quality is None else trial.quality,
-            "views": trial.views,
+            "views": f"{trial.views}"
+            + ("" if trial.temperature == 1 else f" (T = {trial.temperature:g})"),
             "steps": trial.steps,
             "top1": percent(trial.mean),
         }

@@ -62,7 +62,7 @@ def snippet_of(manifest: Manifest, row: ResultRow | None, report: Report | None)
         report: That has the row.
     """
     given = _recipe_of(row, report)
-    config = StudentConfig(temperature=manifest.config.evaluate.temperature)
+    config = StudentConfig(temperature=manifest.temperature)
     recipe = given or recipe_for(config, manifest.images)
     student = row.student if row else manifest.teacher.backbone
     ours = student in BUILT_IN and (report is None or student not in report.local_students)
