@@ -304,6 +304,19 @@ def test_students_need_an_optimiser() -> None:
         StudentConfig(optimizers=())
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"barycenter": BarycenterConfig(3), "budget": 9}, "`barycenter.ipc` and `budget`"),
+        ({"barycenter": BarycenterConfig(3, 30)}, "`barycenter.ipc` and `barycenter.images`"),
+        ({"barycenter": BarycenterConfig(images=3), "budget": 9}, "`barycenter.images` and `bud"),
+    ],
+)
+def test_one_number_of_images_says_it_all(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=f"{words}.* are both given; leave one of them out"):
+        RunConfig(**settings)
+
+
 def test_a_budget_is_not_spent_on_png() -> None:
     with pytest.raises(OptionError, match="`budget` is spent on WebP images"):
         RunConfig(coding=CodingConfig("png"), budget=10_000)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from wdistill.cli.main import CONFIGS, cli
@@ -129,6 +130,39 @@ def test_two_numbers_of_images_that_are_typed_are_refused(pair: tuple[str, str])
     first, second = (FLAGS[flag] for flag in pair)
     with pytest.raises(OptionError, match=f"`{first}` and `{second}` are both given; leave one"):
         parsed(RunConfig, pair[0], "4", pair[1], "50")
+
+
+TWO = [
+    ("barycenter: {ipc: 4, images: 50}", "`barycenter.ipc` and `barycenter.images` are both given"),
+    ("barycenter: {ipc: 4}\nbudget: 30000", "`barycenter.ipc` and `budget` are both given"),
+    ("barycenter: {images: 50}\nbudget: 30000", "`barycenter.images` and `budget` are both given"),
+    (
+        "label_views: {budget: 3000}\nbudget: 30000",
+        "`label_views.budget` has no effect with `budget`, which views fill",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), TWO)
+def test_two_numbers_of_images_in_a_file_are_refused(text: str, words: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", text)
+    with pytest.raises(OptionError) as caught:
+        parsed(RunConfig, "--config", path)
+    assert str(caught.value) == f"'{path}': {words}; leave one of them out"
+    with pytest.raises(OptionError, match=words):
+        RunConfig.from_dict(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_file_of_all_settings_may_say_another_number_of_images(name: str, tmp_path: Path) -> None:
+    """That of `wdistill config`, which has the default number per class as well."""
+    lines = CliRunner().invoke(cli, ["config", "run"]).output.splitlines()
+    label = "  " * name.count(".") + name.rpartition(".")[2]  # label_views has a budget too
+    place = next(i for i, line in enumerate(lines) if line.startswith(f"{label}: "))
+    lines[place] = f"{label}: {NUMBERS[name]}"
+    path = write(tmp_path / "a.yaml", "\n".join(lines))
+    config, _ = parsed(RunConfig, "--config", path)
+    assert config.changed() == {name: NUMBERS[name]}
 
 
 def test_a_flag_may_complete_the_file(tmp_path: Path) -> None:

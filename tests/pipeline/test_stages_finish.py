@@ -20,7 +20,7 @@ def test_a_set_that_is_renamed_has_no_manifest_until_it_is_written_again(
     root = tmp_path / "publish"
     (root / "ipc3-9B").mkdir(parents=True)
     (root / "ipc3-9B" / "wdistill.json").touch()
-    run: Any = SimpleNamespace(folder=tmp_path, config=RunConfig(budget=9), ipc=2)
+    run: Any = SimpleNamespace(folder=tmp_path, config=RunConfig(), budget=9, ipc=2)
     seen: list[list[Path]] = []
     rename = Path.rename
 

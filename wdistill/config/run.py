@@ -59,14 +59,30 @@ class RunConfig(Settings):
             raise OptionError(
                 "`budget` is spent on WebP images, but `coding.image_format` is png; leave it out"
             )
-        if self.barycenter.images is not None and self.budget is not None:
-            raise OptionError(
-                "`barycenter.images` and `budget` are both given; leave one of them out"
-            )
+        self._check_numbers()
         if "views" in self.evaluate.labels and self.label_views.count == 0:
             raise OptionError(
                 "`evaluate.labels=views` needs stored views; give their number with "
                 "`label_views.count`"
+            )
+
+    def _check_numbers(self) -> None:
+        """One number of images, or one budget, says it all. The default of ``ipc`` stands for none
+        given, since a file with all settings has it.
+        """
+        own = self.barycenter
+        given = {
+            "barycenter.ipc": own.ipc != BarycenterConfig.ipc,
+            "barycenter.images": own.images is not None,
+            "budget": self.budget is not None,
+        }
+        names = [f"`{name}`" for name, is_given in given.items() if is_given]
+        if len(names) > 1:
+            raise OptionError(f"{names[0]} and {names[1]} are both given; leave one of them out")
+        if self.budget is not None and self.label_views.budget is not None:
+            raise OptionError(
+                "`label_views.budget` has no effect with `budget`, which views fill; leave one of "
+                "them out"
             )
 
     @property

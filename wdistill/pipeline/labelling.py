@@ -58,7 +58,7 @@ def label_images(
     def size(quality: int) -> int:
         return written(coded_as(Coding("webp", quality))[1], run.work)
 
-    budget, room = run.config.budget, None
+    budget, room = run.budget, None
     if budget is not None:
         room = budget - written(coded_as(coding)[1], run.work)
         if room < FOR_VIEWS * budget and run.config.label_views.count:

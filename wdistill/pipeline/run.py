@@ -220,7 +220,7 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
     if run.config.budget is not None:
         with _timed(run, "budget"):
             spent = spend(run, teacher)
-        run = replace(run, config=spent.config)
+        run = replace(run, config=spent.config, budget=given.budget)
     with _timed(run, "transport"):
         run = share_out_images(run, teacher)
         transport = transport_stage(run, teacher)

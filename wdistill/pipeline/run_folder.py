@@ -39,7 +39,9 @@ SECONDS = "seconds.json"
 class Run:
     """What all stages need: settings, data, folder and devices.
 
-    shares: images of each class, once they are shared out; None for equal numbers.
+    Attributes:
+        shares: Images of each class, once they are shared out; None for equal numbers.
+        budget: Bytes of the files, once the settings say what they are spent on in their place.
     """
 
     config: RunConfig
@@ -50,6 +52,7 @@ class Run:
     quiet: bool
     shard: Shard | None = None
     shares: tuple[int, ...] | None = None
+    budget: int | None = None
 
     def at(self, temperature: float) -> Run:
         """The same with labels at this temperature where the settings leave it open."""

@@ -60,7 +60,9 @@ class Spending:
 
 @dataclass(frozen=True)
 class Spent:
-    """tried: the spendings that were compared, with the accuracies of short students."""
+    """config: with what the budget is spent on in its place; tried: the spendings that were
+    compared, with the accuracies of short students.
+    """
 
     config: RunConfig
     tried: tuple[BudgetTrial, ...] = ()
@@ -104,10 +106,11 @@ def spend(run: Run, teacher: Teacher) -> Spent:
 
 
 def applied(config: RunConfig, chosen: Spending) -> RunConfig:
-    """``config`` with what was chosen in place of what was left open."""
+    """``config`` with what was chosen in place of the budget and of what was left open."""
     quality = "lossless" if chosen.quality is None else str(chosen.quality)
     return replace(
         config,
+        budget=None,
         barycenter=replace(config.barycenter, ipc=chosen.ipc),
         coding=replace(config.coding, image_format="webp", image_quality=quality),
         label_views=replace(config.label_views, count=chosen.views),
@@ -168,11 +171,11 @@ def rough(config: RunConfig, sample: Tensor, counts: Sequence[int]) -> RunConfig
     image = float(np.mean(file_sizes(sample, Coding("webp", 20), False)))
     images = int(config.budget / (GROWTH * image + LABEL_BYTES + 10 * (len(counts) / 2)))
     ipc = max(1, min(MOST_IPC, even_share(counts, images)))
-    settings = replace(applied(config, Spending(ipc, 20, 10)), budget=None)
+    settings = applied(config, Spending(ipc, 20, 10))
     if min(counts) >= ipc:
         return settings
     total = sum(min(ipc, count) for count in counts)  # as many, however they are shared out
-    unequal = replace(settings.barycenter, images=total, allocation="w2")
+    unequal = replace(config.barycenter, images=total, allocation="w2")
     return replace(settings, barycenter=unequal)
 
 
@@ -276,7 +279,7 @@ def judged(
     labelled: Labels = "views" if views else "hard"
     temperature = config.evaluate.label_temperature
     recipe = replace(students, labels=(labelled,), temperature=temperature)
-    shared, own = config.barycenter, replace(config.label_views, count=count, budget=None)
+    shared, own = config.barycenter, replace(config.label_views, count=count)
     labels = vars(own) if count else None
     inputs = stable_hash([key, giver.key, shared.ipc, shared.allocation, labels, *coding.key])
     candidate = replace(images, pixels=pixels, views=views)

@@ -155,7 +155,7 @@ def choose_giver(
     if config.relabel.giver == "none":
         return ChosenLabels(None, False, usual)
     if config.relabel.giver != "auto":
-        return ChosenLabels(givers[config.relabel.giver], config.budget is None, usual)
+        return ChosenLabels(givers[config.relabel.giver], run.budget is None, usual)
     hard = _Way("none", "hard", usual)
     scores: dict[_Way, NDArray[np.float64]] = {}
 
@@ -182,8 +182,8 @@ def choose_giver(
     if best() != hard and config.evaluate.temperature is None:
         score(replace(best(), temperature=WARM))
     way = best()
-    soft_helps = way.labels == "soft"
-    if way.labels == "views" and config.budget is None:  # with one, views say more in fewer bytes
+    soft_helps = way.labels == "soft" and run.budget is None
+    if way.labels == "views" and run.budget is None:  # with one, views say more in fewer bytes
         once = replace(way, labels="soft")
         score(once)
         soft_helps = helps(once)

@@ -63,7 +63,7 @@ def choose_images(
         synthesis: The images of a run.
     """
     config = run.config
-    if config.budget is None or config.synthesis.init != "real" or not config.synthesis.iterations:
+    if run.budget is None or config.synthesis.init != "real" or not config.synthesis.iterations:
         return ChosenImages(synthesis(run))
     if run.ipc > MOST_SYNTHESISED:
         unchanged = replace(config, synthesis=replace(config.synthesis, iterations=0))

@@ -60,7 +60,7 @@ def _as_far_as_present(run: Run, teacher: Teacher) -> Run:
     names, ipc = run.data.class_names, run.ipc
     present = torch.bincount(teacher.train.labels, minlength=len(names)).tolist()
     rare = [label for label, count in enumerate(present) if count < ipc]
-    if run.config.budget is None or not rare:
+    if run.budget is None or not rare:
         return run
     if run.accelerator.is_main_process:
         some = [f"{clean(names[label])} {present[label]}" for label in rare[:SHOWN]]

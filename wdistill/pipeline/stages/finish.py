@@ -152,8 +152,8 @@ def manifest_of(
             tried=result.labels.tried,
         ),
         budget=None
-        if config.budget is None
-        else BudgetRecord(bytes=config.budget, tried=result.spendings, images=result.images),
+        if run.budget is None
+        else BudgetRecord(bytes=run.budget, tried=result.spendings, images=result.images),
         teacher=teacher.description,
         revisions=networks.revisions,
         local_students=networks.local_students,
@@ -221,7 +221,7 @@ def _set_folder(run: Run) -> Path:
     the same run with other labels and so another number of images in its budget, is renamed.
     """
     root, own = run.folder / PUBLISH, run.config
-    name = set_name(run.ipc, own.barycenter.allocation, own.budget, own.synthesis.aim)
+    name = set_name(run.ipc, own.barycenter.allocation, run.budget, own.synthesis.aim)
     folder = root / name
     earlier = set_folders(root)
     if len(earlier) == 1 and not folder.exists():
