@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +21,12 @@ from wdistill.artifact.manifest import Manifest, read_manifest
 from wdistill.config import WARM, RunConfig, StudentConfig
 from wdistill.data.content.coding import Coding
 from wdistill.errors import OptionError
+from wdistill.evaluation.metrics import nearest_real
 from wdistill.pipeline.choices import budget as stage
 from wdistill.pipeline.choices import images
 from wdistill.pipeline.choices.prices import finest_coding
 from wdistill.pipeline.choices.short import ShortStudents
+from wdistill.pipeline.stages import labels as label_stages
 
 TINY = (
     "--iterations", "2", "--feature-spaces", "none", "--no-evaluate", "--allow-weak-teacher",
@@ -202,13 +204,31 @@ def test_students_of_other_labels_or_shares_are_trained_anew(
 def test_hard_labels_leave_their_bytes_to_the_images(
     source: Path, teacher: Path, tmp_path: Path
 ) -> None:
+    """And what the card says of their distance is true of the files that this makes of them."""
     options = ("--budget", "25kB", "--label-giver", "none", "--label-views", "4")
+    real: list[np.ndarray] = []
+
+    def noted(pixels: torch.Tensor, batches: Iterable[torch.Tensor], device: torch.device) -> Any:
+        every = torch.cat(list(batches))
+        real.append(every.flatten(1).numpy() / 255)
+        return nearest_real(pixels, [every], device)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "STEPS", (2,))
+        patch.setattr(label_stages, "nearest_real", noted)
         done = run_wdistill(*command(source, teacher, *options, "--output", tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     manifest = kept(tmp_path / "run", 25_000)
     assert manifest.label_views is None
+    planned = {trial.quality for trial in manifest.budget.tried} if manifest.budget else set()
+    assert manifest.coding.quality not in planned
+    distilled, nearest = read_distilled(one_set(tmp_path / "run")), []
+    pixels = distilled.images.transpose(0, 3, 1, 2).reshape(len(distilled), -1) / 255
+    for label in range(10):
+        each = pixels[distilled.labels == label][:, None] - real[label][None]
+        nearest.append(np.sqrt((each**2).mean(2)).min(1))
+    for found, expected in zip(manifest.distances.nearest_real_rmse, nearest, strict=True):
+        assert found == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.slow

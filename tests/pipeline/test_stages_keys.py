@@ -117,9 +117,9 @@ def keys(
     coding = Coding.of(config.coding) or Coding()
     images = synthesis.synthesis_stage(run, ready, pool, barycenters, coding)  # type: ignore[arg-type]
     files.files_stage(run, images, coding, grey=False)
-    labels.nearest_stage(run, ready, images, coding)
     pixels = torch.zeros(20, 3, 1, 1, dtype=torch.uint8)
     decoded = labels.Decoded(pixels, 1, stable_hash([images.key, *coding.key]))
+    labels.nearest_stage(run, ready, decoded.key, lambda unit: pixels[run.unit_rows(unit)])
     giver = Giver("teacher", ready.network, ready.key)
     labels.soft_stage(run, giver, decoded)
     labels.views_stage(run, giver, decoded)

@@ -33,12 +33,13 @@ from wdistill.transport.plan import TransportUnit
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """coding: of the images, which a budget may have changed."""
+    """coding: of the images, which a budget may have changed; key: of what they depend on."""
 
     labels: ChosenLabels
     distilled: DistilledSet
     views: PackedViews | None
     coding: Coding
+    key: str
 
 
 def label_images(
@@ -87,7 +88,7 @@ def label_images(
     views = packed_views(chosen.giver, chosen.temperature) if chosen.giver else None
     if budget is not None and views is None:
         coding = finest_coding(size, budget)
-        return LabelledImages(chosen, coded_as(coding)[1], None, coding)
+        coded, hard = coded_as(coding)
     if given is not None and chosen.soft_helps:
         hard = replace(hard, soft_labels=given.soft.numpy())
-    return LabelledImages(chosen, hard, views, coding)
+    return LabelledImages(chosen, hard, views, coding, coded.key)

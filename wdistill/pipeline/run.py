@@ -21,8 +21,8 @@ from wdistill.core.log import log_to_folder
 from wdistill.core.machine.meeting import main_process_first, meet, together
 from wdistill.core.machine.numerics import repeatable
 from wdistill.core.machine.resources import used
-from wdistill.core.settings import flat
-from wdistill.core.units import Shard, StageOutput
+from wdistill.core.settings import flat, stable_hash
+from wdistill.core.units import Shard, StageOutput, Unit
 from wdistill.data.content.coding import Coding
 from wdistill.data.content.leaks import Pixels
 from wdistill.data.dataset import ImageData, load_data
@@ -244,15 +244,17 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         coding = chosen.coding
         made = choose_images(run, teacher, partial(synthesis, coding=coding))
         images = made.images
-    with _timed(run, "nearest"):
-        nearest = nearest_stage(run, teacher, images, coding)
     if run.shard is not None:
-        if run.accelerator.is_main_process:
-            write_shard(run.work, run.shard, command)
+        _finish_shard(run, run.shard, teacher, images, coding, command)
         return
     with _timed(run, "relabel"):
         labelled = label_images(run, teacher, transport, images, coding)
         run = run.at(labelled.labels.temperature)
+    with _timed(run, "nearest"):  # of the files as they are published, which a budget may recode
+        published = torch.from_numpy(labelled.distilled.images).permute(0, 3, 1, 2)
+        nearest = nearest_stage(
+            run, teacher, labelled.key, lambda unit: published[run.unit_rows(unit)]
+        )
     if run.accelerator.is_main_process:
         draw_pictures(run, images.units)
     distances = torch.cat([unit.values for unit in nearest.units]).numpy()
@@ -280,3 +282,20 @@ def _run_stages(run: Run, networks: Networks, pixels: Pixels, command: str) -> N
         if evaluation is not None:
             publish_own_report(run, *evaluation, command)
     meet(run.accelerator)
+
+
+def _finish_shard(
+    run: Run,
+    shard: Shard,
+    teacher: Teacher,
+    images: StageOutput[DistilledUnit],
+    coding: Coding,
+    command: str,
+) -> None:
+    def shown(unit: Unit) -> torch.Tensor:
+        return coding.seen(images.units[unit.index].pixels)
+
+    with _timed(run, "nearest"):
+        nearest_stage(run, teacher, stable_hash([images.key, *coding.key]), shown)
+    if run.accelerator.is_main_process:
+        write_shard(run.work, shard, command)

@@ -88,6 +88,10 @@ class Run:
         start = sum(self.counts[:label])
         return slice(start, start + self.counts[label])
 
+    def unit_rows(self, unit: Unit) -> slice:
+        """The images of a unit among all."""
+        return slice(self.rows(unit.classes[0]).start, self.rows(unit.classes[-1]).stop)
+
     @property
     def work(self) -> Path:
         return self.folder / "work"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,6 @@ from wdistill.core.seeds import stream
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.core.units import Advance, Stage, StageOutput, Tensors, Unit
-from wdistill.data.content.coding import Coding
 from wdistill.errors import OptionError
 from wdistill.evaluation.metrics import nearest_real
 from wdistill.labels.codec import encode, fit, is_encoded, parts_of
@@ -26,7 +26,6 @@ from wdistill.labels.views import LabelViews, ViewRecipe, join, label_views, rou
 from wdistill.pipeline.choices.givers import Giver
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
-from wdistill.synthesis.optimise import DistilledUnit
 
 logger = logging.getLogger(__name__)
 MOST_VIEWS = 1000  # of an image
@@ -47,24 +46,26 @@ class UnitValues:
 
 
 def nearest_stage(
-    run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], coding: Coding
+    run: Run, teacher: Teacher, key: str, shown: Callable[[Unit], Tensor]
 ) -> StageOutput[UnitValues]:
     """Distances (M,) of each unit's images, as a reader gets them, to the nearest real ones of
     their class, see :func:`nearest_real`.
+
+    Args:
+        key: A hash of what the images depend on, their coding included.
+        shown: The images of a unit (M, 3, R, R) uint8, decoded.
     """
-    key = stable_hash([images.key, *coding.key, "nearest in rows"])
 
     def compute(unit: Unit, advance: Advance) -> UnitValues:
         distances = []
-        shown = coding.seen(images.units[unit.index].pixels)
         counts = [run.counts[label] for label in unit.classes]
-        for label, pixels in zip(unit.classes, shown.split(counts), strict=True):
+        for label, pixels in zip(unit.classes, shown(unit).split(counts), strict=True):
             real = teacher.images.batches(teacher.class_rows(label), 512)
             distances.append(nearest_real(pixels, real, teacher.network.device)[1])
             advance(1)
         return UnitValues(torch.cat(distances))
 
-    return run.compute(Stage("nearest", key, UnitValues), compute)
+    return run.compute(Stage("nearest", stable_hash([key, "nearest"]), UnitValues), compute)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,8 +215,8 @@ def _views(run: Run, giver: Giver, images: Decoded, count: int) -> _KeyedViews:
     recipe = ViewRecipe(replace(config, count=count), temperature, run.config.seed)
 
     def compute(unit: Unit, advance: Advance) -> LabelViews:
-        first, last = (run.rows(label) for label in (unit.classes[0], unit.classes[-1]))
-        rows = torch.arange(first.start, last.stop)
+        place = run.unit_rows(unit)
+        rows = torch.arange(place.start, place.stop)
         ticks = len(unit.classes)
         return label_views(giver.network, images.pixels, recipe, rows, lambda: advance(ticks))
 
