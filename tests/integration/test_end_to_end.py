@@ -141,6 +141,29 @@ def test_label_views_are_added_without_computing_anything_else(
     assert len(views) == 3 * 20
 
 
+def test_files_of_an_earlier_coding_and_of_earlier_views_do_not_stay(
+    finished: Path, source: Path, tmp_path: Path
+) -> None:
+    """And a run that goes back to those settings ends with the same bytes."""
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+
+    def run(*options: str) -> tuple[list[str], list[str]]:
+        done = run_wdistill("run", "--dataset", source, "--output", folder, *QUICK, *options)
+        assert done.returncode == 0, done.stderr
+        names = [path.name for path in (folder / "work").iterdir()]
+        packed = [name for name in names if name.startswith("packed-")]
+        return sorted({n.rsplit("-", 1)[0] for n in names if n.startswith("files-")}), packed
+
+    fine, three = run("--image-quality", "90", "--label-views", "3")
+    published = parquet_bytes(folder)
+    assert (fine, len(three)) == (["files-webp90"], 1)
+    middling, two = run("--image-quality", "70", "--label-views", "2")
+    assert (middling, len(two)) == (["files-webp70"], 1)
+    assert two != three
+    assert run("--image-quality", "90", "--label-views", "3") == (fine, three)
+    assert parquet_bytes(folder) == published
+
+
 def test_another_run_is_refused_by_a_folder_that_holds_one(finished: Path, source: Path) -> None:
     done = run_wdistill("run", "--dataset", source, "--output", finished, *QUICK, "--seed", "7")
     assert done.returncode == 1

@@ -17,6 +17,7 @@ from PIL import Image
 
 from wdistill.artifact.parquet import read_label_views, write_label_views
 from wdistill.config import RunConfig
+from wdistill.core.files import write_tensors
 from wdistill.core.units import StageOutput
 from wdistill.data.content.coding import Coding
 from wdistill.errors import OptionError
@@ -152,6 +153,22 @@ def test_packed_labels_that_were_damaged_are_made_again(
     assert data != whole[1]
     paths[1].write_bytes(data)
     assert bytes_of(labels._pack(run, views, "key")) == whole
+
+
+def test_what_the_folder_still_resumes_from_is_not_removed(tmp_path: Path) -> None:
+    """Files of every coding that was asked for, and packed views of every giver."""
+    run, _ = scene(tmp_path)
+    run.work.mkdir()
+    for giver, key in (("teacher", "a"), ("committee", "b")):
+        write_tensors(run.work / f"views-{giver}-00000.safetensors", {}, {"key": key})
+    files_of = [f"files-{coding}-00000.safetensors" for coding in ("webp", "webp60", "webp6")]
+    packed = [f"packed-{key}-0-{stop}.parquet" for key in "abc" for stop in (5, 9)]
+    for name in [*files_of, *packed]:
+        (run.work / name).touch()
+    files.remove_other_files(run, [Coding("webp"), Coding("webp", 60)])
+    labels.remove_other_packed(run)
+    left = {path.name for path in run.work.iterdir() if not path.name.startswith("views-")}
+    assert left == {*files_of[:2], *packed[:4]}
 
 
 def test_labels_without_room_in_a_budget_name_the_budget(

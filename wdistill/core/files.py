@@ -156,6 +156,13 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def key_of(path: Path) -> str | None:
+    """The key in the metadata of a file of tensors, which are not read."""
+    with guarded(path), safe_open(path, framework="pt") as file:
+        key: str | None = (file.metadata() or {}).get("key")
+    return key
+
+
 def has_tensors(path: Path, key: str) -> bool:
     """Whether ``path`` is a sound file of tensors whose metadata have this ``key``."""
     try:

@@ -23,9 +23,15 @@ from wdistill.pipeline.choices.givers import (
 )
 from wdistill.pipeline.choices.prices import finest_coding, written
 from wdistill.pipeline.run_folder import Run
-from wdistill.pipeline.stages.files import CodedImages, code_images
+from wdistill.pipeline.stages.files import CodedImages, code_images, remove_other_files
 from wdistill.pipeline.stages.finish import hard_set
-from wdistill.pipeline.stages.labels import Decoded, PackedViews, soft_stage, views_stage
+from wdistill.pipeline.stages.labels import (
+    Decoded,
+    PackedViews,
+    remove_other_packed,
+    soft_stage,
+    views_stage,
+)
 from wdistill.pipeline.teacher import Teacher
 from wdistill.synthesis.optimise import DistilledUnit
 from wdistill.transport.plan import TransportUnit
@@ -49,10 +55,14 @@ def label_images(
     images: StageOutput[DistilledUnit],
     coding: Coding,
 ) -> LabelledImages:
-    """Choose who labels the images, and put images and labels together."""
+    """Choose who labels the images, and put images and labels together. What the folder had of
+    other codings and views is then removed.
+    """
+    codings: list[Coding] = []
 
     @cache
     def coded_as(coding: Coding) -> tuple[CodedImages, DistilledSet]:
+        codings.append(coding)
         coded = code_images(run, images, coding)
         return coded, hard_set(run, transport, coded)
 
@@ -91,4 +101,6 @@ def label_images(
         coded, hard = coded_as(coding)
     if given is not None and chosen.soft_helps:
         hard = replace(hard, soft_labels=given.soft.numpy())
+    remove_other_files(run, codings)
+    remove_other_packed(run)
     return LabelledImages(chosen, hard, views, coding, coded.key)

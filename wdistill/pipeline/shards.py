@@ -7,13 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
-
 from wdistill.config import RunConfig
 from wdistill.core.files import (
     IDENTITY,
     atomic_write,
     guarded,
+    key_of,
     locked,
     read_json,
     read_tensors,
@@ -133,7 +132,7 @@ def _units(parts: Sequence[Path]) -> list[Path]:
     keys: dict[str, tuple[str, Path]] = {}
     for part in parts:
         for path in sorted((part / "work").glob("*-[0-9][0-9][0-9][0-9][0-9].safetensors")):
-            stage, key = path.name.rsplit("-", 1)[0], _key(path)
+            stage, key = path.name.rsplit("-", 1)[0], str(key_of(path))
             stage_key, first_part = keys.setdefault(stage, (key, part))
             if key != stage_key:
                 raise RunFolderError(
@@ -142,11 +141,6 @@ def _units(parts: Sequence[Path]) -> list[Path]:
                 )
             units.setdefault(path.name, path)
     return list(units.values())
-
-
-def _key(path: Path) -> str:
-    with guarded(path), safe_open(path, framework="pt") as file:
-        return str((file.metadata() or {}).get("key"))
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wdistill.artifact.parquet import Pictures
-from wdistill.core.files import on_disk
+from wdistill.core.files import on_disk, remove
 from wdistill.core.settings import stable_hash
 from wdistill.core.units import Advance, Stage, StageOutput, Tensors, Unit
 from wdistill.data.content.coding import Coding, coder_version, decode_files, is_grey
@@ -79,7 +79,6 @@ def files_stage(
     run: Run, images: StageOutput[DistilledUnit], coding: Coding, grey: bool
 ) -> StageOutput[UnitFiles]:
     """The files of each unit's images; ``grey``: whether no image of the set has any colour."""
-    quality = "" if coding.is_lossless else coding.quality
     version = coder_version(coding.format)
 
     def compute(unit: Unit, advance: Advance) -> UnitFiles:
@@ -89,7 +88,19 @@ def files_stage(
         return UnitFiles(torch.from_numpy(content), torch.tensor([len(file) for file in files]))
 
     key = stable_hash([images.key, str(coding), version, grey, "files"])
-    return run.compute(Stage(f"files-{coding.format}{quality}", key, UnitFiles), compute)
+    return run.compute(Stage(_name(coding), key, UnitFiles), compute)
+
+
+def remove_other_files(run: Run, codings: Iterable[Coding]) -> None:
+    """Remove files of images in codings other than these. Coding is soon done again."""
+    names = {_name(coding) for coding in codings}
+    every = run.work.glob("files-*.safetensors")
+    remove(*(path for path in every if path.name.rsplit("-", 1)[0] not in names))
+
+
+def _name(coding: Coding) -> str:
+    """Of the stage."""
+    return f"files-{coding.format}{'' if coding.is_lossless else coding.quality}"
 
 
 def _rows(unit: DistilledUnit) -> NDArray[np.uint8]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from wdistill.core.files import atomic_write
+from wdistill.core.files import atomic_write, key_of, remove
 from wdistill.core.machine.resources import own_cores
 from wdistill.core.processes import Work, share_out
 from wdistill.core.seeds import stream
 from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.core.units import Advance, Stage, StageOutput, Tensors, Unit
-from wdistill.errors import OptionError
+from wdistill.errors import OptionError, RunFolderError
 from wdistill.evaluation.metrics import nearest_real
 from wdistill.labels.codec import encode, fit, is_encoded, parts_of
 from wdistill.labels.soft import soft_labels
@@ -205,6 +206,16 @@ def _pack(run: Run, views: LabelViews, key: str) -> list[Path]:
         )
         share_out(work, run.accelerator, run.quiet or len(parts) == 1)
     return paths
+
+
+def remove_other_packed(run: Run) -> None:
+    """Remove packed views that no views in the folder belong to any more."""
+    keys = set()
+    for path in run.work.glob("views-*.safetensors"):
+        with suppress(RunFolderError):
+            keys.add(key_of(path))
+    every = run.work.glob("packed-*.parquet")
+    remove(*(path for path in every if path.name.split("-")[1] not in keys))
 
 
 def _views(run: Run, giver: Giver, images: Decoded, count: int) -> _KeyedViews:
