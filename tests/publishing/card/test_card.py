@@ -445,7 +445,7 @@ def test_the_snippet_is_the_student_of_the_first_row(tmp_path: Path) -> None:
     text = section(render_card(publish(tmp_path, report=found)), "Train on it")
     assert text.lstrip().startswith("PyTorch and transformers, no other code needed. This trains")
     assert "This trains a student of the table above as it was trained there" in text
-    assert f"{first.student}, hard labels, {first.steps:,} steps" in text
+    assert f"{first.student}, hard labels, AdamW, {first.steps:,} steps" in text
     assert f"lr={found.recipe.lr:g}, weight_decay={found.recipe.weight_decay:g})" in text
     assert f"[:{first.steps}]:" in text
     assert 'F.one_hot(data["label"], 3)' in text
@@ -478,6 +478,30 @@ def test_the_snippet_is_the_student_of_the_first_row(tmp_path: Path) -> None:
         assert said in section(render_card(other), "Train on it")
     plain = section(render_card(publish(tmp_path / "plain")), "Train on it")
     assert "no student was trained on these files before they were published" in plain
+
+
+@pytest.mark.parametrize("first", ["AdamW", "SGD"])
+def test_of_two_optimisers_the_card_names_that_of_its_headline_and_code(
+    first: str, tmp_path: Path
+) -> None:
+    adamw = report(NAMES).recipe
+    sgd = adamw.model_copy(update={"optimizer": "SGD", "lr": 0.05, "momentum": 0.9})
+    recipes = {"AdamW": adamw, "SGD": sgd}
+    names = (first, *(recipes.keys() - {first}))
+    rows = [report_row(kind, names=NAMES, optimizer=name)
+            for name in names for kind in ("distilled", "random")]  # fmt: skip
+    own, other = (recipes[name] for name in names)
+    both = report(NAMES, rows=rows, recipe=own, other_recipes=[other])
+    card = render_card(publish(tmp_path, report=both))
+    assert f"hard labels and {first}, reaches" in card
+    text = section(card, "Train on it")
+    assert f"hard labels, {first}, {rows[0].steps:,} steps." in text
+    assert f"torch.optim.{first}(" in text
+    named = [each.model_copy(update={"name": "classic"}) for each in (own, other)]
+    theirs = report(NAMES, rows=rows, recipe=named[0], other_recipes=[named[1]])
+    text = section(render_card(publish(tmp_path / "theirs", report=theirs)), "Train on it")
+    assert "by another recipe than there" in text
+    assert "Its optimiser is AdamW." in text
 
 
 LOOK = """

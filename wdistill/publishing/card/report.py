@@ -213,9 +213,12 @@ def _headline(report: Report) -> str:
     distilled, random = row_of(rows, "distilled"), row_of(rows, "random")
     if distilled is None:
         return ""
+    labels = LABELS[distilled.labels]
+    if len(optimizers_of(report.rows)) > 1:
+        labels += f" and {distilled.optimizer}"
     text = (
-        f"A new {distilled.student} that sees nothing but these files, with "
-        f"{LABELS[distilled.labels]}, reaches {score(distilled)} in {distilled.steps:,} steps"
+        f"A new {distilled.student} that sees nothing but these files, with {labels}, reaches "
+        f"{score(distilled)} in {distilled.steps:,} steps"
     )
     if random is not None:
         text += f"; with as many random real images, treated alike, {score(random)}"

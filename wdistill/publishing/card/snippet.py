@@ -29,6 +29,7 @@ class Snippet:
         imports: What the network needs beside PyTorch.
         model: The lines that build it.
         logits: What is to be taken of its output.
+        under: The name of the optimiser.
         optimizer: The lines that make optimiser and schedule.
         steps: Of the optimiser.
         batch: Images or views of a step; those of an epoch are cut into nearly equal batches.
@@ -45,6 +46,7 @@ class Snippet:
     imports: str
     model: str
     logits: str
+    under: str
     optimizer: str
     steps: int
     batch: int
@@ -86,6 +88,7 @@ def snippet_of(manifest: Manifest, row: ResultRow | None, report: Report | None)
         imports=imports,
         model=model,
         logits=logits,
+        under=recipe.optimizer,
         optimizer=_optimizer(recipe),
         steps=recipe.steps,
         batch=batch,
