@@ -33,7 +33,9 @@ from wdistill.errors import OptionError
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Run folder; the same command resumes it. [default: runs/<dataset>-ipc<n>]",
+    help="Run folder; the same command resumes it. [default: runs/<dataset>-ipc10, or by what is "
+    "given -100images or -37500B, then -w2 of --allocation w2, -convnet of --for convnet, and "
+    "-shard-1-of-4 of a part]",
 )
 @click.option(
     "--push-to",

@@ -122,8 +122,7 @@ class Run:
 
 
 def default_output(config: RunConfig, shard: Shard | None = None) -> Path:
-    """runs/<last part of the dataset's name>-ipc<n>, -<n>images or -<budget>B, plus the shard's
-    name.
+    """runs/<last part of the dataset's name>-<size>, see :func:`_size`, plus the shard's name.
 
     A glob pattern takes the name of its folder; characters other than letters, digits, ``_``, ``.``
     and ``-`` become ``-``.

@@ -51,7 +51,9 @@ def distill(
             that of ``config``, or else the Fashion-MNIST subset in the package.
         backbone: Image classifier whose features are used: Hub id, folder or built-in name.
         ipc: Images per class; of a number in all, or unequal ones, ``barycenter`` in ``config``.
-        output: The run's folder; by default ``runs/<dataset>-ipc<n>``.
+        output: The run's folder; by default ``runs/<dataset>-ipc10``, or by what ``config`` gives
+            ``-100images`` or ``-37500B``, then ``-w2`` and ``-convnet``, and ``-shard-1-of-4`` of a
+            part.
         config: All settings that change the result. The arguments above override it.
         runtime: Device, workers, progress bars, tracking, streaming, shard.
 
