@@ -26,6 +26,7 @@ from wdistill.errors import DataError, OptionError, WdistillError
 from wdistill.evaluation.sets.baselines import herding
 from wdistill.evaluation.sets.order import in_order_of
 from wdistill.evaluation.sets.subject import against, open_subject
+from wdistill.evaluation.wording import COUNTED
 
 STEPS = ("--steps", "8", "--batch-size", "10", "--seeds", "2", "--student", "convnet-w64")
 
@@ -83,6 +84,16 @@ def test_all_sets_of_images_get_the_same_steps(report: dict[str, Any]) -> None:
         assert np.trace(counts) / counts.sum() == pytest.approx(row["top1_mean"])
         assert row["top5_mean"] >= row["top1_mean"]
         assert row["curve"]["step"][-1] == 8
+
+
+def test_sizes_are_what_they_are_said_to_be(run: Path, report: dict[str, Any]) -> None:
+    """See COUNTED: image files, classes and weights, and not the parquet files around them."""
+    own = [r for r in report["rows"] if (r["images"], r["labels"]) == ("distilled", "hard")]
+    (size,) = {row["bytes"] for row in own}
+    (path,) = one_set(run).glob("data/*.parquet")
+    files = [len(cell["bytes"]) for cell in pq.read_table(path)["image"].to_pylist()]
+    assert size == sum(files) + len(files) * (4 + 8) != path.stat().st_size
+    assert "counted before parquet: files of images, 4 bytes for a weight, 8 for a class" in COUNTED
 
 
 def test_bytes_grow_with_images_and_labels(report: dict[str, Any]) -> None:

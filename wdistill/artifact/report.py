@@ -100,8 +100,9 @@ class ResultRow(Record):
 
     optimizer: that of their recipe; images: distilled, random, nearest, herding, k-centre, easy,
     tiles, noise or full; labels: hard, soft, views or teacher; ipc: images per class; bytes: of the
-    images and what labels them; top1, top5: shares of the test images after the last step, std
-    being the sample deviation over seeds; top5: None where there are no more than five classes;
+    files of the images and of what labels them, before they are put into parquet, but of labels of
+    views as their parquet files take; top1, top5: shares of the test images after the last step,
+    std being the sample deviation over seeds; top5: None where there are no more than five classes;
     per_class: mean top-1 accuracy of each; confusion: counts added up over seeds, row: true class,
     column: answer.
     """

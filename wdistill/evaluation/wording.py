@@ -23,6 +23,11 @@ from wdistill.artifact.report import (
 )
 
 ONE_SEED = "one seed, so the spread is unknown"
+COUNTED = (  # real images that were drawn have no parquet files to be measured
+    "Bytes and bits of what was trained on are counted before parquet: files of images, 4 bytes "
+    "for a weight, 8 for a class or 4 for each number of a soft label, and 4 for each parameter of "
+    "a network that labels in training; only labels of views count as their parquet files do."
+)
 
 
 def number(value: float) -> str:

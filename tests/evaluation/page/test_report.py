@@ -25,6 +25,7 @@ from wdistill.evaluation.page.headline import headline
 from wdistill.evaluation.page.html import link
 from wdistill.evaluation.page.plot_style import LABELS, SETS
 from wdistill.evaluation.page.report import Gallery, render_report
+from wdistill.evaluation.wording import COUNTED
 
 NO_PLOTS = {"rows": [], "equivalents": [], "scores": [], "projection": None}
 ATTACK = "<script>alert(1)</script>"
@@ -101,6 +102,10 @@ def test_every_row_is_in_the_table_with_its_numbers() -> None:
         bits = f"{8 * row.bytes // len(shown.source.classes):,}"
         assert found[5:] == [size, bits, f"{row.steps:,}", f"{row.seconds:.4g}"]
     assert len([line for line in cells if len(line) == 9]) == len(shown.rows) + 1
+
+
+def test_the_page_says_what_its_sizes_are_of() -> None:
+    assert COUNTED in Page(usual()).words
 
 
 def test_the_page_begins_with_the_headline() -> None:

@@ -10,6 +10,7 @@ from helpers.reports import report, report_row
 from wdistill.artifact.report import Panel, Report
 from wdistill.evaluation.several.page import by_size, random_rows_of, render_page
 from wdistill.evaluation.several.table import Entry, SideBySide
+from wdistill.evaluation.wording import COUNTED
 
 PAIR = Panel("resnet10-w16", "hard", "AdamW")
 PICTURE = np.zeros((8, 40, 3), np.uint8)
@@ -35,6 +36,7 @@ def test_the_page_has_each_set_once_and_escapes_its_name() -> None:
     assert "Beside &lt;nothing&gt;." in page
     assert "1 min 01 s" in page
     assert "not known" in page
+    assert COUNTED in page
     for word in ("<script", "http://", "https://cdn"):
         assert word not in page
 

@@ -21,12 +21,14 @@ from jinja2 import UndefinedError
 from ruamel.yaml import YAML
 
 from wdistill.artifact.distilled_set import candidate, read_report, shards
+from wdistill.artifact.layout import CURVE_FILE
 from wdistill.artifact.report import Report
 from wdistill.config import StudentConfig
 from wdistill.core.files import write_json
 from wdistill.data.pixels import Preprocessing
 from wdistill.errors import HubError, RunFolderError
 from wdistill.evaluation.training import Training, TrainingSet, recipe_for, train_student
+from wdistill.evaluation.wording import COUNTED
 from wdistill.networks.backbones import new_network
 from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.publishing.card.card import PLACEHOLDER_REPO, render_card
@@ -502,6 +504,16 @@ def test_of_two_optimisers_the_card_names_that_of_its_headline_and_code(
     text = section(render_card(publish(tmp_path / "theirs", report=theirs)), "Train on it")
     assert "by another recipe than there" in text
     assert "Its optimiser is AdamW." in text
+
+
+def test_the_card_says_what_the_bits_of_its_picture_are_of(tmp_path: Path) -> None:
+    """They differ from those of the parquet files, which the card gives as well."""
+    folder = publish(tmp_path, report=report(NAMES))
+    assert COUNTED not in render_card(folder)
+    (folder / "ipc4" / CURVE_FILE).touch()
+    card = render_card(folder)
+    assert COUNTED in card
+    assert "The parquet files take **" in card
 
 
 LOOK = """

@@ -33,7 +33,7 @@ from wdistill.evaluation.page.tables import (
     tiles,
 )
 from wdistill.evaluation.recipes.rates import published_rates
-from wdistill.evaluation.wording import other_optimizers, recipe_settings
+from wdistill.evaluation.wording import COUNTED, other_optimizers, recipe_settings
 
 MOST_CLASSES, MOST_IMAGES = 20, 10
 _OPEN = 5  # classes of the gallery that are not folded away
@@ -113,8 +113,8 @@ def _accuracy(report: Report) -> list[View]:
     )
     told = any(not why_untold(report, equivalent) for equivalent in report.equivalents)
     text = (
-        f"Mean over seeds; bands and bars are one standard deviation. {arrows if told else ''}"
-        "Bits are those of the images and of the labels that such training needs."
+        "Mean over seeds; bands and bars are one standard deviation. "
+        f"{arrows if told else ''}{COUNTED}"
     )
     rates = published_rates(report)
     if rates:

@@ -24,7 +24,7 @@ from wdistill.evaluation.page.plot_style import (
 )
 from wdistill.evaluation.page.plots import Axis, panel_title, place_of
 from wdistill.evaluation.several.table import SideBySide
-from wdistill.evaluation.wording import other_optimizers, percent, recipe_settings
+from wdistill.evaluation.wording import COUNTED, other_optimizers, percent, recipe_settings
 
 _MARKS = "o^Dvp*hXP<>"
 
@@ -57,6 +57,7 @@ def render_page(result: SideBySide) -> str:
         ],
         "recipe": [*recipe_settings(first.recipe), *other_optimizers(first)],
         "comparable": result.comparable(),
+        "counted": COUNTED,
         "command": first.command,
     }
     return html_environment().get_template("comparison.html.jinja").render(view)

@@ -37,6 +37,7 @@ from wdistill.errors import OptionError
 from wdistill.evaluation.recipes.rates import published_rates
 from wdistill.evaluation.students import STORED
 from wdistill.evaluation.wording import (
+    COUNTED,
     ONE_SEED,
     number,
     other_optimizers,
@@ -94,7 +95,7 @@ class ReportView:
     whether a row says if a gain survives the other; equivalents: whether a row has its equivalent
     number; scores: those of DD-Ranking, one line per student; soft: whether random real images had
     labels of the teacher; again: the command that trains the students of the headline, empty where
-    a stranger lacks one of its parts.
+    a stranger lacks one of its parts; counted: what bytes and bits are of.
     """
 
     names: tuple[str, ...]
@@ -114,6 +115,7 @@ class ReportView:
     few_seeds: bool
     headline: str
     again: str
+    counted: str
     rates: str
 
 
@@ -154,6 +156,7 @@ def report_view(
         few_seeds=any(row.n < _ENOUGH_SEEDS for row in report.rows),
         headline=_headline(report),
         again=_again(report, repo_id, seed) if repo_id else "",
+        counted=COUNTED,
         rates=f"{rates.source}; {rates.differs}" if rates else "",
     )
 
