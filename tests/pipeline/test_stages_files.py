@@ -155,6 +155,24 @@ def test_packed_labels_that_were_damaged_are_made_again(
     assert bytes_of(labels._pack(run, views, "key")) == whole
 
 
+@pytest.mark.parametrize("budget", [None, 10**6])
+def test_packed_labels_of_a_finished_run_are_read_once(
+    budget: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_files(monkeypatch)
+    run, every = scene(tmp_path)[0], labels._KeyedViews(label_views(), "key")
+    first, read = labels._fitting(run, every, budget), []
+
+    def noted(path: Path, *given: Any) -> bool:
+        read.append(path)
+        return codec.is_encoded(path, *given)
+
+    monkeypatch.setattr(labels, "is_encoded", noted)
+    again = labels._fitting(run, every, budget)
+    assert len(first.files) == 5
+    assert again.files == first.files == tuple(read)
+
+
 def test_what_the_folder_still_resumes_from_is_not_removed(tmp_path: Path) -> None:
     """Files of every coding that was asked for, and packed views of every giver."""
     run, _ = scene(tmp_path)

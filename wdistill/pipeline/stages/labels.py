@@ -170,10 +170,13 @@ class _KeyedViews:
 
 
 def _fitting(run: Run, every: _KeyedViews, budget: int | None) -> PackedViews:
-    """The views that fit into ``budget``, and their files."""
+    """The views that fit into ``budget``, and their files, each of which is checked once."""
+    made: dict[int, tuple[Path, ...]] = {}
 
     def packed(views: LabelViews) -> PackedViews:
-        return PackedViews(views, tuple(_pack(run, views, every.key)))
+        if views.count not in made:
+            made[views.count] = tuple(_pack(run, views, every.key))
+        return PackedViews(views, made[views.count])
 
     views, _ = fit(every.views, len(run.data.class_names), budget, lambda some: packed(some).bytes)
     return packed(views)
