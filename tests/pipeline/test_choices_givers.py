@@ -136,7 +136,7 @@ def test_the_best_labels_that_harm_no_kind_of_student_are_published(
     assert words[giver] in card
     assert "hard 50.0 % and 50.0 %; teacher (views)" in card
     assert ("committee (views, T = 4) 60.0 % and 70.0 %" in card) is (temperature == 4)
-    assert f"weight, T, side = data[\"weight\"] * len(x) / 10, {temperature:g}, 16" in card
+    assert f'weight, T, side = data["weight"] * len(x) / 10, {temperature:g}, 16' in card
 
 
 @pytest.fixture(scope="module")

@@ -180,7 +180,7 @@ def test_what_the_folder_still_resumes_from_is_not_removed(tmp_path: Path) -> No
     for giver, key in (("teacher", "a"), ("committee", "b")):
         write_tensors(run.work / f"views-{giver}-00000.safetensors", {}, {"key": key})
     files_of = [f"files-{coding}-00000.safetensors" for coding in ("webp", "webp60", "webp6")]
-    packed = [f"packed-{key}-0-{stop}.parquet" for key in "abc" for stop in (5, 9)]
+    packed = [f"packed-{key}-t4-0-{stop}.parquet" for key in "abc" for stop in (5, 9)]
     for name in [*files_of, *packed]:
         (run.work / name).touch()
     files.remove_other_files(run, [Coding("webp"), Coding("webp", 60)])

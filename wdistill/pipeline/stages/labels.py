@@ -163,7 +163,7 @@ def _told(packed: PackedViews) -> PackedViews:
 
 @dataclass(frozen=True, eq=False)
 class _KeyedViews:
-    """key: a hash of everything that the views depend on."""
+    """key: a hash of everything that the logits depend on, and their temperature."""
 
     views: LabelViews
     key: str
@@ -224,7 +224,8 @@ def remove_other_packed(run: Run) -> None:
 def _views(run: Run, giver: Giver, images: Decoded, count: int) -> _KeyedViews:
     config = run.config.label_views
     temperature = run.config.evaluate.label_temperature
-    merged = None if config.topk is None else temperature
+    # All logits are the same at any temperature.
+    merged = "" if config.topk is None else f"-t{temperature:g}"
     settings = [count, config.topk, config.levels, config.crop_min, merged]
     recipe = ViewRecipe(replace(config, count=count), temperature, run.config.seed)
 
@@ -235,7 +236,7 @@ def _views(run: Run, giver: Giver, images: Decoded, count: int) -> _KeyedViews:
         return label_views(giver.network, images.pixels, recipe, rows, lambda: advance(ticks))
 
     key = stable_hash([images.key, giver.key, settings, "views"])
-    stage = Stage(f"views-{giver.name}", key, LabelViews, count, "view")
+    stage = Stage(f"views-{giver.name}{merged}", key, LabelViews, count, "view")
     every = join(list(run.compute(stage, compute).units))
     views = rounded(every, config.levels, len(run.data.class_names), temperature)
-    return _KeyedViews(views, stable_hash([key, temperature]))
+    return _KeyedViews(views, f"{key}-t{temperature:g}")
