@@ -110,7 +110,7 @@ def setting_of(run: wdistill.DistilledRun, data: Path, steps: int) -> StudentSet
     pixels = preprocessing_for(source, real.native_size, pixel_statistics(train, 0))
     config = StudentConfig(steps=steps, batch_size=50, labels=("hard",))
     return StudentSetting(
-        candidate=candidate(images),
+        candidate=partial(candidate, images),
         class_names=real.class_names,
         train=train.normalised(pixels),
         test=test.normalised(pixels),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +77,15 @@ def labelled(
     giver = comparison.giver if row.giver == "committee" else comparison.teacher.network
     assert giver is not None
     recipe = setting.recipe.model_copy(update={"temperature": row.temperature})
-    setting, candidate = replace(setting, giver=giver, recipe=recipe), setting.candidate
+    setting, candidate = replace(setting, giver=giver, recipe=recipe), setting.candidate()
     if row.labels == "soft":
         soft = soft_labels(giver, candidate.pixels, setting.relabel, stream(0, "labels"))
-        return replace(setting, candidate=replace(candidate, soft=soft)), 0
+        return replace(setting, candidate=partial(replace, candidate, soft=soft)), 0
     config = LabelViewsConfig(row.views)
     every = label_views(giver, candidate.pixels, ViewRecipe(config, row.temperature))
     coarse = rounded(every, config.levels, comparison.classes, row.temperature)
     views, size = fit(coarse, comparison.classes, None)
-    return replace(setting, candidate=replace(candidate, views=views)), size
+    return replace(setting, candidate=partial(replace, candidate, views=views)), size
 
 
 def measured(

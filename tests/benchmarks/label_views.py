@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ def student_setting(comparison: Comparison, steps: int | None) -> StudentSetting
     recipe = recipe_for(StudentConfig(steps=steps), len(comparison.candidate.labels))
     network = comparison.teacher.network if comparison.teacher else None
     return StudentSetting(
-        comparison.candidate, comparison.real.class_names, comparison.train, comparison.test,
-        network, recipe, RelabelConfig(), 0, comparison.accelerator.device,
+        lambda: comparison.candidate, comparison.real.class_names, comparison.train,
+        comparison.test, network, recipe, RelabelConfig(), 0, comparison.accelerator.device,
         Path(tempfile.gettempdir()),
     )  # fmt: skip
 
@@ -165,7 +166,8 @@ def main(
             views, size = fit(coarse, classes, wanted.budget)
             more = {"views": views.count, "topk": views.logits.shape[1]}
             more |= {"levels": wanted.levels, "bytes": size}
-            mine = replace(found, candidate=replace(found.candidate, views=views))
+            own = replace(found.candidate(), views=views)
+            mine = replace(found, candidate=partial(replace, own))
             row = rows_of(comparison, mine, "views", seeds, more)
         known["rows"].append({"setting": name, **row})
         write_json(output, {**header, "rows": known["rows"]})

@@ -63,8 +63,8 @@ def main(
                     continue
                 with tempfile.TemporaryDirectory() as folder:
                     setting = StudentSetting(
-                        empty, data.class_names, train, test, None, recipe, RelabelConfig(), 0,
-                        torch.device("cpu"), Path(folder),
+                        lambda: empty, data.class_names, train, test, None, recipe,
+                        RelabelConfig(), 0, torch.device("cpu"), Path(folder),
                     )  # fmt: skip
                     source = find_backbone(student, resolution=SIDE)
                     done = run_job(setting, Job(student, "random", "hard", ipc, seed), source)

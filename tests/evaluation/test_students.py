@@ -84,7 +84,7 @@ def setting(store: PixelStore, tmp_path_factory: pytest.TempPathFactory) -> Stud
     recipe = recipe_for(QUICK, count)
     given = network()
     return StudentSetting(
-        judged, NAMES, store, store, given, recipe, relabel, 5, CPU, scratch, giver=given
+        lambda: judged, NAMES, store, store, given, recipe, relabel, 5, CPU, scratch, giver=given
     )
 
 
@@ -168,18 +168,18 @@ def test_distilled_images_are_those_of_the_artifact(setting: StudentSetting) -> 
     for labels in ("hard", "soft"):
         data = training_set(setting, Job("s", "distilled", labels, IPC, 0))
         assert data.images.dtype == torch.uint8
-        assert torch.equal(data.images, setting.candidate.pixels)
+        assert torch.equal(data.images, setting.candidate().pixels)
         assert data.soft == (labels == "soft")
 
 
 def test_weights_have_mean_one_in_each_class(setting: StudentSetting) -> None:
-    classes = setting.candidate.labels
+    classes = setting.candidate().labels
     for labels in ("hard", "soft"):
         weights = training_set(setting, Job("s", "distilled", labels, IPC, 0)).weights
         assert weights.dtype == torch.float32
         for label in range(len(NAMES)):
             assert float(weights[classes == label].mean()) == pytest.approx(1, rel=1e-5)
-        assert torch.equal(weights, setting.candidate.weights)
+        assert torch.equal(weights, setting.candidate().weights)
         random_weights = training_set(setting, Job("s", "random", labels, IPC, 0)).weights
         assert torch.equal(random_weights, torch.ones(IPC * len(NAMES)))
 
@@ -197,7 +197,7 @@ def test_soft_labels_sum_to_one(setting: StudentSetting, images: Any) -> None:
     torch.testing.assert_close(targets.sum(1), torch.ones(IPC * len(NAMES)))
     assert ((targets > 0) & (targets < 1)).any()
     if images == "distilled":
-        assert torch.equal(targets, setting.candidate.soft)
+        assert torch.equal(targets, setting.candidate().soft)
 
 
 def test_random_images_are_real_and_the_same_for_both_kinds_of_labels(
@@ -217,12 +217,13 @@ def test_random_images_are_as_unequal_as_the_set_and_every_class_counts_the_same
     counts = (1, 2, 6)
     labels = torch.arange(3).repeat_interleave(torch.tensor(counts))
     shares = mean_one(1 / torch.tensor(counts)[labels].float(), labels)
-    own = replace(setting.candidate, labels=labels, weights=shares)
-    uneven = replace(setting, counts=counts, candidate=own)
+    own = replace(setting.candidate(), labels=labels, weights=shares)
+    uneven = replace(setting, counts=counts, candidate=lambda: own)
     given = training_set(uneven, Job("s", "random", "hard", IPC, 1))
     assert torch.bincount(given.targets).tolist() == list(counts)
     torch.testing.assert_close(torch.bincount(given.targets, given.weights), torch.full((3,), 3.0))
-    plain = replace(uneven, candidate=replace(own, weights=torch.ones(9)))
+    equal = replace(own, weights=torch.ones(9))
+    plain = replace(uneven, candidate=lambda: equal)
     assert torch.equal(
         training_set(plain, Job("s", "random", "hard", IPC, 1)).weights, torch.ones(9)
     )

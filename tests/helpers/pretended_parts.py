@@ -79,7 +79,7 @@ class Parts(Stages):
         store = self.different(12)
         with TemporaryDirectory() as folder:
             setting = StudentSetting(
-                candidate, self.names, store, store, None, recipe, RelabelConfig(), 0,
+                lambda: candidate, self.names, store, store, None, recipe, RelabelConfig(), 0,
                 self.device, Path(folder),
             )  # fmt: skip
             outcome = run_job(setting, Job(SMALL, "distilled", "hard", 4, 0), self.source)

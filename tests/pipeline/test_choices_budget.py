@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +18,12 @@ from helpers.runs import run_wdistill
 from wdistill.artifact.distilled_set import Candidate, candidate, read_distilled
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
-from wdistill.config import WARM, RunConfig, StudentConfig
+from wdistill.config import WARM, RunConfig
 from wdistill.data.content.coding import Coding
 from wdistill.errors import OptionError
 from wdistill.evaluation.metrics import nearest_real
 from wdistill.pipeline.choices import budget as stage
-from wdistill.pipeline.choices import images
+from wdistill.pipeline.choices import images, trials
 from wdistill.pipeline.choices.prices import finest_coding
 from wdistill.pipeline.choices.short import ShortStudents
 from wdistill.pipeline.stages import labels as label_stages
@@ -72,7 +72,7 @@ def judged(
     """
     asked: list[tuple[int, Any]] = []
 
-    def of(self: ShortStudents, candidate: Any, inputs: Sequence[Any]) -> np.ndarray:
+    def of(self: ShortStudents, candidate: Any, images: int, inputs: Sequence[Any]) -> np.ndarray:
         config = self.run.config
         spent = {"quality": config.coding.image_quality, "views": config.label_views.count}
         asked.append((self.config.steps or 0, spent))
@@ -144,8 +144,11 @@ def test_real_images_are_published_where_they_do_better(
     """Because short students say so, or because there are too many to change them."""
     seen: list[torch.Tensor] = []
 
-    def scores(self: ShortStudents, candidate: Candidate, inputs: Sequence[Any]) -> np.ndarray:
-        seen.append(candidate.pixels)
+    def scores(
+        self: ShortStudents, candidate: Callable[[], Candidate], images: int, inputs: Sequence[Any]
+    ) -> np.ndarray:
+        seen.append(candidate().pixels)
+        assert len(seen[-1]) == images
         return np.full((2, 2), 0.5 if len(seen) == 3 else 0.4)
 
     monkeypatch.setattr(ShortStudents, "scores", scores)
@@ -173,19 +176,19 @@ def key_of(monkeypatch: pytest.MonkeyPatch, **sections: dict[str, Any]) -> Any:
     """Under what the outcomes of short students of such settings are kept."""
     asked: list[Any] = []
 
-    def of(self: ShortStudents, candidate: Any, inputs: Sequence[Any]) -> np.ndarray:
+    def of(self: ShortStudents, candidate: Any, images: int, inputs: Sequence[Any]) -> np.ndarray:
         asked.extend(inputs)
         return np.zeros((2, 1))
 
     monkeypatch.setattr(ShortStudents, "scores", of)
-    monkeypatch.setattr(stage, "budget_giver", lambda *_: SimpleNamespace(key="giver"))
-    monkeypatch.setattr(stage, "views_of", lambda *_: object())
+    monkeypatch.setattr(trials, "budget_giver", lambda *_: SimpleNamespace(key="giver"))
+    monkeypatch.setattr(trials, "views_of", lambda *_: object())
     sections = {**sections, "label_views": {"count": 3, **sections.get("label_views", {})}}
     run: Any = SimpleNamespace(config=RunConfig.from_dict({"budget": 15_000, **sections}))
     pixels, labels = torch.zeros(2, 3, 16, 16, dtype=torch.uint8), torch.arange(2)
     given = Candidate(pixels, labels, torch.ones(2), None)
     none: Any = None
-    stage.judged(run, none, given, StudentConfig(steps=2, seeds=1), "images")
+    trials.shown(run, none, given, "images").trial(2, 1, "random")
     return asked
 
 
@@ -241,9 +244,11 @@ def test_students_are_not_trained_again_and_the_set_can_be_reproduced(
         first = run_wdistill(*command(source, teacher, *options))
         assert first.returncode == 0, first.stderr
         before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("work/budget/*.json")}
-        assert len(before) == 2 * (6 + 3 + 2) + 2 * 4  # two seeds of the last two
+        assert len(before) == 2 * (6 + 3 + 2 + 1) + 2 * 4  # two seeds of the last two
         published = [path.read_bytes() for path in files(tmp_path / "run")]
-        again = run_wdistill(*command(source, teacher, *options))
+        with pytest.MonkeyPatch.context() as nothing_to_label:
+            nothing_to_label.setattr(trials, "views_of", None)
+            again = run_wdistill(*command(source, teacher, *options))
         made = run_wdistill(
             "reproduce", tmp_path / "run", "--dataset", source, "--backbone", teacher,
             "--output", tmp_path / "made",

@@ -76,7 +76,7 @@ def chosen_by(
 ) -> tuple[Manifest, str]:
     """The manifest of a run whose short students have these ``scores``, and what it said."""
 
-    def of(self: ShortStudents, candidate: Any, inputs: list[Any]) -> np.ndarray:
+    def of(self: ShortStudents, candidate: Any, images: int, inputs: list[Any]) -> np.ndarray:
         if inputs[-1] == "soft":
             giver = "soft"
         else:

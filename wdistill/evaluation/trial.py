@@ -45,7 +45,7 @@ class Trial:
         protocol, candidate = comparison.protocol, comparison.candidate
         self.comparison = comparison
         self.setting = StudentSetting(
-            candidate=candidate,
+            candidate=lambda: candidate,
             class_names=comparison.real.class_names,
             train=comparison.train,
             test=comparison.test,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -50,16 +50,17 @@ class Job:
 class StudentSetting:
     """Everything the jobs share.
 
-    network: the teacher, or None; chosen: rows of ``train`` and their weights for the images picked
-    by a rule, by its name; scratch: a folder for the pixels of real images; coding: of the set,
-    which real images in equal numbers go through as well; giver: of the set's labels, which labels
-    real images alike, or None; hard_soft: whether the soft label of an image is its class;
-    weighted: whether images count by their weights; colours: mean and deviation of the channels by
-    which students see images, None for those of the pixel stores;
-    counts: images of each class of the set, where they differ.
+    candidate: gives the set, when a student needs it; network: the teacher, or None; chosen:
+    rows of ``train`` and their weights for the images picked by a rule, by its name; scratch: a
+    folder for the pixels of real images; coding: of the set, which real images in equal numbers
+    go through as well; giver: of the set's labels, which labels real images alike, or None;
+    hard_soft: whether the soft label of an image is its class; weighted: whether images count
+    by their weights; colours: mean and deviation of the channels by which students see images,
+    None for those of the pixel stores; counts: images of each class of the set, where they
+    differ.
     """
 
-    candidate: Candidate
+    candidate: Callable[[], Candidate]
     class_names: tuple[str, ...]
     train: PixelStore
     test: PixelStore

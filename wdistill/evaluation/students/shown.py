@@ -29,7 +29,7 @@ def training_set(setting: StudentSetting, job: Job) -> TrainingSet:
     soft, views = None, None
     images: Tensor | PixelStore
     if job.images in ("distilled", "noise"):
-        given = setting.candidate
+        given = setting.candidate()
         images, labels, weights, soft = given.pixels, given.labels, given.weights, given.soft
         views = given.views if job.labels == "views" else None
         if job.images == "noise":
@@ -68,7 +68,7 @@ def _real_rows(setting: StudentSetting, job: Job) -> tuple[Tensor, Tensor]:
         rows = random_rows(labels, counts, setting.seed, job.seed)
         if setting.counts is None:
             return rows, torch.ones(len(rows))
-        return rows, weights_alike(setting.candidate, labels[rows])
+        return rows, weights_alike(setting.candidate(), labels[rows])
     if job.images == "full":
         return torch.arange(len(labels)), torch.ones(len(labels))
     return setting.chosen[job.images]
@@ -91,7 +91,7 @@ def _pixels(setting: StudentSetting, rows: Tensor) -> Tensor:
 
 def _views_alike(setting: StudentSetting, pixels: Tensor, draw: int) -> LabelViews | None:
     """Labels of the views of real images, as many and as coarse as those of the set."""
-    own = setting.candidate.views
+    own = setting.candidate().views
     if own is None or setting.giver is None:
         return None
     config = LabelViewsConfig(

@@ -6,29 +6,26 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
 from wdistill.artifact.manifest import BudgetTrial
-from wdistill.config import MOST_IPC, WARM, Labels, RunConfig, StudentConfig
-from wdistill.core.settings import stable_hash
+from wdistill.config import MOST_IPC, WARM, RunConfig
 from wdistill.core.text import human_bytes
 from wdistill.data.content.coding import Coding, file_sizes
 from wdistill.errors import OptionError
-from wdistill.pipeline.choices.givers import Giver, open_givers
+from wdistill.pipeline.choices.givers import Giver
 from wdistill.pipeline.choices.prices import (
     GROWTH,
     LABEL_BYTES,
     present,
     prices_of,
     real_images,
-    views_of,
 )
-from wdistill.pipeline.choices.short import KINDS, ShortStudents
+from wdistill.pipeline.choices.short import KINDS
+from wdistill.pipeline.choices.trials import Shown, budget_giver, class_weights, shown
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
 from wdistill.transport.allocation import even_share
@@ -39,7 +36,6 @@ QUALITIES = (60, 20)  # of WebP
 VIEWS = (10, 40, 100)  # of each image
 STEPS = (150, 300, 600)  # of short students; from one to the next, the better half goes on
 MOST_STEPS = 2000  # [own, for the time it takes] of a short student
-BATCH = 32  # [own] images of a step, whatever their number, so that all see as many
 FOR_VIEWS = 0.02  # [own] least share of the budget that is left for views
 
 
@@ -86,17 +82,18 @@ def spend(run: Run, teacher: Teacher) -> Spent:
     if budget is None:
         return Spent(config)
     giver = budget_giver(run, teacher)
-    every = _spendings(run, teacher, giver, budget)
+    every = {each: _real(run, teacher, each) for each in _spendings(run, teacher, giver, budget)}
     tried: list[BudgetTrial] = []
     for steps in rounds(config):
-        trials = {each: _trial(run, teacher, each, steps) for each in every}
+        trials = {each: real.trial(steps, 1, "random") for each, real in every.items()}
         tried += trials.values()
-        every = sorted(trials, key=lambda each: -trials[each].mean)[: math.ceil(len(every) / 2)]
+        order = sorted(trials, key=lambda each: -trials[each].mean)
+        every = {each: every[each] for each in order[: math.ceil(len(order) / 2)]}
         if len(every) == 1:
             break
-    chosen, best = every[0], trials[every[0]]
+    chosen, best = order[0], trials[order[0]]
     if chosen.views and config.evaluate.temperature is None:
-        tried.append(_trial(run.at(WARM), teacher, chosen, best.steps))
+        tried.append(_real(run.at(WARM), teacher, chosen).trial(best.steps, 1, "random"))
         best = max(best, tried[-1], key=lambda trial: trial.mean)
     if run.accelerator.is_main_process:
         logger.info(spending_table(tried))
@@ -216,72 +213,9 @@ def _choices(config: RunConfig) -> tuple[Sequence[int | None], Sequence[int]]:
     return qualities, (0,) if config.relabel.giver == "none" else counts
 
 
-def budget_giver(run: Run, teacher: Teacher) -> Giver:
-    """Who labels the images of short students: the committee where the run has one."""
-    return open_givers(run, teacher).get(
-        "committee", Giver("teacher", teacher.network, teacher.key)
-    )
-
-
-def _trial(run: Run, teacher: Teacher, each: Spending, steps: int) -> BudgetTrial:
-    """Short students of random real images, one of each kind."""
+def _real(run: Run, teacher: Teacher, each: Spending) -> Shown:
+    """Random real images, as many and treated as it says."""
     own = replace(run, config=applied(run.config, each))
     pixels, labels = real_images(own, teacher, each.ipc)
     images = Candidate(pixels, labels, class_weights(labels), None)
-    config = StudentConfig(steps=steps, batch_size=batch_size(run.config), seeds=1)
-    top1 = judged(own, teacher, images, config, run.data.source.fingerprint)
-    return trial_of(own.config, steps, top1)
-
-
-def trial_of(
-    config: RunConfig,
-    steps: int,
-    top1: Sequence[float],
-    images: Literal["random", "chosen", "distilled"] = "random",
-) -> BudgetTrial:
-    """What is recorded of short students of a way to spend the budget, which ``config`` has."""
-    return BudgetTrial(
-        ipc=config.barycenter.ipc,
-        quality=(Coding.of(config.coding) or Coding("webp")).quality,
-        views=config.label_views.count or 0,
-        temperature=config.evaluate.label_temperature,
-        images=images,
-        steps=steps,
-        top1=tuple(np.round(top1, 6).tolist()),
-    )
-
-
-def class_weights(labels: Tensor) -> Tensor:
-    """(n,) weights of images of classes ``labels``, mean 1, with equal sums of all classes."""
-    counts = torch.bincount(labels)
-    return len(labels) / int((counts > 0).sum()) / counts[labels]
-
-
-def batch_size(config: RunConfig) -> int:
-    """Images of a short student's step."""
-    return config.evaluate.batch_size or BATCH
-
-
-def judged(
-    run: Run, teacher: Teacher, images: Candidate, students: StudentConfig, key: str
-) -> list[float]:
-    """Accuracies of short students of images that are coded and labelled as the run's settings say.
-
-    Args:
-        images: As they are before they are coded, with hard labels.
-        students: Steps and seeds.
-        key: A hash of what the images depend on, beside the coding.
-    """
-    giver, config = budget_giver(run, teacher), run.config
-    coding, count = Coding.of(config.coding) or Coding("webp"), config.label_views.count or 0
-    pixels = coding.seen(images.pixels)
-    views = views_of(run, giver, pixels, count) if count else None
-    labelled: Labels = "views" if views else "hard"
-    temperature = config.evaluate.label_temperature
-    recipe = replace(students, labels=(labelled,), temperature=temperature)
-    shared, own = config.barycenter, replace(config.label_views, count=count)
-    labels = vars(own) if count else None
-    inputs = stable_hash([key, giver.key, shared.ipc, shared.allocation, labels, *coding.key])
-    candidate = replace(images, pixels=pixels, views=views)
-    scores = ShortStudents(run, teacher, recipe, "budget").scores(candidate, [inputs])
-    return [float(top1) for top1 in scores.ravel()]
+    return shown(own, teacher, images, run.data.source.fingerprint)

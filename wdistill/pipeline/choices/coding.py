@@ -112,8 +112,11 @@ def _scores(
     def scores(coding: Coding) -> np.ndarray:
         images = synthesis(coding)
         pixels = torch.cat([unit.pixels for unit in images.units])
-        candidate = Candidate(coding.seen(pixels), labels, mean_one(weights, labels), None)
-        return students.scores(candidate, [images.key, *coding.key])
+
+        def candidate() -> Candidate:
+            return Candidate(coding.seen(pixels), labels, mean_one(weights, labels), None)
+
+        return students.scores(candidate, len(labels), [images.key, *coding.key])
 
     return scores
 

@@ -167,7 +167,8 @@ def choose_giver(
         elif way.labels == "views":
             candidate = replace(images, soft=given.soft, views=given.views)
         students = ShortStudents(run, teacher, _students(run, way), "labels")
-        scores[way] = students.scores(candidate, [given.key, way.labels])
+        inputs = [given.key, way.labels]
+        scores[way] = students.scores(lambda: candidate, len(images.labels), inputs)
 
     def helps(way: _Way) -> bool:
         return bool((scores[way].mean(1) >= scores[hard].mean(1)).all())

@@ -11,10 +11,10 @@ import torch
 
 from wdistill.artifact.distilled_set import Candidate
 from wdistill.artifact.manifest import BudgetTrial
-from wdistill.config import StudentConfig
 from wdistill.core.settings import stable_hash
 from wdistill.core.units import StageOutput
 from wdistill.pipeline.choices import budget
+from wdistill.pipeline.choices.trials import class_weights, shown
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
 from wdistill.synthesis.optimise import DistilledUnit
@@ -76,22 +76,15 @@ def choose_images(
     distilled = synthesis(run)
     starts = StageOutput(stable_hash([distilled.key, "start"]), Starts(distilled.units))
     found: dict[Kind, StageOutput[DistilledUnit]] = {"chosen": starts, "distilled": distilled}
-    trials = {kind: _trial(run, teacher, images, kind) for kind, images in found.items()}
+    trials = {}
+    for each, images in found.items():
+        pixels = torch.cat([unit.pixels for unit in images.units])
+        candidate = Candidate(pixels, run.labels, class_weights(run.labels), None)
+        own = shown(run, teacher, candidate, images.key)
+        trials[each] = own.trial(budget.rounds(config)[-1], SEEDS, each)
     kind = max(trials, key=lambda each: (trials[each].mean, each == "distilled"))
     tried = tuple(trials.values())
     if run.accelerator.is_main_process:
         logger.info(budget.spending_table(tried))
         logger.info(f"images: {kind}")
     return ChosenImages(found[kind], kind, tried)
-
-
-def _trial(
-    run: Run, teacher: Teacher, images: StageOutput[DistilledUnit], kind: Kind
-) -> BudgetTrial:
-    config = run.config
-    pixels, labels = torch.cat([unit.pixels for unit in images.units]), run.labels
-    candidate = Candidate(pixels, labels, budget.class_weights(labels), None)
-    steps = budget.rounds(config)[-1]
-    students = StudentConfig(steps=steps, batch_size=budget.batch_size(config), seeds=SEEDS)
-    top1 = budget.judged(run, teacher, candidate, students, images.key)
-    return budget.trial_of(config, steps, top1, kind)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -40,21 +41,28 @@ class ShortStudents:
     config: StudentConfig
     name: str
 
-    def scores(self, candidate: Candidate, inputs: Sequence[Any]) -> NDArray[np.float64]:
-        """(kinds, seeds) accuracies of students of ``candidate``.
+    def scores(
+        self, candidate: Callable[[], Candidate], images: int, inputs: Sequence[Any]
+    ) -> NDArray[np.float64]:
+        """(kinds, seeds) accuracies of students of a set.
 
-        All processes must call it; they share the students. ``inputs``: what the candidate depends
-        on, in any form that JSON has; outcomes of the same inputs are not computed again.
+        All processes must call it; they share the students.
+
+        Args:
+            candidate: The set; not asked for where there is nothing left to train.
+            images: How many it has.
+            inputs: What it depends on, in any form that JSON has; outcomes of the same inputs are
+                not computed again.
         """
         run, train = self.run, self.teacher.train
         order = torch.randperm(len(train), generator=stream(run.config.seed, self.name))
         setting = StudentSetting(
-            candidate=candidate,
+            candidate=cache(candidate),
             class_names=run.data.class_names,
             train=train,
             test=train.take(order[:HELD_OUT].sort().values),
             network=None,
-            recipe=recipe_for(self.config, len(candidate.labels)),
+            recipe=recipe_for(self.config, images),
             relabel=run.config.relabel,
             seed=run.config.seed,
             device=run.accelerator.device,
