@@ -78,11 +78,12 @@ def points() -> Iterator[Point]:
         if row["student"] == "convnet-w64":
             bits = 8 * row["bytes"] / CLASSES
             yield Point(SHORT, row["images"], bits, 100 * row["top1_mean"])
-    large = _read("budget-cifar10-98k.json")
-    for row in large["rows"]:
-        if row["student"] in ("convnet-w64", "convnet"):
-            kind = LONG if row["student"] == "convnet-w64" else WIDE
-            yield Point(kind, row["images"], large["bits per class"], 100 * row["top1"])
+    for bits in ("98k", "983k"):
+        large = _read(f"budget-cifar10-{bits}.json")
+        for row in large["rows"]:
+            if row["student"] in ("convnet-w64", "convnet"):
+                kind = LONG if row["student"] == "convnet-w64" else WIDE
+                yield Point(kind, row["images"], large["bits per class"], 100 * row["top1"])
 
 
 def draw() -> Figure:
