@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 from collections import Counter, namedtuple
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,14 +48,14 @@ def split(whole: ImageSplit) -> ImageSplit:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """How often each row was decoded."""
-    rows, image = Counter[int](), ImageSplit.image
+    counts, images = Counter[int](), ImageSplit.images
 
-    def counted(split: ImageSplit, row: int) -> Any:
-        rows[int(split.rows[row])] += 1
-        return image(split, row)
+    def counted(split: ImageSplit, rows: Sequence[int]) -> Any:
+        counts.update(split.rows[rows].tolist())
+        return images(split, rows)
 
-    monkeypatch.setattr(ImageSplit, "image", counted)
-    return rows
+    monkeypatch.setattr(ImageSplit, "images", counted)
+    return counts
 
 
 @pytest.fixture

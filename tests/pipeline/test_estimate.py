@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -161,13 +162,13 @@ def test_a_failed_estimate_is_a_warning(
 def test_each_real_image_is_decoded_once_in_a_run(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoded, image = Counter[Any](), ImageSplit.image
+    decoded, images = Counter[Any](), ImageSplit.images
 
-    def counted(split: ImageSplit, row: int) -> Any:
-        decoded[split.name, int(split.rows[row])] += 1
-        return image(split, row)
+    def counted(split: ImageSplit, rows: Sequence[int]) -> Any:
+        decoded.update((split.name, position) for position in split.rows[rows].tolist())
+        return images(split, rows)
 
-    monkeypatch.setattr(ImageSplit, "image", counted)
+    monkeypatch.setattr(ImageSplit, "images", counted)
     monkeypatch.setattr("wdistill.data.pixels.kept.MEMORY_BYTES", 0)
     runtime = RuntimeConfig("cpu", quiet=True)
     pipeline.run(tiny(source), runtime, tmp_path / "run", "wdistill run")

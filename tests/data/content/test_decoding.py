@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -98,19 +99,54 @@ def test_transparent_color_becomes_white(mode: str, color: object) -> None:
     assert pixels(decode(data))[0].tolist() == [[255] * 3, [50] * 3]
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize(
     ("orientation", "corner"),
     [(1, (0, 0)), (2, (2, 0)), (3, (2, 1)), (4, (0, 1)), (5, (0, 0)), (6, (1, 0)), (8, (0, 2))],
 )
-def test_exif_orientation_is_applied(orientation: int, corner: tuple[int, int]) -> None:
-    """The stored top left pixel lands where a camera held that way saw it."""
+def test_exif_orientation_is_applied(orientation: int, corner: tuple[int, int], kind: str) -> None:
+    """The stored top left pixel, of which the file has 8 x 8, lands where a camera held that way
+    saw it.
+    """
     image = Image.new("RGB", (3, 2), (0, 0, 255))
     image.putpixel((0, 0), (255, 0, 0))
+    image = image.resize((24, 16), Image.Resampling.NEAREST)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    upright = decode(encoded(image, exif=exif))
+    upright = decode(encoded(image, kind, exif=exif)).reduce(8)
     assert upright.size == ((3, 2) if orientation < 5 else (2, 3))
-    assert upright.getpixel(corner) == (255, 0, 0)
+    red, _, blue = upright.getpixel(corner)
+    assert red > 200
+    assert blue < 50
+
+
+def test_orientation_in_xmp_is_applied() -> None:
+    """As some programs write it, without EXIF."""
+    text = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    segment = b"http://ns.adobe.com/xap/1.0/\0" + text
+    data = encoded(Image.new("RGB", (24, 16)), "JPEG")
+    length = (len(segment) + 2).to_bytes(2, "big")
+    assert decode(data[:2] + b"\xff\xe1" + length + segment + data[2:]).size == (16, 24)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_files_of_usual_kinds_are_not_tried_as_others(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which PIL does in the order in which the kinds were loaded."""
+    tried: list[str] = []
+    data = encoded(picture(1), kind)
+    Image.init()
+    for name, (factory, accept) in list(Image.OPEN.items()):
+
+        def opens(*args: Any, name: str = name, factory: Any = factory) -> Any:
+            tried.append(name)
+            return factory(*args)
+
+        monkeypatch.setitem(Image.OPEN, name, (opens, accept))
+    monkeypatch.setattr(Image, "ID", Image.ID[::-1])
+    assert decode(data).size == (28, 28)
+    assert tried == [kind]
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

@@ -15,6 +15,7 @@ import pyarrow as pa
 from PIL import Image, ImageOps
 
 WHITE = (255, 255, 255, 255)
+STARTS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 STRIP = 2**22  # pixels of a large image that are converted at once
 # The pixels are fine, and large photo collections hold many such files.
 warnings.filterwarnings("ignore", message="Corrupt EXIF data", module=r"PIL\.")
@@ -42,9 +43,17 @@ def decode(data: bytes) -> Image.Image:
     """Upright RGB from an encoded image; any exception means that it cannot be decoded."""
     if not data:
         raise ValueError("the file is empty")
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
         image.load()
         return to_rgb(image)
+
+
+def _formats(data: bytes) -> tuple[str, ...] | None:
+    """What the first bytes say, in place of all kinds, of which PIL may try 24 before JPEG."""
+    for start, kind in STARTS.items():
+        if data.startswith(start):
+            return (kind,)
+    return None
 
 
 def stored_size(data: bytes) -> tuple[int, int]:
@@ -93,6 +102,8 @@ def _joined(image: Image.Image, strips: Iterator[Image.Image]) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turned in place: a copy of a large image may take gigabytes."""
+    if image.format == "JPEG" and not {"exif", "xmp"} & image.info.keys():
+        return image  # PIL would look for them in all places of all kinds of files
     try:
         ImageOps.exif_transpose(image, in_place=True)
         return image

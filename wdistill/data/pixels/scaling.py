@@ -52,12 +52,16 @@ class Preprocessing:
             sides = (width, height)
         return image.resize(sides, Image.Resampling(self.resample))
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        """(3, R, R) uint8 pixels of an RGB image."""
+    def seen(self, image: Image.Image) -> Image.Image:
+        """What the network sees of an RGB image, R pixels on a side."""
         size, image = self.resolution, self.scaled(image)
         left, top = ((side - size) // 2 for side in image.size)
-        image = image.crop((left, top, left + size, top + size))
-        return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
+        return image.crop((left, top, left + size, top + size))
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """(3, R, R) uint8 pixels of an RGB image."""
+        levels = np.array(self.seen(image), dtype=np.uint8)
+        return torch.from_numpy(levels).permute(2, 0, 1).contiguous()
 
 
 def _middle(image: Image.Image) -> Image.Image:
