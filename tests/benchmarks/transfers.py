@@ -8,10 +8,10 @@ Every `.to(device)`, `device=` of a new tensor, transfer of `to_device` and `to_
 is handed on, `.cpu()`, `non_blocking` and `pin_memory()` of the package is taken away, one at a
 time, in a process that gets the changed code of that function. Then the scenes of the tests
 (tests/helpers/pretended_scenes.py, and the steps that tests/integration/test_device_waits.py holds
-to their budget) that make the transfer are run until one notices: it fails, a step waits, or a
-network computes on the host. Rows are written as they are found. The same command goes on where it
-was, and tries again what was not noticed, with another `--scene` perhaps. Ends with 1 if a removal
-was not noticed that ``REASONS`` does not explain.
+to their budget) that make the transfer are run until one notices: it fails, a step waits, a network
+computes on the host, or the device computes nothing. Rows are written as they are found. The same
+command goes on where it was, and tries again what was not noticed, with another `--scene` perhaps.
+Ends with 1 if a removal was not noticed that ``REASONS`` does not explain.
 """
 
 from __future__ import annotations
@@ -287,6 +287,8 @@ def noticed(done: dict[str, Any], sound: dict[str, Any]) -> str:
         return str(done["failed"])
     if "values" in done and not np.allclose(done["values"], sound["values"], 1e-3, 1e-3):
         return "other values"
+    if sound.get("kernels") and not done["kernels"]:
+        return "the device computes nothing"
     new = {place: n for place, n in done["host"].items() if n > sound["host"].get(place, 0)}
     if new:
         return f"networks on the host: {new}"[:200]

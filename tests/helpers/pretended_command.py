@@ -23,12 +23,13 @@ TESTS = Path(__file__).parents[1]
 
 def command(arguments: Sequence[str | Path], limit: int = 0, within: str = "") -> dict[str, Any]:
     """The command in this process, on the device. The network that finds easy images is hardly
-    trained: that has no option.
+    trained, and an estimate measures the smallest copies of a run: for that there is no option.
     """
     from helpers.runs import run_wdistill
     from wdistill.evaluation.sets import early
+    from wdistill.pipeline import estimate
 
-    early.STEPS = 2
+    early.STEPS, estimate.PATIENCE = 2, 0.0
     with pretended(limit, within) as seen:
         done = run_wdistill(*arguments)
     return {

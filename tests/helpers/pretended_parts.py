@@ -10,7 +10,8 @@ import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from helpers.pretend import NAME, install, pretended
 from helpers.stages import Stages
 from wdistill.artifact.distilled_set import Candidate
-from wdistill.config import RelabelConfig, StudentConfig, SynthesisConfig
+from wdistill.config import RelabelConfig, RunConfig, StudentConfig, SynthesisConfig
 from wdistill.core.seeds import stream
 from wdistill.data.content.coding import Coding
 from wdistill.data.pixels import PixelStore
@@ -33,6 +34,9 @@ from wdistill.labels.soft import soft_labels
 from wdistill.networks.backbones import SMALL, Backbone, new_network, weights_sha256
 from wdistill.networks.checkpoints.source import find_backbone
 from wdistill.networks.training import _freeze_unused, measure_accuracy
+from wdistill.pipeline.run_folder import Run
+from wdistill.pipeline.stages.synthesis import real_spectrum
+from wdistill.pipeline.teacher import Teacher
 from wdistill.synthesis.spaces import open_spaces
 from wdistill.synthesis.targets import class_target
 from wdistill.transport.plan import Atoms, ClassTransport, Plan
@@ -97,6 +101,13 @@ class Parts(Stages):
         target = class_target(self.different(12), spaces, transport, 0, 0).spaces[1]
         return [*values(target.atoms), target.variance]
 
+    def spectrum(self) -> Values:
+        """Of the real images of a run, which is computed where the teacher is."""
+        run = cast(Run, SimpleNamespace(config=RunConfig()))
+        teacher = cast(Teacher, SimpleNamespace(images=self.different(12), network=self.network))
+        spectrum = real_spectrum(run, teacher)
+        return [*values(spectrum.mean), *values(spectrum.deviation), *values(spectrum.places)]
+
     def decoded(self) -> Values:
         """Synthesis that sees images as they will be decoded."""
         return values(self.synthesis(2, coding=Coding("webp", 20)).trace[:, 1:])
@@ -110,7 +121,9 @@ class Parts(Stages):
         return [digest, learnt, accuracy]
 
 
-PARTS = ("soft", "committee", "nearest", "easy", "job", "targets", "decoded", "accuracy")
+PARTS = (
+    "soft", "committee", "nearest", "easy", "job", "targets", "spectrum", "decoded", "accuracy",
+)  # fmt: skip
 
 
 def values(tensor: Tensor) -> Values:
@@ -119,11 +132,17 @@ def values(tensor: Tensor) -> Values:
 
 
 def part(name: str) -> dict[str, Any]:
-    """On the pretended device: the values, and the operations of networks on the host."""
+    """On the pretended device: the values, how many operations it computed, and those of networks
+    on the host.
+    """
     os.environ["ACCELERATE_TORCH_DEVICE"] = f"{NAME}:0"
     with pretended() as seen:
         found = getattr(Parts(Accelerator()), name)()
-    return {"values": found, "host": {" at ".join(key): n for key, n in seen.host.items()}}
+    return {
+        "values": found,
+        "kernels": sum(seen.kernels.values()),
+        "host": {" at ".join(key): n for key, n in seen.host.items()},
+    }
 
 
 def main() -> None:

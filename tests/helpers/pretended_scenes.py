@@ -43,13 +43,15 @@ def scenes(folder: Path) -> Mapping[str, Command]:
     grey, tinted = folder / "grey", folder / "tinted"
     few = folder / "few.yaml"
     if not grey.exists():
-        small_source(grey, 20)
+        small_source(grey, 20, 6)  # in four groups, two of them of two classes
         tinted_source(tinted, 8, 3)
-        few.write_text("relabel: {committee_steps: 3}")
+        few.write_text("relabel: {committee_steps: 3, views: 2}")
     few_steps = (*TINY, "--iterations", "2", "--eval-epochs", "1")
-    resnet = ("--dataset", grey, *TINY, "--backbone", "resnet10-w16", "--label-giver", "teacher")
     return {
-        "run": ("run", *resnet, "--label-views", "2", "--output", folder / "run"),
+        "run": (
+            "run", "--config", few, "--dataset", grey, *TINY, "--backbone", "resnet10-w16",
+            "--label-giver", "teacher", "--label-views", "2", "--output", folder / "run",
+        ),
         "vit": (
             "run", "--config", few, "--dataset", tinted, *TINY,
             "--backbone", VIT, "--resolution", "32",
@@ -77,7 +79,7 @@ def scenes(folder: Path) -> Mapping[str, Command]:
             "--labels", "hard", "--baselines", "random", "--output", folder / "several",
         ),
         "estimate": (
-            "estimate", "--dataset", grey, *few_steps, "--backbone", "resnet10-w16",
+            "estimate", "--dataset", tinted, *few_steps, "--backbone", "resnet10-w16",
             "--label-giver", "none", "--no-evaluate",
         ),
         "reproduce": (

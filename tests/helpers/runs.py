@@ -38,11 +38,11 @@ def embedded_table(split: str, per_class: int, classes: int = 10) -> pa.Table:
     return table.take(pa.array(np.sort(rows)))
 
 
-def small_source(folder: Path, per_class: int = 60) -> Path:
+def small_source(folder: Path, per_class: int = 60, classes: int = 10) -> Path:
     """A folder of parquet files with the train and test splits of a small real dataset."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", per_class), ("test", 20)):
-        pq.write_table(embedded_table(split, count), folder / f"{split}.parquet")
+        pq.write_table(embedded_table(split, count, classes), folder / f"{split}.parquet")
     return folder
 
 

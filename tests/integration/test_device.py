@@ -39,9 +39,9 @@ def finished(done: dict[str, Any]) -> dict[str, Any]:
     return done
 
 
-def elsewhere(command: Command, folder: Path) -> list[str | Path]:
-    """The same command with another output folder, its last argument."""
-    return [*command[:-1], folder]
+def elsewhere(command: Command, folder: Path, *options: str) -> list[str | Path]:
+    """The same command with further options and another output folder, its last argument."""
+    return [*command[:-2], *options, command[-2], folder]
 
 
 def set_of(command: Command) -> Path:
@@ -70,7 +70,7 @@ def test_a_run_makes_what_a_cpu_makes(
 ) -> None:
     """But for rounding: pooling and norms are computed in other orders on a CPU."""
     assert manifest_of(commands["run"]).device == "pretend"
-    done = run_wdistill(*elsewhere(commands["run"], tmp_path / "cpu"))
+    done = run_wdistill(*elsewhere(commands["run"], tmp_path / "cpu", "--no-evaluate"))
     assert done.returncode == 0, done.stderr
     apart = abs(pixels(run) - pixels(tmp_path / "cpu"))
     assert np.quantile(apart, 0.99) <= 1
@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_taken_in_parts(
     device: DeviceProcess, run: Path, commands: Mapping[str, Command], tmp_path: Path
 ) -> None:
     """A device that holds few images at once makes the same set but for rounding."""
-    command = elsewhere(commands["run"], tmp_path / "run")
+    command = elsewhere(commands["run"], tmp_path / "run", "--no-evaluate")
     done = finished(device(*command, limit=SMALL, within="synthesis/gradient.py"))
     assert "the device's memory holds" in done["out"] + done["errors"]
     assert done["memory"]
@@ -151,7 +151,7 @@ def test_an_estimate_out_of_memory_ends_no_run(
     device: DeviceProcess, run: Path, commands: Mapping[str, Command], tmp_path: Path
 ) -> None:
     """It warns, and the set is that of a run without an estimate."""
-    command = [*elsewhere(commands["run"], tmp_path / "run"), "--estimate"]
+    command = elsewhere(commands["run"], tmp_path / "run", "--no-evaluate", "--estimate")
     done = finished(device(*command, limit=50_000, within="pipeline/estimate.py"))
     assert done["memory"]
     assert "cannot be estimated (CUDA out of memory" in done["out"] + done["errors"]

@@ -35,4 +35,5 @@ def test_the_device_computes_what_a_cpu_computes(name: str, found: dict[str, Any
     """But for rounding; no network computes on the host, but to see what images it accepts."""
     expected = getattr(Parts(Accelerator(cpu=True)), name)()
     assert found[name]["values"] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    assert found[name]["kernels"] > 20
     assert sum(found[name]["host"].values()) == ON_THE_HOST.get(name, 0)
