@@ -78,8 +78,8 @@ def points() -> Iterator[Point]:
         if row["student"] == "convnet-w64":
             bits = 8 * row["bytes"] / CLASSES
             yield Point(SHORT, row["images"], bits, 100 * row["top1_mean"])
-    for bits in ("98k", "983k"):
-        large = _read(f"budget-cifar10-{bits}.json")
+    for size in ("98k", "983k"):
+        large = _read(f"budget-cifar10-{size}.json")
         for row in large["rows"]:
             if row["student"] in ("convnet-w64", "convnet"):
                 kind = LONG if row["student"] == "convnet-w64" else WIDE
