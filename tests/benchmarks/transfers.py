@@ -57,7 +57,8 @@ STATES = {  # which compute nothing there
 }  # fmt: skip
 HOST = '__import__("torch").device("cpu")'
 SCENES = (
-    "run", "group", *BUDGET, *PARTS, "evaluate", "recipe", "several", "vit", "choices", "estimate",
+    "run", "group", *BUDGET, *PARTS, "evaluate", "recipe", "several", "vit", "choices", "convnets",
+    "estimate",
 )  # fmt: skip
 LIMIT = 300  # seconds of the processor
 REASONS = {  # why it is not noticed: which
@@ -70,6 +71,7 @@ REASONS = {  # why it is not noticed: which
     ),
     "it is copied to the host again where files are written": (
         "networks/training.py: value.detach().cpu()", "labels/committee.py: value.cpu()",
+        "pipeline/stages/convnets.py: v.cpu()",
     ),
     "it is copied to the host where its numbers are read": (
         "core/processes.py: values.cpu()",

@@ -14,10 +14,18 @@ from helpers.runs import embedded_table, small_source
 
 VIT = Path(__file__).parents[1] / "benchmarks" / "vit-mini"
 TINTS = ((255, 96, 64), (64, 255, 128), (96, 128, 255))
-TINY = (
-    "--ipc", "2", "--iterations", "4", "--eval-epochs", "3", "--eval-seeds", "1",
-    "--teacher-epochs", "1", "--allow-weak-teacher", "--feature-spaces", "convnet-w64:1",
+UNTRAINED = (
+    "--ipc", "2", "--iterations", "4", "--teacher-epochs", "1", "--allow-weak-teacher",
 )  # fmt: skip
+TINY = (
+    *UNTRAINED,
+    "--eval-epochs",
+    "3",
+    "--eval-seeds",
+    "1",
+    "--feature-spaces",
+    "convnet-w64:1",
+)
 SHORT = ("--seeds", "1", "--steps", "3", "--student", "convnet-w64")
 Command = Sequence[str | Path]
 
@@ -45,7 +53,7 @@ def scenes(folder: Path) -> Mapping[str, Command]:
     if not grey.exists():
         small_source(grey, 20, 6)  # in four groups, two of them of two classes
         tinted_source(tinted, 8, 3)
-        few.write_text("relabel: {committee_steps: 3, views: 2}")
+        few.write_text("{relabel: {committee_steps: 3, views: 2}, synthesis: {state_steps: 2}}")
     few_steps = (*TINY, "--iterations", "2", "--eval-epochs", "1")
     return {
         "run": (
@@ -64,6 +72,11 @@ def scenes(folder: Path) -> Mapping[str, Command]:
             "--backbone", "resnet10-w16", "--init", "mean",
             "--label-giver", "auto", "--label-views", "2", "--weights", "free",
             "--output", folder / "choices",
+        ),
+        "convnets": (
+            "run", "--config", few, "--dataset", tinted, *UNTRAINED, "--backbone", "resnet10-w16",
+            "--for", "convnet", "--label-giver", "none", "--label-views", "0", "--no-evaluate",
+            "--output", folder / "convnets",
         ),
         "evaluate": (
             "evaluate", folder / "run", *SHORT, "--labels", "hard", "--labels", "teacher",

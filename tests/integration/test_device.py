@@ -19,6 +19,11 @@ from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
 
 pytestmark = pytest.mark.slow
+ON_THE_HOST = {  # operations of networks, as these are opened, to see what images they accept
+    "run": 34, "evaluate": 17, "recipe": 17, "several": 21, "reproduce": 34, "vit": 56,
+    "choices": 34, "convnets": 13, "estimate": 102,
+}  # fmt: skip
+BY_DESIGN = ("kmeans.py", "annealing.py")  # k-means and barycenters are computed on the host
 SMALL = 800_000  # bytes: what networks make of some images of a step, but not of all
 
 
@@ -36,6 +41,15 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Command]:
 
 def finished(done: dict[str, Any]) -> dict[str, Any]:
     assert done["code"] == 0, done["out"][-1000:] + done["errors"][-3000:]
+    return done
+
+
+def played(device: DeviceProcess, commands: Mapping[str, Command], name: str) -> dict[str, Any]:
+    """The command has ended well, and networks and distances of images were on the device."""
+    done = finished(device(*commands[name]))
+    places = {place: place.split(" at ")[1].split(":")[0] for place in done["host"]}
+    others = {place: n for place, n in done["host"].items() if places[place] not in BY_DESIGN}
+    assert sum(others.values()) == ON_THE_HOST[name], others
     return done
 
 
@@ -58,7 +72,7 @@ def pixels(run: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def run(device: DeviceProcess, commands: Mapping[str, Command]) -> Path:
-    done = finished(device(*commands["run"]))
+    done = played(device, commands, "run")
     assert done["kernels"] > 10_000
     assert "convolution" in done["operations"]
     assert "device: pretend" in done["out"]
@@ -78,7 +92,7 @@ def test_a_run_makes_what_a_cpu_makes(
 
 def test_an_evaluation(device: DeviceProcess, run: Path, commands: Mapping[str, Command]) -> None:
     """With labels of the set, of its views and of the teacher."""
-    finished(device(*commands["evaluate"]))
+    played(device, commands, "evaluate")
     report = read_report(set_of(commands["evaluate"]))
     assert report is not None
     assert {row.images for row in report.rows} >= {"random", "nearest", "easy", "full"}
@@ -89,12 +103,12 @@ def test_a_recipe_of_others(
     device: DeviceProcess, run: Path, commands: Mapping[str, Command]
 ) -> None:
     """With augmentation that is drawn for each image: DSA's."""
-    finished(device(*commands["recipe"]))
+    played(device, commands, "recipe")
     assert read_report(set_of(commands["recipe"])) is not None
 
 
 def test_several_sets(device: DeviceProcess, run: Path, commands: Mapping[str, Command]) -> None:
-    done = finished(device(*commands["several"]))
+    done = played(device, commands, "several")
     assert "device: pretend" in done["out"]
     compared = json.loads((set_of(commands["several"]) / "comparison.json").read_text())
     assert [row["set"] for row in compared] == ["run", "grey"]
@@ -103,21 +117,27 @@ def test_several_sets(device: DeviceProcess, run: Path, commands: Mapping[str, C
 def test_a_set_is_made_again(
     device: DeviceProcess, run: Path, commands: Mapping[str, Command]
 ) -> None:
-    assert "bit-identical" in finished(device(*commands["reproduce"]))["out"]
+    assert "bit-identical" in played(device, commands, "reproduce")["out"]
 
 
 def test_a_vision_transformer_in_bf16(
     device: DeviceProcess, commands: Mapping[str, Command]
 ) -> None:
     """Whose synthesis sees images as they will be decoded, and whose labels a committee gives."""
-    done = finished(device(*commands["vit"]))
+    done = played(device, commands, "vit")
     assert {"_scaled_dot_product_attention_math", "native_layer_norm"} & {*done["operations"]}
     assert manifest_of(commands["vit"]).config.mixed_precision == "bf16"
 
 
 def test_labels_are_chosen(device: DeviceProcess, commands: Mapping[str, Command]) -> None:
     """By short students, of images that start from a mean and whose weights are free."""
-    finished(device(*commands["choices"]))
+    played(device, commands, "choices")
+
+
+def test_images_for_convnets(device: DeviceProcess, commands: Mapping[str, Command]) -> None:
+    """In the states of ConvNets that are trained for it."""
+    played(device, commands, "convnets")
+    assert manifest_of(commands["convnets"]).config.synthesis.aim == "convnet"
 
 
 def test_what_does_not_fit_is_taken_in_parts(
@@ -142,7 +162,7 @@ def test_one_image_that_does_not_fit(
 
 def test_an_estimate(device: DeviceProcess, commands: Mapping[str, Command]) -> None:
     """Of all stages but the students, which other commands train."""
-    said = finished(device(*commands["estimate"]))["out"]
+    said = played(device, commands, "estimate")["out"]
     assert re.search(r"\n  synthesis +\d", said)
     assert re.search(r"\n  measured in .* on pretend", said)
 
