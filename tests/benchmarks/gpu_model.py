@@ -65,7 +65,7 @@ PRICES = {
     ),
     "JPEG": Price(1 / 1.59e-3, "images/s and core", "measured, section Decoding"),
     "Python of a JPEG": Price(
-        0.15e-3, "s/image", "0.21 by a profile; 0.70 times as much now: section Decoding"
+        0.166e-3, "s/image", "0.21 by a profile; 0.79 times as much now: section Decoding"
     ),
     "hash": Price(3.4e-6, "s/image", "measured on one core"),
     "barycenter, IPC 10": Price(0.907, "s/class", "measured, section Transport, one core"),
