@@ -120,7 +120,7 @@ def test_sets_of_one_size_that_are_made_otherwise_stand_side_by_side(
     given = (
         {},
         {"config__barycenter__allocation": "w2"},
-        {"config__budget": 9000},
+        {"config__budget": 9000, "config__barycenter__ipc": 10},  # as if no number were given
         {"config__synthesis__aim": "convnet"},
     )
     for index, (name, changes) in enumerate(zip(names, given, strict=True)):

@@ -38,7 +38,7 @@ from wdistill.pipeline.tables import estimate_table
 from wdistill.pipeline.teacher import Networks, find_networks
 
 PER_CLASS, TEST = 22, 200  # training images of a class, test images of all ten
-STAGES = ["teacher", "transport", "synthesis", "nearest", "relabel", "evaluate"]
+STAGES = ["teacher", "transport", "synthesis", "relabel", "nearest", "evaluate"]
 
 
 def tiny(source: Path) -> RunConfig:
