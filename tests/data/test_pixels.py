@@ -173,8 +173,8 @@ def fill(split: ImageSplit, decoding: Decoding, rows: list[int], pipe: Any) -> N
     """A process: decodes some rows, then waits for the others, and says what it sees."""
     kept.MEMORY_BYTES = 0
     asked: list[int] = []
-    image = ImageSplit.image
-    ImageSplit.image = lambda s, row: asked.append(row) or image(s, row)  # type: ignore
+    images = ImageSplit.images
+    ImageSplit.images = lambda s, rows: asked.extend(rows) or images(s, rows)  # type: ignore
     store = PixelStore(split, PLAIN, decoding)
     store.get(rows)
     pipe.send("filled")

@@ -385,7 +385,7 @@ def test_the_training_snippet_trains(
     blocks = re.findall(r"```python\n(.*?)```", render_card(folder), flags=re.DOTALL)
     assert len(blocks) == 2
     assert all(block.count(PLACEHOLDER_REPO) == 1 for block in blocks)
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so small a network is slower on more
     loaded: dict[str, Any] = {}
