@@ -36,13 +36,13 @@ from wdistill.evaluation.trial import Trial
 @click.option("--steps", default=6000, show_default=True)
 @click.option("--epochs", help="of a paper's recipe [default: its own]", type=int)
 @click.option("--batch-size", default=50, show_default=True)
-@click.option("--temperature", default=4.0, show_default=True)
+@click.option("--temperature", type=float, help="of the labels [default: the set's own]")
 @click.option("--seeds", default=1, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def main(
     run: Path, dataset: str | None, name: RecipeName, students: tuple[str, ...],
     labels: tuple[Labels, ...], images: str, steps: int, epochs: int | None, batch_size: int,
-    temperature: float, seeds: int, output: Path,
+    temperature: float | None, seeds: int, output: Path,
 ) -> None:  # fmt: skip
     keep_freed_memory()
     recipe = StudentConfig(epochs=epochs, seeds=seeds)
