@@ -18,8 +18,8 @@ from statistics import median
 import click
 import torch
 from helpers.runs import one_thread, run_wdistill, small_source, with_copies
-from integration.test_processes import QUICK, started, waiting_in_cpp
 
+from tests.integration.test_processes import QUICK, started, waiting_in_cpp
 from wdistill.core.devices import device_name, versions
 from wdistill.core.files import write_json
 

@@ -85,7 +85,7 @@ class Precisions(Bench):
             draws = [stream(seed, "synthesis", c) for c in range(self.classes)]
             objective = Objective(problem.spaces, self.spectrum, DEFAULT, autocast)
             done = synthesise(objective, problem.targets, [*problem.start], draws)
-            found[f"distilled in {name}"] = done.pixels.flatten(0, 1)
+            found[f"distilled in {name}"] = done.pixels
         return found
 
     def student(self, pixels: Tensor, name: str, precision: str, steps: int, seed: int) -> float:
