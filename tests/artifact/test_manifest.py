@@ -13,7 +13,7 @@ import pytest
 from helpers.examples import manifest, manifest_json
 
 from wdistill.artifact.manifest import Manifest
-from wdistill.artifact.model import SCHEMAS, FileRecord, schema_text
+from wdistill.artifact.model import SCHEMAS, FileRecord
 from wdistill.artifact.report import Report
 from wdistill.config import FORMAT_VERSION
 from wdistill.core.files import write_json
@@ -67,6 +67,11 @@ def test_what_is_wrong_is_named(change: dict[str, Any], message: str, tmp_path: 
         Manifest.read(tmp_path / "wdistill.json")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def schema_text(model: type[FileRecord]) -> str:
+    """The JSON schema of the file that ``model`` describes."""
+    return json.dumps(model.model_json_schema(), indent=2, sort_keys=True) + "\n"
 
 
 def undescribed(schema: Any) -> Any:

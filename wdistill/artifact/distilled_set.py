@@ -25,7 +25,6 @@ from wdistill.artifact.layout import (
     shard_names,
     whole_shards,
 )
-from wdistill.artifact.manifest import Sizes
 from wdistill.artifact.parquet import (
     GROUP_ROWS,
     LabelColumns,
@@ -39,6 +38,7 @@ from wdistill.artifact.parquet import (
     write_label_views,
     write_rows,
 )
+from wdistill.artifact.records import Sizes
 from wdistill.artifact.report import Report
 from wdistill.core.files import (
     atomic_file,

@@ -7,241 +7,25 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from wdistill.artifact.layout import MANIFEST_FILE, set_name, shard_files
-from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
-from wdistill.config import ImageFormat, RunConfig
+from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number
+from wdistill.artifact.records import (
+    BarycenterRecord,
+    BudgetRecord,
+    CodingRecord,
+    Distances,
+    LabelRecord,
+    Sizes,
+    SourceRecord,
+    StoredViews,
+    TeacherRecord,
+)
+from wdistill.config import RunConfig
 from wdistill.errors import RunFolderError
-
-if TYPE_CHECKING:  # brings torch, and a push reads manifests
-    from wdistill.data.dataset import ImageData
-
-Access = Literal["open", "gated", "private", "unknown"]
-
-
-class SourceRecord(Record):
-    """The real images: where they come from, and how they were read.
-
-    kind: embedded, hub, imagefolder, parquet or saved; access: of the source on the Hub, unknown
-    where it was read offline; groups: into how many measures each class was split, 0 for none;
-    unlabelled, broken: images that were left out, and why; shared: of training, as they are also in
-    the evaluation split.
-    """
-
-    id: str
-    kind: str
-    config_name: str | None = None
-    revision: str | None = None
-    fingerprint: str
-    license: str | None = None
-    license_name: str | None = None
-    license_link: str | None = None
-    access: Access = "open"
-    pretty_name: str | None = None
-    url: str | None = None
-    train_split: str
-    eval_split: str
-    eval_is_holdout: bool
-    image_column: str
-    label_column: str
-    groups: Count = 0
-    train_images: Count
-    eval_images: Count
-    unlabelled: Count = 0
-    broken: Count = 0
-    shared: Count = 0
-
-    @classmethod
-    def of(cls, data: ImageData) -> Self:
-        """The record of ``data`` in the manifest."""
-        source, groups = data.source, data.train.groups
-        return cls(
-            id=source.id,
-            kind=source.kind,
-            config_name=source.config_name,
-            revision=source.revision,
-            fingerprint=source.fingerprint,
-            license=source.license,
-            license_name=source.license_name,
-            license_link=source.license_link,
-            access=_access(source.gated),
-            pretty_name=source.pretty_name,
-            url=source.url,
-            train_split=data.train_split,
-            eval_split=data.eval_split,
-            eval_is_holdout=data.eval_is_holdout,
-            image_column=data.image_column,
-            label_column=data.label_column,
-            groups=0 if groups is None else len(set(groups.tolist())),
-            train_images=len(data.train),
-            eval_images=len(data.eval),
-            unlabelled=data.unlabelled,
-            broken=data.broken,
-            shared=data.shared,
-        )
-
-
-def _access(gated: bool | str) -> Access:
-    if gated == "private":
-        return "private"
-    if gated == "unknown":
-        return "unknown"
-    return "gated" if gated else "open"
-
-
-class TeacherRecord(Record):
-    """The network whose features defined the transport.
-
-    origin: whether it was used as_is, fine_tuned or trained from_scratch; architecture: in words;
-    accuracy: top-1 on the evaluation images.
-    """
-
-    backbone: str
-    revision: str | None = None
-    origin: Literal["as_is", "fine_tuned", "from_scratch"]
-    architecture: str
-    accuracy: Number
-    weights_sha256: str
-    parameters: Count
-
-
-class BarycenterRecord(Record):
-    """Squared Wasserstein distances to the real images in the teacher's features, one per class.
-
-    w2: of the barycenter; w2_random: of as many random real images.
-    """
-
-    w2: tuple[Number, ...]
-    w2_random: tuple[Number, ...]
-
-
-class Distances(Record):
-    """How far the images are from real ones.
-
-    nearest_real_rmse: for each class and image, to the nearest training image of the class, pixels
-    being from 0 to 1.
-    """
-
-    nearest_real_rmse: tuple[tuple[Number, ...], ...]
-
-
-class StoredViews(Record):
-    """The labels of single views, stored beside the images.
-
-    views: number for each image; topk: logits that are kept of each view; levels: values that a
-    stored logit can have; temperature: at which the classes that are not kept have their share.
-    """
-
-    views: Count
-    topk: Count
-    levels: Count
-    temperature: Number
-
-
-class BudgetTrial(Record):
-    """A way to spend a budget, and the accuracies on held-out training images of short students,
-    after so many ``steps``.
-
-    ipc: images per class, or all that a class has where those are fewer; quality: of WebP, None
-    without loss; views: of each image, temperature: of their labels; images: random real ones, the
-    real ones that the transport chose, or distilled ones.
-    """
-
-    ipc: Count
-    quality: Count | None
-    views: Count
-    temperature: Number = 1.0
-    images: Literal["random", "chosen", "distilled"] = "random"
-    steps: Count
-    top1: tuple[Number, ...]
-
-    @property
-    def mean(self) -> float:
-        return sum(self.top1) / len(self.top1)
-
-
-class BudgetRecord(Record):
-    """bytes: that the parquet files may take; tried: what was compared; images: those that are
-    published.
-    """
-
-    bytes: Count
-    tried: tuple[BudgetTrial, ...] = ()
-    images: Literal["chosen", "distilled"] = "distilled"
-
-
-class LabelTrial(Record):
-    """Accuracies on held-out training images of short students: for each kind of student, those of
-    its seeds. giver: none for hard labels; labels: hard, soft or views; temperature: of these.
-    """
-
-    giver: str
-    labels: str
-    temperature: Number = 1.0
-    top1: tuple[tuple[Number, ...], ...]
-
-    def __str__(self) -> str:
-        if self.giver == "none":
-            return "hard"
-        warm = "" if self.temperature == 1 else f", T = {self.temperature:g}"
-        return f"{self.giver} ({self.labels}{warm})"
-
-
-class LabelRecord(Record):
-    """Who labelled the images.
-
-    giver: teacher; committee, the teacher and a network that was trained briefly; or none.
-    hard_soft: whether the one soft label of each image is its class, because short students learned
-    less from the giver's; temperature: at which students should see the giver's, not in earlier
-    files; tried: what the giver was chosen from.
-    """
-
-    giver: str = "teacher"
-    hard_soft: bool = False
-    temperature: Number | None = None
-    tried: tuple[LabelTrial, ...] = ()
-
-
-class CodingTrial(Record):
-    """Accuracies on held-out training images of short students of images in a quality of WebP, None
-    without loss.
-    """
-
-    quality: Count | None
-    top1: tuple[Number, ...]
-
-
-class CodingRecord(Record):
-    """How images became files.
-
-    quality: of WebP, from 1 to 100, or None without loss; grey: whether the images are read as grey
-    ones; coder: the library that wrote them; tried: what the quality was chosen from.
-    """
-
-    format: ImageFormat = "png"
-    quality: Count | None = None
-    grey: bool = False
-    coder: str = ""
-    tried: tuple[CodingTrial, ...] = ()
-
-    def __str__(self) -> str:
-        if self.format == "png":
-            return "PNG"
-        return "WebP without loss" if self.quality is None else f"WebP of quality {self.quality}"
-
-
-class Sizes(Record):
-    """Bytes. images: of their files; parquet: of the files with images and soft labels;
-    label_views: of the files with the labels of views.
-    """
-
-    images: Count
-    soft_labels: Count
-    parquet: Count
-    label_views: Count
 
 
 class Manifest(FileRecord):

@@ -111,8 +111,3 @@ def explain(error: ValidationError) -> str:
     if kind == "value_error":  # a check of a model, which names the fields itself
         return clean(context["error"])
     return f"{where} {words.get(kind) or clean(problem['msg'])}"
-
-
-def schema_text(model: type[FileRecord]) -> str:
-    """The JSON schema of the file that ``model`` describes."""
-    return json.dumps(model.model_json_schema(), indent=2, sort_keys=True) + "\n"

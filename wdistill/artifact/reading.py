@@ -23,8 +23,9 @@ from wdistill.artifact.layout import (
     one_set,
     set_folders,
 )
-from wdistill.artifact.manifest import Manifest, SourceRecord, check_bytes, read_manifest
+from wdistill.artifact.manifest import Manifest, check_bytes, read_manifest
 from wdistill.artifact.parquet import read_label_views
+from wdistill.artifact.records import SourceRecord
 from wdistill.artifact.report import Report
 from wdistill.config import DataConfig
 from wdistill.data.dataset import ImageData

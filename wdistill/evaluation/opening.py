@@ -10,8 +10,9 @@ import torch
 from accelerate import Accelerator
 
 from wdistill.artifact.distilled_set import Candidate, mean_one
-from wdistill.artifact.manifest import CodingRecord, Manifest
+from wdistill.artifact.manifest import Manifest
 from wdistill.artifact.reading import check_data, remote
+from wdistill.artifact.records import CodingRecord
 from wdistill.artifact.report import EvaluatedSet
 from wdistill.config import (
     BUILT_IN,

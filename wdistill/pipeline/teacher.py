@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.artifact.manifest import TeacherRecord
+from wdistill.artifact.records import TeacherRecord
 from wdistill.config import RunConfig
 from wdistill.core.files import read_json, write_json
 from wdistill.core.processes import main_process_value, share_file, share_folder

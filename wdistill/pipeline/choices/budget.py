@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
-from wdistill.artifact.manifest import BudgetTrial
+from wdistill.artifact.records import BudgetTrial
 from wdistill.config import MOST_IPC, WARM, RunConfig
 from wdistill.core.text import human_bytes
 from wdistill.data.content.coding import Coding, file_sizes

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate, mean_one
-from wdistill.artifact.manifest import CodingTrial
+from wdistill.artifact.records import CodingTrial
 from wdistill.config import CodingConfig, StudentConfig
 from wdistill.core.units import StageOutput
 from wdistill.data.content.coding import Coding

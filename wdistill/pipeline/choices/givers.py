@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
-from wdistill.artifact.manifest import LabelTrial
+from wdistill.artifact.records import LabelTrial
 from wdistill.config import WARM, Labels, RunConfig, StudentConfig
 from wdistill.core.files import has_tensors
 from wdistill.core.processes import Work, share_out

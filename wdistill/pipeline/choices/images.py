@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from wdistill.artifact.distilled_set import Candidate
-from wdistill.artifact.manifest import BudgetTrial
+from wdistill.artifact.records import BudgetTrial
 from wdistill.core.settings import stable_hash
 from wdistill.core.units import StageOutput
 from wdistill.pipeline.choices import budget

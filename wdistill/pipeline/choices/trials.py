@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wdistill.artifact.distilled_set import Candidate
-from wdistill.artifact.manifest import BudgetTrial
+from wdistill.artifact.records import BudgetTrial
 from wdistill.config import Labels, RunConfig, StudentConfig
 from wdistill.core.settings import stable_hash
 from wdistill.data.content.coding import Coding

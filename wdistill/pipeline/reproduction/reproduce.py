@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wdistill.artifact.layout import MANIFEST_FILE, PUBLISH, one_set
-from wdistill.artifact.manifest import Manifest, SourceRecord
+from wdistill.artifact.manifest import Manifest
 from wdistill.artifact.reading import check_data, open_published, read_published, remote
+from wdistill.artifact.records import SourceRecord
 from wdistill.config import BUILT_IN, DataConfig, RunConfig, RuntimeConfig, TeacherConfig
 from wdistill.core.files import read_json
 from wdistill.core.settings import flat

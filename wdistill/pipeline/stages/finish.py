@@ -23,19 +23,18 @@ from wdistill.artifact.distilled_set import (
     write_data,
 )
 from wdistill.artifact.layout import MANIFEST_FILE, PUBLISH, set_folders, set_name
-from wdistill.artifact.manifest import (
+from wdistill.artifact.manifest import Manifest, read_manifest
+from wdistill.artifact.parquet import label_shards
+from wdistill.artifact.records import (
     BarycenterRecord,
     BudgetRecord,
     CodingRecord,
     Distances,
     LabelRecord,
-    Manifest,
     Sizes,
     SourceRecord,
     StoredViews,
-    read_manifest,
 )
-from wdistill.artifact.parquet import label_shards
 from wdistill.config import FORMAT_VERSION, RunConfig
 from wdistill.core.devices import (
     device_name,

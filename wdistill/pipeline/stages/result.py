@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wdistill.artifact.distilled_set import DistilledSet
-from wdistill.artifact.manifest import BudgetTrial
+from wdistill.artifact.records import BudgetTrial
 from wdistill.config import RunConfig
 from wdistill.labels.views import LabelViews
 from wdistill.pipeline.choices.coding import ChosenCoding

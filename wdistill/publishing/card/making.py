@@ -6,7 +6,8 @@ import statistics
 from itertools import chain
 from typing import Any
 
-from wdistill.artifact.manifest import BudgetRecord, CodingRecord, LabelRecord, Manifest
+from wdistill.artifact.manifest import Manifest
+from wdistill.artifact.records import BudgetRecord, CodingRecord, LabelRecord
 from wdistill.core.text import human_bytes, human_seconds
 from wdistill.data.content.coding import Coding
 from wdistill.evaluation.wording import number, percent

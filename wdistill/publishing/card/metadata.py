@@ -12,8 +12,9 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
 from wdistill.artifact.layout import LABELS_SUFFIX
-from wdistill.artifact.manifest import Manifest, SourceRecord
+from wdistill.artifact.manifest import Manifest
 from wdistill.artifact.parquet import FOLDER, image_features
+from wdistill.artifact.records import SourceRecord
 from wdistill.core.text import is_url
 from wdistill.labels.codec import label_features
 from wdistill.publishing.card.markdown import Trusted, is_hub_id, link

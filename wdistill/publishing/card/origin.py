@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wdistill.artifact.manifest import Manifest, SourceRecord
+from wdistill.artifact.manifest import Manifest
+from wdistill.artifact.records import SourceRecord
 from wdistill.core.settings import flat
 from wdistill.core.text import human_bytes
 from wdistill.evaluation.wording import number

@@ -20,7 +20,8 @@ from wdistill.artifact.layout import (
     publish_folder,
     set_folders,
 )
-from wdistill.artifact.manifest import Manifest, SourceRecord, check_bytes, read_manifest
+from wdistill.artifact.manifest import Manifest, check_bytes, read_manifest
+from wdistill.artifact.records import SourceRecord
 from wdistill.config import PLACEHOLDER_REPO
 from wdistill.core.settings import flat
 from wdistill.core.text import clean, human_bytes
