@@ -31,8 +31,9 @@ from wdistill.evaluation.comparison import Comparison
 from wdistill.evaluation.opening import open_comparison
 from wdistill.evaluation.students import Images, Job, StudentSetting, run_job
 from wdistill.labels.codec import fit
+from wdistill.labels.rounding import rounded
 from wdistill.labels.soft import soft_labels
-from wdistill.labels.views import ViewRecipe, label_views, rounded
+from wdistill.labels.views import ViewRecipe, label_views
 
 STUDENTS = ("convnet-w64", "resnet10-w16")
 

@@ -30,7 +30,8 @@ from wdistill.evaluation.metrics import score_network
 from wdistill.evaluation.opening import open_comparison
 from wdistill.evaluation.training import Training, TrainingSet, recipe_for, train_student
 from wdistill.labels.codec import encode, fit
-from wdistill.labels.views import LabelViews, ViewRecipe, all_logits, codebook, label_views, rounded
+from wdistill.labels.rounding import codebook, rounded
+from wdistill.labels.views import LabelViews, ViewRecipe, all_logits, label_views
 from wdistill.networks.backbones import new_network
 from wdistill.networks.checkpoints.source import STUDENTS, find_backbone
 from wdistill.networks.features import FeatureNetwork

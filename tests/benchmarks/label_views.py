@@ -38,7 +38,8 @@ from wdistill.evaluation.opening import open_comparison
 from wdistill.evaluation.students import Job, StudentSetting, run_job
 from wdistill.evaluation.training import recipe_for
 from wdistill.labels.codec import fit
-from wdistill.labels.views import ViewRecipe, label_views, rounded
+from wdistill.labels.rounding import rounded
+from wdistill.labels.views import ViewRecipe, label_views
 
 FKD_VIEWS, FKD_BYTES = 300, 2  # epochs and bytes of a logit (fp16), arXiv 2112.01528 and SRe2L
 

@@ -12,7 +12,8 @@ from helpers.examples import NAMES, distilled_set, manifest, write_set
 from wdistill.config import LabelViewsConfig
 from wdistill.core.seeds import stream
 from wdistill.data.pixels import Preprocessing
-from wdistill.labels.views import LabelViews, ViewRecipe, label_views, rounded
+from wdistill.labels.rounding import rounded
+from wdistill.labels.views import LabelViews, ViewRecipe, label_views
 from wdistill.networks.features import FeatureNetwork
 from wdistill.publishing.card.card import render_card
 

@@ -16,13 +16,13 @@ from torch.nn.functional import kl_div
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
 from wdistill.config import LabelViewsConfig
+from wdistill.labels.rounding import rounded
 from wdistill.labels.views import (
     LabelViews,
     ViewRecipe,
     all_logits,
     label_views,
     render,
-    rounded,
     view_weights,
 )
 from wdistill.publishing.card.card import PLACEHOLDER_REPO, render_card

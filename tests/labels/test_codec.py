@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from wdistill.artifact.parquet import read_label_views, write_label_views
 from wdistill.labels.codec import encode, fit
-from wdistill.labels.views import LabelViews, rounded
+from wdistill.labels.rounding import rounded
+from wdistill.labels.views import LabelViews
 
 SIZE = 8
 

@@ -18,8 +18,9 @@ from wdistill.evaluation.sets.baselines import TILES, mosaics, noise_images, ran
 from wdistill.evaluation.sets.tiles import decoded
 from wdistill.evaluation.students.jobs import Job, StudentSetting
 from wdistill.evaluation.training import TrainingSet
+from wdistill.labels.rounding import rounded
 from wdistill.labels.soft import soft_labels
-from wdistill.labels.views import LabelViews, ViewRecipe, label_views, rounded
+from wdistill.labels.views import LabelViews, ViewRecipe, label_views
 
 DECODED_AT_ONCE = 256
 

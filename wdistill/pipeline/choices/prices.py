@@ -20,7 +20,8 @@ from wdistill.data.content.coding import Coding, decode_file, is_grey
 from wdistill.errors import OptionError
 from wdistill.evaluation.sets.baselines import random_rows
 from wdistill.labels.codec import encode
-from wdistill.labels.views import LabelViews, ViewRecipe, label_views, rounded
+from wdistill.labels.rounding import rounded
+from wdistill.labels.views import LabelViews, ViewRecipe, label_views
 from wdistill.pipeline.choices.givers import Giver
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher

@@ -22,8 +22,9 @@ from wdistill.core.units import Advance, Stage, StageOutput, Tensors, Unit
 from wdistill.errors import OptionError, RunFolderError
 from wdistill.evaluation.metrics import nearest_real
 from wdistill.labels.codec import encode, fit, is_encoded, parts_of
+from wdistill.labels.rounding import rounded
 from wdistill.labels.soft import soft_labels
-from wdistill.labels.views import LabelViews, ViewRecipe, join, label_views, rounded
+from wdistill.labels.views import LabelViews, ViewRecipe, join, label_views
 from wdistill.pipeline.choices.givers import Giver
 from wdistill.pipeline.run_folder import Run
 from wdistill.pipeline.teacher import Teacher
