@@ -179,6 +179,7 @@ def push(
       wdistill push runs/cifar10-ipc10 you/cifar10-wdistill-ipc10 --dry-run
     """
     from wdistill.publishing.hub import push as hub
+    from wdistill.publishing.hub.plan import format_plan
 
     if quiet or not sys.stderr.isatty():
         from huggingface_hub.utils import disable_progress_bars
@@ -186,4 +187,4 @@ def push(
         disable_progress_bars()
     result = hub.push(folder, repo_id, hub.PushOptions(dry_run=dry_run, **options))
     result = replace(result, notice=spoken(result.notice or "", push))
-    click.echo(hub.format_plan(result) if dry_run else hub.format_result(result))
+    click.echo(format_plan(result) if dry_run else hub.format_result(result))

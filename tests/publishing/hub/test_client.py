@@ -26,7 +26,8 @@ from helpers.pushes import (
 from wdistill.core.text import human_bytes
 from wdistill.errors import HubError, RunFolderError
 from wdistill.publishing.hub.merge import marked
-from wdistill.publishing.hub.push import PushOptions, format_plan, push
+from wdistill.publishing.hub.plan import format_plan
+from wdistill.publishing.hub.push import PushOptions, push
 
 
 @pytest.fixture(scope="module")

@@ -15,18 +15,16 @@ from huggingface_hub.errors import RevisionNotFoundError
 from wdistill.artifact.layout import (
     CURVE_FILE,
     MANIFEST_FILE,
-    check_id,
     default_config,
     publish_folder,
     set_folders,
 )
-from wdistill.artifact.manifest import Manifest, check_bytes, read_manifest
-from wdistill.artifact.records import SourceRecord
-from wdistill.config import PLACEHOLDER_REPO
+from wdistill.artifact.manifest import read_manifest
 from wdistill.core.settings import flat
-from wdistill.core.text import clean, human_bytes
+from wdistill.core.text import clean
 from wdistill.errors import HubError, RunFolderError
 from wdistill.publishing.hub.client import check_access, explained, retry
+from wdistill.publishing.hub.plan import REQUIRED, PushPlan, plan_push, read_card, read_manifests
 from wdistill.publishing.hub.repo import (
     CARD,
     Change,
@@ -38,11 +36,6 @@ from wdistill.publishing.hub.repo import (
     set_tag,
 )
 
-REQUIRED = (CARD, f"ipc*/{MANIFEST_FILE}", "ipc*/data/*.parquet")
-IN_A_SET = (
-    MANIFEST_FILE, "data/*.parquet", "soft_labels/*.parquet", "preview.png", "report.json",
-    CURVE_FILE,
-)  # fmt: skip
 _DIFFERENCES = 3  # settings that are named of a set that is replaced
 
 
@@ -55,17 +48,6 @@ class PushOptions:
     create_pr: bool = False
     commit_message: str | None = None
     dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class PushPlan:
-    """What a push sends: paths in the repository with their bytes, and the card's text."""
-
-    repo_id: str
-    files: tuple[tuple[str, int], ...]
-    card: str
-    private: bool | None  # of a new repository; None: as the namespace has it, mostly public
-    notice: str | None = None  # why it is private although nobody asked
 
 
 @dataclass(frozen=True)
@@ -100,7 +82,7 @@ def push(folder: Path, repo_id: str, options: PushOptions | None = None) -> Push
     """
     options = options or PushOptions()
     root = publish_folder(folder, REQUIRED).resolve()
-    plan = _plan(root, repo_id, options.private)
+    plan = plan_push(root, repo_id, options.private)
     if options.dry_run:
         return PushResult(**vars(plan))
     plan = replace(plan, repo_id=check_access(repo_id, options.create_pr))
@@ -126,21 +108,6 @@ def push_finished(folder: Path, repo_id: str) -> PushResult:
         raise HubError(f"{error}; the run itself is finished, push it with: {again}") from error
 
 
-def format_plan(plan: PushPlan) -> str:
-    """File tree, sizes and card, for a dry run."""
-    width = max(len(path) for path, _ in plan.files)
-    lines = [f"{plan.repo_id} (dataset, {'private' if plan.private else 'public'} if new)"]
-    lines += [f"  {path:<{width}}  {human_bytes(size):>9}" for path, size in plan.files]
-    total = sum(size for _, size in plan.files)
-    lines.append(f"  {f'{len(plan.files)} files':<{width}}  {human_bytes(total):>9}")
-    if plan.notice:
-        lines.append(plan.notice)
-    card = "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in plan.card
-    )
-    return "\n".join([*lines, "", card])
-
-
 def format_result(result: PushResult) -> str:
     """What a push did, in one or two lines."""
     if not result.changed:
@@ -151,51 +118,6 @@ def format_result(result: PushResult) -> str:
         lines.append(result.notice)
     config = f', "{result.config}"' if result.config else ""
     return "\n".join([*lines, f'load:   load_dataset("{result.repo_id}"{config})'])
-
-
-def _plan(root: Path, repo_id: str, private: bool | None) -> PushPlan:
-    check_id(repo_id)
-    files = tuple((name, (root / name).stat().st_size) for name in _files(root))
-    terms = [_terms(manifest.source) for manifest in _manifests(root)]
-    notice = next(filter(None, terms), None) if private is None else None
-    card = (root / CARD).read_text(encoding="utf-8", errors="replace")
-    card = card.replace(PLACEHOLDER_REPO, repo_id)
-    return PushPlan(repo_id, files, card, True if notice else private, notice)
-
-
-def _files(root: Path) -> list[str]:
-    paths = [root / CARD]
-    for folder in set_folders(root):
-        paths += sorted(path for pattern in IN_A_SET for path in folder.glob(pattern))
-    for path in paths:
-        above = [path, *path.parents][: len(path.relative_to(root).parts)]
-        if any(part.is_symlink() for part in above) or not path.is_file():
-            raise RunFolderError(f"{str(path)!r} is a link or not a file; only files are published")
-        if not path.name.isprintable():
-            raise RunFolderError(f"{str(path)!r} has control characters in its name; rename it")
-    return [path.relative_to(root).as_posix() for path in paths]
-
-
-def _manifests(root: Path) -> list[Manifest]:
-    """The manifests of all sets, after the sizes of their files were checked."""
-    manifests = []
-    for folder in set_folders(root):
-        manifests.append(read_manifest(folder))
-        check_bytes(folder, manifests[-1].bytes)
-    return manifests
-
-
-def _terms(source: SourceRecord) -> str | None:
-    """Why the terms of the source ask for a private repository; None if they do not."""
-    if source.access == "unknown":
-        reason = f"source {source.id!r} was read offline and may be gated"
-    elif source.access != "open":
-        reason = f"source {source.id!r} is {source.access}"
-    elif (source.license or "unknown").strip().lower() == "unknown":
-        reason = f"licence of source {source.id!r} is not known"
-    else:
-        return None
-    return f"the {reason}, so a new repository is private; pass `private=False` to change that"
 
 
 def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
@@ -212,7 +134,7 @@ def _upload(root: Path, plan: PushPlan, options: PushOptions) -> PushResult:
     replaced = tuple(_told(api, root, name, head) for name in replaced_sets(change, head))
     done = commit(api, change, head)
     if not options.create_pr and options.revision in (None, "main"):
-        versions = [manifest.format_version for manifest in _manifests(root)]
+        versions = [manifest.format_version for manifest in read_manifests(root)]
         _tag(api, head.repo_id, f"wdistill-v{max(versions)}", done)
     return PushResult(
         **{**vars(plan), "repo_id": head.repo_id},
@@ -257,8 +179,7 @@ def _card(api: HfApi, root: Path, head: Head) -> str:
     own = {folder.name for folder in set_folders(root)}
     others = [name for name in head.sets if name not in own]
     if not others:
-        card = (root / CARD).read_text(encoding="utf-8", errors="replace")
-        return card.replace(PLACEHOLDER_REPO, head.repo_id)
+        return read_card(root, head.repo_id)
     from wdistill.publishing.card.card import read_set, render_card  # noqa: PLC0415 (brings torch, rarely needed)
 
     sets = []
@@ -323,7 +244,7 @@ def _tag(api: HfApi, repo_id: str, name: str, done: CommitInfo) -> None:
 
 
 def _message(root: Path) -> str:
-    manifests = _manifests(root)
+    manifests = read_manifests(root)
     counts = ", ".join(dict.fromkeys(str(manifest.ipc) for manifest in manifests))
     text = (
         f"Distilled {manifests[0].source.id}, {counts} images per class, "
