@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wdistill.config import DataConfig
-from wdistill.data.columns import Labels, choose_columns, is_named, read_groups
+from wdistill.data.columns import choose_columns, is_named
 from wdistill.data.content.choice import (
     check_apart,
     eval_names,
@@ -22,6 +22,7 @@ from wdistill.data.content.choice import (
     unused_splits,
 )
 from wdistill.data.content.decoding import digest_of_images, to_rgb
+from wdistill.data.content.values import Labels, read_groups
 from wdistill.data.hub.streaming import SIZE_SAMPLE, Scaling
 from wdistill.data.opened import Opened, Source
 from wdistill.data.sources import open_source

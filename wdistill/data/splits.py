@@ -15,8 +15,8 @@ from PIL import Image, UnidentifiedImageError
 
 from wdistill.core.log import Progress
 from wdistill.core.text import folded
-from wdistill.data.columns import Labels, read_labels
 from wdistill.data.content.decoding import decode, encoded_bytes, stored_size
+from wdistill.data.content.values import Labels, read_labels
 from wdistill.errors import DataError
 
 T = TypeVar("T")

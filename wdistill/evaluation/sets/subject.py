@@ -18,7 +18,7 @@ from wdistill.artifact.parquet import label_shards
 from wdistill.artifact.reading import fetch_set, read_published, remote, split_name
 from wdistill.config import DataConfig
 from wdistill.core.files import IDENTITY, read_json
-from wdistill.data.columns import read_numbers, read_vectors
+from wdistill.data.content.values import read_numbers, read_vectors
 from wdistill.data.dataset import Rows, load_rows
 from wdistill.data.source_errors import ALLOWED, missing_source
 from wdistill.data.sources import is_only_local
