@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.examples import manifest, manifest_json
+from helpers.examples import SCHEMAS, manifest, manifest_json
 
 from wdistill.artifact.manifest import Manifest
-from wdistill.artifact.model import SCHEMAS, FileRecord
+from wdistill.artifact.records.model import FileRecord
 from wdistill.artifact.report import Report
 from wdistill.config import FORMAT_VERSION
 from wdistill.core.files import write_json

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.examples import NAMES, distilled_set, manifest, manifest_json, write_set
+from helpers.examples import NAMES, SCHEMAS, distilled_set, manifest, manifest_json, write_set
 from helpers.labels import with_views
 from helpers.reports import run_report
 from helpers.runs import small_source
@@ -19,7 +19,6 @@ from jsonschema import Draft202012Validator
 
 import wdistill
 from wdistill.artifact.layout import MANIFEST_FILE, publish_folder
-from wdistill.artifact.model import SCHEMAS
 from wdistill.artifact.reading import (
     check_data,
     open_published,

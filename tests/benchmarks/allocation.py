@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 import torch
 
 import wdistill
-from wdistill.artifact.distilled_set import candidate, read_distilled
+from wdistill.artifact.candidate import candidate
+from wdistill.artifact.distilled_set import read_distilled
 from wdistill.config import (
     Allocation,
     BarycenterConfig,

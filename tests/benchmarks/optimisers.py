@@ -17,7 +17,7 @@ import click
 import torch
 
 from tests.benchmarks.teacher import stores
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.candidate import Candidate
 from wdistill.artifact.report import Recipe
 from wdistill.config import DataConfig, RelabelConfig, StudentConfig
 from wdistill.core.files import write_json

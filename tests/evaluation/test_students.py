@@ -14,7 +14,8 @@ import torch
 from helpers.runs import embedded_table
 from sklearn.metrics import accuracy_score
 
-from wdistill.artifact.distilled_set import DistilledSet, candidate, mean_one
+from wdistill.artifact.candidate import candidate, mean_one
+from wdistill.artifact.distilled_set import DistilledSet
 from wdistill.config import RelabelConfig, StudentConfig
 from wdistill.core.devices import open_accelerator
 from wdistill.data.content.coding import Coding

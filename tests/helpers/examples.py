@@ -18,6 +18,7 @@ from wdistill.artifact.manifest import Manifest
 from wdistill.config import FORMAT_VERSION, RunConfig
 from wdistill.labels.views import LabelViews
 
+SCHEMAS = Path(wdistill.__file__).parent / "artifact" / "schemas"
 NAMES = ("T-shirt/top", "Trouser", "Pullover")
 
 

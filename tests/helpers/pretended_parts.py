@@ -20,7 +20,7 @@ from torch import Tensor
 
 from helpers.pretend import NAME, install, pretended
 from helpers.stages import Stages
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.candidate import Candidate
 from wdistill.config import RelabelConfig, RunConfig, StudentConfig, SynthesisConfig
 from wdistill.core.seeds import stream
 from wdistill.data.content.coding import Coding

@@ -15,7 +15,8 @@ import torch
 from helpers.runs import embedded_table, parquet_bytes, run_wdistill
 
 import wdistill
-from wdistill.artifact.distilled_set import candidate, read_report
+from wdistill.artifact.candidate import candidate
+from wdistill.artifact.distilled_set import read_report
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
 from wdistill.artifact.reading import open_published

@@ -15,7 +15,8 @@ import pytest
 import torch
 from helpers.runs import run_wdistill
 
-from wdistill.artifact.distilled_set import Candidate, candidate, read_distilled
+from wdistill.artifact.candidate import Candidate, candidate
+from wdistill.artifact.distilled_set import read_distilled
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
 from wdistill.config import WARM, RunConfig

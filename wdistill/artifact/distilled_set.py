@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wdistill.artifact.layout import (
     CURVE_FILE,
@@ -266,49 +264,3 @@ def read_report(folder: Path) -> Report | None:
     """The report in ``folder``; None if the set was not evaluated."""
     path = folder / REPORT_FILE
     return Report.read(path) if path.exists() else None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """The images that are evaluated.
-
-    pixels: (n, 3, R, R) uint8; labels: (n,) int64; weights: (n,) float32, mean 1, those of a run
-    with the same sum for each class;
-    soft: (n, C) float32 probabilities, or None if there are none; views: likewise.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    weights: Tensor
-    soft: Tensor | None
-    views: LabelViews | None = None
-
-    @property
-    def ipc(self) -> int:
-        """Images per class, rounded where classes differ."""
-        return max(1, round(len(self.labels) / (int(self.labels.max()) + 1)))
-
-
-def weights_alike(given: Candidate, labels: Tensor) -> Tensor:
-    """(n,) weights of other images of classes ``labels``: the means of those of the set's."""
-    sums = torch.bincount(given.labels, given.weights, minlength=int(labels.max()) + 1)
-    counts = torch.bincount(given.labels, minlength=len(sums))
-    return (sums / counts.clamp(min=1))[labels].float()
-
-
-def mean_one(weights: Tensor, labels: Tensor) -> Tensor:
-    """Rescale weights (n,) from sum 1 within each class to mean 1. The classes still have equal
-    sums, so that one with more images does not count for more.
-    """
-    return weights * (len(labels) / len(labels.unique()))
-
-
-def candidate(distilled: DistilledSet, views: LabelViews | None = None) -> Candidate:
-    labels = torch.from_numpy(distilled.labels)
-    return Candidate(
-        pixels=torch.from_numpy(distilled.images).permute(0, 3, 1, 2),
-        labels=labels,
-        weights=mean_one(torch.from_numpy(distilled.weights), labels),
-        soft=torch.from_numpy(distilled.soft_labels),
-        views=views,
-    )

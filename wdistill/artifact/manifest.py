@@ -12,7 +12,6 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from wdistill.artifact.layout import MANIFEST_FILE, set_name, shard_files
-from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number
 from wdistill.artifact.records import (
     BarycenterRecord,
     BudgetRecord,
@@ -24,6 +23,7 @@ from wdistill.artifact.records import (
     StoredViews,
     TeacherRecord,
 )
+from wdistill.artifact.records.model import Count, FileRecord, FrozenMap, Number
 from wdistill.config import RunConfig
 from wdistill.errors import RunFolderError
 

@@ -10,11 +10,7 @@ import numpy as np
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from wdistill.artifact.distilled_set import (
-    DistilledSet,
-    read_distilled,
-    read_report,
-)
+from wdistill.artifact.distilled_set import DistilledSet, read_distilled, read_report
 from wdistill.artifact.layout import (
     MANIFEST_FILE,
     SET_NAME,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
-from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
+from wdistill.artifact.records.model import Count, FileRecord, FrozenMap, Number, Record
 from wdistill.core.text import Shown
 
 Point = tuple[Number, Number, Count]  # x, y and class

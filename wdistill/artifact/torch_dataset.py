@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wdistill.artifact.distilled_set import candidate
+from wdistill.artifact.candidate import candidate
 from wdistill.artifact.reading import PublishedSet, open_published
 from wdistill.data.pixels import to_float
 from wdistill.errors import OptionError

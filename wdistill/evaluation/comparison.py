@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from wdistill.artifact.distilled_set import Candidate, mean_one, weights_alike
+from wdistill.artifact.candidate import Candidate, mean_one, weights_alike
 from wdistill.artifact.report import EvaluatedSet, Recipe
 from wdistill.config import BarycenterConfig, Baseline, RecipeName, RelabelConfig, StudentConfig
 from wdistill.core.seeds import stream

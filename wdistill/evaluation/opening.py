@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from wdistill.artifact.distilled_set import Candidate, mean_one
+from wdistill.artifact.candidate import Candidate, mean_one
 from wdistill.artifact.manifest import Manifest
 from wdistill.artifact.reading import check_data, remote
 from wdistill.artifact.records import CodingRecord

@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from wdistill.artifact.distilled_set import (
-    REPORT_FILE,
-    candidate,
-    read_report,
-)
+from wdistill.artifact.candidate import candidate
+from wdistill.artifact.distilled_set import REPORT_FILE, read_report
 from wdistill.artifact.layout import CURVE_FILE, one_set, publish_folder
 from wdistill.artifact.manifest import read_manifest
 from wdistill.artifact.report import EvaluatedSet, Report

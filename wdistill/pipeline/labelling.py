@@ -8,7 +8,8 @@ from functools import cache
 import numpy as np
 import torch
 
-from wdistill.artifact.distilled_set import DistilledSet, candidate
+from wdistill.artifact.candidate import candidate
+from wdistill.artifact.distilled_set import DistilledSet
 from wdistill.core.files import on_disk
 from wdistill.core.settings import stable_hash
 from wdistill.core.units import StageOutput

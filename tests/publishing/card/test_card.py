@@ -20,7 +20,8 @@ from huggingface_hub import DatasetCard
 from jinja2 import UndefinedError
 from ruamel.yaml import YAML
 
-from wdistill.artifact.distilled_set import candidate, read_report, shards
+from wdistill.artifact.candidate import candidate
+from wdistill.artifact.distilled_set import read_report, shards
 from wdistill.artifact.layout import CURVE_FILE
 from wdistill.artifact.report import Report
 from wdistill.config import StudentConfig

@@ -14,10 +14,7 @@ import torch
 from helpers.examples import distilled_set, manifest, write_set
 from helpers.reports import equivalent, report, report_row
 
-from wdistill.artifact.distilled_set import (
-    DistilledSet,
-    read_report,
-)
+from wdistill.artifact.distilled_set import DistilledSet, read_report
 from wdistill.artifact.report import Report
 from wdistill.config import RATES
 from wdistill.labels.views import LabelViews, join, view_shapes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from wdistill.artifact.model import Count, Number, Record
+from wdistill.artifact.records.model import Count, Number, Record
 from wdistill.config import ImageFormat
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Self
 
-from wdistill.artifact.model import Count, Number, Record
+from wdistill.artifact.records.model import Count, Number, Record
 
 if TYPE_CHECKING:  # brings torch, and a push reads manifests
     from wdistill.data.dataset import ImageData

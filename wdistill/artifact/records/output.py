@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wdistill.artifact.model import Count, Number, Record
+from wdistill.artifact.records.model import Count, Number, Record
 
 
 class BarycenterRecord(Record):

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.candidate import Candidate
 from wdistill.artifact.report import Recipe
 from wdistill.config import Labels, RelabelConfig, StudentConfig
 from wdistill.core.settings import stable_hash

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from pydantic import ValidationError
 from torch import Tensor
 
-from wdistill.artifact.model import Count, Number, Record
+from wdistill.artifact.records.model import Count, Number, Record
 from wdistill.artifact.report import Curve
 from wdistill.core.files import write_json
 from wdistill.core.processes import Work, share_out

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wdistill.artifact.distilled_set import weights_alike
+from wdistill.artifact.candidate import weights_alike
 from wdistill.config import LabelViewsConfig
 from wdistill.core.files import on_disk
 from wdistill.core.seeds import stream, stream_seed

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.candidate import Candidate
 from wdistill.artifact.records import BudgetTrial
 from wdistill.config import MOST_IPC, WARM, RunConfig
 from wdistill.core.text import human_bytes

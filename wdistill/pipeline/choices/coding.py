@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.artifact.distilled_set import Candidate, mean_one
+from wdistill.artifact.candidate import Candidate, mean_one
 from wdistill.artifact.records import CodingTrial
 from wdistill.config import CodingConfig, StudentConfig
 from wdistill.core.units import StageOutput

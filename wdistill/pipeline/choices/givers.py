@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.candidate import Candidate
 from wdistill.artifact.records import LabelTrial
 from wdistill.config import WARM, Labels, RunConfig, StudentConfig
 from wdistill.core.files import has_tensors

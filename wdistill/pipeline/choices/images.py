@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.candidate import Candidate
 from wdistill.artifact.records import BudgetTrial
 from wdistill.core.settings import stable_hash
 from wdistill.core.units import StageOutput

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.candidate import Candidate
 from wdistill.config import StudentConfig
 from wdistill.core.seeds import stream
 from wdistill.core.settings import stable_hash

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wdistill.artifact.distilled_set import Candidate
+from wdistill.artifact.candidate import Candidate
 from wdistill.artifact.records import BudgetTrial
 from wdistill.config import Labels, RunConfig, StudentConfig
 from wdistill.core.settings import stable_hash

@@ -21,7 +21,6 @@ from wdistill.core.files import read_json, write_json
 from wdistill.core.text import clean
 from wdistill.errors import OptionError, RunFolderError
 
-SCHEMAS = Path(__file__).parent / "schemas"  # JSON schemas, for whoever reads the files elsewhere
 LARGEST = 10**18  # a larger number is damage
 Key = TypeVar("Key")
 Value = TypeVar("Value")

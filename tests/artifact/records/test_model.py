@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import ValidationError
 
-from wdistill.artifact.model import Count, FileRecord, FrozenMap, Number, Record
+from wdistill.artifact.records.model import Count, FileRecord, FrozenMap, Number, Record
 from wdistill.config import FORMAT_VERSION, SynthesisConfig
 from wdistill.errors import RunFolderError
 
@@ -107,5 +107,5 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_is_read_without_torch() -> None:
-    code = "import sys, wdistill.artifact.model; assert 'torch' not in sys.modules"
+    code = "import sys, wdistill.artifact.records.model; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
