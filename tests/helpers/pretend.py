@@ -18,7 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -228,10 +228,19 @@ class Pretended(torch.Tensor):
         return type(self)(self.inner.detach().clone()).requires_grad_(self.requires_grad)
 
 
+class Tape(Protocol):
+    """What records operations in place of doing them."""
+
+    def add(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any: ...
+
+
 class Device(TorchDispatchMode):
     """limit: bytes of the largest tensor that fits into the memory, 0: all do; within: the module
-    of the package that alone has so little, "": all; seen: of another thread's device.
+    of the package that alone has so little, "": all; seen: of another thread's device; tape: where
+    there is one, it is given all operations.
     """
+
+    tape: Tape | None = None
 
     def __init__(self, limit: int = 0, within: str = "", seen: Seen | None = None) -> None:
         super().__init__()
@@ -241,6 +250,9 @@ class Device(TorchDispatchMode):
         return self.run(func, args, kwargs or {})
 
     def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return (self.tape.add if self.tape else self.compute)(func, args, kwargs)
+
+    def compute(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         name = func.overloadpacket._qualified_op_name.split("::")[-1]
         flat, spec = tree_flatten((args, kwargs))
         tensors = [x for x in flat if isinstance(x, torch.Tensor)]

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 from wdistill.config import LabelViewsConfig, StudentConfig, SynthesisConfig, TeacherConfig
 from wdistill.core.devices import Capacity
+from wdistill.core.machine.graphs import GraphSwitch
 from wdistill.core.seeds import stream
 from wdistill.data.content.coding import Coding
 from wdistill.data.dsa import OPERATIONS
@@ -34,8 +35,10 @@ STAGES = ("synthesis", "student", "replay", "classic", "dsa", "teacher", "survey
 
 class Stages:
     """size: of the images; images: of a step; network: a built-in name; classes: of the dataset,
-    all of which are in a step of synthesis.
+    all of which are in a step of synthesis; graphs: whether to use CUDA graphs.
     """
+
+    graphs = GraphSwitch()
 
     def __init__(
         self, size: int, images: int, network: str, accelerator: Accelerator, classes: int = 2
@@ -52,9 +55,9 @@ class Stages:
         self.real = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
         self.network = self.opened(network)
 
-    def opened(self, name: str) -> FeatureNetwork:
+    def opened(self, name: str, draw: int = 0) -> FeatureNetwork:
         source = find_backbone(name, resolution=self.size)
-        model = new_network(source, self.names, self.size, 0)
+        model = new_network(source, self.names, self.size, draw)
         return FeatureNetwork(model, self.pixels, self.device)
 
     def store(self, count: int) -> PixelStore:
@@ -68,10 +71,14 @@ class Stages:
         return store
 
     def synthesis(
-        self, steps: int, capacity: Capacity | None = None, coding: Coding | None = None
+        self,
+        steps: int,
+        capacity: Capacity | None = None,
+        coding: Coding | None = None,
+        pool: int = 1,
     ) -> DistilledUnit:
-        terms = Terms(0.05, 0.0, 10.0, 1.0), Terms(1.0, 10.0)
-        networks = self.network, self.opened("convnet-w64")
+        terms = Terms(0.05, 0.0, 10.0, 1.0), *[Terms(1.0, 10.0)] * pool
+        networks = self.network, *(self.opened("convnet-w64", draw) for draw in range(pool))
         spaces = [FeatureSpace("", n, t, "") for n, t in zip(networks, terms, strict=True)]
         classes = len(self.names)
         ipc, aims = self.images // classes, []
@@ -81,11 +88,13 @@ class Stages:
             moments = outs[0].means, outs[0].variances
             of_teacher = [tuple(x.mean(0).cpu() for x in values) for values in moments]
             features = [out.features.cpu() for out in outs]
-            targets = SpaceTarget(features[0], 1.0, *of_teacher), SpaceTarget(features[1], 1.0)
-            aims.append(ClassTarget(label, torch.full((ipc,), 1 / ipc), targets))
+            targets = [SpaceTarget(features[0], 1.0, *of_teacher)]
+            targets += [SpaceTarget(values, 1.0) for values in features[1:]]
+            aims.append(ClassTarget(label, torch.full((ipc,), 1 / ipc), tuple(targets)))
         config = SynthesisConfig(iterations=steps)
         spectrum = measure_spectrum([self.real], self.device)
-        objective = Objective(spaces, spectrum, config, self.autocast, coding or Coding())
+        coding = coding or Coding()
+        objective = Objective(spaces, spectrum, config, self.autocast, coding, self.graphs)
         start = self.real[: classes * ipc].float().div(255).view(classes, ipc, 3, *[self.size] * 2)
         draws = [stream(0, label) for label in range(classes)]
         unit = synthesise(objective, aims, start, draws, capacity=capacity)
@@ -101,7 +110,8 @@ class Stages:
             stored = label_views(self.network, self.real[:count], recipe)
         labels = torch.arange(count) % 2
         data = TrainingSet(self.real[:count], labels, torch.ones(count), soft=views, views=stored)
-        training = Training(recipe_for(config, count), 0, self.device, self.autocast)
+        recipe = recipe_for(config, count)
+        training = Training(recipe, 0, self.device, self.autocast, self.graphs)
         train_student(
             new_network(self.source, self.names, self.size, 0), data, self.pixels, training
         )

@@ -81,7 +81,8 @@ processes = click.option(
     "some; several machines: `accelerate launch -m wdistill ...`.",
 )
 machine = combine(
-    setting_options(RuntimeConfig, only=("device", "num_workers", "pixel_cache")), processes
+    setting_options(RuntimeConfig, only=("device", "num_workers", "pixel_cache", "cuda_graphs")),
+    processes,
 )
 
 

@@ -113,7 +113,7 @@ def reproduce(source: str, output: Path | None, **options: Any) -> None:
     Example:
       wdistill reproduce you/cifar10-wdistill-ipc10
     """
-    names = ("device", "num_workers", "pixel_cache", "quiet")
+    names = ("device", "num_workers", "pixel_cache", "cuda_graphs", "quiet")
     runtime = RuntimeConfig(**{name: options[name] for name in names})
     launch_processes(options["num_processes"], runtime)
     from wdistill.pipeline.api import calls as api

@@ -145,6 +145,13 @@ class RuntimeConfig(Settings):
         "Say first how long the run will take; this itself takes a minute or two. [default: no]",
         "--estimate",
     )
+    cuda_graphs: bool = setting(
+        False,
+        "Start the steps of synthesis and students as CUDA graphs where images have at most 64 "
+        "pixels a side: the same operations, started as one. Where that fails the run goes on "
+        "without. Other devices are not affected. [default: no, never run on a GPU yet]",
+        "--cuda-graphs",
+    )
     quiet: bool = setting(False, "No progress bars; errors and the result only. [default: no]")
     track: Tracker | None = setting(
         None,

@@ -33,6 +33,9 @@ class Views:
     def part(self, rows: slice) -> Views:
         return Views(self.box[rows], self.flip[rows])
 
+    def to(self, device: torch.device) -> Views:
+        return Views(to_device(self.box, device), to_device(self.flip, device))
+
 
 def random_views(
     count: int,
@@ -80,9 +83,8 @@ def _resampling(start: Tensor, length: Tensor, flip: Tensor, size: int) -> Tenso
 
 def apply_views(images: Tensor, views: Views) -> Tensor:
     """Crop, resize back and flip. images: (B, C, R, R) float, square; returns the same shape."""
-    size = images.shape[-1]
-    box = to_device(views.box, images.device).to(images.dtype)
-    flip = to_device(views.flip, images.device)
+    size, views = images.shape[-1], views.to(images.device)
+    box, flip = views.box.to(images.dtype), views.flip
     rows = _resampling(box[:, 0], box[:, 2], torch.zeros_like(flip), size)
     columns = _resampling(box[:, 1], box[:, 3], flip, size)
     return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]

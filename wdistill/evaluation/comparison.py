@@ -15,6 +15,7 @@ from torch import Tensor
 from wdistill.artifact.candidate import Candidate, mean_one, weights_alike
 from wdistill.artifact.report import EvaluatedSet, Recipe
 from wdistill.config import BarycenterConfig, Baseline, RecipeName, RelabelConfig, StudentConfig
+from wdistill.core.machine.graphs import GraphSwitch
 from wdistill.core.seeds import stream
 from wdistill.core.settings import Precision
 from wdistill.data.content.coding import Coding, file_sizes
@@ -98,6 +99,7 @@ class Comparison:
         giver_key: A hash of everything that its labels depend on.
         hard_soft: Whether the soft label of an image is its class.
         construction: Seconds that it took to make the set, teacher included; None if not known.
+        graphs: Whether students use CUDA graphs.
     """
 
     evaluated: EvaluatedSet
@@ -123,6 +125,7 @@ class Comparison:
     giver_key: str = ""
     hard_soft: bool = False
     construction: float | None = None
+    graphs: GraphSwitch = field(default_factory=GraphSwitch)
 
     @property
     def classes(self) -> int:

@@ -23,6 +23,7 @@ from wdistill.config import (
     RuntimeConfig,
 )
 from wdistill.core.files import IDENTITY, read_json
+from wdistill.core.machine.graphs import GraphSwitch
 from wdistill.core.text import without_folders
 from wdistill.data.content.coding import Coding
 from wdistill.data.content.leaks import Pixels, without_copies
@@ -102,6 +103,7 @@ def open_comparison(
         students=_students(config, subject.manifest, real, resolution, pixels),
         accelerator=accelerator,
         quiet=runtime.quiet,
+        graphs=GraphSwitch(runtime.cuda_graphs),
         data_seed=seed,
         barycenter=run_config.barycenter if run_config else BarycenterConfig(),
         work=subject.folder / "work" if subject.folder else None,

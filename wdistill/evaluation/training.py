@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from wdistill.artifact.report import Recipe
 from wdistill.config import Optimizer, RecipeName, StudentConfig
+from wdistill.core.machine.graphs import Graphs, GraphSwitch
 from wdistill.core.machine.numerics import network_precision
 from wdistill.core.machine.transfer import to_device
 from wdistill.core.seeds import stream, stream_seed
@@ -61,12 +62,14 @@ class Training:
     Attributes:
         seed: Seed of its batches and views.
         autocast: Type of the forward pass; None for float32.
+        graphs: Whether to use CUDA graphs.
     """
 
     recipe: Recipe
     seed: int
     device: torch.device
     autocast: torch.dtype | None = None
+    graphs: GraphSwitch = field(default_factory=GraphSwitch)
 
 
 @dataclass(frozen=True)
@@ -159,31 +162,59 @@ def train_student(
     Raises:
         NumericalError: The last loss is not finite.
     """
-    recipe, device, autocast = training.recipe, training.device, training.autocast
+    recipe, device = training.recipe, training.device
     fast_layout(model.to(device)).train()
     optimizer = StudentOptimizer(model, recipe)
-    mean, std = _statistics(preprocessing, device)
     torch.manual_seed(stream_seed(training.seed, "dropout"))  # drawn from the global generator
     loss = torch.zeros(())
-    temperature = temperature_of(data, recipe)
-    # SGD sees the scale of a loss, and this one falls with T^2 (Hinton et al. 2015, section 2).
-    scale = temperature**2 if recipe.optimizer == "SGD" else 1.0
+    colours = _statistics(preprocessing, device)
+    gradients = _Gradients(optimizer, training, temperature_of(data, recipe), colours)
+    graphs = Graphs(training.graphs, device, preprocessing.resolution)
     batches = student_batches(data, number_of_classes(model), training, preprocessing)
     for batch in itertools.islice(batches, recipe.steps):
+        loss = _step(graphs, gradients, batch)
+        on_step(loss)
+    if not bool(torch.isfinite(loss)):
+        way_out = "use `mixed_precision=no`" if training.autocast else "choose another network"
+        raise NumericalError(f"a student's loss is not finite; {way_out}")
+    optimizer.finish()
+    return model.eval()
+
+
+@dataclass(frozen=True, eq=False)
+class _Gradients:
+    """The loss of a batch and its gradients, by the same operations for all batches of a size."""
+
+    optimizer: StudentOptimizer
+    training: Training
+    temperature: float
+    colours: tuple[Tensor, Tensor]
+
+    def __call__(self, *fields: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """fields: of the batch."""
+        batch, (mean, std) = Batch(*fields), self.colours
+        recipe, autocast = self.training.recipe, self.training.autocast
+        device, temperature = batch.images.device, self.temperature
         with network_precision(device):
             with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-                logits = model((batch.images - mean) / std).logits.float()
+                logits = self.optimizer.model((batch.images - mean) / std).logits.float()
             if recipe.class_weight is not None:
                 loss = squared_logits_loss(logits, batch, recipe.class_weight)
             else:
                 loss = student_loss(logits, batch.targets, batch.weights, temperature)
-            optimizer.step(loss * scale)
-        on_step(loss.detach())
-    if not bool(torch.isfinite(loss)):
-        way_out = "use `mixed_precision=no`" if autocast else "choose another network"
-        raise NumericalError(f"a student's loss is not finite; {way_out}")
-    optimizer.finish()
-    return model.eval()
+            # SGD sees the scale of a loss, which falls with T^2 (Hinton et al. 2015, section 2).
+            scale = temperature**2 if recipe.optimizer == "SGD" else 1.0
+            return loss.detach(), self.optimizer.gradients(loss * scale)
+
+
+def _step(graphs: Graphs, gradients: _Gradients, batch: Batch) -> Tensor:
+    """One step of a student; the loss before it."""
+    fields = [batch.images, batch.targets, batch.weights]
+    if batch.logits is not None and batch.classes is not None:
+        fields += [batch.logits, batch.classes]
+    loss, of_parameters = graphs.run(gradients, *fields)
+    gradients.optimizer.step(of_parameters)
+    return loss.clone()  # the next step overwrites it
 
 
 def _statistics(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -57,6 +57,7 @@ class Trial:
             scratch=work,
             autocast=torch.bfloat16 if protocol.mixed_precision == "bf16" else None,
             chosen=baseline_rows(comparison),
+            graphs=comparison.graphs,
             coding=comparison.coding,
             giver=comparison.giver,
             hard_soft=comparison.hard_soft,

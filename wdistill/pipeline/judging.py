@@ -70,6 +70,7 @@ def own_comparison(run: Run, teacher: Teacher, networks: Networks, result: RunRe
         students=networks.students,
         accelerator=run.accelerator,
         quiet=run.quiet,
+        graphs=run.graphs,
         data_seed=config.seed,
         barycenter=config.barycenter,
         work=run.work,

@@ -18,6 +18,7 @@ from wdistill.config import RunConfig, RuntimeConfig
 from wdistill.core.devices import keep_freed_memory, open_accelerator, training_ends
 from wdistill.core.files import locked, write_json
 from wdistill.core.log import log_to_folder
+from wdistill.core.machine.graphs import GraphSwitch
 from wdistill.core.machine.meeting import main_process_first, meet, together
 from wdistill.core.machine.numerics import repeatable
 from wdistill.core.machine.resources import used
@@ -117,6 +118,7 @@ def run(
             if runtime.track is not None:
                 settings = {key: str(value) for key, value in flat(config.to_dict()).items()}
                 accelerator.init_trackers("wdistill", settings)
+            run = replace(run, graphs=GraphSwitch(runtime.cuda_graphs))  # no estimate sees them
             with _timed(run, "pixels"):
                 run, pixels = without_copies_in(run, open_pixels(run, networks))
             _run_stages(run, networks, pixels, command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from wdistill.config import RunConfig
 from wdistill.core.devices import less_precise
 from wdistill.core.files import IDENTITY, read_json, write_json
+from wdistill.core.machine.graphs import GraphSwitch
 from wdistill.core.settings import flat
 from wdistill.core.units import (
     Advance,
@@ -42,6 +43,7 @@ class Run:
     Attributes:
         shares: Images of each class, once they are shared out; None for equal numbers.
         budget: Bytes of the files, once the settings say what they are spent on in their place.
+        graphs: Whether to use CUDA graphs.
     """
 
     config: RunConfig
@@ -53,6 +55,7 @@ class Run:
     shard: Shard | None = None
     shares: tuple[int, ...] | None = None
     budget: int | None = None
+    graphs: GraphSwitch = field(default_factory=GraphSwitch)
 
     def at(self, temperature: float) -> Run:
         """The same with labels at this temperature where the settings leave it open."""

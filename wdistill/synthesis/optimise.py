@@ -38,12 +38,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wdistill.config import Aim, SynthesisConfig
 from wdistill.core.devices import Capacity
+from wdistill.core.machine.graphs import Graphs, GraphSwitch
 from wdistill.core.units import Tensors
-from wdistill.data.augment import concatenate, random_views
+from wdistill.data.augment import Views, concatenate, random_views
 from wdistill.data.content.coding import Coding
 from wdistill.data.pixels import to_float, to_uint8
 from wdistill.errors import NumericalError
-from wdistill.synthesis.gradient import Group, LayerMoments, Unequal, pixel_gradient
+from wdistill.synthesis.gradient import Active, Group, LayerMoments, Unequal, pixel_gradient
 from wdistill.synthesis.spaces import FeatureSpace, SpaceTarget
 from wdistill.synthesis.spectrum import Spectrum
 
@@ -104,6 +105,7 @@ class Objective:
         config: The settings of synthesis.
         autocast: The dtype of the networks' passes; None for float32.
         coding: Of the files that the images are made for.
+        graphs: Whether to use CUDA graphs.
     """
 
     spaces: Sequence[FeatureSpace]
@@ -111,6 +113,7 @@ class Objective:
     config: SynthesisConfig
     autocast: torch.dtype | None = None
     coding: Coding = field(default_factory=Coding)
+    graphs: GraphSwitch = field(default_factory=GraphSwitch)
 
 
 def _group(targets: Sequence[ClassTarget], space: int, device: torch.device) -> Group:
@@ -130,6 +133,52 @@ def _group(targets: Sequence[ClassTarget], space: int, device: torch.device) -> 
 def _each(of_classes: Sequence[int], counts: Sequence[int], device: torch.device) -> Tensor:
     """A value for each image from one for each class."""
     return torch.tensor(of_classes).repeat_interleave(torch.tensor(counts)).to(device)
+
+
+class _Gradients:
+    """dL/dx of a group of classes at each step, with a CUDA graph for each turn of the spaces where
+    all images fit into memory at once.
+    """
+
+    def __init__(
+        self, objective: Objective, targets: Sequence[ClassTarget], capacity: Capacity, side: int
+    ) -> None:
+        self._objective, self._capacity = objective, capacity
+        device = objective.spaces[0].network.device
+        self._active = [
+            (space, _group(targets, index, device)) for index, space in enumerate(objective.spaces)
+        ]
+        # An operation of DSA is drawn on the host each time.
+        drawn = any(space.operation is not None for space in objective.spaces)
+        self._graphs = Graphs(GraphSwitch() if drawn else objective.graphs, device, side)
+        self._works: dict[tuple[int, ...], Callable[..., tuple[Tensor, list[Tensor]]]] = {}
+
+    def of(
+        self, turn: tuple[int, ...], pixels: Tensor, views: Views
+    ) -> tuple[Tensor, list[Tensor]]:
+        """As :func:`pixel_gradient` of the spaces of ``turn``; the next step may overwrite it."""
+        active = [self._active[index] for index in turn]
+
+        def gradient(limit: int) -> tuple[Tensor, list[Tensor]]:
+            if limit < len(pixels):
+                self._graphs.release()
+                return _gradient(self._objective, active, limit, pixels, views.box, views.flip)
+            work = self._works.setdefault(turn, partial(_gradient, self._objective, active, None))
+            return self._graphs.run(work, pixels, views.box, views.flip)
+
+        return self._capacity.run(gradient, len(pixels))
+
+
+def _gradient(
+    objective: Objective,
+    active: Active,
+    limit: int | None,
+    pixels: Tensor,
+    box: Tensor,
+    flip: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    share, autocast = objective.config.space_weight, objective.autocast
+    return pixel_gradient(active, pixels, Views(box, flip), share, autocast, limit)
 
 
 def synthesise(
@@ -154,11 +203,10 @@ def synthesise(
         NumericalError: The loss or a pixel is not finite.
         MemoryLimitError: Not even one image fits into the device's memory.
     """
-    capacity = capacity or Capacity()
     spaces, config = objective.spaces, objective.config
     device = spaces[0].network.device
-    groups = [_group(targets, index, device) for index in range(len(spaces))]
     counts, first = [len(images) for images in start], torch.cat(list(start))
+    gradients = _Gradients(objective, targets, capacity or Capacity(), first.shape[-1])
     grey = _each([t.grey for t in targets], counts, device)
     spectrum = objective.spectrum.to(device)
     pixels = _desaturate(first.to(device), grey)
@@ -176,14 +224,10 @@ def synthesise(
             random_views(n, config.crop_min, generator, config.whole_share, flips=False)
             for n, generator in zip(counts, generators, strict=True)
         ]
-        views = concatenate(class_views)
+        views = concatenate(class_views).to(device)
         turn = _turn(config.aim, len(spaces), step)
-        active = [(spaces[i], groups[i]) for i in turn]
         shown = _decoded(pixels, objective.coding) if step >= coded_from else pixels
-        work = partial(
-            pixel_gradient, active, shown, views, config.space_weight, objective.autocast
-        )
-        gradient, values = capacity.run(work, len(first))
+        gradient, values = gradients.of(turn, shown, views)
         coefficients.grad = spectrum.gradient(_desaturate(gradient, grey))
         optimizer.step()
         schedule.step()

@@ -24,7 +24,7 @@ def walk(recipe: Recipe, steps: int = 6) -> list[float]:
     optimizer = StudentOptimizer(model, recipe)
     places = []
     for _ in range(steps):
-        optimizer.step(-model(torch.ones(1, 1)).sum())
+        optimizer.step(optimizer.gradients(-model(torch.ones(1, 1)).sum()))
         places.append(model.weight.item())
     optimizer.finish()
     return [*places, model.weight.item()]

@@ -13,8 +13,14 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
     Only from pinned memory does the host not wait for that turn, and from there CUDA copies fastest
     (CUDA C++ Programming Guide, "Page-Locked Host Memory").
+
+    Raises:
+        RuntimeError: A CUDA graph is being recorded, which would keep the place of the copy on the
+            host.
     """
     if device.type == "cuda" and tensor.device.type == "cpu":
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("a tensor of the host cannot be part of a CUDA graph")
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 

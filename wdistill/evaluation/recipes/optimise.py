@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ class StudentOptimizer:
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         self.model, self.recipe = model, recipe
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(model, recipe)
         self.schedule = _schedule(self.optimizer, recipe)
         self.average: list[Tensor] | None = None
@@ -29,11 +31,16 @@ class StudentOptimizer:
             self.average = [copy.deepcopy(p.detach()) for p in model.parameters()]
         self._steps = 0
 
-    def step(self, loss: Tensor) -> None:
-        """One step down the gradient of ``loss``, at the learning rate of this step."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+    def gradients(self, loss: Tensor) -> tuple[Tensor | None, ...]:
+        """Of ``loss`` with respect to the parameters; None for those that it does not depend on."""
+        return torch.autograd.grad(loss, self.parameters, allow_unused=True)
+
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        """One step down the gradients, at the learning rate of this step."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
         self._steps += 1
         if self.recipe.restarts and self._steps in self.recipe.drops:

@@ -14,6 +14,7 @@ from torch import Tensor
 from wdistill.artifact.candidate import Candidate
 from wdistill.artifact.report import Recipe
 from wdistill.config import Labels, RelabelConfig, StudentConfig
+from wdistill.core.machine.graphs import GraphSwitch
 from wdistill.core.settings import stable_hash
 from wdistill.data.content.coding import Coding
 from wdistill.data.pixels import PixelStore
@@ -57,7 +58,7 @@ class StudentSetting:
     hard_soft: whether the soft label of an image is its class; weighted: whether images count
     by their weights; colours: mean and deviation of the channels by which students see images,
     None for those of the pixel stores; counts: images of each class of the set, where they
-    differ.
+    differ; graphs: whether to use CUDA graphs.
     """
 
     candidate: Callable[[], Candidate]
@@ -78,6 +79,7 @@ class StudentSetting:
     weighted: bool = True
     colours: tuple[Colour, Colour] | None = None
     counts: tuple[int, ...] | None = None
+    graphs: GraphSwitch = field(default_factory=GraphSwitch)
 
     def counts_at(self, ipc: int) -> list[int]:
         """Random real images of each class: ``ipc``, or in proportion to the set's."""

@@ -66,7 +66,7 @@ def run_job(
         losses.append(loss)
         on_step()
 
-    training = Training(setting.recipe, seed, device, setting.autocast)
+    training = Training(setting.recipe, seed, device, setting.autocast, setting.graphs)
     train_student(model, training_set(setting, job), preprocessing, training, stepped)
     score = score_network(FeatureNetwork(model, preprocessing, device), setting.test)
     few = len(score.confusion) <= CONFUSION_CLASSES

@@ -68,6 +68,7 @@ class ShortStudents:
             device=run.accelerator.device,
             scratch=run.work,
             autocast=run.autocast,
+            graphs=run.graphs,
         )
         resolution = train.preprocessing.resolution
         sources = {k: find_backbone(k, resolution=resolution, setting=STUDENTS) for k in KINDS}

@@ -65,7 +65,8 @@ class BriefTraining:
         side, names = train.preprocessing.resolution, run.data.class_names
         network = small_convnet(names, side, seed, self.architecture)
         data = TrainingSet(train, train.labels, torch.ones(len(train)), soft=False, augment=False)
-        training = Training(self._recipe, seed, run.accelerator.device, run.autocast)
+        device = run.accelerator.device
+        training = Training(self._recipe, seed, device, run.autocast, run.graphs)
         train_student(network, data, train.preprocessing, training, lambda _: on_step(network))
         return network
 

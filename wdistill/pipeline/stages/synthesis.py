@@ -53,7 +53,8 @@ def synthesis_stage(
 
     @cache  # computed only if a unit is missing
     def objective() -> Objective:
-        return Objective(spaces, real_spectrum(run, teacher), config, run.autocast, seen)
+        spectrum = real_spectrum(run, teacher)
+        return Objective(spaces, spectrum, config, run.autocast, seen, run.graphs)
 
     def compute(unit: Unit, advance: Advance) -> DistilledUnit:
         classes, spectrum = transport.units[unit.index].classes, objective().spectrum
