@@ -28,8 +28,8 @@ MINUTES = 9.0
 PATIENCE = 40  # times the limits, with --tiny: the sizes are for any machine, also a busy one
 # Seconds that each check may take, in the order in which they run: the most telling first.
 LIMITS = {
-    "machine": 45, "wrong_column": 40, "steps_224": 50, "steps_32": 50, "equal_runs": 90,
-    "imagenet_shaped": 90, "bf16": 45, "memory": 45, "steps_64": 45, "busy": 40,
+    "machine": 40, "wrong_column": 40, "steps_224": 50, "steps_32": 50, "equal_runs": 80,
+    "imagenet_shaped": 80, "graphs": 45, "bf16": 40, "memory": 40, "steps_64": 40, "busy": 35,
 }  # fmt: skip
 TAIL = 2000  # characters of a failed check's output
 

@@ -8,7 +8,7 @@
 # has to end with one line; a run in bf16; a step at 1024 px that does not fit into the memory; a run
 # shaped like ImageNet on synthetic JPEG files, with the seconds of each stage. Measured are steps of
 # synthesis, survey, students, label views, teacher and test at 32, 64 and 224 px, in float32 and
-# bf16, and how busy the device is. Each check has its own limit of time and its own process; one
+# bf16, steps as CUDA graphs at 32 and 64 px, and how busy the device is. Each check has its own limit of time and its own process; one
 # that fails is recorded and the others go on. The exit code is 1 if any has failed.
 #
 # Nothing is downloaded: the images are the package's own or drawn here, the networks have random

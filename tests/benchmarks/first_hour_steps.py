@@ -72,6 +72,44 @@ def steps(job: Job, size: int) -> Result:
     return result
 
 
+def graphs(job: Job) -> Result:
+    """Milliseconds of a step of synthesis and of a student without CUDA graphs and with, and how
+    the images and weights then differ. On a CPU there are none.
+    """
+    from wdistill.core.machine.graphs import GraphSwitch
+    from wdistill.core.machine.numerics import repeatable
+
+    found: Result = {}
+    few, more, rounds = job.size(4, 1), job.size(24, 2), job.size(3, 1)
+    for size in (32, 64):
+        stages, made = _stages(job, job.size(size, 16), job.size(100, 4)), []
+        with repeatable(stages.device):
+            for name in ("without", "with"):
+                switch = stages.graphs = GraphSwitch(name == "with")
+                found[f"{size} px, {name}"] = {
+                    stage: _step_ms(getattr(stages, stage), few, more, rounds)
+                    for stage in ("synthesis", "student")
+                }
+                made.append((stages.synthesis(more).pixels.short(), _weights(stages.student(more))))
+        if not switch.on:
+            raise RuntimeError("no graph could be recorded; the warning above says why")
+        levels, weights = ((a - b).abs().float() for a, b in zip(*made, strict=True))
+        found[f"{size} px, apart"] = {
+            "levels": round(float(levels.mean()), 4), "levels_at_most": int(levels.max()),
+            "weights_at_most": float(weights.max()),
+        }  # fmt: skip
+        if float(levels.mean()) > 1:
+            raise RuntimeError(f"the images differ: {found}")
+    return found
+
+
+def _weights(model: Any) -> Any:
+    """Parameters and statistics of a network in one row."""
+    import torch
+
+    return torch.cat([value.detach().cpu().flatten() for value in model.state_dict().values()])
+
+
 def busy(job: Job) -> Result:
     """Of steps of synthesis: operations on the device, their milliseconds, and the share of the
     time that the device works. On a CPU these are its own operations.
@@ -160,6 +198,7 @@ CHECKS = {
     "steps_32": partial(steps, size=32),
     "steps_64": partial(steps, size=64),
     "steps_224": partial(steps, size=224),
+    "graphs": graphs,
     "busy": busy,
     "memory": memory,
 }

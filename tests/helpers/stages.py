@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from wdistill.config import LabelViewsConfig, StudentConfig, SynthesisConfig, TeacherConfig
 from wdistill.core.devices import Capacity
@@ -101,7 +102,7 @@ class Stages:
         unit.pixels.numpy(), unit.middle.numpy()  # on the host
         return unit
 
-    def student(self, steps: int, views: bool = False) -> None:
+    def student(self, steps: int, views: bool = False) -> nn.Module:
         count = self.images
         config = StudentConfig(steps=steps, batch_size=count)
         stored = None
@@ -112,7 +113,7 @@ class Stages:
         data = TrainingSet(self.real[:count], labels, torch.ones(count), soft=views, views=stored)
         recipe = recipe_for(config, count)
         training = Training(recipe, 0, self.device, self.autocast, self.graphs)
-        train_student(
+        return train_student(
             new_network(self.source, self.names, self.size, 0), data, self.pixels, training
         )
 

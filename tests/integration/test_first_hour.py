@@ -83,4 +83,8 @@ def test_all_checks_pass_on_a_cpu(tmp_path: Path) -> None:
         for precision in ("float32", "bf16"):
             measured = checks[f"steps_{size}"][precision]
             assert {"synthesis", "survey", "student", "teacher"} <= measured.keys()
+    for size in (32, 64):
+        assert checks["graphs"][f"{size} px, apart"]["levels_at_most"] == 0  # a CPU has none
+        for name in ("without", "with"):
+            assert {"synthesis", "student"} == checks["graphs"][f"{size} px, {name}"].keys()
     assert checks["busy"]["224"]["operations"] > 100

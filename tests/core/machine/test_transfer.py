@@ -29,8 +29,21 @@ class Travelling:
     ("place", "device", "pinned"),
     [("cpu", "cuda", True), ("cuda", "cuda", False), ("cpu", "cpu", False), ("cpu", "mps", False)],
 )
-def test_the_host_waits_for_no_copy(place: str, device: str, pinned: bool) -> None:
+def test_the_host_waits_for_no_copy(
+    place: str, device: str, pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CUDA copies without the host only from pinned memory, and only the host's can be pinned."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     tensor: Any = Travelling(place)
     to_device(tensor, torch.device(device))
     assert tensor.asked == [*(["pinned"] if pinned else []), "without waiting"]
+
+
+def test_no_graph_keeps_a_place_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would read there again when something else is there."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    tensor: Any = Travelling("cpu")
+    with pytest.raises(RuntimeError, match="CUDA graph"):
+        to_device(tensor, torch.device("cuda"))
+    assert tensor.asked == []
+    assert to_device(Travelling("cuda"), torch.device("cuda"))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Generic, Protocol, TypeVar, cast
@@ -123,6 +123,10 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
 class CudaRecorder:
     """Records on a GPU, in memory that its graphs share: one runs after the other, and none reads
     what another has left there.
+
+    Of a recording that CUDA refuses, PyTorch keeps the memory until the process ends. Before its
+    pull request 180395 (April 2026) it can then free no other memory either, so that a process
+    whose memory runs out later ends, where it would have taken its images in parts.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -148,19 +152,15 @@ class CudaRecorder:
         recording = torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         )
-        index = self._stream.device.index
-        generator = torch.cuda.default_generators[index]
+        generator = torch.cuda.default_generators[self._stream.device.index]
         before = generator.clone_state()
         try:
             # In `aside` too, because a recording that fails leaves its stream the current one.
             with self.aside(), recording:
                 result = work()
         except Exception:
-            # PyTorch before 2.13 goes on as if it were recording: it draws no random numbers, and
-            # frees no memory when there is too little.
+            # Older versions of PyTorch would refuse to draw random numbers outside a graph.
             generator.graphsafe_set_state(before)
-            with suppress(RuntimeError):
-                torch._C._cuda_endAllocateToPool(index, self._pool)
             raise
         return result, graph.replay
 
