@@ -44,6 +44,22 @@ def test_a_run_makes_what_a_cpu_makes(
     assert np.quantile(apart, 0.99) <= 1
 
 
+def test_a_run_with_graphs_is_the_same_run(
+    device: DeviceProcess, run: Path, commands: Mapping[str, Command], tmp_path: Path
+) -> None:
+    """Its files byte by byte, and what its students reach. Each group of classes has a graph, which
+    all of its four steps but the first replay; students have graphs of their own.
+    """
+    done = finished(device(*elsewhere(commands["run"], tmp_path / "run", "--cuda-graphs")))
+    assert done["graphs"] > 4 * 3
+    assert "CUDA graphs are not used" not in done["out"] + done["errors"]
+    assert parquet_bytes(tmp_path / "run") == parquet_bytes(run)
+    plain, graphed = (read_report(one_set(folder)) for folder in (run, tmp_path / "run"))
+    assert plain is not None
+    assert graphed is not None
+    assert [row.top1 for row in graphed.rows] == [row.top1 for row in plain.rows]
+
+
 def test_an_evaluation(device: DeviceProcess, run: Path, commands: Mapping[str, Command]) -> None:
     """With labels of the set, of its views and of the teacher."""
     played(device, commands, "evaluate")
