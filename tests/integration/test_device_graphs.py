@@ -13,6 +13,8 @@ import pytest
 from helpers.environment import environment
 from helpers.pretended_graphs import FAILING, STUDENTS, SYNTHESES
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 
 
