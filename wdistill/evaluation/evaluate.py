@@ -94,7 +94,7 @@ def judge(
         of_run = default and comparison.work is not None
         if main:
             _announce(comparison)
-            for line in used(accelerator, config.mixed_precision, decoding.threads):
+            for line in used(accelerator, config.mixed_precision, decoding.workers):
                 logger.info(line)
             stack.enter_context(locked(folder))
         meet(accelerator)

@@ -184,7 +184,7 @@ def _announce(run: Run) -> None:
     )
     for note in data.notes:
         logger.info(f"dataset: {note}")
-    for line in used(run.accelerator, run.config.mixed_precision, run.decoding.threads):
+    for line in used(run.accelerator, run.config.mixed_precision, run.decoding.workers):
         logger.info(line)
 
 

@@ -25,12 +25,12 @@ def test_a_cpu_in_one_line() -> None:
     accelerator = SimpleNamespace(device=torch.device("cpu"), num_processes=2)
     (line,) = used(accelerator, "no", 1)  # type: ignore[arg-type]
     assert line.startswith("device: cpu (")
-    assert line.endswith("), float32, 2 processes, 1 thread decoding images")
+    assert line.endswith("), float32, 2 processes, 1 worker decoding images")
 
 
 def test_a_gpu_that_is_used_as_well_as_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines(monkeypatch, precision="bf16") == [
-        "device: cuda (H100), bf16 in networks, 8 threads decoding images"
+        "device: cuda (H100), bf16 in networks, 8 workers decoding images"
     ]
 
 

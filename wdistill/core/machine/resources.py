@@ -15,10 +15,10 @@ MOST_THREADS = 16  # of a process for one kind of work
 TENSOR_CORES = (8, 0)  # compute capability from which GPUs have TF32 and bf16: Ampere
 
 
-def own_cores(accelerator: Accelerator) -> int:
-    """The share of this process of the cores that it may use, from 1 to MOST_THREADS."""
+def own_cores(accelerator: Accelerator, most: int = MOST_THREADS) -> int:
+    """The share of this process of the cores that it may use, from 1 to ``most``."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
-    return max(1, min(MOST_THREADS, _cores() // processes))
+    return max(1, min(most, _cores() // processes))
 
 
 def _cores() -> int:
@@ -27,13 +27,13 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def used(accelerator: Accelerator, precision: Precision, threads: int) -> Iterator[str]:
+def used(accelerator: Accelerator, precision: Precision, workers: int) -> Iterator[str]:
     """Lines for the log.
 
     Args:
         accelerator: The device and the processes.
         precision: Of the networks.
-        threads: That decode images, in each process.
+        workers: That decode images, threads or processes, for each process of the job.
     """
     device, count = accelerator.device, accelerator.num_processes
     modern = device.type == "cuda" and torch.cuda.get_device_capability(device) >= TENSOR_CORES
@@ -41,7 +41,7 @@ def used(accelerator: Accelerator, precision: Precision, threads: int) -> Iterat
         precision, f"{precision} in networks"
     )
     processes = f", {count} processes" if count > 1 else ""
-    decoding = f"{threads} thread{'s' if threads > 1 else ''} decoding images"
+    decoding = f"{workers} worker{'s' if workers > 1 else ''} decoding images"
     yield f"device: {device_name(device)}, {numbers}{processes}, {decoding}"
     if device.type != "cuda":
         return

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wdistill.core.files import writing
 from wdistill.core.settings import stable_hash
@@ -24,9 +23,9 @@ class InMemory:
         self.pixels = torch.empty(images, 3, resolution, resolution, dtype=torch.uint8)
         self.filled = torch.zeros(images, dtype=torch.bool)
 
-    def keep(self, rows: Tensor, pixels: Tensor) -> None:
-        self.pixels[rows] = pixels
-        self.filled[rows] = True
+    def keep(self, row: int, pixels: np.ndarray) -> None:
+        self.pixels.numpy()[row] = pixels
+        self.filled.numpy()[row] = True
 
     def finish(self) -> None:
         """There is nothing to be done when all pixels are there."""
@@ -60,18 +59,18 @@ class InFile:
         self.pixels = everything[: images * self._each].view(images, 3, resolution, resolution)
         self.filled = everything[images * self._each :].view(torch.bool)
 
-    def keep(self, rows: Tensor, pixels: Tensor) -> None:
-        """Written, not put into the mapped memory, where a full disk would end the process."""
+    def keep(self, row: int, pixels: np.ndarray) -> None:
+        """Written, not put into the mapped memory, where a full disk would end the process; at a
+        place of its own, so that processes and threads may share the open file.
+        """
         with writing(self._part):
-            for row, image in zip(rows.tolist(), pixels, strict=True):
-                self._write(row * self._each, image.numpy().reshape(-1).data)
-            for row in rows.tolist():
-                self._write(self._images * self._each + row, memoryview(b"\1"))
+            self._write(row * self._each, np.ascontiguousarray(pixels).reshape(-1).data)
+            self._write(self._images * self._each + row, memoryview(b"\1"))
 
     def _write(self, place: int, data: memoryview) -> None:
-        self._file.seek(place)
         while data:
-            data = data[self._file.write(data) :]
+            count = os.pwrite(self._file.fileno(), data, place)
+            place, data = place + count, data[count:]
 
     def finish(self) -> None:
         if not self.filled.all() or self._path.exists():

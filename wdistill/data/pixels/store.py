@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import shutil
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -26,12 +25,12 @@ from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.data.pixels.kept import InFile, InMemory, file_bytes, part_bytes
 from wdistill.data.pixels.scaling import Preprocessing
+from wdistill.data.pixels.workers import TASK, Workers, processes_pay
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import RunFolderError
 
 FOLDER = "pixels"
-TASK = 16  # images that a thread decodes at a time
-AHEAD = 512  # images that are decoded before they are needed
+MOST_WORKERS = 32  # of a process by default: a single GPU's share of the cores of a large machine
 
 
 @dataclass(frozen=True)
@@ -39,20 +38,28 @@ class Decoding:
     """How images are decoded, and where the pixels of large splits are kept.
 
     folder: of the files that are mapped into memory; None: all pixels are kept in memory, however
-    many; threads: that decode; lasting: whether the files outlive the run.
+    many; threads: that decode; lasting: whether the files outlive the run; processes: that decode
+    in place of threads what is kept in files, 0 for none.
     """
 
     folder: Path | None = None
     threads: int = 1
     lasting: bool = False
+    processes: int = 0
+
+    @property
+    def workers(self) -> int:
+        """As many as decode large splits."""
+        return self.processes or self.threads
 
 
 def decoding_for(runtime: RuntimeConfig, work: Path, accelerator: Accelerator) -> Decoding:
     """Pixels are kept in the folder that the user named, else in ``work`` until all is done."""
     folder = Path(runtime.pixel_cache).expanduser() if runtime.pixel_cache else work / FOLDER
-    return Decoding(
-        folder, runtime.num_workers or own_cores(accelerator), runtime.pixel_cache is not None
-    )
+    workers = runtime.num_workers or own_cores(accelerator, MOST_WORKERS)
+    threads = runtime.num_workers or own_cores(accelerator)
+    processes = workers if processes_pay(workers) else 0
+    return Decoding(folder, threads, runtime.pixel_cache is not None, processes)
 
 
 def remove_pixels(decoding: Decoding, accelerator: Accelerator) -> None:
@@ -85,6 +92,7 @@ class PixelStore:
         self._stored = split
         self.rows = torch.arange(len(split))  # of ``whole``
         self._kept = cache(self._open)
+        self._workers = cache(self._hire)
         self._staying: dict[tuple[torch.device, int], list[Tensor]] = {}
 
     def __len__(self) -> int:
@@ -135,6 +143,10 @@ class PixelStore:
         path, side, images = self.path, self.preprocessing.resolution, len(self._stored)
         return InFile(path, images, side) if path else InMemory(images, side)
 
+    def _hire(self) -> Workers:
+        processes = self._decoding.processes if self.path else 0
+        return Workers(self._decode, self._decoding.threads, processes)
+
     def batches(self, rows: Sequence[int] | Tensor, batch_size: int) -> Iterator[Tensor]:
         """Pixels of ``rows``, in this order, ``batch_size`` at a time."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
@@ -175,43 +187,39 @@ class PixelStore:
     def _pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         kept = self._kept()
         batches = [self.rows[rows] for rows in batches]
-        if all(kept.filled[rows].all() for rows in batches):
+        missing = [rows[~kept.filled[rows]] for rows in batches]
+        images = sum(map(len, missing))
+        if not images:
             yield from (kept.pixels.index_select(0, rows) for rows in batches)
             return
-        for rows, tasks in self._decoded(batches, kept.filled):
-            for task, pixels in tasks:
-                kept.keep(task, pixels.result())
-            yield kept.pixels.index_select(0, rows)
+        workers = self._workers()
+        with closing(workers.done(_tasks(batches, kept.filled), images)) as done:
+            for rows in batches:
+                while next(done):  # the tasks of a batch end with an empty one
+                    pass
+                yield kept.pixels.index_select(0, rows)
+            next(done, None)  # there are no more; processes wait for those of the next call
+        if kept.filled.all():
+            workers.close()
         kept.finish()
 
-    def _decoded(
-        self, batches: Sequence[Tensor], filled: Tensor
-    ) -> Iterator[tuple[Tensor, list[tuple[Tensor, Future[Tensor]]]]]:
-        """Each batch of rows, with those of them that have to be decoded first and their pixels."""
-        begun = torch.zeros_like(filled)
-        queue: deque[tuple[Tensor, list[tuple[Tensor, Future[Tensor]]]]] = deque()
-        ahead = 0
-        pool = ThreadPoolExecutor(self._decoding.threads)
-        try:
-            for rows in batches:
-                missing = rows[~(filled[rows] | begun[rows])].unique()
-                begun[missing] = True
-                tasks = missing.split(TASK) if len(missing) else ()
-                queue.append((rows, [(task, pool.submit(self._decode, task)) for task in tasks]))
-                ahead += len(rows)
-                while ahead > AHEAD and len(queue) > 1:
-                    ahead -= len(queue[0][0])
-                    yield queue.popleft()
-            yield from queue
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def _decode(self, rows: Sequence[int]) -> None:
+        kept = self._kept()
+        for row, image in zip(rows, self._stored.images(rows), strict=True):
+            kept.keep(row, np.asarray(self.preprocessing.seen(image)).transpose(2, 0, 1))
 
-    def _decode(self, rows: Tensor) -> Tensor:
-        side = self.preprocessing.resolution
-        pixels = np.empty((len(rows), 3, side, side), dtype=np.uint8)
-        for place, image in enumerate(self._stored.images(rows.tolist())):
-            pixels[place] = np.asarray(self.preprocessing.seen(image)).transpose(2, 0, 1)
-        return torch.from_numpy(pixels)
+
+def _tasks(batches: Sequence[Tensor], filled: Tensor) -> Iterator[list[int]]:
+    """The rows of each batch that have to be decoded before it, in tasks, and an empty one. What
+    other processes decode in the meantime is left out.
+    """
+    begun = torch.zeros_like(filled)
+    for rows in batches:
+        missing = rows[~(filled[rows] | begun[rows])].unique()
+        begun[missing] = True
+        if len(missing):
+            yield from (task.tolist() for task in missing.split(TASK))
+        yield []
 
 
 def check_room(wanted: Mapping[PixelStore, int]) -> None:

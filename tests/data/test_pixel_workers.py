@@ -1,0 +1,285 @@
+"""Processes decode what threads decode: the same pixels, errors of one line, and none is left."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+
+from wdistill.config import DataConfig
+from wdistill.data.dataset import load_data
+from wdistill.data.pixels import Decoding, PixelStore, Preprocessing, kept
+from wdistill.data.pixels.workers import processes_pay
+from wdistill.data.splits import ImageSplit
+from wdistill.errors import DataError, ProcessError, RunFolderError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux")
+
+PLAIN = Preprocessing(28, 28, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+COUNT = 200
+
+
+@pytest.fixture(scope="module")
+def split() -> ImageSplit:
+    return load_data(DataConfig(), 0, 1).eval.take(torch.arange(COUNT).numpy())
+
+
+@pytest.fixture
+def decoding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Decoding]:
+    """Even the smallest split is kept in a file, and decoded by two processes."""
+    monkeypatch.setattr(kept, "MEMORY_BYTES", 0)
+    yield Decoding(tmp_path / "pixels", processes=2)
+    for child in multiprocessing.active_children():
+        child.terminate()
+
+
+class Decodes:
+    """Which process has decoded which rows, told by a file that all of them append to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def add(self, rows: Sequence[int]) -> None:
+        with self.path.open("a") as file:
+            file.write("".join(f"{os.getpid()} {row}\n" for row in rows))
+
+    def read(self) -> list[list[int]]:
+        return [[*map(int, line.split())] for line in self.path.read_text().splitlines()]
+
+    def of_rows(self) -> Counter[int]:
+        return Counter(row for _, row in self.read())
+
+    def processes(self) -> set[int]:
+        return {process for process, _ in self.read()}
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Decodes:
+    result, images = Decodes(tmp_path / "decodes"), ImageSplit.images
+
+    def counted(split: ImageSplit, rows: Sequence[int]) -> Any:
+        result.add(split.rows[rows].tolist())
+        return images(split, rows)
+
+    monkeypatch.setattr(ImageSplit, "images", counted)
+    return result
+
+
+def killed_at(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a system that is short of memory, in the middle of a task."""
+    images, test = ImageSplit.images, os.getpid()
+
+    def until(split: ImageSplit, rows: Sequence[int]) -> Any:
+        for position, image in zip(rows, images(split, rows), strict=True):
+            if position == row and os.getpid() != test:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield image
+
+    monkeypatch.setattr(ImageSplit, "images", until)
+
+
+def test_the_pixels_are_those_of_threads_and_each_image_is_decoded_once(
+    split: ImageSplit, decoding: Decoding, decodes: Decodes, tmp_path: Path
+) -> None:
+    rows = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
+    everything, state = [], torch.get_rng_state()
+    for processes, folder in ((0, "threads"), (2, "two"), (3, "three")):
+        ours = replace(decoding, folder=tmp_path / folder, processes=processes)
+        store = PixelStore(split, PLAIN, ours)
+        before = len(decodes.read())
+        everything.append(torch.cat([*store.batches(rows, 23), *store.batches(rows[:50], 7)]))
+        assert Counter(row for _, row in decodes.read()[before:]) == Counter(range(COUNT))
+        assert len({process for process, _ in decodes.read()[before:]}) == max(1, processes)
+        files = [path.read_bytes() for path in ours.folder.glob("*.pixels")]
+        assert files == [split_bytes(split)]
+        assert not multiprocessing.active_children()  # all is decoded
+    assert os.getpid() in decodes.processes()  # those of threads
+    assert all(torch.equal(pixels, everything[0]) for pixels in everything)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def split_bytes(split: ImageSplit) -> bytes:
+    pixels = b"".join(PLAIN(split.image(row)).numpy().tobytes() for row in range(COUNT))
+    return pixels + b"\1" * COUNT
+
+
+def test_processes_wait_for_the_next_rows_and_serve_one_caller_at_a_time(
+    split: ImageSplit, decoding: Decoding, decodes: Decodes
+) -> None:
+    store = PixelStore(split, PLAIN, decoding)
+    store.get(range(64))
+    first = {child.pid for child in multiprocessing.active_children()}
+    one = store.batches(range(64, 128), 8)
+    pixels = [next(one)]
+    other = store.take(torch.arange(128, 190)).get(range(62))  # in threads of this process
+    pixels += one
+    assert {child.pid for child in multiprocessing.active_children()} == first
+    assert decodes.processes() == {os.getpid(), *first}
+    assert decodes.of_rows() == Counter(range(190))
+    expected = PixelStore(split, PLAIN).get(range(190))
+    assert torch.equal(torch.cat([*pixels, other]), expected[64:])
+
+
+def test_few_images_and_those_in_memory_are_decoded_by_threads(
+    split: ImageSplit, decoding: Decoding, decodes: Decodes
+) -> None:
+    PixelStore(split, PLAIN, decoding).get(range(31))  # less than a task for each
+    PixelStore(split, PLAIN, replace(decoding, folder=None)).get(range(COUNT))
+    assert decodes.processes() == {os.getpid()}
+
+
+def test_none_is_left_when_a_caller_stops_early(split: ImageSplit, decoding: Decoding) -> None:
+    batches = PixelStore(split, PLAIN, decoding).batches(range(COUNT), 8)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+
+
+def test_a_broken_image_is_the_line_that_it_is_with_threads(
+    split: ImageSplit, decoding: Decoding
+) -> None:
+    cells = [{"bytes": b"\xff\xd8\xff no photograph", "path": "a.jpg"}] * COUNT
+    column = datasets.Dataset.from_dict(
+        {split.column: cells}, features=datasets.Features({split.column: datasets.Image()})
+    ).cast_column(split.column, datasets.Image(decode=False))
+    broken, lines = replace(split, dataset=column, fingerprint="broken"), []
+    for processes in (0, 2):
+        store = PixelStore(broken, PLAIN, replace(decoding, processes=processes))
+        with pytest.raises(DataError) as error:
+            store.get(range(COUNT))
+        lines.append(str(error.value))
+        assert not multiprocessing.active_children()
+    assert lines[0] == lines[1]
+    assert "row 0 of split" in lines[1]
+    assert "a.jpg" in lines[1]
+    assert "\n" not in lines[1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_full_disk_is_one_line(split: ImageSplit, decoding: Decoding) -> None:
+    store = PixelStore(split, PLAIN, decoding)
+    file: Any = store._kept()
+    with (
+        Path("/dev/full").open("r+b", buffering=0) as file._file,
+        pytest.raises(RunFolderError, match="no space left on the disk"),
+    ):
+        store.get(range(COUNT))
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_is_killed_is_one_line_and_what_was_finished_is_kept(
+    split: ImageSplit, decoding: Decoding, decodes: Decodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        killed_at(110, patch)
+        line = r"^one of 2 processes .* ended by SIGKILL, .* smaller `runtime.num_workers`$"
+        with pytest.raises(ProcessError, match=line):
+            PixelStore(split, PLAIN, decoding).get(range(COUNT))
+    assert not multiprocessing.active_children()
+    again = PixelStore(split, PLAIN, decoding)
+    done = int(again._kept().filled.sum())
+    assert 32 <= done < COUNT - 32
+    before = len(decodes.read())
+    assert torch.equal(again.get(range(COUNT)), PixelStore(split, PLAIN).get(range(COUNT)))
+    in_children = [row for process, row in decodes.read()[before:] if process != os.getpid()]
+    assert len(in_children) == COUNT - done
+
+
+def test_too_many_processes_are_one_line(
+    split: ImageSplit, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork, left = os.fork, [1]
+
+    def limited() -> int:
+        if not left:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        left.pop()
+        return fork()
+
+    monkeypatch.setattr(os, "fork", limited)
+    with pytest.raises(ProcessError, match=r"cannot start 2 processes .* lower `runtime.num_work"):
+        PixelStore(split, PLAIN, decoding).get(range(COUNT))
+    assert not multiprocessing.active_children()
+
+
+def test_processes_decode_from_nine_on_where_they_can_be_forked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert [processes_pay(workers) for workers in (1, 8, 9, 32)] == [False, False, True, True]
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not processes_pay(32)
+
+
+SCRIPT = """
+import multiprocessing, os, sys, time
+from pathlib import Path
+import torch
+from wdistill.cli.exit import interrupt, listen
+from wdistill.config import DataConfig
+from wdistill.data.dataset import load_data
+from wdistill.data.pixels import Decoding, PixelStore, Preprocessing, kept
+from wdistill.data.splits import ImageSplit
+
+kept.MEMORY_BYTES = 0
+images = ImageSplit.images
+def slowly(split, rows):
+    for image in images(split, rows):
+        time.sleep(0.02)
+        yield image
+ImageSplit.images = slowly
+listen()
+split = load_data(DataConfig(), 0, 1).eval
+store = PixelStore(split, Preprocessing(28, 28, (0,) * 3, (1,) * 3), Decoding(Path(sys.argv[1]), processes=3))
+try:
+    for _ in store.batches(range(len(split)), 16):
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+except KeyboardInterrupt as error:
+    interrupt(error.args[0])
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_command(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C reaches all processes of a terminal, the other two this one alone."""
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "pixels")]
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert run.stdout is not None
+    children = [*map(int, run.stdout.readline().split())]
+    assert len(children) == 3
+    end, began = os.killpg if number == signal.SIGINT else os.kill, time.monotonic()
+    end(run.pid, number)
+    _, errors = run.communicate(timeout=30)
+    assert time.monotonic() - began < 3
+    if number == signal.SIGKILL:
+        assert not errors
+    else:
+        assert run.returncode == 128 + number
+        assert errors.strip().startswith("Interrupted. To go on:")
+        assert len(errors.strip().splitlines()) == 1
+    while any(alive(child) for child in children):
+        assert time.monotonic() - began < 5
+        time.sleep(0.05)
+
+
+def alive(process: int) -> bool:
+    """Whether it runs: one that nobody has asked for its exit code does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
