@@ -1,6 +1,7 @@
 """Decoding of real images: images per second, and how often a whole run decodes each.
 
-    python tests/benchmarks/decoding.py PHOTOS [--images 10000] [--threads 1 2 4]
+    python tests/benchmarks/decoding.py PHOTOS [--images 10000] [--threads 1 2 4] [--processes 2 4]
+                                         [--turns 1] [--rates-only]
 
 PHOTOS is a dataset of large JPEG files, such as a folder of parquet files. Seconds are those of the
 processor, which others that use the machine change little. With lock.c, which tells how, also those
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import resource
 import tempfile
 import time
 from collections import Counter
@@ -29,6 +31,7 @@ from wdistill.config import (
     SynthesisConfig,
     TeacherConfig,
 )
+from wdistill.core.devices import keep_freed_memory
 from wdistill.data.dataset import load_data
 from wdistill.data.pixels import Decoding, PixelStore, Preprocessing, kept
 from wdistill.data.splits import ImageSplit
@@ -47,19 +50,30 @@ def without_lock() -> float | None:
     return float(seconds())
 
 
-def rate(split: ImageSplit, threads: int) -> str:
-    began, used, free = time.perf_counter(), time.process_time(), without_lock()
+def used() -> tuple[float, float]:
+    """Seconds of the processor so far: of this process, and of those that it has started and seen
+    end.
+    """
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time(), children.ru_utime + children.ru_stime
+
+
+def rate(split: ImageSplit, workers: int, processes: bool) -> str:
+    began, ours, free = time.perf_counter(), used(), without_lock()
     with tempfile.TemporaryDirectory() as folder:
-        store = PixelStore(split, SEEN, Decoding(Path(folder), threads))
-        for _ in store.batches(range(len(split)), 256):
+        decoding = Decoding(Path(folder), workers, processes=workers if processes else 0)
+        for _ in PixelStore(split, SEEN, decoding).batches(range(len(split)), 256):
             pass
-    wall, used = time.perf_counter() - began, time.process_time() - used
-    count, held = len(split), ""
-    if free is not None:
-        held = f", {1000 * (used - (without_lock() or 0.0) + free) / count:.3f} of them in Python"
+    wall, count = time.perf_counter() - began, len(split)
+    parent, children = (after - before for after, before in zip(used(), ours, strict=True))
+    kind, held = "processes" if processes else "threads", ""
+    if processes:
+        held = f", {1000 * parent / count:.3f} of them in the process that started them"
+    elif free is not None:
+        held = f", {1000 * (parent - (without_lock() or 0.0) + free) / count:.3f} of them in Python"
     return (
-        f"{threads} threads: {count / wall:.0f} images/s, {1000 * used / count:.2f} ms of CPU "
-        f"each{held}"
+        f"{workers} {kind}: {count / wall:.0f} images/s, {1000 * (parent + children) / count:.3f} "
+        f"ms of CPU each{held}"
     )
 
 
@@ -72,7 +86,6 @@ def decodes_of_a_run(photos: str) -> Counter[Any]:
         return images(split, rows)
 
     ImageSplit.images = counted  # type: ignore[assignment,method-assign]
-    kept.MEMORY_BYTES = 0  # at this resolution they would fit into memory, at 224 px they do not
     config = RunConfig(
         data=DataConfig(dataset=photos, resolution=32),
         teacher=TeacherConfig(backbone="convnet-w64", epochs=2, allow_weak=True),
@@ -81,7 +94,7 @@ def decodes_of_a_run(photos: str) -> Counter[Any]:
         evaluate=StudentConfig(epochs=1, seeds=2),
     )
     with tempfile.TemporaryDirectory() as folder:
-        run(config, RuntimeConfig("cpu", quiet=True), Path(folder, "run"), "")
+        run(config, RuntimeConfig("cpu", num_workers=4, quiet=True), Path(folder, "run"), "")  # threads
     return decoded
 
 
@@ -90,10 +103,20 @@ def main() -> None:
     parser.add_argument("photos")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--processes", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--rates-only", action="store_true")
     options = parser.parse_args()
+    keep_freed_memory()  # as a run does
+    kept.MEMORY_BYTES = 0  # else few images, or those at a low resolution, would fit into memory
     split = load_data(DataConfig(dataset=options.photos), 0, 1).train
-    for threads in options.threads:
-        print(rate(split.take(np.arange(min(options.images, len(split)))), threads), flush=True)
+    split = split.take(np.arange(min(options.images, len(split))))
+    for _ in range(options.turns):
+        for processes, numbers in enumerate((options.threads, options.processes)):
+            for workers in numbers:
+                print(rate(split, workers, bool(processes)), flush=True)
+    if options.rates_only:
+        return
     decoded = decodes_of_a_run(options.photos)
     each = sum(decoded.values()) / len(decoded)
     print(f"a run decodes {len(decoded)} images {each:.2f} times each")

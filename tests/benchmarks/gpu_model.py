@@ -31,6 +31,8 @@ from helpers.pretend import NAME, install, pretended
 from wdistill.config import LabelViewsConfig, RunConfig, StudentConfig
 from wdistill.core.settings import Precision
 from wdistill.core.units import class_units
+from wdistill.data.pixels.store import MOST_WORKERS
+from wdistill.data.pixels.workers import TASK, THREADS
 from wdistill.labels.codec import _SHARD_LOGITS
 from wdistill.pipeline.choices.givers import short_steps, short_students
 from wdistill.pipeline.choices.short import HELD_OUT, KINDS
@@ -40,7 +42,7 @@ from wdistill.synthesis.targets import SPACE_SAMPLE
 ERROR = 0.5
 CLASSES, TRAIN, TEST, SIZE = 1000, 1_281_167, 50_000, 224
 IMAGE_BYTES = 3 * SIZE**2
-MOST_THREADS = 16  # of a process for decoding, or for barycenters
+MOST_THREADS = 16  # of a process for barycenters, or for labels
 TEST_BATCH, NEAREST_BATCH, SOFT_BATCH, VIEW_BATCH = 256, 512, 128, 256
 TARGETS = {1: 0.5, 8: 0.1}  # hours at 10 images per class, by GPUs
 
@@ -67,6 +69,7 @@ PRICES = {
     "Python of a JPEG": Price(
         0.166e-3, "s/image", "0.21 by a profile; 0.79 times as much now: section Decoding"
     ),
+    "Python of a task": Price(0.1e-3, "s/task", "TODO"),
     "hash": Price(3.4e-6, "s/image", "measured on one core"),
     "barycenter, IPC 10": Price(0.907, "s/class", "measured, section Transport, one core"),
     "barycenter, IPC 50": Price(1.365, "s/class", "measured, section Transport, one core"),
@@ -93,7 +96,7 @@ class Host:
 
     @property
     def threads(self) -> int:
-        """That decode, in each process: as `decoding_for` chooses."""
+        """That code labels or compute barycenters, in each process: as `own_cores` chooses."""
         return max(1, min(MOST_THREADS, self.cores // self.gpus))
 
     @property
@@ -216,13 +219,23 @@ def _tested(counts: Counts, images: int) -> Time:
 
 
 def _pixels(host: Host) -> Time:
-    """All images are decoded, written, read again and compared, in all processes together. Threads
-    of a process wait for each other where they run Python.
+    """All images are decoded, written, read again and compared, in all processes together. Nothing
+    is surveyed beside it: copies that stand in both splits have to be known before.
+
+    Workers that decode, and the main thread that reads and compares, use the same cores. Up to
+    THREADS workers are threads: they and the main thread wait for each other where they run Python.
     """
-    images = (TRAIN + TEST) / host.gpus
-    decoding = max(images / (host.threads * price("JPEG")), images * price("Python of a JPEG"))
-    one_thread = images * (2 * IMAGE_BYTES / price("host copy") + price("hash"))
-    return host_work(max(decoding, one_thread))
+    images, cores = (TRAIN + TEST) / host.gpus, host.cores / host.gpus
+    workers = max(1, min(MOST_WORKERS, int(cores)))
+    decoding = images / price("JPEG")
+    compared = images * (2 * IMAGE_BYTES / price("host copy") + price("hash"))
+    if workers <= THREADS:
+        python = images * (price("Python of a JPEG") + price("hash"))
+    else:
+        python = images * price("Python of a task") / TASK
+        compared += python
+    shared = (decoding + compared) / max(1, cores)
+    return host_work(max(decoding / workers, compared, python, shared))
 
 
 def _transport(counts: Counts, ipc: int, host: Host) -> Time:

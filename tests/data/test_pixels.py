@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import sys
 from collections import Counter, namedtuple
 from collections.abc import Sequence
 from dataclasses import replace
@@ -249,15 +250,21 @@ def test_the_file_goes_at_the_end_unless_the_user_named_its_folder(
     assert not (tmp_path / "work" / "pixels").exists()
 
 
-def test_threads_come_from_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "_cores", lambda: 12)
+def test_workers_come_from_the_cores_and_are_processes_where_there_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
 
-    def threads(processes: int, wanted: int | None = None) -> int:
+    def workers(processes: int, wanted: int | None = None) -> tuple[int, int, int]:
         monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
         several: Any = SimpleNamespace(num_processes=processes)
-        return decoding_for(RuntimeConfig(num_workers=wanted), Path(), several).threads
+        found = decoding_for(RuntimeConfig(num_workers=wanted), Path(), several)
+        return found.threads, found.processes, found.workers
 
-    assert [threads(n) for n in (1, 2, 5, 64)] == [12, 6, 2, 1]
-    assert threads(64, 3) == 3
+    monkeypatch.setattr(resources, "_cores", lambda: 12)
+    assert [workers(n) for n in (1, 2, 64)] == [(12, 12, 12), (6, 0, 6), (1, 0, 1)]
+    assert [workers(64, n) for n in (3, 20)] == [(3, 0, 3), (20, 20, 20)]
     monkeypatch.setattr(resources, "_cores", lambda: 100)
-    assert threads(2) == 16
+    assert [workers(n) for n in (1, 5)] == [(16, 32, 32), (16, 20, 20)]
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert workers(1) == (16, 0, 16)

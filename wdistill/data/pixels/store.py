@@ -25,7 +25,7 @@ from wdistill.core.settings import stable_hash
 from wdistill.core.text import human_bytes
 from wdistill.data.pixels.kept import InFile, InMemory, file_bytes, part_bytes
 from wdistill.data.pixels.scaling import Preprocessing
-from wdistill.data.pixels.workers import TASK, Workers, processes_pay
+from wdistill.data.pixels.workers import TASK, decoded, processes_pay
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import RunFolderError
 
@@ -92,7 +92,6 @@ class PixelStore:
         self._stored = split
         self.rows = torch.arange(len(split))  # of ``whole``
         self._kept = cache(self._open)
-        self._workers = cache(self._hire)
         self._staying: dict[tuple[torch.device, int], list[Tensor]] = {}
 
     def __len__(self) -> int:
@@ -143,10 +142,6 @@ class PixelStore:
         path, side, images = self.path, self.preprocessing.resolution, len(self._stored)
         return InFile(path, images, side) if path else InMemory(images, side)
 
-    def _hire(self) -> Workers:
-        processes = self._decoding.processes if self.path else 0
-        return Workers(self._decode, self._decoding.threads, processes)
-
     def batches(self, rows: Sequence[int] | Tensor, batch_size: int) -> Iterator[Tensor]:
         """Pixels of ``rows``, in this order, ``batch_size`` at a time."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
@@ -187,20 +182,17 @@ class PixelStore:
     def _pixels(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         kept = self._kept()
         batches = [self.rows[rows] for rows in batches]
-        missing = [rows[~kept.filled[rows]] for rows in batches]
-        images = sum(map(len, missing))
+        images = sum(int((~kept.filled[rows]).sum()) for rows in batches)
         if not images:
             yield from (kept.pixels.index_select(0, rows) for rows in batches)
             return
-        workers = self._workers()
-        with closing(workers.done(_tasks(batches, kept.filled), images)) as done:
+        threads, processes = self._decoding.threads, self._decoding.processes if self.path else 0
+        tasks = _tasks(batches, kept.filled)
+        with closing(decoded(self._decode, tasks, images, threads, processes)) as done:
             for rows in batches:
                 while next(done):  # the tasks of a batch end with an empty one
                     pass
                 yield kept.pixels.index_select(0, rows)
-            next(done, None)  # there are no more; processes wait for those of the next call
-        if kept.filled.all():
-            workers.close()
         kept.finish()
 
     def _decode(self, rows: Sequence[int]) -> None:

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from wdistill.errors import ProcessError
 Task = Sequence[int]  # rows; a thread or process decodes them one after the other
 Decode = Callable[[Task], None]
 TASK = 16  # images of a task
+FEW = 64  # images for each process, below which threads do not take longer than its start
 AHEAD = 32  # tasks that are done before they are needed
 THREADS = 8  # up to which threads decode, see :func:`processes_pay`
 STOPPING = {signal.SIGINT, signal.SIGTERM}
@@ -39,8 +39,10 @@ def processes_pay(workers: int) -> bool:
     return may_fork and workers > THREADS
 
 
-class Workers:
-    """Run ``decode`` for tasks of images and say in order which are done.
+def decoded(
+    decode: Decode, tasks: Iterable[Task], images: int, threads: int, processes: int = 0
+) -> Generator[Task, None, None]:
+    """Each of the ``tasks`` in order, as soon as a thread or process has called ``decode`` with it.
 
     PyTorch's DataLoader is not used for it: it tells of a worker that was killed by an exception
     out of a signal handler, wherever the main thread happens to be, and of an error as text of
@@ -48,42 +50,16 @@ class Workers:
     this process, whatever ends it.
 
     Args:
-        decode: Called in a thread or process with the rows of a task.
+        decode: Called with the rows of a task.
+        tasks: Looked at no sooner than workers are free for them.
+        images: Of all tasks, at most.
         threads: That decode where processes do not.
-        processes: That decode where there is a task for each; they wait for more until
-            :meth:`close`. 0: threads decode everything.
+        processes: That decode where there are enough images for each; 0: threads do.
     """
-
-    def __init__(self, decode: Decode, threads: int, processes: int = 0) -> None:
-        self._decode, self._threads, self._processes = decode, threads, processes
-        self._children: list[_Child] = []
-        self._turn = threading.Lock()
-
-    def done(self, tasks: Iterable[Task], images: int) -> Generator[Task, None, None]:
-        """Each of the ``tasks``, of so many images in all, in order as soon as it is done. Another
-        caller's tasks at the same time are done in threads.
-        """
-        several = self._processes and (self._children or images >= self._processes * TASK)
-        if not several or not self._turn.acquire(blocking=False):
-            yield from _in_threads(self._decode, tasks, self._threads)
-            return
-        try:
-            if not self._children:
-                _start(self._decode, self._processes, self._children)
-            yield from _in_processes(tasks, self._children)
-        except BaseException:  # what has been sent is not waited for
-            self.close()
-            raise
-        finally:
-            self._turn.release()
-
-    def close(self) -> None:
-        """End the processes. A task that is not done has no effect but on the file's free rows."""
-        while self._children:
-            self._children.pop().end()
-
-    def __del__(self) -> None:
-        self.close()
+    if processes and images >= processes * FEW:
+        yield from _in_processes(decode, tasks, processes)
+    else:
+        yield from _in_threads(decode, tasks, threads)
 
 
 def _in_threads(decode: Decode, tasks: Iterable[Task], threads: int) -> Iterator[Task]:
@@ -105,19 +81,25 @@ def _result(task: Task, future: Future[None]) -> Task:
     return task
 
 
-def _in_processes(tasks: Iterable[Task], children: Sequence[_Child]) -> Iterator[Task]:
+def _in_processes(decode: Decode, tasks: Iterable[Task], count: int) -> Iterator[Task]:
     """In turns, since the oldest task is waited for anyway; an empty one is nobody's turn."""
     queue: deque[tuple[Task, _Child | None]] = deque()
-    turns = itertools.cycle(children)
-    for task in tasks:
-        child = next(turns) if task else None
-        if child:
-            child.send(task)
-        queue.append((task, child))
-        if len(queue) > AHEAD + len(children):
+    children: list[_Child] = []
+    try:
+        _start(decode, count, children)
+        turns = itertools.cycle(children)
+        for task in tasks:
+            child = next(turns) if task else None
+            if child:
+                child.send(task)
+            queue.append((task, child))
+            if len(queue) > AHEAD + count:
+                yield _received(*queue.popleft())
+        while queue:
             yield _received(*queue.popleft())
-    while queue:
-        yield _received(*queue.popleft())
+    finally:
+        for child in children:
+            child.end()
 
 
 def _received(task: Task, child: _Child | None) -> Task:
@@ -158,6 +140,7 @@ class _Child:
         )
 
     def end(self) -> None:
+        """At once: a task that is not done leaves rows that count as missing."""
         self._connection.close()
         self._process.terminate()
         self._process.join()
