@@ -69,7 +69,11 @@ PRICES = {
     "Python of a JPEG": Price(
         0.166e-3, "s/image", "0.21 by a profile; 0.79 times as much now: section Decoding"
     ),
-    "Python of a task": Price(0.1e-3, "s/task", "TODO"),
+    "JPEG in processes": Price(
+        1.12, "", "times the processor's seconds of threads, measured: section Decoding"
+    ),
+    "task of a process": Price(0.025e-3, "s/task", "measured, one core: section Decoding"),
+    "disk": Price(3e9, "B/s", "assumption: one NVMe disk, written while images are decoded"),
     "hash": Price(3.4e-6, "s/image", "measured on one core"),
     "barycenter, IPC 10": Price(0.907, "s/class", "measured, section Transport, one core"),
     "barycenter, IPC 50": Price(1.365, "s/class", "measured, section Transport, one core"),
@@ -222,20 +226,22 @@ def _pixels(host: Host) -> Time:
     """All images are decoded, written, read again and compared, in all processes together. Nothing
     is surveyed beside it: copies that stand in both splits have to be known before.
 
-    Workers that decode, and the main thread that reads and compares, use the same cores. Up to
-    THREADS workers are threads: they and the main thread wait for each other where they run Python.
+    As long as the longest of: decoding by the workers; the main thread, which reads and compares;
+    both of them on all cores; the disk. Up to THREADS workers are threads, which also wait for each
+    other and for the main thread where they run Python.
     """
     images, cores = (TRAIN + TEST) / host.gpus, host.cores / host.gpus
     workers = max(1, min(MOST_WORKERS, int(cores)))
     decoding = images / price("JPEG")
-    compared = images * (2 * IMAGE_BYTES / price("host copy") + price("hash"))
-    if workers <= THREADS:
-        python = images * (price("Python of a JPEG") + price("hash"))
-    else:
-        python = images * price("Python of a task") / TASK
-        compared += python
-    shared = (decoding + compared) / max(1, cores)
-    return host_work(max(decoding / workers, compared, python, shared))
+    main = images * (2 * IMAGE_BYTES / price("host copy") + price("hash"))
+    python = images * (price("Python of a JPEG") + price("hash"))
+    if workers > THREADS:
+        decoding *= price("JPEG in processes")
+        main += images / TASK * price("task of a process")
+        python = 0.0
+    both = (decoding + main) / max(1, cores)
+    written = (TRAIN + TEST) * IMAGE_BYTES / price("disk")
+    return host_work(max(decoding / workers, main, python, both, written))
 
 
 def _transport(counts: Counts, ipc: int, host: Host) -> Time:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.gpu_model import (
+    PRICES,
     Counts,
     Host,
     Time,
@@ -120,6 +121,28 @@ def test_a_run_is_longer_with_more_images_and_shorter_with_more_of_the_machine()
     assert hours(10, Host(1, 32)) / 8 < hours(10, Host(8, 32)) < hours(10, Host(1, 32))
     assert hours(10, Host(1, 32)) < hours(10, Host(1, 4))
     assert hours(10, Host(1, 32, barycenters=16)) < hours(10, Host(1, 32))
+
+
+def pixels(gpus: int, cores: int) -> float:
+    return stages_of(counts(), 10, Host(gpus, cores))["pixels"].elapsed
+
+
+def test_one_gpu_decodes_on_all_cores_but_for_the_python_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Up to eight workers are threads, and the time is that of the one lock they have."""
+    monkeypatch.setitem(PRICES, "disk", replace(PRICES["disk"], value=1e12))
+    assert pixels(1, 16) == pytest.approx(2 * pixels(1, 32))
+    assert pixels(8, 32) < pixels(1, 32) < 1.2 * pixels(8, 32)  # processes take more
+    threads = pixels(1, 8)
+    monkeypatch.setitem(PRICES, "Python of a JPEG", replace(PRICES["hash"], value=1e-3))
+    assert pixels(1, 8) > 3 * threads
+    assert pixels(1, 16) < threads
+
+
+def test_decoding_is_no_faster_than_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRICES, "disk", replace(PRICES["disk"], value=1e9))
+    assert pixels(1, 32) == pixels(1, 64) == pixels(8, 64) == pytest.approx(200, rel=0.01)
 
 
 def test_twice_the_bytes_of_synthesis_lengthen_that_stage_alone() -> None:

@@ -147,7 +147,9 @@ class _Child:
 
 
 def _start(decode: Decode, count: int, children: list[_Child]) -> None:
-    """Fork ``count`` processes. Signals that end this one wait until its children ignore them."""
+    """Fork ``count`` processes. Signals that end this one wait until they simply end its children,
+    too, which have inherited how it handles them.
+    """
     context = multiprocessing.get_context("fork")
     ours: list[Connection] = []
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
@@ -172,12 +174,12 @@ def _start(decode: Decode, count: int, children: list[_Child]) -> None:
 
 
 def _serve(decode: Decode, tasks: Connection, parents: Sequence[Connection]) -> None:
-    """In a child: decode until the parent closes the pipe or ends. Ctrl-C is the parent's to
-    handle, and so are the objects of the parent: none is finalised here.
+    """In a child: decode until the parent closes the pipe or ends. The objects of the parent are its
+    own to finalise.
     """
     gc.freeze()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in STOPPING:  # without a word, which the parent has
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     for connection in parents:  # or the parent's end would not close with it
         connection.close()
