@@ -32,6 +32,7 @@ from wdistill.config import (
     TeacherConfig,
 )
 from wdistill.core.devices import keep_freed_memory
+from wdistill.data.content.leaks import BATCH
 from wdistill.data.dataset import load_data
 from wdistill.data.pixels import Decoding, PixelStore, Preprocessing, kept
 from wdistill.data.splits import ImageSplit
@@ -62,7 +63,7 @@ def rate(split: ImageSplit, workers: int, processes: bool) -> str:
     began, ours, free = time.perf_counter(), used(), without_lock()
     with tempfile.TemporaryDirectory() as folder:
         decoding = Decoding(Path(folder), workers, processes=workers if processes else 0)
-        for _ in PixelStore(split, SEEN, decoding).batches(range(len(split)), 256):
+        for _ in PixelStore(split, SEEN, decoding).batches(range(len(split)), BATCH):
             pass
     wall, count = time.perf_counter() - began, len(split)
     parent, children = (after - before for after, before in zip(used(), ours, strict=True))

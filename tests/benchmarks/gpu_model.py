@@ -9,7 +9,9 @@ differ in how near they come to the memory's bandwidth, hosts in how fast they s
 what a run waits for, and which change would pay.
 
 A step takes as long as the slower one of host and device, and what each wait costs. Stages that
-several processes share are as long as the largest share. Left out are starting, loading the
+several processes share are as long as the largest share. Stages follow each other as in a run; real
+images are all decoded in the first. Decoding is taken to be as many times as fast as there are
+cores. Left out are starting, loading the
 network, the dataset's own files, and whatever else takes seconds once.
 """
 
@@ -70,10 +72,10 @@ PRICES = {
         0.166e-3, "s/image", "0.21 by a profile; 0.79 times as much now: section Decoding"
     ),
     "JPEG in processes": Price(
-        1.12, "", "times the processor's seconds of threads, measured: section Decoding"
+        1.12, "", "times as many seconds of the processor as in threads; section Decoding"
     ),
-    "task of a process": Price(0.025e-3, "s/task", "measured, one core: section Decoding"),
-    "disk": Price(3e9, "B/s", "assumption: one NVMe disk, written while images are decoded"),
+    "task of a process": Price(0.14e-3, "s/task", "measured beside other work; section Decoding"),
+    "disk": Price(3e9, "B/s", "assumption: one NVMe disk, which takes what is decoded"),
     "hash": Price(3.4e-6, "s/image", "measured on one core"),
     "barycenter, IPC 10": Price(0.907, "s/class", "measured, section Transport, one core"),
     "barycenter, IPC 50": Price(1.365, "s/class", "measured, section Transport, one core"),

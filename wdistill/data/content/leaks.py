@@ -22,7 +22,7 @@ from wdistill.data.pixels import PixelStore, Preprocessing
 from wdistill.data.splits import ImageSplit
 from wdistill.errors import DataError
 
-BATCH = 256
+BATCH = 64  # images that are gathered at once: of many more, malloc maps and zeroes the memory anew
 SIDE = 32  # pixels of a side that are hashed; whole images are compared where these agree
 
 
