@@ -95,7 +95,8 @@ def decodes_of_a_run(photos: str) -> Counter[Any]:
         evaluate=StudentConfig(epochs=1, seeds=2),
     )
     with tempfile.TemporaryDirectory() as folder:
-        run(config, RuntimeConfig("cpu", num_workers=4, quiet=True), Path(folder, "run"), "")  # threads
+        threads = RuntimeConfig("cpu", num_workers=4, quiet=True)  # of this process, which counts
+        run(config, threads, Path(folder, "run"), "")
     return decoded
 
 

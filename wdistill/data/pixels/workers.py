@@ -174,8 +174,8 @@ def _start(decode: Decode, count: int, children: list[_Child]) -> None:
 
 
 def _serve(decode: Decode, tasks: Connection, parents: Sequence[Connection]) -> None:
-    """In a child: decode until the parent closes the pipe or ends. The objects of the parent are its
-    own to finalise.
+    """In a child: decode until the parent closes the pipe or ends. Nothing that the parent has made
+    is finalised here.
     """
     gc.freeze()
     for number in STOPPING:  # without a word, which the parent has
