@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -242,6 +243,22 @@ def test_too_many_processes_are_one_line(
     with pytest.raises(ProcessError, match=r"cannot start 2 processes .* lower `runtime.num_work"):
         PixelStore(split, PLAIN, decoding).get(range(COUNT))
     assert not multiprocessing.active_children()
+
+
+def test_pythons_warning_of_forks_beside_threads_is_not_shown(
+    split: ImageSplit, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes since Python 3.12; that these forks are sound is said where they are made."""
+    fork = os.fork
+
+    def warning() -> int:
+        warnings.warn("use of fork() may lead to deadlocks", DeprecationWarning, stacklevel=2)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PixelStore(split, PLAIN, decoding).get(range(COUNT))
 
 
 def test_processes_decode_from_nine_on_where_they_can_be_forked(
