@@ -128,9 +128,9 @@ class RuntimeConfig(Settings):
     )
     num_workers: int | None = setting(
         None,
-        "Workers that decode images: threads, or processes where they are more than 8, on Linux, for "
-        "splits too large for memory. [default: the cores, shared by the processes of this machine, "
-        "at most 32; where threads decode, at most 16]",
+        "Workers that decode images: threads, or processes where they are more than 8, on Linux, "
+        "for splits too large for memory. [default: the cores, shared by the processes of this "
+        "machine, at most 32; where threads decode, at most 16]",
         "--num-workers",
         allowed=between(1, 256),
     )
