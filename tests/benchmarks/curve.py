@@ -43,8 +43,9 @@ MARKS = {
     "64 channels, labels of views, 2,000 steps": "^",
     "64 channels, labels of views, 6,000 steps": "s",
     "128 channels, labels of views, 6,000 steps": "D",
+    "128 channels, 10,000 steps, random not measured": "P",
 }
-HARD, SHORT, LONG, WIDE = MARKS
+HARD, SHORT, LONG, WIDE, LONGEST = MARKS
 NAMED_AT = {"TM-RUO": -1}  # of the points of a method; its first is covered by ours
 LOOKS: dict[str, dict[str, Any]] = {  # random real images stay visible around distilled ones
     "distilled": {"markersize": 4},
@@ -68,7 +69,9 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def points() -> Iterator[Point]:
-    """Every accuracy of a ConvNet that was measured with both distilled and random images."""
+    """Every accuracy of a ConvNet that was measured with both distilled and random images, and that
+    of the longest training.
+    """
     rows = [row for row in _read("coding-cifar10.json")["rows"] if row["student"] == "convnet-w64"]
     for images in ("distilled", "random"):
         for coding in ("PNG", "WebP of quality 60", "WebP of quality 20"):
@@ -85,6 +88,9 @@ def points() -> Iterator[Point]:
             if row["student"] in ("convnet-w64", "convnet"):
                 kind = LONG if row["student"] == "convnet-w64" else WIDE
                 yield Point(kind, row["images"], large["bits per class"], 100 * row["top1"])
+    longest = _read("budget-cifar10-983k-convnet.json")
+    for row in longest["rows"]:
+        yield Point(LONGEST, row["images"], longest["bits per class"], 100 * row["top1"])
 
 
 def draw() -> Figure:

@@ -90,6 +90,18 @@ REASONS = {  # why it is not noticed: which
     ),
     "features of a survey are on the host": ("transport/allocation.py: features.double().cpu()",),
     "it goes to the device again for the synthesis": ("synthesis/spectrum.py: value.cpu()",),
+    "CUDA graphs, which these scenes do not use: tests/integration/test_device_graphs.py": (
+        "core/machine/graphs.py: kind(device)",
+        "core/machine/graphs.py: place.copy_(value, non_blocking=True)",
+        "evaluation/training.py: Graphs(training.graphs, device, preprocessing.resolution)",
+        "synthesis/optimise.py: "
+        "Graphs(GraphSwitch() if drawn else objective.graphs, device, side)",
+    ),
+    "CUDA alone, where graphs are recorded": (
+        "core/machine/graphs.py: torch.cuda.Stream(device)",
+        "core/machine/graphs.py: _side_stream(device)",
+        "core/machine/graphs.py: torch.cuda.current_stream(self._stream.device)",
+    ),
     "MPS alone, which has no float64": (
         "transport/survey.py: means.cpu()", "transport/survey.py: variances.cpu()",
         "transport/survey.py: part.to(network.device)",
