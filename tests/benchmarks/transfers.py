@@ -92,7 +92,6 @@ REASONS = {  # why it is not noticed: which
     "it goes to the device again for the synthesis": ("synthesis/spectrum.py: value.cpu()",),
     "CUDA graphs, which these scenes do not use: tests/integration/test_device_graphs.py": (
         "core/machine/graphs.py: kind(device)",
-        "core/machine/graphs.py: place.copy_(value, non_blocking=True)",
         "evaluation/training.py: Graphs(training.graphs, device, preprocessing.resolution)",
         "synthesis/optimise.py: "
         "Graphs(GraphSwitch() if drawn else objective.graphs, device, side)",

@@ -97,7 +97,7 @@ class Graphs:
                 return self.run(work, *inputs)
             self._recordings[key] = recording
         for place, value in zip(recording.inputs, inputs, strict=True):
-            place.copy_(value, non_blocking=True)
+            place.copy_(value)
         recording.replay()
         return cast(T, recording.result)
 
