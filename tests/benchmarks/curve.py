@@ -43,7 +43,7 @@ MARKS = {
     "64 channels, labels of views, 2,000 steps": "^",
     "64 channels, labels of views, 6,000 steps": "s",
     "128 channels, labels of views, 6,000 steps": "D",
-    "128 channels, 10,000 steps, random not measured": "P",
+    "128 channels, labels of views, 10,000 steps": "P",
 }
 HARD, SHORT, LONG, WIDE, LONGEST = MARKS
 NAMED_AT = {"TM-RUO": -1}  # of the points of a method; its first is covered by ours
@@ -69,9 +69,7 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def points() -> Iterator[Point]:
-    """Every accuracy of a ConvNet that was measured with both distilled and random images, and that
-    of the longest training.
-    """
+    """Every accuracy of a ConvNet that was measured with both distilled and random images."""
     rows = [row for row in _read("coding-cifar10.json")["rows"] if row["student"] == "convnet-w64"]
     for images in ("distilled", "random"):
         for coding in ("PNG", "WebP of quality 60", "WebP of quality 20"):
