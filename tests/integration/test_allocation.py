@@ -24,6 +24,8 @@ from wdistill.config import RunConfig
 from wdistill.pipeline.choices.budget import rough
 from wdistill.pipeline.choices.short import ShortStudents
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 33
 RARE = 3  # a class with few real images
 OPTIONS = (
@@ -138,7 +140,6 @@ def test_a_killed_run_gives_the_same_files(
     assert manifest_of(again).counts == manifest_of(run[0]).counts
 
 
-@pytest.mark.slow
 def test_two_processes_make_what_one_does(
     run: tuple[Path, str], source: Path, tmp_path: Path
 ) -> None:
@@ -151,7 +152,6 @@ def test_two_processes_make_what_one_does(
     assert parquet_bytes(folders[0]) == parquet_bytes(folders[1])
 
 
-@pytest.mark.slow
 def test_it_can_be_reproduced_and_evaluated(
     run: tuple[Path, str], source: Path, tmp_path: Path
 ) -> None:
@@ -167,7 +167,6 @@ def test_it_can_be_reproduced_and_evaluated(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_a_budget_is_shared_out(
     run: tuple[Path, str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ from wdistill.artifact.manifest import read_manifest
 from wdistill.core.files import read_tensors
 from wdistill.synthesis.states import NETWORKS, states_at
 
+pytestmark = pytest.mark.slow
+
 STEPS = 8
 SPACES = QUICK.index("--feature-spaces")
 FOR = (
@@ -101,7 +103,6 @@ def test_what_does_not_go_together_is_refused(
     assert not (tmp_path / "run/publish").exists()
 
 
-@pytest.mark.slow
 def test_two_processes_make_the_same_images(
     made: Path, source: Path, settings: Path, tmp_path: Path
 ) -> None:
