@@ -95,6 +95,7 @@ REASONS = {  # why it is not noticed: which
         "evaluation/training.py: Graphs(training.graphs, device, preprocessing.resolution)",
         "synthesis/optimise.py: "
         "Graphs(GraphSwitch() if drawn else objective.graphs, device, side)",
+        "synthesis/optimise.py: concatenate(class_views).to(device)",  # else it goes later
     ),
     "CUDA alone, where graphs are recorded": (
         "core/machine/graphs.py: torch.cuda.Stream(device)",
