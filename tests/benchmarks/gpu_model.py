@@ -11,8 +11,8 @@ what a run waits for, and which change would pay.
 A step takes as long as the slower one of host and device, and what each wait costs. Stages that
 several processes share are as long as the largest share. Stages follow each other as in a run; real
 images are all decoded in the first. Decoding is taken to be as many times as fast as there are
-cores. Left out are starting, loading the
-network, the dataset's own files, and whatever else takes seconds once.
+cores. Left out are starting, loading the network, the dataset's own files, and whatever else takes
+seconds once.
 """
 
 from __future__ import annotations

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from helpers.pretended_command import DeviceProcess
+from helpers.environment import environment
+from helpers.pretended_command import TESTS, DeviceProcess
 from helpers.pretended_scenes import Command
 from wdistill.artifact.layout import one_set
 from wdistill.artifact.manifest import Manifest, read_manifest
@@ -43,3 +48,15 @@ def set_of(command: Command) -> Path:
 
 def manifest_of(command: Command) -> Manifest:
     return read_manifest(one_set(set_of(command)))
+
+
+def results_of(module: str) -> dict[str, Any]:
+    """The JSON of the last line that ``python -m module`` prints, in a process of its own."""
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", module], env=environment(PYTHONPATH=path),
+        capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found

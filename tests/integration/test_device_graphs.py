@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.environment import environment
+from helpers.pretended_checks import results_of
 from helpers.pretended_graphs import FAILING, STUDENTS, SYNTHESES
 
 pytestmark = pytest.mark.slow
 
-TESTS = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers.pretended_graphs"], env=environment(PYTHONPATH=path),
-        capture_output=True, text=True, timeout=400, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    results: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return results
+    return results_of("helpers.pretended_graphs")
 
 
 @pytest.mark.parametrize("name", sorted({*STUDENTS, *SYNTHESES, *FAILING}))

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from accelerate import Accelerator
-from helpers.environment import environment
+from helpers.pretended_checks import results_of
 from helpers.pretended_parts import PARTS, Parts
 
-TESTS = Path(__file__).parents[1]
 ON_THE_HOST = {"targets": 13}  # operations of one pass of the network, as it is opened
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers.pretended_parts"], env=environment(PYTHONPATH=path),
-        capture_output=True, text=True, timeout=400, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    parts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return parts
+    return results_of("helpers.pretended_parts")
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.environment import environment
+from helpers.pretended_checks import results_of
 from helpers.pretended_steps import BUDGET
-
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def steps() -> dict[str, Any]:
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers.pretended_steps"], env=environment(PYTHONPATH=path),
-        capture_output=True, text=True, timeout=400, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return results_of("helpers.pretended_steps")
 
 
 @pytest.mark.parametrize("stage", BUDGET)
